@@ -1,0 +1,44 @@
+"""What every graph builder promises."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph.clues import Clues, PairBlocks
+
+
+class GraphBuilder(torch.nn.Module):
+    """Decides which clues are connected, and how strongly.
+
+    A builder is one class in one file; there is nothing to register. Its constructor takes ``channels``, the size
+    of a clue, first, and its own settings after it.
+
+    The contract, tested over every builder: the adjacency is symmetric and ≥ 0; the blocks of one pair depend on
+    that pair alone; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``.
+    """
+
+    positional: bool = False
+
+    def prepare(self, clues: Clues) -> Clues:
+        """Everything that depends on one image alone, done once per image however many pairs it enters.
+
+        :meth:`intra` and :meth:`inter` take what this returns. The default returns the clues as they are.
+        """
+        return clues
+
+    @abstractmethod
+    def intra(self, prepared: Clues) -> Tensor:
+        """Edges within each image: ``(image, n, n)``, symmetric, ≥ 0."""
+
+    @abstractmethod
+    def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        """Edges between the images of each pair: ``(pair, n, n)``, rows are nodes of a, ≥ 0.
+
+        Exchanging a and b transposes it.
+        """
+
+    def forward(self, clues_a: Clues, clues_b: Clues) -> PairBlocks:
+        """The adjacency blocks of the pairs (a₀, b₀), (a₁, b₁), …"""
+        prepared_a, prepared_b = self.prepare(clues_a), self.prepare(clues_b)
+        return PairBlocks(self.intra(prepared_a), self.inter(prepared_a, prepared_b), self.intra(prepared_b))

@@ -1,0 +1,75 @@
+"""The nodes of a pair graph and the blocks of its adjacency."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clues:
+    """The pixels of the feature maps of some images, row by row: the nodes of every graph those images enter.
+
+    Attributes:
+        features: ``(image, n, channel)`` with n = H·W.
+        grid: (H, W) of the feature map.
+        parts: body part of each pixel, ``(image, n)`` integers, where a builder needs it.
+
+    Raises:
+        ValueError: features or parts do not fit the grid.
+    """
+
+    features: Tensor
+    grid: tuple[int, int]
+    parts: Tensor | None = None
+
+    def __post_init__(self):
+        height, width = self.grid
+        if self.features.dim() != 3 or self.features.size(1) != height * width:
+            raise ValueError(
+                f"Expected features as (image, n, channel) with n = {height}·{width} (got {tuple(self.features.shape)})"
+            )
+        if self.parts is not None and self.parts.shape != self.features.shape[:2]:
+            raise ValueError(
+                f"Expected parts as (image, n) = {tuple(self.features.shape[:2])} (got {tuple(self.parts.shape)})"
+            )
+
+    @classmethod
+    def from_map(cls, feature_map: Tensor) -> "Clues":
+        """From ``(image, channel, H, W)``; no copy of the numbers is needed."""
+        return cls(feature_map.flatten(2).mT, (feature_map.size(2), feature_map.size(3)))
+
+    def __len__(self) -> int:
+        return self.features.size(0)
+
+    def select(self, index: Tensor | slice) -> "Clues":
+        """The clues of the images at ``index``."""
+        parts = None if self.parts is None else self.parts[index]
+        return replace(self, features=self.features[index], parts=parts)
+
+    def detach(self) -> "Clues":
+        """The same numbers, cut from the autograd graph."""
+        return replace(self, features=self.features.detach())
+
+    def to(self, device: torch.device | str) -> "Clues":
+        """The same clues on ``device``."""
+        parts = None if self.parts is None else self.parts.to(device)
+        return replace(self, features=self.features.to(device), parts=parts)
+
+
+class PairBlocks(NamedTuple):
+    """The adjacency of Eq. 4 for each pair, [[intra_a, inter], [interᵀ, intra_b]]; every entry is ≥ 0.
+
+    Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a.
+    """
+
+    intra_a: Tensor
+    inter: Tensor
+    intra_b: Tensor
+
+    def adjacency(self) -> Tensor:
+        """The whole matrix, ``(pair, 2n, 2n)``: nodes of a first, then nodes of b."""
+        top = torch.cat([self.intra_a, self.inter], dim=-1)
+        bottom = torch.cat([self.inter.mT, self.intra_b], dim=-1)
+        return torch.cat([top, bottom], dim=-2)

@@ -1,0 +1,62 @@
+"""Correspondence attention: the learned graph of CACE-Net."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph.builder import GraphBuilder
+from cace_pyg.graph.clues import Clues
+
+
+class CorrespondenceAttention(GraphBuilder):
+    r"""Learned importance of every pair of clues, kept where it is positive (CACE-Net, Eq. 2–4).
+
+    ``form="paper"``: :math:`\mathrm{ReLU}(X_a W X_a^\top)` within an image and
+    :math:`\mathrm{ReLU}(X_a W' X_b^\top)` between images, with W and W' diagonal and learned (they start at
+    1/channels, so that an entry starts as a mean of products). Self-loops stay.
+
+    ``form="released"``: what the authors' code does instead. One bias-free projection to ``width`` channels shared
+    by intra and inter, L2-normalised, the ReLU of the cosine, no self-loops.
+
+    Args:
+        channels: size of a clue.
+        form: ``paper`` or ``released``.
+        width: channels of the projection of the released form; default channels / 16. The paper form has none.
+    """
+
+    def __init__(
+        self, channels: int, form: Literal["paper", "released"] = "released", width: int | None = None
+    ):
+        if form not in ("paper", "released"):
+            raise ValueError(f"Expected form 'paper' (Eq. 2–3) or 'released' (the authors' code) (got {form!r})")
+        if form == "paper" and width is not None:
+            raise ValueError(f"Expected no width with form 'paper', whose W is diagonal (got width={width})")
+        super().__init__()
+        self.form = form
+        if form == "paper":
+            self.intra_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
+            self.inter_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
+        else:
+            self.projection = torch.nn.Linear(channels, width or max(channels // 16, 1), bias=False)
+
+    def prepare(self, clues: Clues) -> Clues:
+        """The released form's normalised projection; the paper form compares the clues themselves."""
+        if self.form == "paper":
+            return clues
+        projected = torch.nn.functional.normalize(self.projection(clues.features), dim=-1)
+        return replace(clues, features=projected)
+
+    def intra(self, prepared: Clues) -> Tensor:
+        x = prepared.features
+        if self.form == "paper":
+            return ((x * self.intra_weight) @ x.mT).relu()
+        self_loop = torch.eye(x.size(1), dtype=torch.bool, device=x.device)
+        return (x @ x.mT).relu().masked_fill(self_loop, 0.0)
+
+    def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        x_a, x_b = prepared_a.features, prepared_b.features
+        if self.form == "paper":
+            x_a = x_a * self.inter_weight
+        return (x_a @ x_b.mT).relu()

@@ -1,0 +1,25 @@
+"""The fully connected pair graph."""
+
+from torch import Tensor
+
+from cace_pyg.graph.builder import GraphBuilder
+from cace_pyg.graph.clues import Clues
+
+
+class FullyConnected(GraphBuilder):
+    """Every clue is connected with every clue of both images with weight 1, itself included (Table 2).
+
+    Args:
+        channels: size of a clue; the graph does not depend on it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def intra(self, prepared: Clues) -> Tensor:
+        images, n = prepared.features.shape[:2]
+        return prepared.features.new_ones(images, n, n)
+
+    def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        pairs, n = prepared_a.features.shape[:2]
+        return prepared_a.features.new_ones(pairs, n, n)

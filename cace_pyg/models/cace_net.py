@@ -1,0 +1,111 @@
+"""CACE-Net, whole."""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues, GraphBuilder
+from cace_pyg.models.backbone import Backbone
+from cace_pyg.models.conditional import ConditionalEmbedding, ConditionalSettings, PreparedClues
+from cace_pyg.models.embedding_head import EmbeddingHead
+
+
+class Individual(NamedTuple):
+    """What an image is on its own: embedding ``(image, embedding)`` and clues ``(image, n, channel)``."""
+
+    embedding: Tensor
+    clues: Clues
+
+
+class CaceNet(torch.nn.Module):
+    """Clue alignment and conditional embedding for re-identification (Yu et al., CVPR 2021).
+
+    An image has an individual embedding f(a). Two images become one graph of clues, and each gets an embedding given
+    the other, f(a|b) and f(b|a). Embeddings are compared by direction: distances are Euclidean between unit vectors.
+
+    Args:
+        backbone: images to feature maps.
+        graph: makes the builder from the size of a clue; a builder class is such a function.
+        num_identities: training identities, of both classifiers.
+        embedding_channels: size of both embeddings.
+        batch_norm: normalise embeddings over the batch, see :class:`EmbeddingHead`.
+        conditional: see :class:`ConditionalSettings`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        graph: Callable[[int], GraphBuilder],
+        num_identities: int,
+        embedding_channels: int = 256,
+        batch_norm: bool = True,
+        conditional: ConditionalSettings | None = None,
+    ):
+        super().__init__()
+        conditional = conditional or ConditionalSettings()
+        channels = backbone.channels
+        self.backbone = backbone
+        self.encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
+        own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
+        self.conditional = ConditionalEmbedding(channels, graph(channels), own, conditional)
+        self.classifier = _classifier(embedding_channels, num_identities)
+        self.pair_classifier = _classifier(embedding_channels, num_identities)
+
+    def forward(self, images: Tensor) -> Individual:
+        """Individual embeddings and clues of ``(image, 3, height, width)``."""
+        clues = Clues.from_map(self.backbone(images))
+        return Individual(self.encoder(clues.features.mean(1)), clues)
+
+    def prepare(self, clues: Clues) -> PreparedClues:
+        """What the pair stage needs of each image; compute it once and pass it to :meth:`condition_prepared`."""
+        return self.conditional.prepare(clues)
+
+    def condition(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
+        """f(a|b) and f(b|a) of the pairs (a₀, b₀), (a₁, b₁), …, each ``(pair, embedding)``.
+
+        Raises:
+            ValueError: the two sides differ in number of images or in feature-map size.
+        """
+        if len(clues_a) != len(clues_b) or clues_a.grid != clues_b.grid:
+            raise ValueError(
+                "Expected as many images a as images b, with maps of one size "
+                f"(got {len(clues_a)} of {clues_a.grid} and {len(clues_b)} of {clues_b.grid})"
+            )
+        return self.condition_prepared(self.prepare(clues_a), self.prepare(clues_b))
+
+    def condition_prepared(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> tuple[Tensor, Tensor]:
+        """:meth:`condition` from prepared clues."""
+        return self.conditional(prepared_a, prepared_b)
+
+    def condition_all(self, prepared: PreparedClues) -> Tensor:
+        """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
+
+        Both embeddings of a pair come from one graph, so only a ≤ b is computed.
+        """
+        images = len(prepared)
+        first, second = torch.triu_indices(images, images, device=prepared.mean.device)
+        first_given_second, second_given_first = self.condition_prepared(
+            prepared.select(first), prepared.select(second)
+        )
+        table = first_given_second.new_zeros(images, images, first_given_second.size(-1))
+        table = table.index_put((second, first), second_given_first)
+        return table.index_put((first, second), first_given_second)
+
+    def start_conditional_from_individual(self) -> None:
+        """Copy the individual encoder into the conditional one, so that the pair branch starts where it ends."""
+        if self.conditional.encoder is not self.encoder:
+            self.conditional.encoder.load_state_dict(self.encoder.state_dict())
+
+    def pair_branch(self) -> list[torch.nn.Parameter]:
+        """The parameters that are trained on frozen clues: builder, convolution, expansion and own encoder."""
+        shared = {id(parameter) for parameter in self.encoder.parameters()}
+        return [parameter for parameter in self.conditional.parameters() if id(parameter) not in shared]
+
+
+def _classifier(channels: int, identities: int) -> torch.nn.Linear:
+    layer = torch.nn.Linear(channels, identities, bias=False)
+    torch.nn.init.normal_(layer.weight, std=0.001)
+    return layer

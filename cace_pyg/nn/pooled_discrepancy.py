@@ -1,0 +1,81 @@
+"""The discrepancy convolution followed by average pooling over each image, without the pair's feature map."""
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.dense.linear import Linear
+
+from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, normalise_degree, sign_of
+from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
+
+
+class PooledDiscrepancy(torch.nn.Module):
+    r"""``mean_i node_wise(DiscrepancyConv(x)_i)`` over the nodes of image a and over those of image b.
+
+    With ``node_wise="identity"`` everything after the adjacency is linear and :math:`L` is symmetric, so
+    :math:`p^\top (L X) = (L p)^\top X`: the convolution runs on the *pooling vector* (two numbers a node), and one
+    weighted sum of the projected clues follows. This is exact with average pooling only. ``relu`` and ``magnitude``
+    are not linear: they take the map path, block by block in the projected space, which costs
+    ``out_channels / 2`` times the arithmetic of the pooled one but never builds the 2n×2n matrix.
+
+    What depends on one image alone (:meth:`project`, the intra blocks) is computed by the caller once per image.
+
+    Shapes:
+        - **input:** projected clues ``(pair, n, out_channels)`` of a and b, blocks ``intra_a`` ``(pair, n, n)``,
+          ``inter`` ``(pair, n, n)`` (rows: nodes of a), ``intra_b`` ``(pair, n, n)``
+        - **output:** two tensors ``(pair, out_channels)``
+
+    Parameters are those of :class:`cace_pyg.nn.DiscrepancyConv`; the same ``state_dict`` loads.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        mode: Mode = "discrepancy",
+        bias: bool = False,
+        degree_floor: DegreeFloor = "textbook",
+        node_wise: NodeWise = "identity",
+    ):
+        check_form(mode, degree_floor)
+        super().__init__()
+        self.mode = mode
+        self.degree_floor = degree_floor
+        self.node_wise = node_wise
+        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
+        self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def project(self, x: Tensor) -> Tensor:
+        """Θᵀx, ``(image, n, in_channels)`` to ``(image, n, out_channels)``: once per image."""
+        return self.lin(x)
+
+    def forward(
+        self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the pooled images a and b, each given the other (see the class)."""
+        norm_a = normalise_degree(intra_a.sum(-1) + inter.sum(-1), self.mode, self.degree_floor)
+        norm_b = normalise_degree(intra_b.sum(-1) + inter.sum(-2), self.mode, self.degree_floor)
+        pool = self._pool_linearly if self.node_wise == "identity" else self._pool_map
+        pooled_a = pool(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
+        pooled_b = pool(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
+        return pooled_a, pooled_b
+
+    def _pool_linearly(
+        self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
+    ) -> Tensor:
+        """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result."""
+        sign, n = sign_of(self.mode), own.size(-2)
+        pooling = norm.scale.unsqueeze(-2) / n
+        on_own = norm.self_weight.unsqueeze(-2) / n + sign * norm.scale.unsqueeze(-2) * (pooling @ intra)
+        on_other = sign * norm_other.scale.unsqueeze(-2) * (pooling @ inter)
+        pooled = (on_own @ own + on_other @ other).squeeze(-2)
+        return pooled if self.bias is None else pooled + self.bias
+
+    def _pool_map(
+        self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
+    ) -> Tensor:
+        """Run the convolution on the nodes of one image, then the node-wise function, then pool."""
+        neighbours = intra @ (norm.scale.unsqueeze(-1) * own) + inter @ (norm_other.scale.unsqueeze(-1) * other)
+        map_own = norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours
+        if self.bias is not None:
+            map_own = map_own + self.bias
+        return apply_node_wise(map_own, self.node_wise).mean(-2)
