@@ -1,0 +1,229 @@
+"""Everything a run can be told: one typed tree, written as YAML, overridden by dotted options."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+import cace_pyg.graph
+from cace_pyg.data.transforms import AugmentationSettings
+from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
+from cace_pyg.losses import LossSettings
+from cace_pyg.models import ConditionalSettings
+
+
+@dataclass
+class DataSettings:
+    """The data set and how its pictures reach the network."""
+
+    root: str
+    """Folder in Market-1501's layout: bounding_box_train, query, bounding_box_test."""
+    height: int = 384
+    """Pixels to which pictures are resized (the paper: 384)."""
+    width: int = 128
+    """Pixels to which pictures are resized (the paper: 128)."""
+    hold_out: float = 0.1
+    """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
+    workers: int = 2
+    """Processes that decode pictures; 0: the main one does."""
+    cache: bool = False
+    """Keep decoded pictures in memory (3·height·width bytes each)."""
+
+
+@dataclass
+class BackboneSettings:
+    """The convolutional network, see cace_pyg.models.Backbone."""
+
+    name: str = "resnet50"
+    """small_cnn, or a torchvision classification CNN: resnet18, resnet50, mobilenet_v2, …"""
+    weights: str | None = None
+    """null (random), imagenet (downloaded), or the path of a state dict with torchvision's names."""
+    last_stride: int = 1
+    """1 doubles the resolution of the feature map; 2 leaves the network as it is."""
+
+
+@dataclass
+class EmbeddingSettings:
+    """Individual and conditional embedding."""
+
+    channels: int = 768
+    """Size of an embedding (the authors' code: 768)."""
+    batch_norm: bool = True
+    """Normalise embeddings over the batch; false is the paper's bare 1×1 convolution."""
+
+
+@dataclass
+class TrainSettings:
+    """The joint phase (§4.2 of the paper)."""
+
+    epochs: int = 80
+    """Passes over the training pictures (the paper: 80)."""
+    batches_per_epoch: int | None = None
+    """Steps of an epoch; null: as many as one pass needs."""
+    num_identities: int = 4
+    """Identities in a batch (the paper: 4)."""
+    num_instances: int = 4
+    """Pictures of each identity in a batch (the paper: 4)."""
+    learning_rate: float = 6.25e-3
+    """Of SGD after warm-up; then cosine to 0 (the paper: 6.25e-3)."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 5e-4
+    """Of SGD (the paper: 5e-4)."""
+    warmup_epochs: float = 5
+    """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
+    detach_clues: bool = True
+    """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
+    validate_every: int = 10
+    """Epochs between validations on the held-out identities."""
+
+
+@dataclass
+class PairPhaseSettings:
+    """The second phase: the pair branch alone, on frozen clues, with the individual ranking's confusions."""
+
+    epochs: int = 0
+    """0 leaves the phase out."""
+    batches_per_epoch: int = 50
+    """Steps of an epoch."""
+    anchors: int = 96
+    """Triplets of a batch."""
+    confusions: int = 50
+    """A negative is drawn from this many nearest wrong identities of its anchor."""
+    clues: Literal["cached", "fresh"] = "cached"
+    """cached: each picture's clues once, in memory (4·n·channels bytes each); fresh: anew each step, augmented."""
+    learning_rate: float = 1e-3
+    """Of AdamW after warm-up; then cosine to 0."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    warmup_epochs: float = 0
+    """Epochs in which the learning rate grows linearly from 0."""
+    margin: float = 0.3
+    """Triplet margin on ‖f(a|b) − f(b|a)‖, between unit-length embeddings (0 to 2)."""
+
+
+@dataclass
+class EvaluationSettings:
+    """Two-stage retrieval (§3.5)."""
+
+    top_k: int = 100
+    """Gallery pictures that the second stage ranks again for each query."""
+    fusion: Literal["auto", "paper"] | float = "auto"
+    """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
+    batch_size: int = 64
+    """Pictures a forward pass."""
+    pairs_per_batch: int = 256
+    """Pairs a forward pass of the second stage."""
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    data: DataSettings
+    run_dir: str = "runs/run"
+    """Folder of everything the run writes; it must not exist yet, unless --resume."""
+    seed: int = 0
+    """Of weights, sampling and augmentation."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps: Fabric's accelerator."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    """Fabric's precision."""
+    threads: int | None = None
+    """CPU threads of torch; null: all cores."""
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    graph: Callable[[int], GraphBuilder] = CorrespondenceAttention
+    """Graph builder: a class of cace_pyg.graph and its own settings (--graph.form paper)."""
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    conditional: ConditionalSettings = field(default_factory=ConditionalSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    pair_phase: PairPhaseSettings = field(default_factory=PairPhaseSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+
+_NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ between a run and its continuation
+
+
+def config_parser(command: str, description: str) -> ArgumentParser:
+    """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option a field."""
+    parser = ArgumentParser(
+        prog=f"python -m cace_pyg.{command}",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file; options after it override it")
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parse, and let an error in a name show the near ones.
+
+    Raises:
+        ValueError: an unknown option, key or class, or a value of the wrong type.
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ValueError(_with_near_names(str(error), parser)) from error
+
+
+def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
+    """The typed tree of what was parsed."""
+    made = parser.instantiate(parsed)
+    return Config(**{one.name: getattr(made, one.name) for one in fields(Config)})
+
+
+def to_yaml(parsed: Namespace) -> str:
+    """Every field of the configuration with its value, defaults included."""
+    keep = {one.name for one in fields(Config)}
+    only = Namespace(**{key: value for key, value in parsed.__dict__.items() if key in keep})
+    return config_parser("train", "").dump(only, skip_none=False)
+
+
+def from_yaml(text: str, *overrides: str) -> Config:
+    """The typed tree of a text that :func:`to_yaml` made, with dotted options on top.
+
+    Raises:
+        ValueError: see :func:`parse`.
+    """
+    parser = config_parser("train", "")
+    return config_of(parse(parser, ["--config", text, *overrides]), parser)
+
+
+def differences(before: str, now: str) -> list[str]:
+    """What two YAML texts of :func:`to_yaml` differ in, a line each, but for where and on what the run runs."""
+    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(now))
+    keys = [key for key in sorted(old.keys() | new.keys()) if key not in _NO_MATTER and old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)} in the run, {new.get(key)} now" for key in keys]
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _with_near_names(message: str, parser: ArgumentParser) -> str:
+    """Add the known names that look like the one an error complains of."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    builders = sorted(name for name in vars(cace_pyg.graph) if name[0].isupper())
+    for pattern, known in (
+        (r"arguments: (--[\w.]+)", options),
+        (r"does not accept (?:option|nested key) '([\w.]+)'", [option.rsplit(".", 1)[-1].lstrip("-") for option in options]),
+        (r"dot import path string: (\w+)", builders),
+    ):
+        found = re.search(pattern, message)
+        if found:
+            near = difflib.get_close_matches(found[1], known, n=4, cutoff=0.5) or (builders if known is builders else [])
+            hint = f"; near names: {', '.join(dict.fromkeys(near))}" if near else ""
+            return f"{message}{hint}; all of them: {parser.prog} --help"
+    return message

@@ -1,0 +1,77 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+_FORMAT = 1
+_KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write ``state`` (tensors, numbers, text) to a temporary file beside ``path``, then rename it.
+
+    Raises:
+        RuntimeError: the folder is full or read-only; what stood at ``path`` is untouched.
+    """
+    handle, name = None, None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            torch.save({"format": _FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        raise RuntimeError(
+            f"cannot write checkpoint {path}: {error}. Free some space or choose a writable --run_dir; "
+            "the last checkpoint is untouched, continue with --resume"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read what :func:`save_checkpoint` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, or not a checkpoint of this library.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise ValueError(f"cannot read checkpoint {path}: {error}. It is truncated or no checkpoint") from error
+    missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
+    if missing or state["format"] != _FORMAT:
+        raise ValueError(
+            f"{path} is not a cace_pyg checkpoint of format {_FORMAT} (missing: {sorted(missing)}); "
+            "expected RUN_DIR/checkpoints/best.ckpt or last.ckpt; plain weights go to --backbone.weights"
+        )
+    return state
+
+
+def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Put the weights of a checkpoint into a model.
+
+    Raises:
+        ValueError: they are of another architecture; names the first differences.
+    """
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if own[key].shape != state[key].shape
+    ]
+    if missing or unknown or misshapen:
+        raise ValueError(
+            f"{path} holds another architecture: {len(missing)} weights missing {missing[:3]}, {len(unknown)} unknown "
+            f"{unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
+            "leave out the options that change the model (backbone, graph, embedding, conditional)"
+        )
+    model.load_state_dict(state)

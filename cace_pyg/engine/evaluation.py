@@ -1,0 +1,140 @@
+"""Two-stage evaluation (§3.5 of the paper)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cace_pyg.config import Config
+from cace_pyg.data.sample import Sample
+from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
+from cace_pyg.models import CaceNet
+from cace_pyg.retrieval import Metrics, choose_fusion_weight, euclidean_distance, evaluate, rerank, top_k
+from cace_pyg.retrieval.fusion import FusionChoice
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What both stages measured.
+
+    Attributes:
+        individual: between individual embeddings, ``(query, gallery)``, 0 to 2.
+        index: gallery positions of the top k of each query, ``(query, k)``.
+        conditional: ‖f(q|g) − f(g|q)‖ between unit vectors for those, ``(query, k)``, 0 to 2.
+    """
+
+    individual: Tensor
+    index: Tensor
+    conditional: Tensor
+
+    def two_stage(self, weight: float) -> Tensor:
+        """Distances that rank the top k by (1 − weight)·individual + weight·conditional, then the rest."""
+        return rerank(self.individual, self.index, self.conditional, weight)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of both stages on one query and gallery set."""
+
+    query: Extraction
+    gallery: Extraction
+    distances: Distances
+    fusion_weight: float
+    individual: Metrics
+    two_stage: Metrics
+
+
+def measure_pairs(
+    model: CaceNet, query: Extraction, gallery: Extraction, index: Tensor, pairs_per_batch: int, device
+) -> Tensor:
+    """‖f(q|g) − f(g|q)‖ between unit vectors of each query and its gallery images at ``index``, ``(query, k)``."""
+    queries, k = index.shape
+    rows = torch.arange(queries).repeat_interleave(k)
+    columns = index.flatten()
+    measured = []
+    starts = range(0, len(rows), pairs_per_batch)
+    for start in tqdm(starts, desc="second stage", unit="batch", leave=False):
+        chunk = slice(start, start + pairs_per_batch)
+        prepared_query = query.prepared.select(rows[chunk]).to(device)
+        prepared_gallery = gallery.prepared.select(columns[chunk]).to(device)
+        measured.append(conditional_distance(model, prepared_query, prepared_gallery).cpu())
+    return torch.cat(measured).reshape(queries, k)
+
+
+@torch.no_grad()
+def conditional_distance(model: CaceNet, prepared_a, prepared_b) -> Tensor:
+    """‖f(a|b) − f(b|a)‖ between unit vectors of each pair, ``(pair,)``; the model is in evaluation mode."""
+    embeddings = model.condition_prepared(prepared_a, prepared_b)
+    a_given_b, b_given_a = (torch.nn.functional.normalize(one, dim=-1) for one in embeddings)
+    return (a_given_b - b_given_a).norm(dim=-1)
+
+
+def measure(
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+) -> tuple[Extraction, Extraction, Distances]:
+    """Both stages' distances of a query and a gallery set; every image passes the backbone once."""
+    model.eval()
+    extracted_query = extract(model, query, config, device, "query")
+    extracted_gallery = extract(model, gallery, config, device, "gallery")
+    individual = euclidean_distance(extracted_query.embedding, extracted_gallery.embedding)
+    index = top_k(individual, config.evaluation.top_k)
+    pairs = config.evaluation.pairs_per_batch
+    conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device)
+    return extracted_query, extracted_gallery, Distances(individual, index, conditional)
+
+
+def evaluate_individual(
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+) -> Metrics:
+    """The first stage alone."""
+    sides = [extract_embeddings(model, samples, config, device) for samples in (query, gallery)]
+    pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
+    camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
+    return evaluate(euclidean_distance(*sides), *pids, *camids)
+
+
+def choose_weight(
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+) -> tuple[FusionChoice, Metrics]:
+    """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
+    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
+    labels = _labels(extracted_query, extracted_gallery)
+    choice = choose_fusion_weight(distances.individual, distances.index, distances.conditional, *labels)
+    return choice, evaluate(distances.individual, *labels)
+
+
+def evaluate_two_stage(
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, weight: float, device
+) -> Evaluation:
+    """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
+    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
+    labels = _labels(extracted_query, extracted_gallery)
+    individual = evaluate(distances.individual, *labels)
+    two_stage = evaluate(distances.two_stage(weight), *labels)
+    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage)
+
+
+def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
+    """The weight that ``evaluation.fusion`` means, given the one chosen on held-out identities in training.
+
+    Raises:
+        ValueError: ``auto`` where none was chosen, or a weight outside [0, 1].
+    """
+    if fusion == "paper":
+        return 1.0
+    if fusion == "auto":
+        if chosen is None:
+            raise ValueError(
+                "evaluation.fusion auto needs a weight chosen on held-out identities, and this run had none "
+                "(data.hold_out 0, or no pair branch trained); give --evaluation.fusion paper or a number in [0, 1]"
+            )
+        return chosen
+    if not 0 <= float(fusion) <= 1:
+        raise ValueError(f"Expected evaluation.fusion auto, paper or a number in [0, 1] (got {fusion})")
+    return float(fusion)
+
+
+def _labels(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return query.pids, gallery.pids, query.camids, gallery.camids

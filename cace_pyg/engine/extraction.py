@@ -1,0 +1,76 @@
+"""Every image through the backbone, once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cace_pyg.config import Config
+from cace_pyg.data.dataset import ReidDataset
+from cace_pyg.data.sample import Sample
+from cace_pyg.data.transforms import evaluation_transform
+from cace_pyg.graph import Clues
+from cace_pyg.models import CaceNet, PreparedClues
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What evaluation keeps of a list of images, on the CPU: the second stage never sees a picture again.
+
+    Attributes:
+        samples: the images.
+        embedding: unit-length individual embeddings, ``(image, embedding)``.
+        prepared: the pair stage's input of each image.
+    """
+
+    samples: tuple[Sample, ...]
+    embedding: Tensor
+    prepared: PreparedClues
+
+    @property
+    def pids(self) -> Tensor:
+        return torch.tensor([sample.pid for sample in self.samples])
+
+    @property
+    def camids(self) -> Tensor:
+        return torch.tensor([sample.camid for sample in self.samples])
+
+
+@torch.no_grad()
+def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str) -> Extraction:
+    """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode."""
+    embeddings, prepared = [], []
+    for embedding, clues in _forward(model, samples, config, device, name):
+        embeddings.append(embedding.cpu())
+        prepared.append(model.prepare(clues).to("cpu"))
+    return Extraction(tuple(samples), torch.cat(embeddings), PreparedClues.concatenate(prepared))
+
+
+@torch.no_grad()
+def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
+    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
+    embeddings, features, grid = [], [], None
+    for embedding, clues in _forward(model, samples, config, device, "clues"):
+        embeddings.append(embedding.cpu())
+        features.append(clues.features.cpu())
+        grid = clues.grid
+    return torch.cat(embeddings), Clues(torch.cat(features), grid)
+
+
+@torch.no_grad()
+def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> Tensor:
+    """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU."""
+    return torch.cat([embedding.cpu() for embedding, _ in _forward(model, samples, config, device, "embeddings")])
+
+
+def _forward(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str):
+    size = (config.data.height, config.data.width)
+    dataset = ReidDataset(samples, evaluation_transform(), size)
+    loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
+    model.eval()
+    for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
+        embedding, clues = model(batch[0].to(device))
+        yield torch.nn.functional.normalize(embedding, dim=-1), clues

@@ -1,0 +1,84 @@
+"""The joint phase: individual losses, and with a pairwise weight the pairwise ones, on P×K batches."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cace_pyg.config import Config
+from cace_pyg.data.dataset import ReidDataset, relabel
+from cace_pyg.data.sample import Sample
+from cace_pyg.data.sampler import RandomIdentitySampler
+from cace_pyg.data.transforms import training_transform
+from cace_pyg.losses import CaceLoss
+from cace_pyg.models import CaceNet
+from cace_pyg.retrieval import euclidean_distance
+
+
+class JointPhase:
+    """§4.2 of the paper: SGD on P identities × K pictures.
+
+    Args:
+        config: the run.
+        samples: training pictures.
+    """
+
+    name = "joint"
+
+    def __init__(self, config: Config, samples: Sequence[Sample]):
+        settings = config.train
+        self.epochs = settings.epochs
+        self.learning_rate = settings.learning_rate
+        self.warmup_epochs = settings.warmup_epochs
+        self.trains_pairs = config.loss.pairwise_weight > 0
+        self.settings = settings
+        self.loss = CaceLoss(config.loss)
+        self.sampler = RandomIdentitySampler(
+            [sample.pid for sample in samples],
+            settings.num_identities,
+            settings.num_instances,
+            config.seed,
+            settings.batches_per_epoch,
+        )
+        size = (config.data.height, config.data.width)
+        dataset = ReidDataset(
+            samples, training_transform(config.augmentation), size, labels=relabel(samples), cache=config.data.cache
+        )
+        workers = config.data.workers
+        self.loader = DataLoader(
+            dataset, batch_sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
+        )
+
+    def start(self, model: CaceNet, fresh: bool, device) -> None:
+        """Nothing to make ready."""
+
+    def optimizer(self, model: CaceNet) -> torch.optim.Optimizer:
+        settings = self.settings
+        return torch.optim.SGD(
+            model.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
+        )
+
+    def set_mode(self, model: CaceNet) -> None:
+        model.train()
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pictures and labels; a function of the seed and the epoch."""
+        self.sampler.set_epoch(epoch)
+        for batch in self.loader:
+            yield batch[0], batch[1]
+
+    def losses(self, model: CaceNet, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """The terms whose sum is minimised."""
+        images, labels = batch
+        embedding, clues = model(images)
+        unit = torch.nn.functional.normalize(embedding, dim=-1)
+        terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
+        if self.trains_pairs:
+            prepared = model.prepare(clues.detach() if self.settings.detach_clues else clues)
+            conditional = model.condition_all(prepared)
+            unit = torch.nn.functional.normalize(conditional, dim=-1)
+            difference = (unit - unit.transpose(0, 1)).square().sum(-1)
+            distance = difference.clamp_min(1e-12).sqrt()  # a finite gradient for the self-pairs
+            terms |= self.loss.pairwise(model.pair_classifier(conditional), distance, labels)
+        return terms

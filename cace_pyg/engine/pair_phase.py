@@ -1,0 +1,110 @@
+"""The pair phase: the pair branch alone, on frozen clues, against the individual ranking's confusions."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cace_pyg.config import Config
+from cace_pyg.data.dataset import ReidDataset
+from cace_pyg.data.draw import Draw
+from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
+from cace_pyg.data.sample import Sample
+from cace_pyg.data.transforms import training_transform
+from cace_pyg.engine.extraction import extract_clues, extract_embeddings
+from cace_pyg.graph import Clues
+from cace_pyg.losses import triplet_loss
+from cace_pyg.models import CaceNet
+
+
+class PairPhase:
+    """Triplets of an anchor, a match from another camera and a wrong identity that the individual ranking puts near.
+
+    Not in the paper: our probes found a gain from the second stage so, and none from joint training.
+
+    Args:
+        config: the run.
+        samples: training pictures.
+    """
+
+    name = "pair"
+    trains_pairs = True
+
+    def __init__(self, config: Config, samples: Sequence[Sample]):
+        settings = config.pair_phase
+        self.epochs = settings.epochs
+        self.learning_rate = settings.learning_rate
+        self.warmup_epochs = settings.warmup_epochs
+        self.settings = settings
+        self.config = config
+        self.samples = samples
+        self.own_encoder = config.conditional.own_encoder
+
+    def start(self, model: CaceNet, fresh: bool, device) -> None:
+        """Rank the training pictures by the individual branch; with ``clues: cached`` keep their clues.
+
+        Args:
+            model: its individual branch is trained.
+            fresh: the phase begins here (false: it is resumed), so the conditional encoder starts as the individual.
+            device: of the model.
+        """
+        if fresh:
+            model.start_conditional_from_individual()
+        if self.settings.clues == "cached":
+            embedding, self.clues = extract_clues(model, self.samples, self.config, device)
+        else:
+            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device), None
+        pids = torch.tensor([sample.pid for sample in self.samples])
+        camids = torch.tensor([sample.camid for sample in self.samples])
+        negatives = confusion_negatives(embedding, pids, self.settings.confusions)
+        settings = self.settings
+        self.sampler = ConfusionTripletSampler(
+            pids, camids, negatives, settings.anchors, settings.batches_per_epoch, self.config.seed
+        )
+
+    def optimizer(self, model: CaceNet) -> torch.optim.Optimizer:
+        settings = self.settings
+        return torch.optim.AdamW(model.pair_branch(), settings.learning_rate, weight_decay=settings.weight_decay)
+
+    def set_mode(self, model: CaceNet) -> None:
+        model.eval()
+        model.conditional.train()
+        if not self.own_encoder:
+            model.encoder.eval()  # shared with the individual branch, which stays as it is
+
+    def batches(self, epoch: int) -> Iterator[Clues | Tensor]:
+        """The clues of anchors, matches and non-matches, ``3·anchors`` of them in that order (``fresh``: pictures)."""
+        self.sampler.set_epoch(epoch)
+        if self.clues is not None:
+            for triplets in self.sampler:
+                yield self.clues.select(triplets.flatten())
+            return
+        augmented = ReidDataset(
+            self.samples,
+            training_transform(self.config.augmentation),
+            (self.config.data.height, self.config.data.width),
+        )
+        draws = [self._draws(triplets, epoch, step) for step, triplets in enumerate(self.sampler)]
+        for batch in DataLoader(augmented, batch_sampler=draws, num_workers=self.config.data.workers):
+            yield batch[0]
+
+    def losses(self, model: CaceNet, batch: Clues | Tensor) -> dict[str, Tensor]:
+        """The conditional triplet loss."""
+        if isinstance(batch, Tensor):
+            with torch.no_grad():
+                batch = model(batch).clues
+        prepared = model.prepare(batch)
+        anchors = len(prepared) // 3
+        anchor = torch.arange(anchors).repeat(2)
+        others = torch.arange(anchors, 3 * anchors)
+        embeddings = model.condition_prepared(prepared.select(anchor), prepared.select(others))
+        a_given_b, b_given_a = (torch.nn.functional.normalize(one, dim=-1) for one in embeddings)
+        distance = (a_given_b - b_given_a).square().sum(-1).clamp_min(1e-12).sqrt()
+        return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
+
+    def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
+        """One augmentation seed for each picture of a batch, from the run's seed, the epoch and the step."""
+        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
+        seeds = torch.randint(2**31, (triplets.numel(),), generator=generator)
+        return [Draw(int(index), int(seed)) for index, seed in zip(triplets.flatten(), seeds, strict=True)]

@@ -1,0 +1,79 @@
+"""The folder of one run."""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from cace_pyg.config import differences
+
+
+class RunFolder:
+    """``config.yaml``, ``log.csv``, ``metrics.json``, ``checkpoints/last.ckpt`` and ``best.ckpt``, ``report.html``.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.log = self.path / "log.csv"
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.html"
+        self.last = self.path / "checkpoints" / "last.ckpt"
+        self.best = self.path / "checkpoints" / "best.ckpt"
+
+    def open(self, config_yaml: str, resume: bool) -> None:
+        """Make the folder, or enter it again.
+
+        Raises:
+            FileExistsError: something is there and ``resume`` is false.
+            ValueError: ``resume`` with another configuration than the run was started with.
+            RuntimeError: the folder cannot be made or written.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if not resume:
+                raise FileExistsError(
+                    f"{self.path} is not empty: continue that run with --resume, or choose another --run_dir"
+                )
+            if self.config.exists():
+                changed = differences(self.config.read_text(), config_yaml)
+                if changed:
+                    raise ValueError(
+                        f"--resume continues {self.path} with the configuration it was started with, but:\n  "
+                        + "\n  ".join(changed)
+                        + "\nuse the same options, or start anew with another --run_dir"
+                    )
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self.config, config_yaml)
+        except OSError as error:
+            raise RuntimeError(f"cannot write the run folder {self.path}: {error}; choose another --run_dir") from error
+
+    def write_log(self, rows: list[dict]) -> None:
+        """The whole log, one row an epoch; the columns are those of any row, in order of first use."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.log, text.getvalue())
+
+    def write_metrics(self, metrics: dict) -> None:
+        """``metrics.json``."""
+        write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write to a temporary file beside ``path``, then rename it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,138 @@
+"""The convolution and its dense twin against the equations, written out node by node in float64."""
+
+import pytest
+import torch
+from torch_geometric.nn import ChebConv
+from torch_geometric.utils import dense_to_sparse
+
+from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv
+
+
+def literal(x, adjacency, theta, mode, floor):
+    """Eq. 6–7, and the released N(D − A)N, as sums over neighbours; for one graph."""
+    degree = adjacency.sum(1)
+    rows = []
+    for i in range(len(x)):
+        row = torch.zeros_like(x[i])
+        if floor == "textbook":
+            row = row + x[i]
+            for j in range(len(x)):
+                if adjacency[i, j] != 0:
+                    term = adjacency[i, j] / (degree[i].sqrt() * degree[j].sqrt()) * x[j]
+                    row = row - term if mode == "discrepancy" else row + term
+        else:
+            n = [(d**-0.5 if d > 1e-3 else torch.ones_like(d)).detach() for d in degree]
+            row = n[i] * degree[i] * n[i] * x[i] if mode == "discrepancy" else x[i]
+            for j in range(len(x)):
+                term = n[i] * adjacency[i, j] * n[j] * x[j]
+                row = row - term if mode == "discrepancy" else row + term
+        rows.append(theta @ row)
+    return torch.stack(rows)
+
+
+def symmetric(gradient):
+    """A is symmetric, so only the sum of both directions of an edge means anything."""
+    return gradient + gradient.mT
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize("self_loops", [False, True])
+@pytest.mark.parametrize("floor", ["textbook", "released"])
+@pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
+def test_values_and_gradients_equal_the_equations(make_adjacency, mode, floor, self_loops, pairs):
+    nodes = 7
+    adjacency = make_adjacency(pairs, nodes, self_loops=self_loops).requires_grad_()
+    x = torch.randn(pairs, nodes, 5, dtype=torch.float64, requires_grad=True)
+    dense = DenseDiscrepancyConv(5, 3, mode, degree_floor=floor).double()
+    sparse = DiscrepancyConv(5, 3, mode, degree_floor=floor).double()
+    sparse.load_state_dict(dense.state_dict())
+    probe = torch.randn(pairs, nodes, 3, dtype=torch.float64)
+
+    expected = torch.stack([literal(x[p], adjacency[p], dense.lin.weight, mode, floor) for p in range(pairs)])
+    wanted = torch.autograd.grad((expected * probe).sum(), [x, adjacency, dense.lin.weight])
+    # a gradient with respect to a missing edge exists in the dense form only
+    edges = adjacency.detach() != 0
+
+    out = dense(x, adjacency)
+    torch.testing.assert_close(out, expected)
+    got = torch.autograd.grad((out * probe).sum(), [x, adjacency, dense.lin.weight])
+    torch.testing.assert_close(got[0], wanted[0])
+    torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
+    torch.testing.assert_close(got[2], wanted[2])
+
+    # on a batch, dense_to_sparse changes its own saved index in place and the backward pass fails (PyG 2.8)
+    edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
+    out = sparse(x.flatten(0, 1), edge_index, edge_weight).view_as(expected)
+    torch.testing.assert_close(out, expected)
+    got = torch.autograd.grad((out * probe).sum(), [x, adjacency, sparse.lin.weight])
+    torch.testing.assert_close(got[0], wanted[0])
+    torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
+    torch.testing.assert_close(got[2], wanted[2])
+
+
+def test_chebyshev_convolution_agrees(make_adjacency):
+    """T₁ of the Laplacian scaled with λ_max = 2 is L − I, so T₀ and T₁ with one weight give the Laplacian."""
+    adjacency = make_adjacency(1, 8, isolated=0, self_loops=False)
+    edge_index, edge_weight = dense_to_sparse(adjacency[0])
+    x = torch.randn(8, 5, dtype=torch.float64)
+    ours = DiscrepancyConv(5, 3).double()
+    cheb = ChebConv(5, 3, K=2, bias=False).double()
+    with torch.no_grad():
+        for lin in cheb.lins:
+            lin.weight.copy_(ours.lin.weight)
+    expected = cheb(x, edge_index, edge_weight, lambda_max=torch.tensor(2.0, dtype=torch.float64))
+    torch.testing.assert_close(ours(x, edge_index, edge_weight), expected)
+
+
+def test_isolated_node_keeps_itself_in_the_textbook_form_and_vanishes_in_the_released():
+    x = torch.randn(3, 4)
+    no_edges = torch.empty(2, 0, dtype=torch.long)
+    textbook, released = DiscrepancyConv(4, 2), DiscrepancyConv(4, 2, degree_floor="released")
+    torch.testing.assert_close(textbook(x, no_edges), x @ textbook.lin.weight.T)
+    torch.testing.assert_close(released(x, no_edges), torch.zeros(3, 2))
+
+
+def test_tiny_degree_is_normalised_in_the_textbook_form_and_floored_in_the_released():
+    edge_index, weight = torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 1e-4, dtype=torch.float64)
+    x = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    for floor, expected in (("textbook", [[-2.0], [2.0]]), ("released", [[-2e-4], [2e-4]])):
+        convolution = DiscrepancyConv(1, 1, degree_floor=floor).double()
+        torch.nn.init.ones_(convolution.lin.weight)
+        torch.testing.assert_close(
+            convolution(x, edge_index, weight), torch.tensor(expected, dtype=torch.float64)
+        )
+
+
+def test_missing_edge_weights_are_ones():
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    x, convolution = torch.randn(3, 4), DiscrepancyConv(4, 4)
+    torch.testing.assert_close(convolution(x, edge_index), convolution(x, edge_index, torch.ones(4)))
+
+
+def test_zero_weights_give_finite_gradients():
+    weight = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    edge_index = torch.tensor([[0, 1], [1, 0]])
+    DiscrepancyConv(3, 3).double()(torch.randn(2, 3, dtype=torch.float64), edge_index, weight).sum().backward()
+    assert torch.isfinite(weight.grad).all()
+
+
+def test_bias_is_added_after_propagation(make_adjacency):
+    adjacency, x = make_adjacency(2, 5), torch.randn(2, 5, 3, dtype=torch.float64)
+    convolution = DenseDiscrepancyConv(3, 2, bias=True).double()
+    before = convolution(x, adjacency)
+    with torch.no_grad():
+        convolution.bias += 1
+    torch.testing.assert_close(convolution(x, adjacency), before + 1)
+
+
+@pytest.mark.parametrize("convolution", [DiscrepancyConv, DenseDiscrepancyConv])
+def test_unknown_names_are_refused(convolution):
+    with pytest.raises(ValueError, match="mode 'discrepancy'.*got 'sharpen'"):
+        convolution(3, 3, mode="sharpen")
+    with pytest.raises(ValueError, match="degree_floor 'textbook'"):
+        convolution(3, 3, degree_floor="none")
+
+
+def test_dense_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"got \(2, 5, 3\) and \(2, 4, 4\)"):
+        DenseDiscrepancyConv(3, 3)(torch.zeros(2, 5, 3), torch.zeros(2, 4, 4))
