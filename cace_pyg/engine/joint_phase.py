@@ -68,9 +68,8 @@ class JointPhase:
         for batch in self.loader:
             yield batch[0], batch[1]
 
-    def losses(self, model: CaceNet, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(self, model: CaceNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The terms whose sum is minimised."""
-        images, labels = batch
         embedding, clues = model(images)
         unit = torch.nn.functional.normalize(embedding, dim=-1)
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)

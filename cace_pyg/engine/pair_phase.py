@@ -73,12 +73,12 @@ class PairPhase:
         if not self.own_encoder:
             model.encoder.eval()  # shared with the individual branch, which stays as it is
 
-    def batches(self, epoch: int) -> Iterator[Clues | Tensor]:
-        """The clues of anchors, matches and non-matches, ``3·anchors`` of them in that order (``fresh``: pictures)."""
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor]]:
+        """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures."""
         self.sampler.set_epoch(epoch)
         if self.clues is not None:
             for triplets in self.sampler:
-                yield self.clues.select(triplets.flatten())
+                yield (self.clues.features[triplets.flatten()],)
             return
         augmented = ReidDataset(
             self.samples,
@@ -87,14 +87,16 @@ class PairPhase:
         )
         draws = [self._draws(triplets, epoch, step) for step, triplets in enumerate(self.sampler)]
         for batch in DataLoader(augmented, batch_sampler=draws, num_workers=self.config.data.workers):
-            yield batch[0]
+            yield (batch[0],)
 
-    def losses(self, model: CaceNet, batch: Clues | Tensor) -> dict[str, Tensor]:
+    def losses(self, model: CaceNet, batch: Tensor) -> dict[str, Tensor]:
         """The conditional triplet loss."""
-        if isinstance(batch, Tensor):
+        if self.clues is not None:
+            clues = Clues(batch, self.clues.grid)
+        else:
             with torch.no_grad():
-                batch = model(batch).clues
-        prepared = model.prepare(batch)
+                clues = model(batch).clues
+        prepared = model.prepare(clues)
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)

@@ -18,6 +18,7 @@ from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.models import CaceNet
 
 Phase = JointPhase | PairPhase
 
@@ -58,10 +59,10 @@ def train(config: Config, config_yaml: str, splits: Splits, environment: dict[st
     fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
     torch.manual_seed(config.seed)
     identities = len({sample.pid for sample in splits.train})
-    model = fabric.setup(build_model(config, identities, pretrained=not (resume and folder.last.exists())))
-    for method in ("prepare", "condition_all", "condition_prepared"):
-        model.mark_forward_method(method)
-    progress = _resumed(folder, model) if resume and folder.last.exists() else Progress()
+    continues = resume and folder.last.exists()
+    model = build_model(config, identities, pretrained=not continues)
+    progress = _resumed(folder, model) if continues else Progress()
+    model.to(fabric.device)
     fixed = {"config": config_yaml, "identities": identities, "environment": environment}
     first_epoch = 0
     for make_phase in (JointPhase, PairPhase):
@@ -70,6 +71,18 @@ def train(config: Config, config_yaml: str, splits: Splits, environment: dict[st
             _run_phase(fabric, model, phase, first_epoch, progress, config, splits, folder, fixed)
         first_epoch += phase.epochs
     return folder
+
+
+class TrainingStep(torch.nn.Module):
+    """From a batch to loss terms in one forward pass, which is what Fabric (precision, later DDP) wraps."""
+
+    def __init__(self, model: CaceNet, phase: Phase):
+        super().__init__()
+        self.model = model
+        self.phase = phase
+
+    def forward(self, *batch: Tensor) -> dict[str, Tensor]:
+        return self.phase.losses(self.model, *batch)
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -81,7 +94,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 def _run_phase(
     fabric: Fabric,
-    model,
+    model: CaceNet,
     phase: Phase,
     first_epoch: int,
     progress: Progress,
@@ -91,25 +104,27 @@ def _run_phase(
     fixed: dict,
 ) -> None:
     fresh = progress.epoch == first_epoch
-    phase.start(model.module, fresh, fabric.device)
-    optimizer = fabric.setup_optimizers(phase.optimizer(model.module))
+    phase.start(model, fresh, fabric.device)
+    step, optimizer = fabric.setup(TrainingStep(model, phase), phase.optimizer(model))
     if not fresh:
         optimizer.load_state_dict(progress.optimizer)
     for epoch in range(progress.epoch, first_epoch + phase.epochs):
         started = time.perf_counter()
         torch.manual_seed(config.seed + 1_000_003 * (epoch + 1))  # dropout and the like, whatever ran before
         row = {"epoch": epoch + 1, "phase": phase.name}
-        row |= _run_epoch(fabric, model, phase, optimizer, epoch - first_epoch)
+        row |= _run_epoch(fabric, model, step, phase, optimizer, epoch - first_epoch)
         is_last = epoch + 1 == first_epoch + phase.epochs
         if splits.query and (is_last or (epoch + 1) % config.train.validate_every == 0):
-            validation = _validate(model.module, phase, config, splits.query, splits.gallery, fabric.device)
+            validation = _validate(model, phase, config, splits.query, splits.gallery, fabric.device)
             row |= validation
         row["seconds"] = round(time.perf_counter() - started, 2)
         progress.log.append(row)
-        _record(model, optimizer, phase, progress, folder, fixed)
+        _record(model, optimizer, phase, progress, bool(splits.query), folder, fixed)
 
 
-def _run_epoch(fabric: Fabric, model, phase: Phase, optimizer, epoch: int) -> dict[str, float]:
+def _run_epoch(
+    fabric: Fabric, model: CaceNet, training_step, phase: Phase, optimizer, epoch: int
+) -> dict[str, float]:
     """One pass of a phase; the mean of every loss term."""
     phase.set_mode(model)
     steps = len(phase.sampler)
@@ -120,7 +135,7 @@ def _run_epoch(fabric: Fabric, model, phase: Phase, optimizer, epoch: int) -> di
         factor = learning_rate_factor(at, phase.epochs * steps, phase.warmup_epochs * steps)
         for group in optimizer.param_groups:
             group["lr"] = phase.learning_rate * factor
-        terms = phase.losses(model, _move(batch, fabric.device))
+        terms = training_step(*(one.to(fabric.device) for one in batch))
         loss = sum(terms.values())
         _check_finite(loss, terms, phase, epoch, step)
         optimizer.zero_grad()
@@ -133,12 +148,6 @@ def _run_epoch(fabric: Fabric, model, phase: Phase, optimizer, epoch: int) -> di
     return row | {name: total / steps for name, total in totals.items()}
 
 
-def _move(batch, device):
-    if isinstance(batch, tuple):
-        return tuple(one.to(device) for one in batch)
-    return batch.to(device)
-
-
 def _check_finite(loss: Tensor, terms: dict[str, Tensor], phase: Phase, epoch: int, step: int) -> None:
     if not torch.isfinite(loss):
         values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
@@ -149,7 +158,7 @@ def _check_finite(loss: Tensor, terms: dict[str, Tensor], phase: Phase, epoch: i
 
 
 def _validate(
-    model, phase: Phase, config: Config, query: Sequence[Sample], gallery: Sequence[Sample], device
+    model: CaceNet, phase: Phase, config: Config, query: Sequence[Sample], gallery: Sequence[Sample], device
 ) -> dict[str, float]:
     """Metrics on the held-out identities; with a trained pair branch also the fusion weight that does best there."""
     if not phase.trains_pairs:
@@ -164,22 +173,15 @@ def _validate(
     }
 
 
-def _record(model, optimizer, phase: Phase, progress: Progress, folder: RunFolder, fixed: dict) -> None:
+def _record(
+    model: CaceNet, optimizer, phase: Phase, progress: Progress, validates: bool, folder: RunFolder, fixed: dict
+) -> None:
     """Write the log and the checkpoints of a finished epoch."""
     row = progress.log[-1]
     progress.epoch = row["epoch"]
-    score = row.get("validation_two_stage_mAP", row.get("validation_individual_mAP"))
-    # without validation the latest is the best; a later phase starts its own contest, its scores mean another thing
-    is_best = score is None and not _validates(progress) or score is not None and (
-        score >= progress.best or phase.name != progress.best_phase
-    )
-    if is_best:
-        progress.best = -math.inf if score is None else score
-        progress.best_phase = phase.name
-        progress.fusion_weight = row.get("validation_fusion_weight")
+    is_best = _is_best(row, phase, progress, validates)
     state = fixed | {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
         "epoch": progress.epoch,
         "best": progress.best,
         "best_phase": progress.best_phase,
@@ -187,16 +189,27 @@ def _record(model, optimizer, phase: Phase, progress: Progress, folder: RunFolde
         "log": progress.log,
     }
     if is_best:
-        save_checkpoint(folder.best, {key: value for key, value in state.items() if key != "optimizer"})
-    save_checkpoint(folder.last, state)
+        save_checkpoint(folder.best, state)
+    save_checkpoint(folder.last, state | {"optimizer": optimizer.state_dict()})
     folder.write_log(progress.log)
 
 
-def _validates(progress: Progress) -> bool:
-    return any("validation_individual_mAP" in row for row in progress.log)
+def _is_best(row: dict, phase: Phase, progress: Progress, validates: bool) -> bool:
+    """Whether this epoch becomes ``best.ckpt``; if so, ``progress`` remembers its score.
+
+    The highest validation mAP wins, the later of equals; a phase starts its own contest, since the scores of the
+    phases mean different things. Without validation the latest epoch wins.
+    """
+    score = row.get("validation_two_stage_mAP", row.get("validation_individual_mAP"))
+    if validates and (score is None or (score < progress.best and phase.name == progress.best_phase)):
+        return False
+    progress.best = -math.inf if score is None else score
+    progress.best_phase = phase.name
+    progress.fusion_weight = row.get("validation_fusion_weight")
+    return True
 
 
-def _resumed(folder: RunFolder, model) -> Progress:
+def _resumed(folder: RunFolder, model: CaceNet) -> Progress:
     state = load_checkpoint(folder.last)
     load_model_state(model, state["model"], folder.last)
     return Progress(

@@ -132,15 +132,24 @@ class ConditionalEmbedding(torch.nn.Module):
         """The adjacency of each pair."""
         return PairBlocks(prepared_a.intra, self.builder.inter(prepared_a.keys, prepared_b.keys), prepared_b.intra)
 
+    def convolve(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
+        """The convolved clues of both images before the node-wise function, ``(pair, 2, n, width)``: for looking at."""
+        return self._convolve(self.blocks(prepared_a, prepared_b), prepared_a, prepared_b)
+
     def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """The mean over each image of the node-wise function of the convolved nodes, ``(pair, width)`` each."""
         if self.settings.engine == "pooled":
             return self.convolution(a.nodes, b.nodes, *blocks)
+        pooled = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
+        return pooled[:, 0], pooled[:, 1]
+
+    def _convolve(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Tensor:
+        if self.settings.engine == "pooled":
+            return torch.stack(self.convolution.convolve(a.nodes, b.nodes, *blocks), dim=1)
         if self.settings.engine == "dense":
             convolved = self.convolution(torch.cat([a.nodes, b.nodes], dim=1), blocks.adjacency())
         else:
             graph = pairs_to_batch(blocks, a.nodes, b.nodes, a.keys.grid)
             convolved = self.convolution(graph.x, graph.edge_index, graph.edge_weight)
         pairs, n = a.nodes.shape[:2]
-        by_image = apply_node_wise(convolved, self.settings.node_wise).reshape(pairs, 2, n, -1).mean(2)
-        return by_image[:, 0], by_image[:, 1]
+        return convolved.reshape(pairs, 2, n, -1)

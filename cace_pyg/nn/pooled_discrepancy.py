@@ -52,14 +52,30 @@ class PooledDiscrepancy(torch.nn.Module):
         self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the pooled images a and b, each given the other (see the class)."""
-        norm_a = normalise_degree(intra_a.sum(-1) + inter.sum(-1), self.mode, self.degree_floor)
-        norm_b = normalise_degree(intra_b.sum(-1) + inter.sum(-2), self.mode, self.degree_floor)
-        pool = self._pool_linearly if self.node_wise == "identity" else self._pool_map
-        pooled_a = pool(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
-        pooled_b = pool(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
+        if self.node_wise != "identity":
+            maps = self.convolve(projected_a, projected_b, intra_a, inter, intra_b)
+            map_a, map_b = (apply_node_wise(one, self.node_wise) for one in maps)
+            return map_a.mean(-2), map_b.mean(-2)
+        norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
+        pooled_a = self._pool(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
+        pooled_b = self._pool(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
         return pooled_a, pooled_b
 
-    def _pool_linearly(
+    def convolve(
+        self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The map path up to the node-wise function: the convolved nodes of a and of b, ``(pair, n, out_channels)``."""
+        norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
+        map_a = self._convolve(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
+        map_b = self._convolve(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
+        return map_a, map_b
+
+    def _normalise(self, intra_a: Tensor, inter: Tensor, intra_b: Tensor) -> tuple[Normalisation, Normalisation]:
+        norm_a = normalise_degree(intra_a.sum(-1) + inter.sum(-1), self.mode, self.degree_floor)
+        norm_b = normalise_degree(intra_b.sum(-1) + inter.sum(-2), self.mode, self.degree_floor)
+        return norm_a, norm_b
+
+    def _pool(
         self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
     ) -> Tensor:
         """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result."""
@@ -70,12 +86,10 @@ class PooledDiscrepancy(torch.nn.Module):
         pooled = (on_own @ own + on_other @ other).squeeze(-2)
         return pooled if self.bias is None else pooled + self.bias
 
-    def _pool_map(
+    def _convolve(
         self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
     ) -> Tensor:
-        """Run the convolution on the nodes of one image, then the node-wise function, then pool."""
+        """Run the convolution on the nodes of one image."""
         neighbours = intra @ (norm.scale.unsqueeze(-1) * own) + inter @ (norm_other.scale.unsqueeze(-1) * other)
-        map_own = norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours
-        if self.bias is not None:
-            map_own = map_own + self.bias
-        return apply_node_wise(map_own, self.node_wise).mean(-2)
+        convolved = norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours
+        return convolved if self.bias is None else convolved + self.bias

@@ -1,0 +1,91 @@
+"""Pictures as a torch data set."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cace_pyg.data.draw import Draw
+from cace_pyg.data.sample import Sample
+
+
+class Item(NamedTuple):
+    """One picture for the network; batches have the same fields."""
+
+    image: Tensor  # (3, height, width)
+    label: int
+    camid: int
+    index: int
+
+
+class ReidDataset(torch.utils.data.Dataset):
+    """Decodes, resizes and transforms pictures.
+
+    Args:
+        samples: the pictures.
+        transform: from uint8 ``(3, height, width)`` to the network's input.
+        size: (height, width) in pixels.
+        labels: class of each pid, see :func:`relabel`; none: the label is the pid.
+        cache: keep decoded pictures in memory, 3·height·width bytes each.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Callable[[Tensor], Tensor],
+        size: tuple[int, int],
+        labels: Mapping[int, int] | None = None,
+        cache: bool = False,
+    ):
+        self.samples = samples
+        self.transform = transform
+        self.size = size
+        self.labels = labels
+        self._cached: dict[int, Tensor] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw | int) -> Item:
+        """One picture; with a :class:`Draw` the transform's random numbers come from its seed.
+
+        Raises:
+            ValueError: the file is truncated or no picture; names it.
+        """
+        index, seed = draw if isinstance(draw, Draw) else (draw, None)
+        sample = self.samples[index]
+        image = self._image(index)
+        if seed is None:
+            image = self.transform(image)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                image = self.transform(image)
+        label = sample.pid if self.labels is None else self.labels[sample.pid]
+        return Item(image, label, sample.camid, index)
+
+    def _image(self, index: int) -> Tensor:
+        if self._cached is None:
+            return _decode(self.samples[index].path, self.size)
+        if index not in self._cached:
+            self._cached[index] = _decode(self.samples[index].path, self.size)
+        return self._cached[index]
+
+
+def relabel(samples: Sequence[Sample]) -> dict[int, int]:
+    """Classes 0 … identities − 1 for the pids of ``samples``, in the order of the pids."""
+    return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}
+
+
+def _decode(path: Path, size: tuple[int, int]) -> Tensor:
+    """uint8 ``(3, height, width)``."""
+    try:
+        with Image.open(path) as picture:
+            resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"cannot read the picture {path}: {error}; replace or remove the file") from error
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()

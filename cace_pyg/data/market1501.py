@@ -1,0 +1,66 @@
+"""Market-1501, and every folder in its layout."""
+
+import re
+from pathlib import Path
+
+from cace_pyg.data.sample import Sample, Splits
+
+_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+_PICTURES = (".jpg", ".jpeg", ".png")
+_NAME = re.compile(r"(?P<pid>-1|\d{4,})_c(?P<camid>\d+)s\d+_\d+_\d+")
+_TREE = """
+  ROOT/
+    bounding_box_train/   0002_c1s1_000451_03.jpg …
+    query/                0001_c1s1_001051_00.jpg …
+    bounding_box_test/    -1_c1s1_000401_03.jpg, 0000_c1s1_000151_01.jpg, 0001_c1s1_001051_03.jpg …"""
+
+
+def read_market1501(root: str | Path) -> Splits:
+    """The pictures of a folder in Market-1501's layout (Zheng et al., 2015), sorted by file name.
+
+    Names are PPPP_cCsS_FFFFFF_BB.jpg: identity, camera, sequence, frame, box. Junk (pid −1) is left out; distractors
+    (pid 0000) stay, in the gallery only.
+
+    Args:
+        root: the folder that holds bounding_box_train, query and bounding_box_test, or the one above it.
+
+    Raises:
+        FileNotFoundError: a folder is missing; shows the expected tree.
+        ValueError: a picture's name does not parse, a part is empty, or pid 0 is in train or query.
+    """
+    root = _locate(Path(root))
+    train, query, gallery = (_read(root / folder) for folder in _FOLDERS)
+    for folder, samples in zip(_FOLDERS, (train, query), strict=False):
+        distractors = [sample.path.name for sample in samples if sample.pid == 0]
+        if distractors:
+            raise ValueError(f"pid 0000 marks distractors, expected in bounding_box_test only (got {distractors[0]} in {folder})")
+    return Splits(train, query, gallery)
+
+
+def _locate(root: Path) -> Path:
+    for candidate in [root, *sorted(path for path in root.glob("*") if path.is_dir())]:
+        if all((candidate / folder).is_dir() for folder in _FOLDERS):
+            return candidate
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) if root.is_dir() else "no such folder"
+    raise FileNotFoundError(
+        f"no data set in Market-1501's layout at {root} (data.root); expected{_TREE}\nfound: {found or 'nothing'}. "
+        "For the built-in data: python -m cace_pyg.data synthetic ROOT"
+    )
+
+
+def _read(folder: Path) -> tuple[Sample, ...]:
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+    samples = tuple(sample for sample in map(_parse, pictures) if sample.pid != -1)
+    if not samples:
+        raise ValueError(f"{folder} holds no pictures (.jpg, .jpeg, .png); expected{_TREE}")
+    return samples
+
+
+def _parse(path: Path) -> Sample:
+    found = _NAME.fullmatch(path.name.split(".")[0])
+    if found is None:
+        raise ValueError(
+            f"cannot read identity and camera from the file name {path.name} (in {path.parent}); expected "
+            "PPPP_cCsS_FFFFFF_BB.jpg such as 0002_c1s1_000451_03.jpg, or -1 as identity of junk; rename or remove it"
+        )
+    return Sample(path, int(found["pid"]), int(found["camid"]))

@@ -1,0 +1,50 @@
+"""What the pair stage saw in one pair."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.graph import pair_to_data
+from cace_pyg.models import CaceNet
+
+
+@dataclass(frozen=True)
+class PairView:
+    """One pair as the model sees it.
+
+    Attributes:
+        graph: the pair graph; ``x`` holds what the convolution takes.
+        matches: strongest inter edges, rows (clue of a, clue of b, normalised weight), strongest first.
+        discrepancy_a: magnitude of each clue's convolved feature, ``(H, W)``.
+        discrepancy_b: the same of the other image.
+    """
+
+    graph: Data
+    matches: np.ndarray
+    discrepancy_a: np.ndarray
+    discrepancy_b: np.ndarray
+    grid: tuple[int, int]
+
+
+@torch.no_grad()
+def view_pair(model: CaceNet, a: Extraction, index_a: int, b: Extraction, index_b: int, strongest: int = 20) -> PairView:
+    """Look into the pair of image ``index_a`` of ``a`` and image ``index_b`` of ``b``; the model is on the CPU.
+
+    An inter edge counts by its share in the propagation, a_ij / √(d_i d_j): the weight that reaches the embedding.
+    """
+    one_a, one_b = slice(index_a, index_a + 1), slice(index_b, index_b + 1)
+    prepared_a, prepared_b = a.prepared.select(one_a), b.prepared.select(one_b)
+    blocks = model.conditional.blocks(prepared_a, prepared_b)
+    grid = prepared_a.keys.grid
+    n = grid[0] * grid[1]
+    degree = blocks.adjacency()[0].sum(-1).clamp_min(1e-12)
+    share = blocks.inter[0] / (degree[:n, None] * degree[None, n:]).sqrt()
+    weight, flat = share.flatten().topk(min(strongest, n * n))
+    matches = torch.stack([flat // n, flat % n], dim=-1).double()
+    matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
+    magnitude = model.conditional.convolve(prepared_a, prepared_b)[0].norm(dim=-1).reshape(2, *grid).numpy()
+    graph = pair_to_data(blocks, prepared_a.nodes, prepared_b.nodes, grid)
+    return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], grid)

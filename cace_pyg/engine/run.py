@@ -1,0 +1,106 @@
+"""A whole run: read, train, evaluate, report."""
+
+import csv
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from cace_pyg.config import Config
+from cace_pyg.data.fingerprint import fingerprint
+from cace_pyg.data.market1501 import read_market1501
+from cace_pyg.data.sample import Sample
+from cace_pyg.data.validation import hold_out_identities
+from cace_pyg.engine.assembly import build_model
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model_state
+from cace_pyg.engine.environment import describe_environment
+from cace_pyg.engine.evaluation import Evaluation, evaluate_two_stage, resolve_fusion_weight
+from cace_pyg.engine.reporting import report_run
+from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.engine.training import train
+from cace_pyg.models import CaceNet
+
+
+def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Evaluation]:
+    """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json`` and ``report.html``.
+
+    Raises:
+        ValueError: the configuration or the data set does not fit; raised before anything is trained.
+        FileNotFoundError: no data set at ``data.root``.
+        RuntimeError: see :func:`cace_pyg.engine.training.train`.
+    """
+    _check_fusion(config)
+    splits = read_market1501(config.data.root)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    environment = describe_environment(config.seed, fingerprint(splits))
+    folder = train(config, config_yaml, held_out, environment, resume)
+    model, state = load_model(folder.best, config)
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    folder.write_metrics(metrics_of(evaluation, environment))
+    with folder.log.open(newline="") as file:
+        log = list(csv.DictReader(file))
+    title = f"CACE-Net on {Path(config.data.root).name}"
+    report_run(folder.report, title, model, evaluation, log, environment, config_yaml)
+    return folder, evaluation
+
+
+def load_model(path: Path, config: Config) -> tuple[CaceNet, dict]:
+    """The model of a checkpoint in evaluation mode, and the rest of the checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`.
+    """
+    state = load_checkpoint(path)
+    model = build_model(config, state["identities"], pretrained=False)
+    load_model_state(model, state["model"], path)
+    return model.eval(), state
+
+
+def evaluate_model(
+    model: CaceNet, state: dict, query: tuple[Sample, ...], gallery: tuple[Sample, ...], config: Config
+) -> Evaluation:
+    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
+
+    Without a trained pair branch the second stage has nothing to say: its weight is 0 unless a number is given.
+    """
+    fusion = config.evaluation.fusion
+    untrained = fusion == "auto" and not trains_pairs(config)
+    weight = 0.0 if untrained else resolve_fusion_weight(fusion, state["fusion_weight"])
+    device = Fabric(accelerator=config.device, devices=1).device
+    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device)
+    model.to("cpu")
+    return evaluation
+
+
+def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
+    """What ``metrics.json`` holds: fractions for both stages, and where they come from."""
+    return {
+        "individual": evaluation.individual.as_dict(),
+        "two_stage": evaluation.two_stage.as_dict(),
+        "fusion_weight": evaluation.fusion_weight,
+        "top_k": evaluation.distances.index.size(1),
+        "policy": evaluation.two_stage.policy,
+        "environment": environment,
+    }
+
+
+def results_table(evaluation: Evaluation) -> str:
+    """Both result rows in percent, as text."""
+    rows = {"individual": evaluation.individual.as_dict(), "two_stage": evaluation.two_stage.as_dict()}
+    names = ("mAP", "rank1", "rank5", "rank10", "mINP")
+    lines = [f"{'':12}" + "".join(f"{name:>9}" for name in names)]
+    lines += [f"{stage:12}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
+    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}; {evaluation.two_stage.policy}")
+    return "\n".join(lines)
+
+
+def trains_pairs(config: Config) -> bool:
+    """Whether a run of this configuration trains its pair branch."""
+    return config.loss.pairwise_weight > 0 or config.pair_phase.epochs > 0
+
+
+def _check_fusion(config: Config) -> None:
+    if config.evaluation.fusion == "auto" and trains_pairs(config) and config.data.hold_out == 0:
+        raise ValueError(
+            "evaluation.fusion auto chooses its weight on held-out identities, but data.hold_out is 0; "
+            "hold some out, or give --evaluation.fusion paper or a number in [0, 1]"
+        )

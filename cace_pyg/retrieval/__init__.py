@@ -1,0 +1,9 @@
+"""Retrieval: distances, rankings, two-stage re-ranking, metrics."""
+
+from cace_pyg.retrieval.distance import euclidean_distance
+from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
+from cace_pyg.retrieval.metrics import Metrics, evaluate
+from cace_pyg.retrieval.ranking import rank
+from cace_pyg.retrieval.two_stage import rerank, top_k
+
+__all__ = ["FusionChoice", "Metrics", "choose_fusion_weight", "euclidean_distance", "evaluate", "rank", "rerank", "top_k"]
