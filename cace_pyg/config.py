@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-import cace_pyg.graph
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
@@ -152,6 +151,7 @@ _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ betw
 
 def config_parser(command: str, description: str) -> ArgumentParser:
     """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option a field."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the line under a field is its help
     parser = ArgumentParser(
         prog=f"python -m cace_pyg.{command}",
         description=description,
@@ -215,7 +215,7 @@ def _flat(tree: dict, prefix: str = "") -> dict:
 def _with_near_names(message: str, parser: ArgumentParser) -> str:
     """Add the known names that look like the one an error complains of."""
     options = [option for action in parser._actions for option in action.option_strings]
-    builders = sorted(name for name in vars(cace_pyg.graph) if name[0].isupper())
+    builders = sorted(kind.__name__ for kind in GraphBuilder.__subclasses__())
     for pattern, known in (
         (r"arguments: (--[\w.]+)", options),
         (r"does not accept (?:option|nested key) '([\w.]+)'", [option.rsplit(".", 1)[-1].lstrip("-") for option in options]),

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import fields
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 
@@ -12,6 +12,7 @@ DESCRIPTION = """Make the built-in data set: rendered pedestrians in Market-1501
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog="python -m cace_pyg.data", description=DESCRIPTION, exit_on_error=False)
     commands = parser.add_subcommands(required=True)
     synthetic = ArgumentParser(description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)

@@ -1,6 +1,6 @@
 """What every graph builder promises."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from cace_pyg.graph.clues import Clues, PairBlocks
 
 
-class GraphBuilder(torch.nn.Module):
+class GraphBuilder(torch.nn.Module, ABC):
     """Decides which clues are connected, and how strongly.
 
     A builder is one class in one file; there is nothing to register. Its constructor takes ``channels``, the size
