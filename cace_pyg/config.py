@@ -218,12 +218,17 @@ def _with_near_names(message: str, parser: ArgumentParser) -> str:
     builders = sorted(kind.__name__ for kind in GraphBuilder.__subclasses__())
     for pattern, known in (
         (r"arguments: (--[\w.]+)", options),
-        (r"does not accept (?:option|nested key) '([\w.]+)'", [option.rsplit(".", 1)[-1].lstrip("-") for option in options]),
+        (
+            r"does not accept (?:option|nested key) '([\w.]+)'",
+            [option.rsplit(".", 1)[-1].lstrip("-") for option in options],
+        ),
         (r"dot import path string: (\w+)", builders),
     ):
         found = re.search(pattern, message)
         if found:
-            near = difflib.get_close_matches(found[1], known, n=4, cutoff=0.5) or (builders if known is builders else [])
+            near = difflib.get_close_matches(found[1], known, n=4, cutoff=0.5) or (
+                builders if known is builders else []
+            )
             hint = f"; near names: {', '.join(dict.fromkeys(near))}" if near else ""
             return f"{message}{hint}; all of them: {parser.prog} --help"
     return message

@@ -33,7 +33,9 @@ def read_market1501(root: str | Path) -> Splits:
     for folder, samples in zip(_FOLDERS, (train, query), strict=False):
         distractors = [sample.path.name for sample in samples if sample.pid == 0]
         if distractors:
-            raise ValueError(f"pid 0000 marks distractors, expected in bounding_box_test only (got {distractors[0]} in {folder})")
+            raise ValueError(
+                f"pid 0000 marks distractors, expected in bounding_box_test only (got {distractors[0]} in {folder})"
+            )
     return Splits(train, query, gallery)
 
 

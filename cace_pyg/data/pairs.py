@@ -61,7 +61,13 @@ class ConfusionTripletSampler:
     """
 
     def __init__(
-        self, pids: Tensor, camids: Tensor, negatives: Tensor, anchors: int, batches_per_epoch: int, seed: int = 0
+        self,
+        pids: Tensor,
+        camids: Tensor,
+        negatives: Tensor,
+        anchors: int,
+        batches_per_epoch: int,
+        seed: int = 0,
     ):
         match = (pids[:, None] == pids[None, :]).fill_diagonal_(False)
         across = match & (camids[:, None] != camids[None, :])

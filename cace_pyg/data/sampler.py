@@ -46,7 +46,9 @@ class RandomIdentitySampler:
                 "lower --train.num_identities or --data.hold_out, or check --data.root"
             )
         if max(map(len, self.by_pid.values())) < 2:
-            raise ValueError("Expected identities with several pictures (every training identity has one): no triplet exists")
+            raise ValueError(
+                "Expected identities with several pictures (every training identity has one): no triplet exists"
+            )
         self.num_identities = num_identities
         self.num_instances = num_instances
         self.seed = seed

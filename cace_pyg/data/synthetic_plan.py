@@ -96,9 +96,7 @@ def plan_pictures(settings: SyntheticSettings) -> list[PlannedPicture]:
     for index in range(settings.test_identities):
         seen = _plan_identity(settings, "test", index, 1 + settings.train_identities + index)
         queries = choose_queries([picture.camid for picture in seen], settings.queries_per_identity)
-        pictures += [
-            picture._replace(folder=QUERY if i in queries else GALLERY) for i, picture in enumerate(seen)
-        ]
+        pictures += [picture._replace(folder=QUERY if i in queries else GALLERY) for i, picture in enumerate(seen)]
     for group, count, pid in (("distractor", settings.distractors, 0), ("junk", settings.junk, -1)):
         for index in range(count):
             pictures += _plan_identity(settings, group, index, pid)[:1]

@@ -30,7 +30,9 @@ class PairView:
 
 
 @torch.no_grad()
-def view_pair(model: CaceNet, a: Extraction, index_a: int, b: Extraction, index_b: int, strongest: int = 20) -> PairView:
+def view_pair(
+    model: CaceNet, a: Extraction, index_a: int, b: Extraction, index_b: int, strongest: int = 20
+) -> PairView:
     """Look into the pair of image ``index_a`` of ``a`` and image ``index_b`` of ``b``; the model is on the CPU.
 
     An inter edge counts by its share in the propagation, a_ij / √(d_i d_j): the weight that reaches the embedding.

@@ -5,7 +5,15 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("cace-pyg", "torch", "torchvision", "torch-geometric", "torch-scatter", "numpy", "lightning-fabric")
+_PACKAGES = (
+    "cace-pyg",
+    "torch",
+    "torchvision",
+    "torch-geometric",
+    "torch-scatter",
+    "numpy",
+    "lightning-fabric",
+)
 
 
 def describe_environment(seed: int, data_fingerprint: str) -> dict[str, str]:

@@ -43,7 +43,11 @@ class JointPhase:
         )
         size = (config.data.height, config.data.width)
         dataset = ReidDataset(
-            samples, training_transform(config.augmentation), size, labels=relabel(samples), cache=config.data.cache
+            samples,
+            training_transform(config.augmentation),
+            size,
+            labels=relabel(samples),
+            cache=config.data.cache,
         )
         workers = config.data.workers
         self.loader = DataLoader(

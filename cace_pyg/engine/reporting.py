@@ -81,7 +81,10 @@ def _query_figures(model: CaceNet, evaluation: Evaluation, query: int, why: str)
     sample = evaluation.query.samples[query]
     before = evaluation.distances.individual[query]
     after = evaluation.distances.two_stage(evaluation.fusion_weight)[query]
-    order_before, order_after = _valid_order(evaluation, query, before), _valid_order(evaluation, query, after)
+    order_before, order_after = (
+        _valid_order(evaluation, query, before),
+        _valid_order(evaluation, query, after),
+    )
     was = {position: rank for rank, position in enumerate(order_before, start=1)}
     rows = {
         "individual": [_ranked(evaluation, query, position, before) for position in order_before[:_RANKS]],
@@ -97,16 +100,30 @@ def _query_figures(model: CaceNet, evaluation: Evaluation, query: int, why: str)
             "Queries",
         )
     ]
-    conditional = dict(zip(evaluation.distances.index[query].tolist(), evaluation.distances.conditional[query].tolist(), strict=True))
+    conditional = dict(
+        zip(
+            evaluation.distances.index[query].tolist(),
+            evaluation.distances.conditional[query].tolist(),
+            strict=True,
+        )
+    )
     for is_match in (True, False):
-        shown = [p for p in order_after if p in conditional and (evaluation.gallery.samples[p].pid == sample.pid) == is_match]
+        shown = [
+            p for p in order_after if p in conditional and (evaluation.gallery.samples[p].pid == sample.pid) == is_match
+        ]
         if shown:
             figures.append(_pair_figure(model, evaluation, query, shown[0], is_match, before, after))
     return figures
 
 
 def _pair_figure(
-    model: CaceNet, evaluation: Evaluation, query: int, position: int, is_match: bool, before: Tensor, after: Tensor
+    model: CaceNet,
+    evaluation: Evaluation,
+    query: int,
+    position: int,
+    is_match: bool,
+    before: Tensor,
+    after: Tensor,
 ) -> ReportFigure:
     sample, other = evaluation.query.samples[query], evaluation.gallery.samples[position]
     view = view_pair(model, evaluation.query, query, evaluation.gallery, position)

@@ -122,9 +122,7 @@ def _run_phase(
         _record(model, optimizer, phase, progress, bool(splits.query), folder, fixed)
 
 
-def _run_epoch(
-    fabric: Fabric, model: CaceNet, training_step, phase: Phase, optimizer, epoch: int
-) -> dict[str, float]:
+def _run_epoch(fabric: Fabric, model: CaceNet, training_step, phase: Phase, optimizer, epoch: int) -> dict[str, float]:
     """One pass of a phase; the mean of every loss term."""
     phase.set_mode(model)
     steps = len(phase.sampler)
@@ -174,7 +172,13 @@ def _validate(
 
 
 def _record(
-    model: CaceNet, optimizer, phase: Phase, progress: Progress, validates: bool, folder: RunFolder, fixed: dict
+    model: CaceNet,
+    optimizer,
+    phase: Phase,
+    progress: Progress,
+    validates: bool,
+    folder: RunFolder,
+    fixed: dict,
 ) -> None:
     """Write the log and the checkpoints of a finished epoch."""
     row = progress.log[-1]
@@ -213,5 +217,10 @@ def _resumed(folder: RunFolder, model: CaceNet) -> Progress:
     state = load_checkpoint(folder.last)
     load_model_state(model, state["model"], folder.last)
     return Progress(
-        state["epoch"], state["best"], state["best_phase"], state["fusion_weight"], state["log"], state["optimizer"]
+        state["epoch"],
+        state["best"],
+        state["best_phase"],
+        state["fusion_weight"],
+        state["log"],
+        state["optimizer"],
     )

@@ -26,9 +26,7 @@ class CorrespondenceAttention(GraphBuilder):
         width: channels of the projection of the released form; default channels / 16. The paper form has none.
     """
 
-    def __init__(
-        self, channels: int, form: Literal["paper", "released"] = "released", width: int | None = None
-    ):
+    def __init__(self, channels: int, form: Literal["paper", "released"] = "released", width: int | None = None):
         if form not in ("paper", "released"):
             raise ValueError(f"Expected form 'paper' (Eq. 2–3) or 'released' (the authors' code) (got {form!r})")
         if form == "paper" and width is not None:

@@ -5,4 +5,11 @@ from cace_pyg.models.cace_net import CaceNet
 from cace_pyg.models.conditional import ConditionalEmbedding, ConditionalSettings, PreparedClues
 from cace_pyg.models.embedding_head import EmbeddingHead
 
-__all__ = ["Backbone", "CaceNet", "ConditionalEmbedding", "ConditionalSettings", "EmbeddingHead", "PreparedClues"]
+__all__ = [
+    "Backbone",
+    "CaceNet",
+    "ConditionalEmbedding",
+    "ConditionalSettings",
+    "EmbeddingHead",
+    "PreparedClues",
+]

@@ -91,7 +91,7 @@ def _load(network: torch.nn.Module, path: Path, name: str) -> None:
         raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 — torch raises many kinds for a broken file
+    except Exception as error:
         raise ValueError(f"cannot read {path} as a state dict of {name}: {error}") from error
     own = network.state_dict()
     expected = {key for key in own if not key.startswith(_CLASSIFIER_PREFIXES)}

@@ -13,7 +13,11 @@ from cace_pyg.nn.degree import DegreeFloor, Mode
 from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
 
 Engine = Literal["pooled", "dense", "message_passing"]
-_CONVOLUTIONS = {"pooled": PooledDiscrepancy, "dense": DenseDiscrepancyConv, "message_passing": DiscrepancyConv}
+_CONVOLUTIONS = {
+    "pooled": PooledDiscrepancy,
+    "dense": DenseDiscrepancyConv,
+    "message_passing": DiscrepancyConv,
+}
 
 
 @dataclass
@@ -61,9 +65,7 @@ class PreparedClues:
 
     def to(self, device: torch.device | str) -> "PreparedClues":
         """The same on ``device``."""
-        return PreparedClues(
-            self.keys.to(device), self.intra.to(device), self.nodes.to(device), self.mean.to(device)
-        )
+        return PreparedClues(self.keys.to(device), self.intra.to(device), self.nodes.to(device), self.mean.to(device))
 
     @staticmethod
     def concatenate(parts: list["PreparedClues"]) -> "PreparedClues":
@@ -103,9 +105,7 @@ class ConditionalEmbedding(torch.nn.Module):
         width = settings.width or channels
         convolution = _CONVOLUTIONS[settings.engine]
         extra = {"node_wise": settings.node_wise} if settings.engine == "pooled" else {}
-        self.convolution = convolution(
-            channels, width, mode=settings.mode, degree_floor=settings.degree_floor, **extra
-        )
+        self.convolution = convolution(channels, width, mode=settings.mode, degree_floor=settings.degree_floor, **extra)
         literal = not settings.residual and settings.width is None
         self.expansion = torch.nn.Identity() if literal else torch.nn.Linear(width, channels, bias=False)
         if settings.residual:

@@ -76,7 +76,13 @@ class PooledDiscrepancy(torch.nn.Module):
         return norm_a, norm_b
 
     def _pool(
-        self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
+        self,
+        own: Tensor,
+        other: Tensor,
+        intra: Tensor,
+        inter: Tensor,
+        norm: Normalisation,
+        norm_other: Normalisation,
     ) -> Tensor:
         """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result."""
         sign, n = sign_of(self.mode), own.size(-2)
@@ -87,7 +93,13 @@ class PooledDiscrepancy(torch.nn.Module):
         return pooled if self.bias is None else pooled + self.bias
 
     def _convolve(
-        self, own: Tensor, other: Tensor, intra: Tensor, inter: Tensor, norm: Normalisation, norm_other: Normalisation
+        self,
+        own: Tensor,
+        other: Tensor,
+        intra: Tensor,
+        inter: Tensor,
+        norm: Normalisation,
+        norm_other: Normalisation,
     ) -> Tensor:
         """Run the convolution on the nodes of one image."""
         neighbours = intra @ (norm.scale.unsqueeze(-1) * own) + inter @ (norm_other.scale.unsqueeze(-1) * other)

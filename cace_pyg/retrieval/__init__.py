@@ -6,4 +6,13 @@ from cace_pyg.retrieval.metrics import Metrics, evaluate
 from cace_pyg.retrieval.ranking import rank
 from cace_pyg.retrieval.two_stage import rerank, top_k
 
-__all__ = ["FusionChoice", "Metrics", "choose_fusion_weight", "euclidean_distance", "evaluate", "rank", "rerank", "top_k"]
+__all__ = [
+    "FusionChoice",
+    "Metrics",
+    "choose_fusion_weight",
+    "euclidean_distance",
+    "evaluate",
+    "rank",
+    "rerank",
+    "top_k",
+]

@@ -1,7 +1,9 @@
 """How much the second stage should weigh."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cace_pyg.retrieval.metrics import evaluate
@@ -11,31 +13,47 @@ _WEIGHTS = tuple(step / 10 for step in range(11))
 
 
 class FusionChoice(NamedTuple):
-    """The chosen weight, and (weight, mAP, Rank-1) of every weight tried."""
+    """The chosen weight, and what each weight gave."""
 
     weight: float
-    curve: tuple[tuple[float, float, float], ...]
+    curve: tuple[tuple[float, float, float], ...]  # (weight, mAP, Rank-1), fractions, ascending in the weight
 
 
 def choose_fusion_weight(
-    distance: Tensor,
-    index: Tensor,
-    conditional: Tensor,
-    query_pids,
-    gallery_pids,
-    query_camids,
-    gallery_camids,
-    weights: tuple[float, ...] = _WEIGHTS,
+    distance: Tensor | ArrayLike,
+    index: Tensor | ArrayLike,
+    conditional: Tensor | ArrayLike,
+    query_pids: Tensor | ArrayLike,
+    gallery_pids: Tensor | ArrayLike,
+    query_camids: Tensor | ArrayLike,
+    gallery_camids: Tensor | ArrayLike,
+    weights: Sequence[float] = _WEIGHTS,
+    same_camera: Literal["remove", "keep"] = "remove",
 ) -> FusionChoice:
-    """The weight with the best mAP, on identities that are in no test; ties go to the smaller weight.
+    """The weight of the conditional distance with the best mAP; equally good weights go to the smaller one.
 
-    The first three arguments are those of :func:`cace_pyg.retrieval.rerank`, the labels those of
-    :func:`cace_pyg.retrieval.evaluate`.
+    Give held-out identities, never those that will be tested: a weight chosen on the test set flatters it.
+
+    Args:
+        distance: see :func:`cace_pyg.retrieval.rerank`, as for ``index`` and ``conditional``.
+        index: see there.
+        conditional: see there.
+        query_pids: see :func:`cace_pyg.retrieval.evaluate`, as for the other labels.
+        gallery_pids: see there.
+        query_camids: see there.
+        gallery_camids: see there.
+        weights: those to try, in [0, 1].
+        same_camera: see there.
+
+    Raises:
+        ValueError: no weight is given, or what :func:`rerank` and :func:`evaluate` refuse.
     """
+    if not len(weights):
+        raise ValueError("Expected at least one fusion weight to try (got none)")
+    labels = (query_pids, gallery_pids, query_camids, gallery_camids)
     curve = []
     for weight in sorted(weights):
-        fused = rerank(distance, index, conditional, weight)
-        metrics = evaluate(fused, query_pids, gallery_pids, query_camids, gallery_camids)
-        curve.append((weight, metrics.mAP, metrics.rank1))
-    best = max(curve, key=lambda row: (row[1], -row[0]))
-    return FusionChoice(best[0], tuple(curve))
+        metrics = evaluate(rerank(distance, index, conditional, weight), *labels, same_camera=same_camera)
+        curve.append((float(weight), metrics.mAP, metrics.rank1))
+    best, _, _ = max(curve, key=lambda row: row[1])  # the first, so the smallest, of equals
+    return FusionChoice(best, tuple(curve))

@@ -1,27 +1,32 @@
 """mAP, CMC and mINP as the re-identification protocol has them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
+
+_JUNK, _DISTRACTOR = -1, 0
+_BLOCK = 64  # queries looked at together: some megabytes of distances
 
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metrics:
     """The result of one ranking; every measure is a fraction, 0 to 1.
 
     Attributes:
         mAP: mean average precision (step form) over the queries that count.
-        cmc: ``(max_rank,)``, share of queries with a match among the first k.
-        mINP: mean inverse negative penalty, matches / position of the last match.
+        cmc: float64 ``(max_rank,)``, share of queries with a match among the first 1, 2, … images.
+        mINP: mean inverse negative penalty: number of matches / position of the last one (Ye et al., 2021).
         num_queries: queries that count.
         left_out_absent: queries whose identity is nowhere in the gallery.
-        left_out_same_camera: queries whose matches were all taken by their own camera.
-        policy: how ties, junk, distractors and cameras were handled, in words.
-        average_precision: of each query that counts, ``(num_queries,)``.
-        query_index: which queries those are, ``(num_queries,)``.
+        left_out_same_camera: queries whose matches were all removed, since the query's own camera took them.
+        policy: how average precision, junk, distractors, cameras, ties and queries without a match were handled.
+        average_precision: float64 ``(num_queries,)``, of each query that counts, for bootstraps and paired tests.
+        query_index: int64 ``(num_queries,)``, which queries those are, ascending.
     """
 
     mAP: float
@@ -36,122 +41,189 @@ class Metrics:
 
     @property
     def rank1(self) -> float:
-        return self._rank(1)
+        """Share of queries whose nearest image is a match."""
+        return float(self.cmc[0])
 
     @property
     def rank5(self) -> float:
-        return self._rank(5)
+        """Share of queries with a match among the 5 nearest images."""
+        return float(self.cmc[4])
 
     @property
     def rank10(self) -> float:
-        return self._rank(10)
+        """Share of queries with a match among the 10 nearest images."""
+        return float(self.cmc[9])
 
     def as_dict(self) -> dict[str, float]:
-        """mAP, rank1, rank5, rank10 and mINP as plain fractions."""
-        return {
-            "mAP": self.mAP, "rank1": self.rank1, "rank5": self.rank5, "rank10": self.rank10, "mINP": self.mINP
-        }  # fmt: skip
-
-    def _rank(self, k: int) -> float:
-        return float(self.cmc[min(k, len(self.cmc)) - 1])
+        """The five measures that papers print, as plain fractions."""
+        return {name: float(getattr(self, name)) for name in ("mAP", "rank1", "rank5", "rank10", "mINP")}
 
 
 def evaluate(
-    distance: ArrayLike,
-    query_pids: ArrayLike,
-    gallery_pids: ArrayLike,
-    query_camids: ArrayLike,
-    gallery_camids: ArrayLike,
+    distance: Tensor | ArrayLike,
+    query_pids: Tensor | ArrayLike,
+    gallery_pids: Tensor | ArrayLike,
+    query_camids: Tensor | ArrayLike,
+    gallery_camids: Tensor | ArrayLike,
     max_rank: int = 50,
     same_camera: Literal["remove", "keep"] = "remove",
 ) -> Metrics:
-    """Evaluate a ranking (Zheng et al., 2015, with the step form of average precision as in torchreid and fast-reid).
+    """Evaluate a ranking by the protocol of Market-1501 (Zheng et al., 2015).
 
-    Gallery images with pid −1 are junk and ignored; pid 0 is a distractor, never a match. Gallery images of the
-    query's own pid and camera are removed for that query. A query without a match left is left out of the means.
-    Ties are broken by gallery order.
+    Gallery images with pid −1 are junk and ignored wholly; pid 0 is a distractor: it takes its place and never is a
+    match. Gallery images with the query's own pid *and* camera are removed. A query without a match left is left out
+    of the means and counted. Ties stand in gallery order. Average precision is the mean of the precision at each
+    match (Market's own script takes the area under trapezoids, which is never more).
 
     Nothing is sorted but the matches: the position of a match is the number of gallery images that are nearer, or as
     near and earlier.
 
-    Example: distances [0.1, 0.2, 0.3] to pids [7, 5, 7] from a query of pid 7 and other cameras: matches at positions
-    1 and 3, average precision (1/1 + 2/3) / 2 = 0.83, Rank-1 1, inverse negative penalty 2/3.
+    Example: a query of pid 7 with distances [0.1, 0.2, 0.3] to images of pids [7, 5, 7] from other cameras has its
+    matches at positions 1 and 3: average precision (1/1 + 2/3) / 2 = 0.83, Rank-1 1, inverse negative penalty 2/3.
 
     Args:
-        distance: ``(query, gallery)``, smaller is nearer.
+        distance: ``(query, gallery)``, smaller is nearer; on any device.
         query_pids: ``(query,)``.
         gallery_pids: ``(gallery,)``.
         query_camids: ``(query,)``.
         gallery_camids: ``(gallery,)``.
-        max_rank: length of the CMC curve.
-        same_camera: ``keep`` is for data without cameras.
+        max_rank: length of the CMC curve, at least 10.
+        same_camera: ``"remove"`` is the protocol; ``"keep"`` is for data without cameras.
 
     Raises:
-        ValueError: shapes that do not fit, NaN, a junk query, or no query that counts.
+        ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (says why), or another
+            argument is out of range.
     """
-    distance = np.asarray(distance)
-    query_pids, gallery_pids, query_camids, gallery_camids = (
-        np.asarray(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)
-    )
-    _check(distance, query_pids, gallery_pids, query_camids, gallery_camids, same_camera)
-    positions: list[np.ndarray] = []
-    counted, absent, taken = [], 0, 0
-    for query, row in enumerate(distance):
-        same_pid = (gallery_pids == query_pids[query]) & (query_pids[query] != 0)
-        own = same_pid & (gallery_camids == query_camids[query]) if same_camera == "remove" else False
-        valid = (gallery_pids != -1) & ~np.asarray(own)
-        match = same_pid & valid
-        if not match.any():
-            absent, taken = absent + (not same_pid.any()), taken + bool(same_pid.any())
-            continue
-        positions.append(_positions(row, valid, np.flatnonzero(match)))
-        counted.append(query)
+    distance = _as_numpy(distance)
+    labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
+    _check(distance, *labels, max_rank, same_camera)
+    query_pids, gallery_pids, query_camids, gallery_camids = labels
+    known = np.flatnonzero(gallery_pids != _JUNK)
+    same_pid = _positions_by_pid(gallery_pids[known])
+    camids = gallery_camids[known]
+    ranks, counted, absent = [], [], 0
+    for query, row in enumerate(_rows(distance, known)):
+        same = same_pid.get(int(query_pids[query]), known[:0])
+        own = (camids[same] == query_camids[query]) & (same_camera == "remove")
+        if not own.all():
+            ranks.append(_ranks(row, same[~own], same[own]))
+            counted.append(query)
+        absent += not len(same)
+    left_out = absent, len(query_pids) - len(counted) - absent
     if not counted:
-        raise ValueError(
-            f"no query has a match in the gallery: {absent} whose identity is absent from it, {taken} seen only by their "
-            "own camera there; check that both come from one data set, or use same_camera='keep' for data without cameras"
-        )
-    return _summarise(positions, np.asarray(counted), max_rank, absent, taken, same_camera)
+        raise ValueError(_nothing_counts(*left_out))
+    return _summarise(ranks, counted, left_out, max_rank, same_camera)
 
 
-def _positions(row: np.ndarray, valid: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """Ranks, from 1, of the gallery images ``matches`` among the valid ones, ascending."""
-    columns = np.flatnonzero(valid)
-    values = row[columns]
-    ranks = np.empty(len(matches), dtype=np.int64)
-    for i, match in enumerate(matches):
-        nearer = np.count_nonzero(values < row[match])
-        earlier = np.count_nonzero(values[: np.searchsorted(columns, match)] == row[match])
-        ranks[i] = nearer + earlier + 1
-    return np.sort(ranks)
+def _as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
+    return np.asarray(values)
 
 
-def _summarise(positions, counted, max_rank: int, absent: int, taken: int, same_camera: str) -> Metrics:
-    precision = np.array([np.mean(np.arange(1, len(p) + 1) / p) for p in positions], dtype=np.float64)
-    penalty = np.array([len(p) / p[-1] for p in positions], dtype=np.float64)
-    first = np.array([p[0] for p in positions])
-    cmc = np.array([np.mean(first <= k) for k in range(1, max_rank + 1)], dtype=np.float64)
+def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
+    """Where each pid stands, ascending; distractors are nobody's match."""
+    order = np.argsort(pids, kind="stable")
+    values, starts = np.unique(pids[order], return_index=True)
+    runs = np.split(order, starts[1:])
+    return {int(pid): run for pid, run in zip(values, runs, strict=False) if pid != _DISTRACTOR}
+
+
+def _rows(distance: np.ndarray, known: np.ndarray) -> Iterator[np.ndarray]:
+    """The distances of each query to the gallery without junk, checked for NaN."""
+    for start in range(0, len(distance), _BLOCK):
+        block = distance[start : start + _BLOCK]
+        nan = np.isnan(block).any(axis=1)
+        if nan.any():
+            raise ValueError(
+                f"Expected distances that are numbers (got NaN at query {start + int(nan.argmax())}); "
+                "check its embedding and those of the gallery"
+            )
+        # Rows that lie scattered in memory (a transposed matrix) would be read slowly again and again.
+        yield from block[:, known] if len(known) < block.shape[1] else np.ascontiguousarray(block)
+
+
+def _ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Positions in the ranking, from 1 and ascending, of ``matches`` once ``removed`` are gone."""
+    values, gone = row[matches], row[removed]
+    level_and_earlier = (gone == values[:, None]) & (removed < matches[:, None])
+    gone_before = ((gone < values[:, None]) | level_and_earlier).sum(axis=1)
+    before = [
+        np.count_nonzero(row[:match] <= value) + np.count_nonzero(row[match:] < value)
+        for match, value in zip(matches, values, strict=True)
+    ]
+    return np.sort(1 + np.asarray(before) - gone_before)
+
+
+def _summarise(
+    ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, same_camera: str
+) -> Metrics:
+    precision = np.array([np.mean(np.arange(1, len(one) + 1) / one) for one in ranks])
+    penalty = np.array([len(one) / one[-1] for one in ranks])
+    first = np.array([one[0] for one in ranks])
     policy = (
-        "average precision: step form; pid -1 ignored, pid 0 distractor; "
-        f"own pid and camera: {'removed' if same_camera == 'remove' else 'kept'}; ties: gallery order; "
-        f"queries: {len(counted)} counted, {absent} absent from the gallery, {taken} seen only by their own camera"
+        "average precision: step form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
+        f"{'removed' if same_camera == 'remove' else 'kept'}; ties: gallery order; queries: {len(counted)} counted, "
+        f"left out {left_out[0]} absent from the gallery and {left_out[1]} seen there by their own camera only"
     )
     return Metrics(
-        float(precision.mean()), cmc, float(penalty.mean()), len(counted), absent, taken, policy, precision, counted
+        mAP=float(precision.mean()),
+        cmc=(first[:, None] <= np.arange(1, max_rank + 1)).mean(axis=0),
+        mINP=float(penalty.mean()),
+        num_queries=len(counted),
+        left_out_absent=left_out[0],
+        left_out_same_camera=left_out[1],
+        policy=policy,
+        average_precision=precision,
+        query_index=np.array(counted),
     )
 
 
-def _check(distance, query_pids, gallery_pids, query_camids, gallery_camids, same_camera: str) -> None:
-    queries, gallery = len(query_pids), len(gallery_pids)
-    if distance.shape != (queries, gallery) or len(query_camids) != queries or len(gallery_camids) != gallery:
-        raise ValueError(
-            f"Expected distance as (query, gallery) with one pid and camid for each (got {distance.shape}, "
-            f"{queries} and {len(query_camids)} for queries, {gallery} and {len(gallery_camids)} for the gallery)"
+def _nothing_counts(absent: int, same_camera: int) -> str:
+    reasons = []
+    if absent:
+        reasons.append(
+            f"{absent} have an identity that is absent from the gallery (check that query and gallery are parts of "
+            "one data set, with the same pids)"
         )
+    if same_camera:
+        reasons.append(
+            f"{same_camera} are seen there by their own camera only (check the camids; for data without cameras "
+            "give same_camera='keep')"
+        )
+    return f"Expected at least one query with a match in the gallery (got none): {'; '.join(reasons) or 'no queries'}"
+
+
+def _check(
+    distance: np.ndarray,
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_camids: np.ndarray,
+    max_rank: int,
+    same_camera: str,
+) -> None:
+    if distance.ndim != 2:
+        raise ValueError(f"Expected distance as (query, gallery) (got shape {distance.shape})")
+    sides = {"query": distance.shape[0], "gallery": distance.shape[1]}
+    labels = {
+        "query_pids": query_pids,
+        "gallery_pids": gallery_pids,
+        "query_camids": query_camids,
+        "gallery_camids": gallery_camids,
+    }
+    for name, values in labels.items():
+        side = name.split("_")[0]
+        if values.shape != (sides[side],):
+            raise ValueError(
+                f"Expected {name} as ({side},) = ({sides[side]},), as distance {distance.shape} has it "
+                f"(got {values.shape})"
+            )
+    if (query_pids == _JUNK).any():
+        query = int(np.argmax(query_pids == _JUNK))
+        raise ValueError(f"Expected queries of known identity (got pid -1, junk, at query {query}); leave it out")
+    if max_rank < 10:
+        raise ValueError(f"Expected max_rank of at least 10, since Rank-10 is read from it (got {max_rank})")
     if same_camera not in ("remove", "keep"):
         raise ValueError(f"Expected same_camera 'remove' or 'keep' (got {same_camera!r})")
-    bad = np.flatnonzero(np.isnan(distance).any(axis=1)) if gallery else []
-    if len(bad):
-        raise ValueError(f"Expected distances that are numbers (got NaN for query {bad[0]} and {len(bad) - 1} more)")
-    if (query_pids == -1).any():
-        raise ValueError(f"Expected no junk query (got pid -1 at query {int(np.argmax(query_pids == -1))})")

@@ -1,56 +1,126 @@
 """The second stage: rank the top k of the first again (CACE-Net, §3.5)."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from cace_pyg.retrieval.ranking import rank
+_BLOCK = 2**22  # distances looked at together
+_LARGEST = 2.0**40  # distances up to here can be moved by a whole number and stay apart
 
 
-def top_k(distance: Tensor, k: int) -> Tensor:
-    """Gallery positions of the ``k`` nearest of each query, ``(query, k)``, nearest first, ties in gallery order.
+def top_k(distance: Tensor | ArrayLike, k: int) -> Tensor:
+    """Gallery positions of the ``k`` nearest of each query, nearest first; ties stand in gallery order.
 
-    A ``k`` above the gallery's size takes the whole gallery.
+    The first ``k`` columns of :func:`cace_pyg.retrieval.rank`, without ranking the rest.
+
+    Args:
+        distance: ``(query, gallery)``, smaller is nearer.
+        k: a ``k`` beyond the gallery's size takes the whole gallery.
+
+    Returns:
+        int64 ``(query, min(k, gallery))``.
 
     Raises:
-        ValueError: ``k`` is below 1.
+        ValueError: ``k`` is below 1, ``distance`` is no matrix or has no columns, or holds NaN.
     """
+    distance = torch.as_tensor(distance)
+    if distance.dim() != 2 or not distance.size(1):
+        raise ValueError(f"Expected distance as (query, gallery) with a gallery (got {tuple(distance.shape)})")
     if k < 1:
-        raise ValueError(f"Expected top_k of at least 1 (got {k})")
-    return rank(distance)[:, :k]
+        raise ValueError(f"Expected k of at least 1 (got {k})")
+    k = min(k, distance.size(1))
+    blocks = distance.split(_rows_at_a_time(distance))
+    return torch.cat([_nearest(block, k, i * len(blocks[0])) for i, block in enumerate(blocks)])
 
 
-def rerank(distance: Tensor, index: Tensor, conditional: Tensor, weight: float) -> Tensor:
-    """Distances whose ranking is the top k by the fused distance, then the rest as it was.
+def rerank(
+    distance: Tensor | ArrayLike, index: Tensor | ArrayLike, conditional: Tensor | ArrayLike, weight: float
+) -> Tensor:
+    """Distances whose ranking is the top k by the fused distance, then all others as they were.
 
-    The fused distance is (1 − weight)·individual + weight·conditional. The paper sorts by the conditional distance
-    alone: weight 1. Everything else is moved behind the top k by a constant; ties are broken by gallery order.
+    The fused distance is (1 − weight)·individual + weight·conditional; the paper sorts by the conditional distance
+    alone, weight 1. Ties in it stand in gallery order. Where the others would not stay behind, they are moved by a
+    whole number that is constant for the query; where that would round two of them together (possible in float64,
+    or below 1e-8), they become their order instead.
 
-    Example: individual [0.1, 0.2, 0.9], top 2 = [0, 1] with conditional [0.8, 0.3], weight 1 give [0.8, 0.3, x] with
-    x > 0.8: the ranking is 1, 0, 2.
+    Example: individual [0.1, 0.2, 0.9], top 2 at [0, 1] with conditional [1.4, 0.3], weight 1, give [1.4, 0.3, 2.9]:
+    the ranking is 1, 0, 2.
 
     Args:
         distance: individual distances, ``(query, gallery)``.
-        index: gallery positions of the top k, ``(query, k)``, see :func:`top_k`.
-        conditional: conditional distances of those, ``(query, k)``.
+        index: gallery positions of the top k, ``(query, k)``, from :func:`top_k`.
+        conditional: conditional distances to those, ``(query, k)``.
         weight: of the conditional distance, in [0, 1].
 
     Returns:
-        ``(query, gallery)``, float64, so that moving the rest makes no new ties.
+        float64 ``(query, gallery)``, a new tensor.
 
     Raises:
-        ValueError: the shapes do not fit, or the weight is outside [0, 1].
+        ValueError: the shapes do not fit, the weight is outside [0, 1], a distance is no finite number, or ``index``
+            names an image twice or outside the gallery.
     """
+    distance, index, conditional = (torch.as_tensor(one) for one in (distance, index, conditional))
+    _check(distance, index, conditional, weight)
+    reranked = distance.detach().to(torch.float64, copy=True)
+    fused = (1 - weight) * reranked.gather(1, index) + weight * conditional.detach().to(torch.float64)
+    rows = _rows_at_a_time(distance)
+    for block, block_index, block_fused in zip(*(one.split(rows) for one in (reranked, index, fused)), strict=True):
+        block.copy_(_with_top_first(block, block_index, block_fused))
+    return reranked
+
+
+def _rows_at_a_time(distance: Tensor) -> int:
+    return max(1, _BLOCK // distance.size(1))
+
+
+def _nearest(distance: Tensor, k: int, first_query: int) -> Tensor:
+    """The top k of some queries; ``first_query`` is the number of the first of them."""
+    if distance.isnan().any():
+        query = first_query + int(distance.isnan().any(1).nonzero()[0])
+        raise ValueError(f"Expected distances that are numbers (got NaN at query {query}); check its embedding")
+    farthest = distance.topk(k, largest=False).values[:, -1:]
+    nearer, level = distance < farthest, distance == farthest
+    # topk picks any of those that are level with the last one; here the first in gallery order are taken.
+    wanted = k - nearer.sum(1, keepdim=True)
+    taken = nearer | (level & (level.cumsum(1) <= wanted))
+    index = taken.nonzero()[:, 1].view(-1, k)
+    return index.gather(1, distance.gather(1, index).argsort(dim=1, stable=True))
+
+
+def _with_top_first(individual: Tensor, index: Tensor, fused: Tensor) -> Tensor:
+    last = fused.amax(1, keepdim=True)
+    others = individual.scatter(1, index, torch.inf)
+    nearest = others.amin(1, keepdim=True)  # infinite where the top k is the whole gallery
+    shift = torch.where(nearest > last, 0.0, (last - nearest).ceil() + 1)
+    moved = others + shift
+    for query in (moved - shift != others).any(1).nonzero().flatten():
+        _, order = others[query].unique(return_inverse=True)
+        moved[query] = last[query] + 1 + order
+    return moved.scatter(1, index, fused)
+
+
+def _check(distance: Tensor, index: Tensor, conditional: Tensor, weight: float) -> None:
     if not 0 <= weight <= 1:
         raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")
-    if index.shape != conditional.shape or index.size(0) != distance.size(0):
+    if distance.dim() != 2 or index.dim() != 2 or len(index) != len(distance) or index.shape != conditional.shape:
         raise ValueError(
-            f"Expected index and conditional as (query, k) with {distance.size(0)} queries "
-            f"(got {tuple(index.shape)} and {tuple(conditional.shape)})"
+            "Expected distance as (query, gallery), index and conditional as (query, k) "
+            f"(got {tuple(distance.shape)}, {tuple(index.shape)} and {tuple(conditional.shape)}); take index from top_k"
         )
-    individual = distance.double()
-    fused = (1 - weight) * individual.gather(1, index) + weight * conditional.double()
-    is_top = torch.zeros_like(individual, dtype=torch.bool).scatter_(1, index, True)
-    nearest_rest = individual.masked_fill(is_top, torch.inf).amin(1, keepdim=True)
-    gap = fused.amax(1, keepdim=True) - nearest_rest + 1
-    behind = individual + torch.where(torch.isfinite(gap), gap.clamp_min(0), 0.0)
-    return behind.scatter(1, index, fused)
+    ordered = index.sort(1).values
+    if (
+        not index.size(1)
+        or not ((ordered >= 0) & (ordered < distance.size(1))).all()
+        or (ordered.diff(dim=1) == 0).any()
+    ):
+        raise ValueError(
+            f"Expected index to name different images of the gallery's {distance.size(1)} for each query, one or more "
+            "(got an image twice, one outside the gallery, or none); take index from top_k"
+        )
+    for name, values in (("distance", distance), ("conditional", conditional)):
+        if not (values.abs() < _LARGEST).all():
+            query = int((~(values.abs() < _LARGEST)).any(1).nonzero()[0])
+            raise ValueError(
+                f"Expected {name} to hold finite distances below 2^40 (got {values[query].tolist()[:5]}… at query "
+                f"{query}); check the embeddings"
+            )

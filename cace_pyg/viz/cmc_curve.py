@@ -27,9 +27,7 @@ def cmc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
     """
     if not curves:
         raise ValueError("Expected at least one CMC curve (got none)")
-    shown = {
-        name: _checked(name, np.asarray(curve, dtype=float))[:_LAST_RANK] for name, curve in curves.items()
-    }
+    shown = {name: _checked(name, np.asarray(curve, dtype=float))[:_LAST_RANK] for name, curve in curves.items()}
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     axes = figure.subplots()
     for index, (name, curve) in enumerate(shown.items()):
@@ -61,8 +59,7 @@ def _checked(name: str, curve: np.ndarray) -> np.ndarray:
         raise ValueError(f"Expected the CMC of {name!r} as a vector over ranks (got shape {curve.shape})")
     if not (curve.min() >= 0 and curve.max() <= 1 + 1e-6):
         raise ValueError(
-            f"Expected the CMC of {name!r} in fractions from 0 to 1 "
-            f"(got {curve.min():.3g} to {curve.max():.3g})"
+            f"Expected the CMC of {name!r} in fractions from 0 to 1 (got {curve.min():.3g} to {curve.max():.3g})"
         )
     if (np.diff(curve) < -1e-6).any():
         raise ValueError(f"Expected a CMC that never falls with the rank (that of {name!r} does)")

@@ -76,9 +76,7 @@ def correspondences(
     return figure
 
 
-def _checked_matches(
-    matches: Sequence[tuple[int, int, float]] | np.ndarray, grid: tuple[int, int]
-) -> np.ndarray:
+def _checked_matches(matches: Sequence[tuple[int, int, float]] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     table = np.asarray(matches, dtype=float)
     if not table.size:
         return np.zeros((0, 3))
@@ -102,9 +100,7 @@ def _checked_maps(
     """The maps as arrays; None stays None."""
     for name, feature_map in (("feature_map_a", map_a), ("feature_map_b", map_b)):
         if feature_map is not None and np.shape(feature_map) != tuple(grid):
-            raise ValueError(
-                f"Expected {name} of the grid's shape {tuple(grid)} (got {np.shape(feature_map)})"
-            )
+            raise ValueError(f"Expected {name} of the grid's shape {tuple(grid)} (got {np.shape(feature_map)})")
         if feature_map is not None and not np.isfinite(feature_map).all():
             raise ValueError(f"Expected {name} of finite numbers (got NaN or infinity)")
     return tuple(None if values is None else np.asarray(values, dtype=float) for values in (map_a, map_b))

@@ -47,9 +47,7 @@ def _within(budget: int, figures: Sequence[Figure], dots_per_inch: int) -> list[
 
 def _inline_png(figure: Figure, dots_per_inch: int) -> str:
     rendered = io.BytesIO()
-    figure.savefig(
-        rendered, format="png", dpi=dots_per_inch, facecolor="white", pil_kwargs={"compress_level": 0}
-    )
+    figure.savefig(rendered, format="png", dpi=dots_per_inch, facecolor="white", pil_kwargs={"compress_level": 0})
     reduced = io.BytesIO()
     with Image.open(rendered) as image:
         image.convert("RGB").point(_COARSER * 3).save(reduced, format="PNG", compress_level=6)

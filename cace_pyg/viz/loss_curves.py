@@ -38,9 +38,7 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
     _check_log(log)
     losses = _series(log, [name for name in _columns(log) if _is_loss(name)])
     if not losses:
-        raise ValueError(
-            f"Expected a loss term beside {', '.join(_NOT_LOSSES)} (got columns {_columns(log)})"
-        )
+        raise ValueError(f"Expected a loss term beside {', '.join(_NOT_LOSSES)} (got columns {_columns(log)})")
     validation = _series(log, [name for name in _columns(log) if _is_validation_map(name)])
     rates = _series(log, ["learning_rate"])
     panels = 1 + bool(validation) + bool(rates)
@@ -73,9 +71,7 @@ def _check_log(log: Sequence[LogRow]) -> None:
     for number, row in enumerate(log, start=1):
         for key in ("epoch", "phase"):
             if row.get(key) in (None, ""):
-                raise ValueError(
-                    f"Expected a value for {key!r} in every row of the log (row {number} has none)"
-                )
+                raise ValueError(f"Expected a value for {key!r} in every row of the log (row {number} has none)")
 
 
 def _columns(log: Sequence[LogRow]) -> list[str]:
@@ -96,9 +92,7 @@ def _number(value: float | str | None, name: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise ValueError(
-            f"Expected a number or a blank in column {name!r} of the log (got {value!r})"
-        ) from None
+        raise ValueError(f"Expected a number or a blank in column {name!r} of the log (got {value!r})") from None
 
 
 def _series(log: Sequence[LogRow], names: list[str]) -> dict[str, np.ndarray]:
@@ -155,9 +149,7 @@ def _draw_validation(axes: Axes, epochs: np.ndarray, validation: dict[str, np.nd
 
 
 def _draw_rate(axes: Axes, epochs: np.ndarray, rate: np.ndarray) -> None:
-    axes.plot(
-        epochs, rate, drawstyle="steps-mid", color=GREY, linewidth=1.6, marker="." if len(rate) == 1 else ""
-    )
+    axes.plot(epochs, rate, drawstyle="steps-mid", color=GREY, linewidth=1.6, marker="." if len(rate) == 1 else "")
     low, high = np.nanmin(rate), np.nanmax(rate)
     # Steps by tens want a log axis; a cosine that runs down to almost nothing would fill it with its end.
     axes.set_yscale("log" if low > 0 and high / low <= _LOG_RATE_UP_TO else "linear")

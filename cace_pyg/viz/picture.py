@@ -39,9 +39,7 @@ def _to_pil(picture: Picture) -> Image.Image:
 
 def _to_bytes(array: np.ndarray) -> np.ndarray:
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3):
-        raise ValueError(
-            f"Expected a picture (height, width, 3) or (height, width) (got shape {array.shape})"
-        )
+        raise ValueError(f"Expected a picture (height, width, 3) or (height, width) (got shape {array.shape})")
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):

@@ -78,9 +78,7 @@ def _draw_query(axes: Axes, query: Picture) -> None:
 def _draw_ranked(axes: Axes, image: RankedImage, rank: int) -> None:
     _draw_picture(axes, image.path)
     draw_verdict_border(axes, image.is_match)
-    axes.set_title(
-        f"{rank} {verdict_sign(image.is_match)}", fontsize=10, color=verdict_color(image.is_match), pad=4
-    )
+    axes.set_title(f"{rank} {verdict_sign(image.is_match)}", fontsize=10, color=verdict_color(image.is_match), pad=4)
     note = textwrap.shorten(image.note, 2 * _NOTE_WIDTH, placeholder="…")
     lines = [f"{image.distance:.3f}", *textwrap.wrap(note, _NOTE_WIDTH)]
     axes.set_xlabel("\n".join(lines), fontsize=8, color=GREY, labelpad=4)

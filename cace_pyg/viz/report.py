@@ -93,8 +93,7 @@ def _page(report: Report) -> str:
     sections = _sections(report)
     contents = "".join(f'<li><a href="#{_anchor(name)}">{name}</a></li>' for name in sections)
     body = "".join(
-        f'<section id="{_anchor(name)}"><h2>{name}</h2>{content}</section>\n'
-        for name, content in sections.items()
+        f'<section id="{_anchor(name)}"><h2>{name}</h2>{content}</section>\n' for name, content in sections.items()
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -30,10 +30,7 @@ def results_table(results: Results) -> str:
         cells = [_points(_gain(results, measure)) for measure in measures]
         rows.append(_row("difference, points", cells, "difference"))
     head = "".join(f'<th scope="col">{escape(_LABELS.get(measure, measure))}</th>' for measure in measures)
-    return (
-        f'<table><thead><tr><th scope="col">ranking, %</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+    return f'<table><thead><tr><th scope="col">ranking, %</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def second_stage_verdict(results: Results) -> str:
@@ -51,9 +48,7 @@ def second_stage_verdict(results: Results) -> str:
     if _rounded(gain) <= 0:
         return f"The second stage did not help here: {_points(gain)} mAP."
     fell = [measure for measure in _measures(results) if _rounded(_gain(results, measure)) < 0]
-    losses = ", ".join(
-        f"{_LABELS.get(measure, measure)} {_points(_gain(results, measure))}" for measure in fell
-    )
+    losses = ", ".join(f"{_LABELS.get(measure, measure)} {_points(_gain(results, measure))}" for measure in fell)
     but = f", but {losses}" if losses else ""
     caution = "One run is no proof: compare over several seeds."
     return f"The second stage helped here: {_points(gain)} mAP{but}. {caution}"
@@ -64,16 +59,13 @@ def _check_fractions(results: Results) -> None:
         for measure, value in row.items():
             if not (math.isnan(value) or 0 <= value <= 1):
                 raise ValueError(
-                    f"Expected {measure} of {name!r} as a fraction from 0 to 1 (got {value:g}); "
-                    "divide percent by 100"
+                    f"Expected {measure} of {name!r} as a fraction from 0 to 1 (got {value:g}); divide percent by 100"
                 )
 
 
 def _measures(results: Results) -> list[str]:
     found = dict.fromkeys(measure for row in results.values() for measure in row)
-    return [measure for measure in _LABELS if measure in found] + [
-        name for name in found if name not in _LABELS
-    ]
+    return [measure for measure in _LABELS if measure in found] + [name for name in found if name not in _LABELS]
 
 
 def _gain(results: Results, measure: str) -> float:
@@ -107,8 +99,4 @@ def _cell(results: Results, name: str, measure: str) -> str:
 
 def _row(name: str, cells: list[str], row_class: str = "") -> str:
     opening = f'<tr class="{row_class}">' if row_class else "<tr>"
-    return (
-        f'{opening}<th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + "</tr>"
-    )
+    return f'{opening}<th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -70,7 +70,9 @@ def test_a_draw_fixes_the_augmentation_and_leaves_the_generator_alone(picture, c
 def test_evaluation_is_only_normalisation(picture):
     item = ReidDataset([Sample(picture, 5, 1)], evaluation_transform(), (40, 20))[0]
     pixels = torch.from_numpy(np.array(Image.open(picture))).permute(2, 0, 1) / 255
-    expected = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    expected = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
     torch.testing.assert_close(item.image, expected)
     assert item.label == 5
 

@@ -9,9 +9,18 @@ from cace_pyg.data.fingerprint import fingerprint
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "pku_reid_subset"
 NAMES = {
-    "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c2s1_000451_03.jpg.jpg", "0007_c10s3_000001_00.png"],
+    "bounding_box_train": [
+        "0002_c1s1_000451_03.jpg",
+        "0002_c2s1_000451_03.jpg.jpg",
+        "0007_c10s3_000001_00.png",
+    ],
     "query": ["0005_c1s1_000001_00.jpg"],
-    "bounding_box_test": ["-1_c1s1_000001_00.jpg", "0000_c3s1_000001_00.jpg", "0005_c2s1_000001_00.jpg", "Thumbs.db"],
+    "bounding_box_test": [
+        "-1_c1s1_000001_00.jpg",
+        "0000_c3s1_000001_00.jpg",
+        "0005_c2s1_000001_00.jpg",
+        "Thumbs.db",
+    ],
 }
 
 
@@ -71,5 +80,8 @@ def test_the_fingerprint_knows_names_and_sizes(root):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real crops are on the developers' machines only")
 def test_real_crops():
     splits = read_market1501(REAL)
-    counts = [(len(part), len({s.pid for s in part}), len({s.camid for s in part})) for part in (splits.train, splits.query, splits.gallery)]
+    counts = [
+        (len(part), len({s.pid for s in part}), len({s.camid for s in part}))
+        for part in (splits.train, splits.query, splits.gallery)
+    ]
     assert counts == [(800, 50, 2), (96, 24, 2), (288, 24, 2)]

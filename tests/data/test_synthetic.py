@@ -57,9 +57,7 @@ def person(**changes):
 def shown(somebody, view, size=(96, 48)):
     """Details counted as visible in an unobstructed picture of a well-cut box, for several poses."""
     camera = draw_camera(np.random.default_rng(0), 1)
-    pictures = [
-        render(somebody, camera, view, "good", False, size, np.random.default_rng(i)) for i in range(12)
-    ]
+    pictures = [render(somebody, camera, view, "good", False, size, np.random.default_rng(i)) for i in range(12)]
     return [set(picture.details) for picture in pictures]
 
 
@@ -80,9 +78,7 @@ def test_layout_is_that_of_market1501(root):
     assert {path.name for path in root.iterdir()} == {
         "bounding_box_train", "query", "bounding_box_test", "parts", "details.json", "settings.json",
     }  # fmt: skip
-    train, query, gallery = (
-        labels(root, folder) for folder in ("bounding_box_train", "query", "bounding_box_test")
-    )
+    train, query, gallery = (labels(root, folder) for folder in ("bounding_box_train", "query", "bounding_box_test"))
     assert len(train) == 12 * 8
     assert len(query) + len(gallery) == 8 * 8 + 5 + 12
     assert sum(pid == 0 for pid, _ in gallery) == 5
@@ -94,8 +90,7 @@ def test_layout_is_that_of_market1501(root):
 
 def test_identities_are_split(root):
     train, query, gallery = (
-        {pid for pid, _ in labels(root, folder)}
-        for folder in ("bounding_box_train", "query", "bounding_box_test")
+        {pid for pid, _ in labels(root, folder)} for folder in ("bounding_box_train", "query", "bounding_box_test")
     )
     assert train == set(range(1, 13))
     assert query == gallery - {0, -1} == set(range(13, 21))

@@ -33,10 +33,13 @@ def test_label_smoothing_by_hand():
 
 
 def test_mixup_identity_loss_is_equation_8():
-    logits, own, given = torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 1, 2]), torch.tensor([3, 3, 2])
+    logits, own, given = (
+        torch.randn(3, 4, dtype=torch.float64),
+        torch.tensor([0, 1, 2]),
+        torch.tensor([3, 3, 2]),
+    )
     expected = sum(
-        0.7 * cross_entropy(row, a) + 0.3 * cross_entropy(row, b)
-        for row, a, b in zip(logits, own, given, strict=True)
+        0.7 * cross_entropy(row, a) + 0.3 * cross_entropy(row, b) for row, a, b in zip(logits, own, given, strict=True)
     )
     torch.testing.assert_close(mixup_identity_loss(logits, own, given, alpha=0.7), expected / 3)
     torch.testing.assert_close(mixup_identity_loss(logits, own, given, alpha=1.0), identity_loss(logits, own))

@@ -54,9 +54,7 @@ FORMS = list(itertools.product(["discrepancy", "smooth"], [True, False], ["ident
 @pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.parametrize("form", ["paper", "released"])
 @pytest.mark.parametrize(("mode", "residual", "node_wise", "width"), FORMS)
-def test_every_engine_gives_the_numbers_and_gradients_of_the_equations(
-    mode, residual, node_wise, width, form, pairs
-):
+def test_every_engine_gives_the_numbers_and_gradients_of_the_equations(mode, residual, node_wise, width, form, pairs):
     a, b = clues(pairs), clues(pairs)
     probe = torch.randn(2, pairs, 4, dtype=torch.float64)
     settings = {"mode": mode, "residual": residual, "node_wise": node_wise, "width": width}
@@ -90,7 +88,10 @@ def test_the_literal_form_collapses_on_a_complete_graph(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_residual_and_the_magnitude_do_not_collapse(engine):
     a, b = clues(3), clues(3)
-    for settings in ({"residual": True, "node_wise": "identity"}, {"residual": False, "node_wise": "magnitude"}):
+    for settings in (
+        {"residual": True, "node_wise": "identity"},
+        {"residual": False, "node_wise": "magnitude"},
+    ):
         model = make(engine, FullyConnected(CHANNELS), batch_norm=False, **settings)
         a_given_b, b_given_a = model(model.prepare(a), model.prepare(b))
         cosine = torch.nn.functional.cosine_similarity(a_given_b, b_given_a)

@@ -98,9 +98,7 @@ def test_tiny_degree_is_normalised_in_the_textbook_form_and_floored_in_the_relea
     for floor, expected in (("textbook", [[-2.0], [2.0]]), ("released", [[-2e-4], [2e-4]])):
         convolution = DiscrepancyConv(1, 1, degree_floor=floor).double()
         torch.nn.init.ones_(convolution.lin.weight)
-        torch.testing.assert_close(
-            convolution(x, edge_index, weight), torch.tensor(expected, dtype=torch.float64)
-        )
+        torch.testing.assert_close(convolution(x, edge_index, weight), torch.tensor(expected, dtype=torch.float64))
 
 
 def test_missing_edge_weights_are_ones():

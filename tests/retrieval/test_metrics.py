@@ -36,7 +36,13 @@ def naive(distance, query_pids, gallery_pids, query_camids, gallery_camids, same
 def rankings(draw):
     queries, gallery = draw(st.integers(1, 5)), draw(st.integers(1, 12))
     # few different values, so that ties are common
-    distance = draw(st.lists(st.lists(st.integers(0, 4), min_size=gallery, max_size=gallery), min_size=queries, max_size=queries))
+    distance = draw(
+        st.lists(
+            st.lists(st.integers(0, 4), min_size=gallery, max_size=gallery),
+            min_size=queries,
+            max_size=queries,
+        )
+    )
     pids = lambda low, size: st.lists(st.integers(low, 3), min_size=size, max_size=size)  # noqa: E731
     cams = lambda size: st.lists(st.integers(1, 2), min_size=size, max_size=size)  # noqa: E731
     return (

@@ -13,9 +13,18 @@ from cace_pyg.retrieval import choose_fusion_weight, euclidean_distance, evaluat
 def stages(draw):
     queries, gallery = draw(st.integers(1, 4)), draw(st.integers(1, 9))
     k = draw(st.integers(1, gallery))
-    values = lambda rows, columns: torch.tensor(  # noqa: E731 — few values, many ties
-        draw(st.lists(st.lists(st.integers(0, 5), min_size=columns, max_size=columns), min_size=rows, max_size=rows))
-    ).float() / 5
+    values = lambda rows, columns: (
+        torch.tensor(
+            draw(
+                st.lists(
+                    st.lists(st.integers(0, 5), min_size=columns, max_size=columns),
+                    min_size=rows,
+                    max_size=rows,
+                )
+            )
+        ).float()
+        / 5
+    )
     distance = values(queries, gallery)
     return distance, top_k(distance, k), values(queries, k), k
 
@@ -36,7 +45,10 @@ def test_only_the_order_of_the_top_k_changes(stage, weight):
     assert after[:, k:].equal(before[:, k:])
     for query, (positions, values) in enumerate(zip(index, conditional, strict=True)):
         own = distance[query].double()[positions]
-        fused = {int(g): float((1 - weight) * i + weight * c.double()) for g, i, c in zip(positions, own, values, strict=True)}
+        fused = {
+            int(g): float((1 - weight) * i + weight * c.double())
+            for g, i, c in zip(positions, own, values, strict=True)
+        }
         assert after[query, :k].tolist() == sorted(fused, key=lambda g: (fused[g], g))
 
 
@@ -64,7 +76,10 @@ def test_the_best_weight_is_found_and_ties_go_to_the_smaller():
     distance, conditional = torch.tensor([[0.5, 0.0]]), torch.tensor([[0.0, 0.4]])
     labels = ([1], [1, 2], [1], [2, 2])
     choice = choose_fusion_weight(distance, torch.tensor([[1, 0]]), conditional.flip(1), *labels)
-    curve = {weight: evaluate(rerank(distance, torch.tensor([[0, 1]]), conditional, weight), *labels).mAP for weight in np.arange(11) / 10}
+    curve = {
+        weight: evaluate(rerank(distance, torch.tensor([[0, 1]]), conditional, weight), *labels).mAP
+        for weight in np.arange(11) / 10
+    }
     assert choice.weight == min(w for w, mAP in curve.items() if mAP == max(curve.values())) == 0.6
     assert [mAP for _, mAP, _ in choice.curve] == pytest.approx(list(curve.values()))
 

@@ -83,9 +83,7 @@ def test_log_scale_only_where_losses_lie_far_apart_and_are_positive() -> None:
 
 def test_steps_of_the_learning_rate_get_a_log_axis_and_a_cosine_does_not() -> None:
     def scale(*rates: float) -> str:
-        rows = [
-            {"epoch": e, "phase": "joint", "learning_rate": r, "identity": 1.0} for e, r in enumerate(rates)
-        ]
+        rows = [{"epoch": e, "phase": "joint", "learning_rate": r, "identity": 1.0} for e, r in enumerate(rates)]
         return loss_curves(rows).axes[-1].get_yscale()
 
     assert scale(0.1, 0.01, 0.001) == "log"

@@ -117,9 +117,7 @@ def test_a_failing_render_leaves_the_old_report(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failing_move_leaves_the_old_report_and_no_rubbish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_move_leaves_the_old_report_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_report(tmp_path / "report.html", _report())
     old = path.read_bytes()
 

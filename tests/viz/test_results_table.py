@@ -36,9 +36,7 @@ def test_without_both_stages_there_is_no_verdict() -> None:
 
 
 def test_percent_difference_and_best_in_bold() -> None:
-    results = _results(
-        {"rank1": 0.8, "mAP": 0.664, "mINP": 0.3}, {"rank1": 0.8, "mAP": 0.661, "mINP": math.nan}
-    )
+    results = _results({"rank1": 0.8, "mAP": 0.664, "mINP": 0.3}, {"rank1": 0.8, "mAP": 0.661, "mINP": math.nan})
     head, first, second, difference = results_table(results).split("<tr")[1:]
     assert head.index("mAP") < head.index("Rank-1") < head.index("mINP")
     assert "<td><b>66.4</b></td><td>80.0</td><td>30.0</td>" in first

@@ -35,9 +35,7 @@ def draw_pose(rng: np.random.Generator, person: Person) -> Pose:
     stride = 0.06 if rng.random() < 0.2 else rng.uniform(0.25, 0.5)
     girth = BUILDS[person.build]
     legs = tuple(_leg(side, side * stride * sin(phase), girth) for side in (1, -1))
-    arms = tuple(
-        _arm(side, *_arm_angles(person, side, -side * stride * sin(phase)), girth) for side in (1, -1)
-    )
+    arms = tuple(_arm(side, *_arm_angles(person, side, -side * stride * sin(phase)), girth) for side in (1, -1))
     return Pose(legs, arms)
 
 

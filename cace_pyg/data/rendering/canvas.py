@@ -126,9 +126,7 @@ class Sketch:
                     (x1 - nx * r1, y1 - ny * r1), (x0 - nx * r0, y0 - ny * r0))  # fmt: skip
             self._add(depth, quad, colour, mark)
 
-    def ball(
-        self, centre: Point, across: float, down: float, colour: Colour, mark: int, depth: float
-    ) -> None:
+    def ball(self, centre: Point, across: float, down: float, colour: Colour, mark: int, depth: float) -> None:
         """An ellipse around a body point, radii in body heights."""
         x, y = self.placement.project(centre)
         scale = self.placement.scale

@@ -31,9 +31,7 @@ _BACK_PRINTS = {
 }
 
 
-def draw_figure(
-    canvas: Canvas, person: Person, pose: Pose, placement: Placement, labelled: bool = True
-) -> None:
+def draw_figure(canvas: Canvas, person: Person, pose: Pose, placement: Placement, labelled: bool = True) -> None:
     """Draw a person; with `labelled` False he is part of the background (a passer-by)."""
     sketch = Sketch(placement, labelled)
     for leg, side in zip(pose.legs, (1, -1), strict=True):

@@ -137,9 +137,7 @@ def _distance(name_a: str, name_b: str) -> float:
     return dist(COLOURS[name_a], COLOURS[name_b])
 
 
-def _draw_member(
-    rng: np.random.Generator, shared: dict, usual_bottoms: str, accents: tuple[str, ...]
-) -> Person:
+def _draw_member(rng: np.random.Generator, shared: dict, usual_bottoms: str, accents: tuple[str, ...]) -> Person:
     bottoms = usual_bottoms if rng.random() < 0.75 else pick(rng, ("trousers", "shorts", "skirt"))
     handbag_side = pick(rng, ("left", "right"))
     return Person(

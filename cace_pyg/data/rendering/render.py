@@ -85,9 +85,7 @@ def _visible(details: np.ndarray) -> tuple[str, ...]:
     return tuple(name for name, count in zip(DETAIL_NAMES, counts, strict=True) if count >= least)
 
 
-def _place(
-    canvas: Canvas, person: Person, camera: Camera, yaw: float, box: str, rng: np.random.Generator
-) -> Placement:
+def _place(canvas: Canvas, person: Person, camera: Camera, yaw: float, box: str, rng: np.random.Generator) -> Placement:
     w, h = canvas.width, canvas.height
     scale = float(rng.uniform(*camera.scale)) * person.stature
     across, down = (float(shift) for shift in rng.normal(0, 0.025, 2))
@@ -137,9 +135,7 @@ def _outline(canvas: Canvas) -> Image.Image:
     return rgb
 
 
-def _develop(
-    picture: Image.Image, camera: Camera, person: np.ndarray, rng: np.random.Generator
-) -> Image.Image:
+def _develop(picture: Image.Image, camera: Camera, person: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """What the camera makes of the scene: light, folds in the cloth, colour cast, blur and noise."""
     height, width = person.shape
     if camera.blur > 0.05:

@@ -1,0 +1,1 @@
+"""The loops: extraction, training, two-stage evaluation, checkpoints, reports."""
