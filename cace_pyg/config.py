@@ -73,7 +73,7 @@ class TrainSettings:
     """Of SGD."""
     weight_decay: float = 5e-4
     """Of SGD (the paper: 5e-4)."""
-    warmup_epochs: float = 5
+    warmup_epochs: float = 5.0
     """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
     detach_clues: bool = True
     """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
@@ -94,12 +94,14 @@ class PairPhaseSettings:
     confusions: int = 50
     """A negative is drawn from this many nearest wrong identities of its anchor."""
     clues: Literal["cached", "fresh"] = "cached"
-    """cached: each picture's clues once, in memory (4·n·channels bytes each); fresh: anew each step, augmented."""
+    """cached: clues stay in memory (4·n·channels bytes a picture and view); fresh: anew each step, augmented."""
+    views: int = 1
+    """With `cached`: views of each picture; the first is the picture as it is, the others are augmented."""
     learning_rate: float = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
     weight_decay: float = 1e-2
     """Of AdamW."""
-    warmup_epochs: float = 0
+    warmup_epochs: float = 0.0
     """Epochs in which the learning rate grows linearly from 0."""
     margin: float = 0.3
     """Triplet margin on ‖f(a|b) − f(b|a)‖, between unit-length embeddings (0 to 2)."""
@@ -185,7 +187,7 @@ def to_yaml(parsed: Namespace) -> str:
     """Every field of the configuration with its value, defaults included."""
     keep = {one.name for one in fields(Config)}
     only = Namespace(**{key: value for key, value in parsed.__dict__.items() if key in keep})
-    return config_parser("train", "").dump(only, skip_none=False)
+    return config_parser("train", "").dump(only, skip_unset=False)
 
 
 def from_yaml(text: str, *overrides: str) -> Config:

@@ -1,7 +1,9 @@
-"""Small graphs and pictures that many tests share."""
+"""Small graphs, a tiny data set and a run of seconds, which many tests share."""
 
 import pytest
 import torch
+
+from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +27,26 @@ def soft_adjacency(pairs: int, nodes: int, isolated: int = 2, self_loops: bool =
 @pytest.fixture
 def make_adjacency():
     return soft_adjacency
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """12 + 6 rendered identities of 48×24 pixels."""
+    settings = SyntheticSettings(
+        train_identities=12, test_identities=6, images_per_identity=6, cameras=4, distractors=4, junk=4,
+        height=48, width=24,
+    )  # fmt: skip
+    return make_synthetic(tmp_path_factory.mktemp("data") / "tiny", settings, progress=False)
+
+
+@pytest.fixture
+def options(tiny, tmp_path):
+    """Dotted options of a run with both phases into ``tmp_path / "run"``."""
+    chosen = {
+        "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0, "data.hold_out": 0.3,
+        "run_dir": tmp_path / "run", "threads": 1, "backbone.name": "small_cnn", "embedding.channels": 16,
+        "train.epochs": 2, "train.batches_per_epoch": 4, "train.warmup_epochs": 1, "train.validate_every": 1,
+        "train.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
+        "pair_phase.anchors": 6, "evaluation.top_k": 10,
+    }  # fmt: skip
+    return [f"--{name}={value}" for name, value in chosen.items()]

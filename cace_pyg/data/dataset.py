@@ -1,5 +1,6 @@
 """Pictures as a torch data set."""
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,11 @@ class ReidDataset(torch.utils.data.Dataset):
         transform: from uint8 ``(3, height, width)`` to the network's input.
         size: (height, width) in pixels.
         labels: class of each pid, see :func:`relabel`; none: the label is the pid.
-        cache: keep decoded pictures in memory, 3·height·width bytes each.
+        cache: keep decoded and resized pictures in memory, 3·height·width bytes each. Every process that decodes keeps
+            its own, so with worker processes the memory is multiplied, and their pictures are lost when they end.
+
+    Raises:
+        ValueError: ``labels`` lacks a pid.
     """
 
     def __init__(
@@ -41,6 +46,12 @@ class ReidDataset(torch.utils.data.Dataset):
         labels: Mapping[int, int] | None = None,
         cache: bool = False,
     ):
+        missing = sorted({sample.pid for sample in samples} - set(labels)) if labels is not None else []
+        if missing:
+            raise ValueError(
+                f"Expected a label for every pid (got none for {missing[:5]}, {len(missing)} in all); "
+                "make labels with relabel from the same samples"
+            )
         self.samples = samples
         self.transform = transform
         self.size = size
@@ -73,7 +84,7 @@ class ReidDataset(torch.utils.data.Dataset):
             return _decode(self.samples[index].path, self.size)
         if index not in self._cached:
             self._cached[index] = _decode(self.samples[index].path, self.size)
-        return self._cached[index]
+        return self._cached[index].clone()  # a transform may write into what it gets
 
 
 def relabel(samples: Sequence[Sample]) -> dict[int, int]:
@@ -86,6 +97,8 @@ def _decode(path: Path, size: tuple[int, int]) -> Tensor:
     try:
         with Image.open(path) as picture:
             resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"cannot read the picture {path}: {error}; replace or remove the file") from error
+    except (OSError, SyntaxError, ValueError, struct.error) as error:  # all of them come from broken files
+        raise ValueError(
+            f"cannot read the picture {path}: {error}; expected a whole JPEG or PNG file, replace or remove it"
+        ) from error
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()

@@ -1,11 +1,12 @@
 """Triplets from the confusions of the individual ranking."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-_BLOCK = 1024  # anchors compared at a time
+_BLOCK = 2**22  # distances looked at together
 
 
 def confusion_negatives(embeddings: Tensor, pids: Tensor, k: int) -> Tensor:
@@ -17,29 +18,43 @@ def confusion_negatives(embeddings: Tensor, pids: Tensor, k: int) -> Tensor:
         k: wrong identities to keep; all of them if there are fewer.
 
     Returns:
-        Picture positions, ``(picture, k)``, nearest first.
+        Picture positions, int64 ``(picture, min(k, identities − 1))``, nearest first; of equally near pictures the
+        first, of equally near identities the one with the smaller pid.
 
     Raises:
-        ValueError: there is one identity only, or ``k`` is below 1.
+        ValueError: the shapes do not fit, an embedding is not finite, there is one identity only, or ``k`` is below 1.
     """
+    if embeddings.dim() != 2 or pids.shape != embeddings.shape[:1]:
+        raise ValueError(
+            "Expected embeddings as (picture, channel) and pids as (picture,) "
+            f"(got {tuple(embeddings.shape)} and {tuple(pids.shape)})"
+        )
     identities, labels = pids.unique(return_inverse=True)
     if len(identities) < 2 or k < 1:
         raise ValueError(f"Expected two identities or more and k ≥ 1 (got {len(identities)} and k = {k})")
-    k = min(k, len(identities) - 1)
-    order = labels.argsort(stable=True)  # pictures by identity, so that an identity is a run of columns
-    counts = labels.bincount()
-    starts = counts.cumsum(0) - counts
-    rows = []
-    for start in range(0, len(pids), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        distance = torch.cdist(embeddings[block].float(), embeddings[order].float())
-        nearest = torch.full((distance.size(0), len(identities)), torch.inf)
-        columns = labels[order].expand_as(distance)
-        nearest.scatter_reduce_(1, columns, distance, "amin")
-        nearest.scatter_(1, labels[block][:, None], torch.inf)
-        wrong = nearest.topk(k, largest=False).indices
-        rows.append(torch.stack([_nearest_of(distance, wrong[:, i], starts, counts, order) for i in range(k)], dim=1))
-    return torch.cat(rows)
+    if not embeddings.isfinite().all():
+        picture = int((~embeddings.isfinite()).any(1).nonzero()[0])
+        raise ValueError(
+            f"Expected finite embeddings (got NaN or infinity for picture {picture}); lower the learning rate"
+        )
+    embeddings = embeddings.float()
+    rows = max(1, _BLOCK // len(pids))
+    blocks = zip(embeddings.split(rows), labels.split(rows), strict=True)
+    return torch.cat([_nearest_wrong(part, own, embeddings, labels, k) for part, own in blocks])
+
+
+def _nearest_wrong(part: Tensor, own: Tensor, embeddings: Tensor, labels: Tensor, k: int) -> Tensor:
+    """The rows of :func:`confusion_negatives` for some pictures of the labels ``own``."""
+    distance = torch.cdist(part, embeddings)
+    columns = labels.expand_as(distance)
+    shape = len(part), int(labels.max()) + 1
+    nearest = distance.new_full(shape, torch.inf).scatter_reduce(1, columns, distance, "amin")
+    position = torch.arange(len(labels), device=labels.device).expand_as(distance)
+    position = position.masked_fill(distance > nearest.gather(1, columns), len(labels))
+    picture = position.new_full(shape, len(labels)).scatter_reduce(1, columns, position, "amin")
+    nearest.scatter_(1, own[:, None], torch.inf)
+    wrong = nearest.argsort(dim=1, stable=True)[:, : min(k, shape[1] - 1)]
+    return picture.gather(1, wrong)
 
 
 class ConfusionTripletSampler:
@@ -57,7 +72,7 @@ class ConfusionTripletSampler:
         seed: with the epoch, determines every batch.
 
     Raises:
-        ValueError: no picture has a match.
+        ValueError: no picture has a match, ``negatives`` do not fit, or a number is below 1.
     """
 
     def __init__(
@@ -69,13 +84,20 @@ class ConfusionTripletSampler:
         batches_per_epoch: int,
         seed: int = 0,
     ):
-        match = (pids[:, None] == pids[None, :]).fill_diagonal_(False)
-        across = match & (camids[:, None] != camids[None, :])
-        match = torch.where(across.any(1, keepdim=True), across, match)
-        self.matches = [row.nonzero().squeeze(1) for row in match]
+        pids, camids = torch.as_tensor(pids), torch.as_tensor(camids)
+        self.matches = _matches(pids.tolist(), camids.tolist())
         self.candidates = torch.tensor([index for index, row in enumerate(self.matches) if len(row)])
         if not len(self.candidates):
             raise ValueError("Expected identities with several pictures (every one has one): no triplet exists")
+        if min(anchors, batches_per_epoch) < 1:
+            raise ValueError(
+                f"Expected anchors and batches_per_epoch of at least 1 (got {anchors}, {batches_per_epoch})"
+            )
+        if negatives.dim() != 2 or len(negatives) != len(pids) or (pids[negatives] == pids[:, None]).any():
+            raise ValueError(
+                f"Expected negatives as ({len(pids)}, k) pictures of wrong identities (got {tuple(negatives.shape)}, "
+                "or one of the right identity); make them with confusion_negatives from the same pids"
+            )
         self.negatives = negatives
         self.anchors = anchors
         self.batches = batches_per_epoch
@@ -102,9 +124,14 @@ class ConfusionTripletSampler:
         return torch.randint(below, (count,), generator=generator)
 
 
-def _nearest_of(distance: Tensor, identity: Tensor, starts: Tensor, counts: Tensor, order: Tensor) -> Tensor:
-    """For each row the picture of one identity that is nearest."""
-    column = torch.arange(distance.size(1))
-    first, last = starts[identity][:, None], (starts + counts)[identity][:, None]
-    own = (column >= first) & (column < last)
-    return order[distance.masked_fill(~own, torch.inf).argmin(1)]
+def _matches(pids: list[int], camids: list[int]) -> list[Tensor]:
+    """The pictures that may be each picture's positive; identity by identity, since picture × picture is large."""
+    by_pid: dict[int, list[int]] = defaultdict(list)
+    for index, pid in enumerate(pids):
+        by_pid[pid].append(index)
+    matches = []
+    for index, pid in enumerate(pids):
+        others = [other for other in by_pid[pid] if other != index]
+        across = [other for other in others if camids[other] != camids[index]]
+        matches.append(torch.tensor(across or others, dtype=torch.long))
+    return matches

@@ -21,7 +21,7 @@ class RandomIdentitySampler:
         batches_per_epoch: none: as many as one pass over the pictures needs. ``len()`` is this number.
 
     Raises:
-        ValueError: too few identities for a batch, or nobody with two pictures.
+        ValueError: too few identities for a batch, nobody with two pictures, or a number below what makes sense.
     """
 
     def __init__(
@@ -34,12 +34,14 @@ class RandomIdentitySampler:
     ):
         self.by_pid: dict[int, list[int]] = defaultdict(list)
         for index, pid in enumerate(pids):
-            self.by_pid[pid].append(index)
+            self.by_pid[int(pid)].append(index)  # tensors as keys would all be different
         if min(num_identities, num_instances) < 2:
             raise ValueError(
                 f"Expected at least 2 identities and 2 pictures of each in a batch (got {num_identities} and "
                 f"{num_instances}); a triplet needs a match and a non-match"
             )
+        if batches_per_epoch is not None and batches_per_epoch < 1:
+            raise ValueError(f"Expected batches_per_epoch of at least 1, or none (got {batches_per_epoch})")
         if len(self.by_pid) < num_identities:
             raise ValueError(
                 f"Expected at least num_identities = {num_identities} training identities (got {len(self.by_pid)}); "

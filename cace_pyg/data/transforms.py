@@ -16,13 +16,21 @@ class AugmentationSettings:
     """What is done at random to training pictures (§4.2 of the paper)."""
 
     flip: float = 0.5
-    """Probability of mirroring left and right."""
+    """Probability of mirroring left and right (the paper gives none; 0.5 is usual)."""
     crop_padding: int = 10
-    """Pixels of black border from which a picture-sized window is cut at random; 0: no crop."""
+    """Pixels of black border on each side, from which a picture-sized window is cut at random; 0: no crop."""
     erasing: float = 0.5
-    """Probability of blanking a random rectangle (the paper: 0.5)."""
+    """Probability of filling a random rectangle with ImageNet's mean colour (the paper: 0.5)."""
     colour_jitter: float = 0.0
     """Largest relative change of brightness, contrast and saturation; 0: none (the paper)."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"Expected augmentation.{name} as a probability in [0, 1] (got {getattr(self, name)})")
+        for name in ("crop_padding", "colour_jitter"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Expected augmentation.{name} of at least 0 (got {getattr(self, name)})")
 
 
 def training_transform(settings: AugmentationSettings) -> Callable[[Tensor], Tensor]:

@@ -10,12 +10,13 @@ from cace_pyg.data.sample import Sample, Splits
 def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> Splits:
     """Keep some training identities for validation, wholly: none of their pictures stays in train.
 
-    For each of them one picture a camera becomes a query, the rest the gallery, as in DukeMTMC-reID. Only identities
-    whose every query has a match from another camera are taken.
+    For each of them one picture a camera becomes a query, as in DukeMTMC-reID, but only as long as every query keeps
+    a match from another camera; the rest is the gallery. Identities with fewer than three pictures or with one camera
+    are never taken, even if fewer than asked for remain. The split depends on names, not on the order of ``train``.
 
     Args:
         train: training pictures.
-        fraction: share of the identities to keep, in [0, 1); 0 keeps none.
+        fraction: share of all training identities to keep, in [0, 1); 0 keeps none.
         seed: of the choice.
 
     Raises:
@@ -33,8 +34,8 @@ def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> 
     count = round(fraction * len(by_pid))
     if min(count, len(parts)) < 2 or len(by_pid) - count < 2:
         raise ValueError(
-            f"data.hold_out {fraction} of {len(by_pid)} training identities: expected at least 2 to keep (with two "
-            f"pictures or more from each of two cameras: {len(parts)} have them) and at least 2 to train on; "
+            f"data.hold_out {fraction} of {len(by_pid)} training identities: expected at least 2 to keep (with three "
+            f"pictures or more, from at least two cameras: {len(parts)} have them) and at least 2 to train on; "
             "change --data.hold_out (0 switches validation off)"
         )
     kept = sorted(rng.sample(sorted(parts), min(count, len(parts))))
@@ -45,10 +46,14 @@ def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> 
 
 
 def _query_and_gallery(samples: list[Sample], rng: random.Random) -> tuple[list[Sample], list[Sample]] | None:
-    """One picture a camera, and the rest; None if a query would have no match from another camera."""
-    shuffled = rng.sample(sorted(samples), len(samples))
-    query = list({sample.camid: sample for sample in reversed(shuffled)}.values())
-    gallery = [sample for sample in shuffled if sample not in query]
-    cameras = {sample.camid for sample in gallery}
-    matched = all(cameras - {sample.camid} for sample in query)
-    return (query, gallery) if matched else None
+    """At most one picture a camera, and the rest; None if the identity does not qualify."""
+    shuffled = rng.sample(sorted(samples, key=lambda one: one.path.name), len(samples))
+    if len(samples) < 3 or len({sample.camid for sample in samples}) < 2:
+        return None
+    query: list[Sample] = []
+    for sample in shuffled:
+        wider = [*query, sample]
+        left = {other.camid for other in shuffled if other not in wider}
+        if sample.camid not in {one.camid for one in query} and all(left - {one.camid} for one in wider):
+            query = wider
+    return query, [sample for sample in shuffled if sample not in query]

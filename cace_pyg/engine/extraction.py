@@ -1,6 +1,6 @@
 """Every image through the backbone, once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import ReidDataset
+from cace_pyg.data.draw import Draw
 from cace_pyg.data.sample import Sample
-from cace_pyg.data.transforms import evaluation_transform
+from cace_pyg.data.transforms import evaluation_transform, training_transform
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PreparedClues
 
@@ -50,10 +51,12 @@ def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, n
 
 
 @torch.no_grad()
-def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
+def extract_clues(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, view: int = 0
+) -> tuple[Tensor, Clues]:
+    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU; ``view`` as in :func:`_forward`."""
     embeddings, features, grid = [], [], None
-    for embedding, clues in _forward(model, samples, config, device, "clues"):
+    for embedding, clues in _forward(model, samples, config, device, f"clues, view {view + 1}", view):
         embeddings.append(embedding.cpu())
         features.append(clues.features.cpu())
         grid = clues.grid
@@ -66,10 +69,19 @@ def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config
     return torch.cat([embedding.cpu() for embedding, _ in _forward(model, samples, config, device, "embeddings")])
 
 
-def _forward(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str):
+def _forward(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, view: int = 0
+) -> Iterator[tuple[Tensor, Clues]]:
+    """Batch by batch; view 0 shows the pictures as they are, each further one augmented in its own way."""
     size = (config.data.height, config.data.width)
-    dataset = ReidDataset(samples, evaluation_transform(), size)
-    loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
+    transform = training_transform(config.augmentation) if view else evaluation_transform()
+    draws = [Draw(index, (config.seed * 1_000_003 + view) * 1_000_003 + index) for index in range(len(samples))]
+    loader = DataLoader(
+        ReidDataset(samples, transform, size),
+        config.evaluation.batch_size,
+        sampler=draws,
+        num_workers=config.data.workers,
+    )
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
         embedding, clues = model(batch[0].to(device))

@@ -52,9 +52,14 @@ class PairPhase:
         if fresh:
             model.start_conditional_from_individual()
         if self.settings.clues == "cached":
-            embedding, self.clues = extract_clues(model, self.samples, self.config, device)
+            embedding, first = extract_clues(model, self.samples, self.config, device)
+            others = [
+                extract_clues(model, self.samples, self.config, device, view)[1]
+                for view in range(1, self.settings.views)
+            ]
+            self.grid, self.views = first.grid, [clues.features for clues in (first, *others)]
         else:
-            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device), None
+            embedding, self.views = extract_embeddings(model, self.samples, self.config, device), None
         pids = torch.tensor([sample.pid for sample in self.samples])
         camids = torch.tensor([sample.camid for sample in self.samples])
         negatives = confusion_negatives(embedding, pids, self.settings.confusions)
@@ -76,9 +81,12 @@ class PairPhase:
     def batches(self, epoch: int) -> Iterator[tuple[Tensor]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures."""
         self.sampler.set_epoch(epoch)
-        if self.clues is not None:
+        if self.views is not None:
+            generator = torch.Generator().manual_seed(self._seed(epoch, 0))
             for triplets in self.sampler:
-                yield (self.clues.features[triplets.flatten()],)
+                views = torch.randint(len(self.views), (triplets.numel(),), generator=generator)
+                pairs = zip(views.tolist(), triplets.flatten().tolist(), strict=True)
+                yield (torch.stack([self.views[view][index] for view, index in pairs]),)
             return
         augmented = ReidDataset(
             self.samples,
@@ -91,8 +99,8 @@ class PairPhase:
 
     def losses(self, model: CaceNet, batch: Tensor) -> dict[str, Tensor]:
         """The conditional triplet loss."""
-        if self.clues is not None:
-            clues = Clues(batch, self.clues.grid)
+        if self.views is not None:
+            clues = Clues(batch, self.grid)
         else:
             with torch.no_grad():
                 clues = model(batch).clues
@@ -107,6 +115,9 @@ class PairPhase:
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
         """One augmentation seed for each picture of a batch, from the run's seed, the epoch and the step."""
-        generator = torch.Generator().manual_seed(hash((self.config.seed, epoch, step)) % 2**63)
+        generator = torch.Generator().manual_seed(self._seed(epoch, step))
         seeds = torch.randint(2**31, (triplets.numel(),), generator=generator)
         return [Draw(int(index), int(seed)) for index, seed in zip(triplets.flatten(), seeds, strict=True)]
+
+    def _seed(self, epoch: int, step: int) -> int:
+        return ((self.config.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**62

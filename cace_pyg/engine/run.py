@@ -39,7 +39,7 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
     with folder.log.open(newline="") as file:
         log = list(csv.DictReader(file))
     title = f"CACE-Net on {Path(config.data.root).name}"
-    report_run(folder.report, title, model, evaluation, log, environment, config_yaml)
+    report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config_yaml)
     return folder, evaluation
 
 
@@ -99,7 +99,9 @@ def trains_pairs(config: Config) -> bool:
 
 
 def _check_fusion(config: Config) -> None:
-    if config.evaluation.fusion == "auto" and trains_pairs(config) and config.data.hold_out == 0:
+    if config.evaluation.fusion != "auto":
+        resolve_fusion_weight(config.evaluation.fusion, None)
+    elif trains_pairs(config) and config.data.hold_out == 0:
         raise ValueError(
             "evaluation.fusion auto chooses its weight on held-out identities, but data.hold_out is 0; "
             "hold some out, or give --evaluation.fusion paper or a number in [0, 1]"

@@ -137,7 +137,7 @@ def _rows(distance: np.ndarray, known: np.ndarray) -> Iterator[np.ndarray]:
         nan = np.isnan(block).any(axis=1)
         if nan.any():
             raise ValueError(
-                f"Expected distances that are numbers (got NaN at query {start + int(nan.argmax())}); "
+                f"Expected distances that are numbers (got NaN for query {start + int(nan.argmax())}); "
                 "check its embedding and those of the gallery"
             )
         # Rows that lie scattered in memory (a transposed matrix) would be read slowly again and again.
@@ -165,7 +165,7 @@ def _summarise(
     policy = (
         "average precision: step form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
         f"{'removed' if same_camera == 'remove' else 'kept'}; ties: gallery order; queries: {len(counted)} counted, "
-        f"left out {left_out[0]} absent from the gallery and {left_out[1]} seen there by their own camera only"
+        f"left out {left_out[0]} absent from the gallery, {left_out[1]} seen only by their own camera"
     )
     return Metrics(
         mAP=float(precision.mean()),
@@ -181,18 +181,15 @@ def _summarise(
 
 
 def _nothing_counts(absent: int, same_camera: int) -> str:
-    reasons = []
+    message = (
+        f"no query has a match in the gallery: {absent} whose identity is absent from it, {same_camera} seen only by "
+        "their own camera there"
+    )
     if absent:
-        reasons.append(
-            f"{absent} have an identity that is absent from the gallery (check that query and gallery are parts of "
-            "one data set, with the same pids)"
-        )
+        message += "; check that query and gallery are parts of one data set, with the same pids"
     if same_camera:
-        reasons.append(
-            f"{same_camera} are seen there by their own camera only (check the camids; for data without cameras "
-            "give same_camera='keep')"
-        )
-    return f"Expected at least one query with a match in the gallery (got none): {'; '.join(reasons) or 'no queries'}"
+        message += "; check the camids, or give same_camera='keep' for data without cameras"
+    return message
 
 
 def _check(
@@ -206,23 +203,19 @@ def _check(
 ) -> None:
     if distance.ndim != 2:
         raise ValueError(f"Expected distance as (query, gallery) (got shape {distance.shape})")
-    sides = {"query": distance.shape[0], "gallery": distance.shape[1]}
-    labels = {
-        "query_pids": query_pids,
-        "gallery_pids": gallery_pids,
-        "query_camids": query_camids,
-        "gallery_camids": gallery_camids,
-    }
-    for name, values in labels.items():
-        side = name.split("_")[0]
-        if values.shape != (sides[side],):
-            raise ValueError(
-                f"Expected {name} as ({side},) = ({sides[side]},), as distance {distance.shape} has it "
-                f"(got {values.shape})"
-            )
+    queries, gallery = distance.shape
+    labels = (query_pids, gallery_pids, query_camids, gallery_camids)
+    if [one.shape for one in labels] != [(queries,), (gallery,)] * 2:
+        shapes = [len(one) if one.ndim == 1 else one.shape for one in labels]
+        raise ValueError(
+            f"Expected distance as (query, gallery) with one pid and one camid for each (got {distance.shape}, "
+            f"{shapes[0]} and {shapes[2]} for queries, {shapes[1]} and {shapes[3]} for the gallery)"
+        )
     if (query_pids == _JUNK).any():
         query = int(np.argmax(query_pids == _JUNK))
-        raise ValueError(f"Expected queries of known identity (got pid -1, junk, at query {query}); leave it out")
+        raise ValueError(
+            f"Expected queries of known identity (got pid -1 at query {query}, which is junk); leave it out"
+        )
     if max_rank < 10:
         raise ValueError(f"Expected max_rank of at least 10, since Rank-10 is read from it (got {max_rank})")
     if same_camera not in ("remove", "keep"):

@@ -24,5 +24,5 @@ def rank(distance: Tensor | ArrayLike) -> Tensor:
         raise ValueError(f"Expected distance as (query, gallery) (got {tuple(distance.shape)})")
     if distance.isnan().any():
         query = int(distance.isnan().any(1).nonzero()[0])
-        raise ValueError(f"Expected distances that are numbers (got NaN at query {query}); check its embedding")
+        raise ValueError(f"Expected distances that are numbers (got NaN for query {query}); check its embedding")
     return torch.argsort(distance, dim=1, stable=True)

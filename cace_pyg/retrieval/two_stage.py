@@ -27,7 +27,7 @@ def top_k(distance: Tensor | ArrayLike, k: int) -> Tensor:
     if distance.dim() != 2 or not distance.size(1):
         raise ValueError(f"Expected distance as (query, gallery) with a gallery (got {tuple(distance.shape)})")
     if k < 1:
-        raise ValueError(f"Expected k of at least 1 (got {k})")
+        raise ValueError(f"Expected top_k of at least 1 (got {k})")
     k = min(k, distance.size(1))
     blocks = distance.split(_rows_at_a_time(distance))
     return torch.cat([_nearest(block, k, i * len(blocks[0])) for i, block in enumerate(blocks)])
@@ -77,7 +77,7 @@ def _nearest(distance: Tensor, k: int, first_query: int) -> Tensor:
     """The top k of some queries; ``first_query`` is the number of the first of them."""
     if distance.isnan().any():
         query = first_query + int(distance.isnan().any(1).nonzero()[0])
-        raise ValueError(f"Expected distances that are numbers (got NaN at query {query}); check its embedding")
+        raise ValueError(f"Expected distances that are numbers (got NaN for query {query}); check its embedding")
     farthest = distance.topk(k, largest=False).values[:, -1:]
     nearer, level = distance < farthest, distance == farthest
     # topk picks any of those that are level with the last one; here the first in gallery order are taken.
@@ -104,8 +104,8 @@ def _check(distance: Tensor, index: Tensor, conditional: Tensor, weight: float) 
         raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")
     if distance.dim() != 2 or index.dim() != 2 or len(index) != len(distance) or index.shape != conditional.shape:
         raise ValueError(
-            "Expected distance as (query, gallery), index and conditional as (query, k) "
-            f"(got {tuple(distance.shape)}, {tuple(index.shape)} and {tuple(conditional.shape)}); take index from top_k"
+            f"Expected index and conditional as (query, k) beside distance {tuple(distance.shape)} as (query, gallery) "
+            f"(got {tuple(index.shape)} and {tuple(conditional.shape)}); take index from top_k"
         )
     ordered = index.sort(1).values
     if (

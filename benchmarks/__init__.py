@@ -1,0 +1,1 @@
+"""Benchmarks: each a script, `python -m benchmarks.<name> [--quick]`."""

@@ -1,0 +1,37 @@
+"""Where a benchmark's numbers come from."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch_geometric
+
+
+def origin() -> str:
+    """Machine, versions, commit and command in one line."""
+    return "; ".join(
+        [
+            f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()}",
+            f"Python {platform.python_version()}, torch {torch.__version__}, PyG {torch_geometric.__version__}",
+            f"commit {_commit()}",
+            "python -m benchmarks." + " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        ]
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _commit() -> str:
+    folder = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,219 @@
+"""A whole run: what it leaves behind, what it refuses, and that it can be killed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cace_pyg.engine.run import load_model
+from cace_pyg.evaluate import main as evaluate
+from cace_pyg.train import main as train
+
+
+def checkpoint(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
+    assert train(options) == 0
+    folder = tmp_path / "run"
+    printed = capsys.readouterr().out
+    assert "individual" in printed and "two_stage" in printed and str(folder / "report.html") in printed
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for stage in ("individual", "two_stage"):
+        assert metrics[stage].keys() == {"mAP", "rank1", "rank5", "rank10", "mINP"}
+        assert all(0 < value <= 1 for value in metrics[stage].values())
+    assert metrics["environment"]["torch"] == torch.__version__
+
+    with (folder / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["phase"] for row in rows] == ["joint", "joint", "pair", "pair"]
+    assert float(rows[0]["identity"]) > 0 and float(rows[2]["pair_triplet"]) > 0
+    assert float(rows[3]["validation_two_stage_mAP"]) >= float(rows[3]["validation_individual_mAP"])
+
+    report = (folder / "report.html").read_text()
+    assert "<img" in report and 'src="http' not in report
+    assert (folder / "config.yaml").read_text() == checkpoint(folder / "checkpoints" / "best.ckpt")["config"]
+    assert not [path for path in folder.rglob(".*")]  # no temporary file is left
+
+    evaluated = tmp_path / "evaluated.json"
+    best = str(folder / "checkpoints" / "best.ckpt")
+    assert evaluate(["--checkpoint", best, "--output", str(evaluated)]) == 0
+    assert json.loads(evaluated.read_text())["two_stage"] == metrics["two_stage"]
+    for engine in ("dense", "message_passing"):
+        assert evaluate(["--checkpoint", best, "--output", str(evaluated), "--conditional.engine", engine]) == 0
+        assert json.loads(evaluated.read_text())["two_stage"] == pytest.approx(metrics["two_stage"], abs=1e-3)
+    assert evaluate(["--checkpoint", best, "--split", "validation", "--evaluation.fusion", "paper"]) == 0
+    assert "fusion weight 1" in capsys.readouterr().out
+
+
+def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
+    torch.set_num_threads(1)
+    assert train([*options, "--pair_phase.epochs=0"]) == 0
+    before = checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["model"]
+    assert train([*options, f"--run_dir={tmp_path / 'both'}", "--conditional.own_encoder=true"]) == 0
+    after = checkpoint(tmp_path / "both" / "checkpoints" / "last.ckpt")["model"]
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"conditional"}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--loss.pairwise_weight=0.5", "--pair_phase.epochs=0"],
+        ["--pair_phase.clues=fresh"],
+        ["--conditional.own_encoder=false", "--graph=FullyConnected"],
+        ["--data.hold_out=0", "--evaluation.fusion=0.5", "--graph.form=paper"],
+    ],
+    ids=lambda extra: extra[0],
+)
+def test_other_ways_to_train(options, extra, tmp_path):
+    assert train([*options, *extra]) == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+KILLED = [
+    "--train.epochs=3",
+    "--train.batches_per_epoch=15",
+    "--pair_phase.epochs=3",
+    "--pair_phase.batches_per_epoch=40",
+]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(options, tmp_path):
+    options = [*options, *KILLED]
+    assert train([*options, f"--run_dir={tmp_path / 'undisturbed'}"]) == 0
+    log = tmp_path / "run" / "log.csv"
+    for finished in (1, 4):  # killed in the second epoch of each phase
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cace_pyg.train", *options, "--resume"], stderr=subprocess.DEVNULL
+        )
+        while not log.exists() or len(log.read_text().splitlines()) <= finished:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert len(log.read_text().splitlines()) < 1 + 6  # it was killed indeed
+    assert train([*options, "--resume"]) == 0
+    wanted = checkpoint(tmp_path / "undisturbed" / "checkpoints" / "last.ckpt")
+    got = checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert wanted["epoch"] == got["epoch"] == 6
+    for name, weight in wanted["model"].items():
+        assert torch.equal(weight, got["model"][name]), name
+    assert {**got, **{k: wanted[k] for k in ("config", "log", "model", "optimizer", "environment")}} == wanted
+    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in got["log"]]
+    assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in wanted["log"]]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_terms(options, capsys, tmp_path):
+    assert train([*options, "--train.learning_rate=1e38", "--train.warmup_epochs=0"]) == 2
+    error = capsys.readouterr().err
+    assert "the loss is not finite at step" in error and "identity = " in error and "triplet = " in error
+
+
+def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_path, capsys):
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 2
+    assert "continue that run with --resume, or choose another --run_dir" in capsys.readouterr().err
+    assert train([*options, "--train.epochs=2", "--pair_phase.epochs=0", "--resume"]) == 2
+    assert "train.epochs: 1 in the run, 2 now" in capsys.readouterr().err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_broken_checkpoints_are_named(options, tmp_path, capsys):
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    assert evaluate(["--checkpoint", str(best), "--embedding.channels=8"]) == 2
+    assert "holds another architecture" in capsys.readouterr().err
+    best.write_bytes(best.read_bytes()[:1000])
+    assert evaluate(["--checkpoint", str(best)]) == 2
+    assert "It is truncated or no checkpoint" in capsys.readouterr().err
+    torch.save({"weight": torch.zeros(1)}, best)
+    assert evaluate(["--checkpoint", str(best)]) == 2
+    assert "is not a cace_pyg checkpoint" in capsys.readouterr().err
+    assert evaluate(["--checkpoint", str(tmp_path / "none.ckpt")]) == 2
+    assert "no checkpoint at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--data.root=/nowhere"], "bounding_box_train/"),
+        (["--data.hold_out=0"], "evaluation.fusion auto chooses its weight on held-out identities"),
+        (["--evaluation.fusion=3"], r"evaluation.fusion"),
+        (["--train.num_identities=50"], "num_identities = 50 training identities"),
+        (["--backbone.name=resnet5"], "near names"),
+        (["--train.epoch=3"], "near names: --train.epochs"),
+        (["--graph=TopK"], "near names: CorrespondenceAttention, FullyConnected"),
+        (["--config=none.yaml"], "none.yaml"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(options, wrong, words, tmp_path, capsys):
+    assert train([*options, *wrong]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_an_unwritable_run_folder_is_named(options, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert train([*options, f"--run_dir={tmp_path / 'file' / 'run'}"]) == 2
+    assert "choose another --run_dir" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    from cace_pyg.engine import checkpoint as module
+
+    path = tmp_path / "last.ckpt"
+    module.save_checkpoint(path, {"epoch": 1})
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(RuntimeError, match="No space left on device.*the last checkpoint is untouched"):
+        module.save_checkpoint(path, {"epoch": 2})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_truncated_picture_is_named(tiny, options, tmp_path, capsys):
+    import shutil
+
+    broken = shutil.copytree(tiny, tmp_path / "broken")
+    victim = sorted((broken / "bounding_box_train").glob("*.jpg"))[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert train([*options, f"--data.root={broken}", "--train.batches_per_epoch=20"]) == 2
+    assert f"cannot read the picture {victim}" in capsys.readouterr().err
+
+
+def test_no_arguments_explain(capsys):
+    assert train([]) == 0 and evaluate([]) == 0
+    printed = capsys.readouterr().out
+    assert "python -m cace_pyg.train --config configs/synthetic.yaml" in printed
+    assert "--checkpoint" in printed
+
+
+def test_conditional_distances_come_from_the_other_image(options, tmp_path):
+    """The loaded model in evaluation mode really uses the second stage."""
+    from cace_pyg.config import from_yaml
+    from cace_pyg.data import read_market1501
+    from cace_pyg.engine.evaluation import measure
+
+    assert train([*options, "--pair_phase.learning_rate=0.05"]) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    config = from_yaml((tmp_path / "run" / "config.yaml").read_text())
+    model, _ = load_model(best, config)
+    splits = read_market1501(config.data.root)
+    _, _, distances = measure(model, splits.query, splits.gallery, config, "cpu")
+    individual = distances.individual.gather(1, distances.index)
+    assert np.abs(individual - distances.conditional).mean() > 1e-3

@@ -1,0 +1,83 @@
+"""Every command and snippet of the README runs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cace_pyg.train import main as train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = sorted(set(re.findall(r"`(python -m [^`]+)`", README)))
+OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - {"--resume", "--data.root PATH"})
+FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", README)))
+PLACE = {"--backbone.weights imagenet": "it downloads"}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippets_run_and_their_shapes_are_true(snippet):
+    found = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.startswith("torch.Size([2, 2]) torch.Size([2]) DataBatch(x=[288, 256]")
+    assert 10 < len(snippet.strip().splitlines()) <= 20
+
+
+def test_there_is_something_to_test():
+    assert SNIPPETS and len(COMMANDS) >= 4 and len(OPTIONS) >= 6 and len(FILES) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command, options, tiny, tmp_path):
+    arguments = shlex.split(command)[1:]
+    if arguments[1] == "cace_pyg.train":
+        arguments += options
+    elif arguments[1] == "cace_pyg.evaluate":
+        assert train(options) == 0
+        arguments[arguments.index("--checkpoint") + 1] = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    elif arguments[1] == "cace_pyg.data":
+        arguments[-1] = str(tmp_path / "made")
+        arguments += ["--train_identities=3", "--test_identities=3", "--distractors=2", "--junk=2"]
+    elif arguments[1].startswith("benchmarks."):
+        arguments += ["--quick"]
+    subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT, capture_output=True)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_run(option, options, tmp_path):
+    if option in PLACE:
+        pytest.skip(PLACE[option])
+    words = shlex.split(option)
+    if words[0] == "--backbone.weights":
+        import torch
+
+        from cace_pyg.models import Backbone
+
+        words[1] = str(tmp_path / "weights.pth")
+        torch.save(Backbone("small_cnn").trunk.state_dict(), words[1])
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1", *words]) == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_exist(name):
+    assert (ROOT / name).exists()
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_parses(config, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train(["--config", str(config), "--print_config"])
+    assert stopped.value.code == 0
+    assert "pair_phase:" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_two_commands_are_makes(target):
+    assert f"make {target}" in README
+    planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("cace_pyg.train" if target == "demo" else "pytest") in planned
