@@ -54,7 +54,7 @@ def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, n
 def extract_clues(
     model: CaceNet, samples: Sequence[Sample], config: Config, device, view: int = 0
 ) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU; ``view`` as in :func:`_forward`."""
+    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU; views as in :func:`_forward`."""
     embeddings, features, grid = [], [], None
     for embedding, clues in _forward(model, samples, config, device, f"clues, view {view + 1}", view):
         embeddings.append(embedding.cpu())

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cace_pyg.engine.pair_view import view_pair
 from cace_pyg.engine.evaluation import Evaluation
+from cace_pyg.engine.pair_view import view_pair
 from cace_pyg.models import CaceNet
 from cace_pyg.viz import RankedImage, ReportFigure, correspondences, ranked_lists
 

@@ -23,7 +23,7 @@ def pair_to_data(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tup
         not zero, ``image`` (2n) with 0 for nodes of a and 1 for nodes of b, and ``pos`` (2n, 2), the row and column
         of each clue in its feature map. Gradients flow through ``x`` and ``edge_weight``.
     """
-    # one matrix at a time: on a batch, dense_to_sparse changes its own saved index and the backward pass fails (PyG 2.8)
+    # one matrix at a time: on a batch, dense_to_sparse changes its own saved index and backward fails (PyG 2.8)
     one = PairBlocks(*(block[pair : pair + 1] for block in blocks))
     edge_index, edge_weight = dense_to_sparse(one.adjacency()[0])
     height, width = grid

@@ -13,18 +13,11 @@ from cace_pyg.retrieval import choose_fusion_weight, euclidean_distance, evaluat
 def stages(draw):
     queries, gallery = draw(st.integers(1, 4)), draw(st.integers(1, 9))
     k = draw(st.integers(1, gallery))
-    values = lambda rows, columns: (
-        torch.tensor(
-            draw(
-                st.lists(
-                    st.lists(st.integers(0, 5), min_size=columns, max_size=columns),
-                    min_size=rows,
-                    max_size=rows,
-                )
-            )
-        ).float()
-        / 5
-    )
+
+    def values(rows, columns):  # few of them, so that ties are common
+        row = st.lists(st.integers(0, 5), min_size=columns, max_size=columns)
+        return torch.tensor(draw(st.lists(row, min_size=rows, max_size=rows))).float() / 5
+
     distance = values(queries, gallery)
     return distance, top_k(distance, k), values(queries, k), k
 
