@@ -24,7 +24,7 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/python -m cace_pyg.data synthetic $(DEMO_DATA) --train_identities 400 --test_identities 100
+	$(BIN)/python -m cace_pyg.data synthetic $(DEMO_DATA)
 	$(BIN)/python -m cace_pyg.train --config configs/synthetic.yaml --data.root $(DEMO_DATA) --run_dir $(DEMO_RUN) --resume
 	@echo "open $(DEMO_RUN)/report.html"
 

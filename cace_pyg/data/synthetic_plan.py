@@ -25,19 +25,32 @@ _MOST_PIDS, _MOST_CAMERAS, _MOST_PICTURES = 9999, 9, 999_999  # what the file na
 class SyntheticSettings:
     """What `make_synthetic` renders. The test pictures do not depend on the number of training identities."""
 
-    train_identities: int = 300
-    test_identities: int = 100
+    train_identities: int = 1000
+    """Identities to train on."""
+    test_identities: int = 200
+    """Identities of query and gallery; none of them is trained on."""
     images_per_identity: int = 8
+    """Pictures of each."""
     cameras: int = 6
-    family_size: int = 6  # identities that share clothing colours and build, and differ in details only
-    queries_per_identity: int = 2  # at most; always under different cameras
-    distractors: int = 100  # gallery pictures of further people, pid 0
-    junk: int = 50  # badly cut gallery boxes, pid −1
-    occluded: float = 0.3  # chance that something stands before a person
-    loose: float = 0.3  # chance that a box is shifted, too large, or cuts off head or feet
-    height: int = 96  # pixels
-    width: int = 48  # pixels
+    """Cameras, each with its own colour cast, blur, light and background."""
+    family_size: int = 6
+    """Identities that share clothing colours and build, and differ in details only."""
+    queries_per_identity: int = 2
+    """Queries of a test identity at most, always under different cameras."""
+    distractors: int = 100
+    """Gallery pictures of further people, pid 0."""
+    junk: int = 50
+    """Badly cut gallery boxes, pid −1."""
+    occluded: float = 0.3
+    """Chance that something stands before a person."""
+    loose: float = 0.3
+    """Chance that a box is shifted, too large, or cuts off head or feet."""
+    height: int = 96
+    """Pixels."""
+    width: int = 48
+    """Pixels."""
     seed: int = 0
+    """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
