@@ -94,9 +94,7 @@ class PairPhaseSettings:
     confusions: int = 50
     """A negative is drawn from this many nearest wrong identities of its anchor."""
     clues: Literal["cached", "fresh"] = "cached"
-    """cached: clues stay in memory (4·n·channels bytes a picture and view); fresh: anew each step, augmented."""
-    views: int = 1
-    """With `cached`: views of each picture; the first is the picture as it is, the others are augmented."""
+    """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
     learning_rate: float = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
     weight_decay: float = 1e-2

@@ -22,7 +22,7 @@ def test_yaml_and_back_is_the_same_configuration():
     builder = config.graph(32)
     assert isinstance(builder, CorrespondenceAttention) and builder.form == "paper"
     assert to_yaml(parse(config_parser("train", ""), ["--config", text])) == text
-    assert "batches_per_epoch: null" in text  # defaults are written out
+    assert "threads: null" in text  # defaults are written out
 
 
 def test_a_builder_is_one_word_away():

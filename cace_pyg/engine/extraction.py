@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import ReidDataset
-from cace_pyg.data.draw import Draw
 from cace_pyg.data.sample import Sample
-from cace_pyg.data.transforms import evaluation_transform, training_transform
+from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PreparedClues
 
@@ -51,12 +50,10 @@ def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, n
 
 
 @torch.no_grad()
-def extract_clues(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, view: int = 0
-) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU; views as in :func:`_forward`."""
+def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
+    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
     embeddings, features, grid = [], [], None
-    for embedding, clues in _forward(model, samples, config, device, f"clues, view {view + 1}", view):
+    for embedding, clues in _forward(model, samples, config, device, "clues"):
         embeddings.append(embedding.cpu())
         features.append(clues.features.cpu())
         grid = clues.grid
@@ -70,18 +67,10 @@ def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config
 
 
 def _forward(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, view: int = 0
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str
 ) -> Iterator[tuple[Tensor, Clues]]:
-    """Batch by batch; view 0 shows the pictures as they are, each further one augmented in its own way."""
-    size = (config.data.height, config.data.width)
-    transform = training_transform(config.augmentation) if view else evaluation_transform()
-    draws = [Draw(index, (config.seed * 1_000_003 + view) * 1_000_003 + index) for index in range(len(samples))]
-    loader = DataLoader(
-        ReidDataset(samples, transform, size),
-        config.evaluation.batch_size,
-        sampler=draws,
-        num_workers=config.data.workers,
-    )
+    dataset = ReidDataset(samples, evaluation_transform(), (config.data.height, config.data.width))
+    loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
         embedding, clues = model(batch[0].to(device))

@@ -49,17 +49,12 @@ class PairPhase:
             fresh: the phase begins here (false: it is resumed), so the conditional encoder starts as the individual.
             device: of the model.
         """
-        if fresh:
-            model.start_conditional_from_individual()
+        if fresh and self.config.loss.pairwise_weight == 0:
+            model.start_conditional_from_individual()  # joint training with pairwise losses has made its own
         if self.settings.clues == "cached":
-            embedding, first = extract_clues(model, self.samples, self.config, device)
-            others = [
-                extract_clues(model, self.samples, self.config, device, view)[1]
-                for view in range(1, self.settings.views)
-            ]
-            self.grid, self.views = first.grid, [clues.features for clues in (first, *others)]
+            embedding, self.clues = extract_clues(model, self.samples, self.config, device)
         else:
-            embedding, self.views = extract_embeddings(model, self.samples, self.config, device), None
+            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device), None
         pids = torch.tensor([sample.pid for sample in self.samples])
         camids = torch.tensor([sample.camid for sample in self.samples])
         negatives = confusion_negatives(embedding, pids, self.settings.confusions)
@@ -81,12 +76,9 @@ class PairPhase:
     def batches(self, epoch: int) -> Iterator[tuple[Tensor]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures."""
         self.sampler.set_epoch(epoch)
-        if self.views is not None:
-            generator = torch.Generator().manual_seed(self._seed(epoch, 0))
+        if self.clues is not None:
             for triplets in self.sampler:
-                views = torch.randint(len(self.views), (triplets.numel(),), generator=generator)
-                pairs = zip(views.tolist(), triplets.flatten().tolist(), strict=True)
-                yield (torch.stack([self.views[view][index] for view, index in pairs]),)
+                yield (self.clues.features[triplets.flatten()],)
             return
         augmented = ReidDataset(
             self.samples,
@@ -99,8 +91,8 @@ class PairPhase:
 
     def losses(self, model: CaceNet, batch: Tensor) -> dict[str, Tensor]:
         """The conditional triplet loss."""
-        if self.views is not None:
-            clues = Clues(batch, self.grid)
+        if self.clues is not None:
+            clues = Clues(batch, self.clues.grid)
         else:
             with torch.no_grad():
                 clues = model(batch).clues
@@ -115,9 +107,6 @@ class PairPhase:
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
         """One augmentation seed for each picture of a batch, from the run's seed, the epoch and the step."""
-        generator = torch.Generator().manual_seed(self._seed(epoch, step))
-        seeds = torch.randint(2**31, (triplets.numel(),), generator=generator)
+        seed = ((self.config.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**62
+        seeds = torch.randint(2**31, (triplets.numel(),), generator=torch.Generator().manual_seed(seed))
         return [Draw(int(index), int(seed)) for index, seed in zip(triplets.flatten(), seeds, strict=True)]
-
-    def _seed(self, epoch: int, step: int) -> int:
-        return ((self.config.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**62

@@ -16,7 +16,7 @@ from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import Evaluation, evaluate_two_stage, resolve_fusion_weight
 from cace_pyg.engine.reporting import report_run
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.engine.training import train
+from cace_pyg.engine.training import Trainer
 from cace_pyg.models import CaceNet
 
 
@@ -26,13 +26,13 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
     Raises:
         ValueError: the configuration or the data set does not fit; raised before anything is trained.
         FileNotFoundError: no data set at ``data.root``.
-        RuntimeError: see :func:`cace_pyg.engine.training.train`.
+        RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
     """
     _check_fusion(config)
     splits = read_market1501(config.data.root)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     environment = describe_environment(config.seed, fingerprint(splits))
-    folder = train(config, config_yaml, held_out, environment, resume)
+    folder = Trainer(config, config_yaml, held_out, environment, resume).run()
     model, state = load_model(folder.best, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     folder.write_metrics(metrics_of(evaluation, environment))
