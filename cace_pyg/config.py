@@ -8,6 +8,7 @@ from typing import Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
@@ -21,13 +22,13 @@ class DataSettings:
 
     root: str
     """Folder in Market-1501's layout: bounding_box_train, query, bounding_box_test."""
-    height: int = 384
+    height: PositiveInt = 384
     """Pixels to which pictures are resized (the paper: 384)."""
-    width: int = 128
+    width: PositiveInt = 128
     """Pixels to which pictures are resized (the paper: 128)."""
-    hold_out: float = 0.1
+    hold_out: ClosedUnitInterval = 0.1
     """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
-    workers: int = 2
+    workers: NonNegativeInt = 2
     """Processes that decode pictures; 0: the main one does."""
     cache: bool = False
     """Keep decoded pictures in memory (3·height·width bytes each)."""
@@ -49,7 +50,7 @@ class BackboneSettings:
 class EmbeddingSettings:
     """Individual and conditional embedding."""
 
-    channels: int = 768
+    channels: PositiveInt = 768
     """Size of an embedding (the authors' code: 768)."""
     batch_norm: bool = True
     """Normalise embeddings over the batch; false is the paper's bare 1×1 convolution."""
@@ -59,25 +60,25 @@ class EmbeddingSettings:
 class TrainSettings:
     """The joint phase (§4.2 of the paper)."""
 
-    epochs: int = 80
+    epochs: PositiveInt = 80
     """Passes over the training pictures (the paper: 80)."""
-    batches_per_epoch: int | None = None
+    batches_per_epoch: PositiveInt | None = None
     """Steps of an epoch; null: as many as one pass needs."""
     num_identities: int = 4
     """Identities in a batch (the paper: 4)."""
     num_instances: int = 4
     """Pictures of each identity in a batch (the paper: 4)."""
-    learning_rate: float = 6.25e-3
+    learning_rate: PositiveFloat = 6.25e-3
     """Of SGD after warm-up; then cosine to 0 (the paper: 6.25e-3)."""
-    momentum: float = 0.9
+    momentum: NonNegativeFloat = 0.9
     """Of SGD."""
-    weight_decay: float = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     """Of SGD (the paper: 5e-4)."""
-    warmup_epochs: float = 5.0
+    warmup_epochs: NonNegativeFloat = 5.0
     """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
     detach_clues: bool = True
     """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
-    validate_every: int = 10
+    validate_every: PositiveInt = 10
     """Epochs between validations on the held-out identities."""
 
 
@@ -85,23 +86,23 @@ class TrainSettings:
 class PairPhaseSettings:
     """The second phase: the pair branch alone, on frozen clues, with the individual ranking's confusions."""
 
-    epochs: int = 0
+    epochs: NonNegativeInt = 0
     """0 leaves the phase out."""
-    batches_per_epoch: int = 50
+    batches_per_epoch: PositiveInt = 50
     """Steps of an epoch."""
-    anchors: int = 96
+    anchors: PositiveInt = 96
     """Triplets of a batch."""
-    confusions: int = 50
+    confusions: PositiveInt = 50
     """A negative is drawn from this many nearest wrong identities of its anchor."""
     clues: Literal["cached", "fresh"] = "cached"
     """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
-    weight_decay: float = 1e-2
+    weight_decay: NonNegativeFloat = 1e-2
     """Of AdamW."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: NonNegativeFloat = 0.0
     """Epochs in which the learning rate grows linearly from 0."""
-    margin: float = 0.3
+    margin: NonNegativeFloat = 0.3
     """Triplet margin on ‖f(a|b) − f(b|a)‖, between unit-length embeddings (0 to 2)."""
 
 
@@ -109,13 +110,13 @@ class PairPhaseSettings:
 class EvaluationSettings:
     """Two-stage retrieval (§3.5)."""
 
-    top_k: int = 100
+    top_k: PositiveInt = 100
     """Gallery pictures that the second stage ranks again for each query."""
-    fusion: Literal["auto", "paper"] | float = "auto"
+    fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
-    batch_size: int = 64
+    batch_size: PositiveInt = 64
     """Pictures a forward pass."""
-    pairs_per_batch: int = 256
+    pairs_per_batch: PositiveInt = 256
     """Pairs a forward pass of the second stage."""
 
 
@@ -126,13 +127,13 @@ class Config:
     data: DataSettings
     run_dir: str = "runs/run"
     """Folder of everything the run writes; it must not exist yet, unless --resume."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Of weights, sampling and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda, mps: Fabric's accelerator."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     """Fabric's precision."""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """CPU threads of torch; null: all cores."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     graph: Callable[[int], GraphBuilder] = CorrespondenceAttention

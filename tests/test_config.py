@@ -57,3 +57,13 @@ def test_differences_leave_out_where_a_run_runs():
 def test_wrong_names_and_values_are_shown(arguments, words):
     with pytest.raises(ValueError, match=words):
         parsed(*arguments)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["train.epochs=-1", "train.epochs=0", "evaluation.top_k=0", "pair_phase.anchors=0", "train.learning_rate=nan",
+     "evaluation.fusion=3", "conditional.width=0", "loss.alpha=3", "data.height=0", "threads=0"],
+)  # fmt: skip
+def test_values_out_of_range_are_named(option):
+    with pytest.raises(ValueError, match=option.split("=")[0]):
+        parsed(f"--{option}")

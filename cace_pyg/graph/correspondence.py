@@ -31,13 +31,16 @@ class CorrespondenceAttention(GraphBuilder):
             raise ValueError(f"Expected form 'paper' (Eq. 2–3) or 'released' (the authors' code) (got {form!r})")
         if form == "paper" and width is not None:
             raise ValueError(f"Expected no width with form 'paper', whose W is diagonal (got width={width})")
+        if width is not None and width < 1:
+            raise ValueError(f"Expected a width of at least 1, or none for channels / 16 (got {width})")
         super().__init__()
         self.form = form
         if form == "paper":
             self.intra_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
             self.inter_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
         else:
-            self.projection = torch.nn.Linear(channels, width or max(channels // 16, 1), bias=False)
+            width = max(channels // 16, 1) if width is None else width
+            self.projection = torch.nn.Linear(channels, width, bias=False)
 
     def prepare(self, clues: Clues) -> Clues:
         """The released form's normalised projection; the paper form compares the clues themselves."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor
 
 from cace_pyg.losses.identity import identity_loss
@@ -13,13 +14,13 @@ from cace_pyg.losses.triplet import batch_hard_triplet_loss
 class LossSettings:
     """Weights and constants of the losses."""
 
-    margin: float = 0.3
+    margin: NonNegativeFloat = 0.3
     """Triplet margin, in units of the distance between unit-length embeddings (0 to 2); the authors' code has 0.5."""
-    label_smoothing: float = 0.0
+    label_smoothing: ClosedUnitInterval = 0.0
     """Share of the individual identity target spread over all identities; the authors' code has 0.1."""
-    alpha: float = 0.9
+    alpha: ClosedUnitInterval = 0.9
     """Share of an image's own identity in the mix-up identity loss (Eq. 8)."""
-    pairwise_weight: float = 0.0
+    pairwise_weight: NonNegativeFloat = 0.0
     """Weight of the two pairwise losses in joint training; the paper's is 1, 0 leaves them out."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, pairs_to_batch
@@ -30,7 +31,7 @@ class ConditionalSettings:
     """Add the convolution, zero-initialised, to the clues. False is Eq. 7 to the letter, which collapses."""
     node_wise: NodeWise = "magnitude"
     """`identity` (the paper), `relu` or `magnitude` (our addition) of each node before pooling."""
-    width: int | None = 64
+    width: PositiveInt | None = 64
     """Channels of the convolution, expanded again after pooling; null is the paper's square Θ."""
     degree_floor: DegreeFloor = "textbook"
     """`textbook` (Eq. 7; an isolated clue keeps itself) or `released` (the authors' code)."""
@@ -102,7 +103,7 @@ class ConditionalEmbedding(torch.nn.Module):
         self.settings = settings
         self.builder = builder
         self.encoder = encoder
-        width = settings.width or channels
+        width = channels if settings.width is None else settings.width
         convolution = _CONVOLUTIONS[settings.engine]
         extra = {"node_wise": settings.node_wise} if settings.engine == "pooled" else {}
         self.convolution = convolution(channels, width, mode=settings.mode, degree_floor=settings.degree_floor, **extra)
