@@ -6,11 +6,16 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 DEMO_DATA := data/synthetic
 DEMO_RUN := runs/synthetic
 
-.PHONY: demo test lint clean
+.PHONY: help demo test lint clean
 .DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   set-up and the main job on the built-in data"
+	@echo "make test   set-up and all tests"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "cace_pyg needs Python 3.11 to 3.13: make PYTHON=python3.11 …")'
+	@echo "installing into $(VENV), a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) setuptools wheel
 	$(PIP) --no-build-isolation -e .
@@ -26,7 +31,6 @@ $(VENV)/.ready-test: $(VENV)/.ready
 demo: $(VENV)/.ready
 	$(BIN)/python -m cace_pyg.data synthetic $(DEMO_DATA)
 	$(BIN)/python -m cace_pyg.train --config configs/synthetic.yaml --data.root $(DEMO_DATA) --run_dir $(DEMO_RUN) --resume
-	@echo "open $(DEMO_RUN)/report.html"
 
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest

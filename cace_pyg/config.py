@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -32,6 +33,10 @@ class DataSettings:
     """Processes that decode pictures; 0: the main one does."""
     cache: bool = False
     """Keep decoded pictures in memory (3·height·width bytes each)."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 16:
+            raise ValueError(f"Expected data.height and data.width of at least 16 (got {self.height}, {self.width})")
 
 
 @dataclass
@@ -165,13 +170,13 @@ def config_parser(command: str, description: str) -> ArgumentParser:
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse, and let an error in a name show the near ones.
+    """Parse, and let an error in a name show the near ones. Options override the file, wherever ``--config`` stands.
 
     Raises:
-        ValueError: an unknown option, key or class, or a value of the wrong type.
+        ValueError: an unknown option, key or class, a value of the wrong type, or a file that is no YAML.
     """
     try:
-        return parser.parse_args(list(arguments))
+        return parser.parse_args(_config_first(arguments))
     except ArgumentError as error:
         raise ValueError(_with_near_names(str(error), parser)) from error
 
@@ -204,6 +209,35 @@ def differences(before: str, now: str) -> list[str]:
     old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(now))
     keys = [key for key in sorted(old.keys() | new.keys()) if key not in _NO_MATTER and old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} in the run, {new.get(key)} now" for key in keys]
+
+
+def _config_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--config`` and its value before all others; its file is looked at, so errors name it."""
+    rest, first = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--config":
+            first += [argument, *[value for value in [next(remaining, None)] if value is not None]]
+        elif argument.startswith("--config="):
+            first += ["--config", argument.split("=", 1)[1]]
+        else:
+            rest.append(argument)
+    for value in first[1::2]:
+        _check_yaml(value)
+    return first + rest
+
+
+def _check_yaml(value: str) -> None:
+    if "\n" in value or not Path(value).is_file():
+        return  # a text, or a missing file, which the parser reports
+    try:
+        tree = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ValueError(f"{value}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"Expected {value} to hold keys such as data: and train: (got {tree!r}); see configs/")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

@@ -67,3 +67,17 @@ def test_wrong_names_and_values_are_shown(arguments, words):
 def test_values_out_of_range_are_named(option):
     with pytest.raises(ValueError, match=option.split("=")[0]):
         parsed(f"--{option}")
+
+
+def test_options_override_the_file_wherever_it_stands():
+    parser = config_parser("train", "")
+    assert parse(parser, ["--train.epochs=3", f"--config={SYNTHETIC}"]).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("data: [", "bad.yaml, line 1 is not YAML"), ("", "bad.yaml to hold keys"), ("3", "got 3")]
+)
+def test_a_broken_file_is_named(tmp_path, text, words):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        parse(config_parser("train", ""), [f"--config={tmp_path / 'bad.yaml'}"])

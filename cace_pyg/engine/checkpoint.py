@@ -1,10 +1,10 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import torch
+
+from cace_pyg.engine.atomic_file import atomic_file
 
 _FORMAT = 1
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
@@ -16,17 +16,10 @@ def save_checkpoint(path: Path, state: dict) -> None:
     Raises:
         RuntimeError: the folder is full or read-only; what stood at ``path`` is untouched.
     """
-    handle, name = None, None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with atomic_file(path) as file:
             torch.save({"format": _FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
         raise RuntimeError(
             f"cannot write checkpoint {path}: {error}. Free some space or choose a writable --run_dir; "
             "the last checkpoint is untouched, continue with --resume"
@@ -45,7 +38,8 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
-        raise ValueError(f"cannot read checkpoint {path}: {error}. It is truncated or no checkpoint") from error
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot read checkpoint {path}. It is truncated or no checkpoint ({why})") from error
     missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
     if missing or state["format"] != _FORMAT:
         raise ValueError(

@@ -74,4 +74,9 @@ def _forward(
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
         embedding, clues = model(batch[0].to(device))
+        if not torch.isfinite(embedding).all():
+            raise RuntimeError(
+                f"an embedding of the {name} pictures is not finite: the network has diverged; "
+                "lower the learning rate or lengthen the warm-up"
+            )
         yield torch.nn.functional.normalize(embedding, dim=-1), clues

@@ -87,9 +87,10 @@ def results_table(evaluation: Evaluation) -> str:
     """Both result rows in percent, as text."""
     rows = {"individual": evaluation.individual.as_dict(), "two_stage": evaluation.two_stage.as_dict()}
     names = ("mAP", "rank1", "rank5", "rank10", "mINP")
-    lines = [f"{'':12}" + "".join(f"{name:>9}" for name in names)]
+    lines = [f"{'percent':12}" + "".join(f"{name:>9}" for name in names)]
     lines += [f"{stage:12}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
-    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}; {evaluation.two_stage.policy}")
+    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}")
+    lines += [f"  {line.strip()}" for line in evaluation.two_stage.policy.split(";")]
     return "\n".join(lines)
 
 

@@ -3,11 +3,10 @@
 import csv
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from cace_pyg.config import differences
+from cace_pyg.engine.atomic_file import atomic_file
 
 
 class RunFolder:
@@ -34,24 +33,29 @@ class RunFolder:
             ValueError: ``resume`` with another configuration than the run was started with.
             RuntimeError: the folder cannot be made or written.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self._holds_something():
             if not resume:
                 raise FileExistsError(
                     f"{self.path} is not empty: continue that run with --resume, or choose another --run_dir"
                 )
-            if self.config.exists():
-                changed = differences(self.config.read_text(), config_yaml)
-                if changed:
-                    raise ValueError(
-                        f"--resume continues {self.path} with the configuration it was started with, but:\n  "
-                        + "\n  ".join(changed)
-                        + "\nuse the same options, or start anew with another --run_dir"
-                    )
+            changed = differences(self.config.read_text(), config_yaml) if self.config.exists() else []
+            if changed:
+                raise ValueError(
+                    f"--resume continues {self.path} with the configuration it was started with, but:\n  "
+                    + "\n  ".join(changed)
+                    + "\nuse the same options, or start anew with another --run_dir"
+                )
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             write_text(self.config, config_yaml)
         except OSError as error:
             raise RuntimeError(f"cannot write the run folder {self.path}: {error}; choose another --run_dir") from error
+
+    def _holds_something(self) -> bool:
+        """More than the configuration of a run that failed before its first epoch was done."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(path.is_file() and path != self.config for path in self.path.rglob("*"))
 
     def write_log(self, rows: list[dict]) -> None:
         """The whole log, one row an epoch; the columns are those of any row, in order of first use."""
@@ -69,11 +73,5 @@ class RunFolder:
 
 def write_text(path: Path, text: str) -> None:
     """Write to a temporary file beside ``path``, then rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as file:
+        file.write(text.encode())

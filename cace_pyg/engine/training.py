@@ -121,6 +121,7 @@ class Trainer:
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + term.item()
             bar.set_postfix({name: f"{total / (step + 1):.3f}" for name, total in totals.items()})
+        _check_weights(self.model, phase, epoch)
         row = {"learning_rate": phase.learning_rate * factor}
         return row | {name: total / steps for name, total in totals.items()}
 
@@ -196,3 +197,13 @@ def _check_finite(loss: Tensor, terms: dict[str, Tensor], phase: Phase, epoch: i
             f"the loss is not finite at step {step + 1} of epoch {epoch + 1} of the {phase.name} phase: {values}. "
             "Nothing of this epoch is kept; lower the learning rate, lengthen the warm-up or use --precision 32-true"
         )
+
+
+def _check_weights(model: CaceNet, phase: Phase, epoch: int) -> None:
+    """The last step of an epoch, or BatchNorm's statistics, can overflow behind a loss that is still finite."""
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise RuntimeError(
+                f"{name} is not finite after epoch {epoch + 1} of the {phase.name} phase. Nothing of this epoch is "
+                "kept; lower the learning rate, lengthen the warm-up or use --precision 32-true"
+            )

@@ -128,6 +128,17 @@ def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def test_a_failed_start_does_not_use_up_its_folder(options, tmp_path):
+    assert train([*options, "--train.num_identities=50"]) == 2
+    assert (tmp_path / "run").exists()
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+
+
+def test_weights_that_overflow_stop_the_run(options, capsys):
+    assert train([*options, "--train.learning_rate=1e12", "--train.batches_per_epoch=1"]) == 2
+    assert "is not finite" in capsys.readouterr().err
+
+
 def test_broken_checkpoints_are_named(options, tmp_path, capsys):
     assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
@@ -179,7 +190,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RuntimeError, match="No space left on device.*the last checkpoint is untouched"):
         module.save_checkpoint(path, {"epoch": 2})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
