@@ -11,7 +11,15 @@ from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import Metrics, choose_fusion_weight, euclidean_distance, evaluate, rerank, top_k
+from cace_pyg.retrieval import (
+    Metrics,
+    choose_fusion_weight,
+    conditional_distance,
+    euclidean_distance,
+    evaluate,
+    rerank,
+    top_k,
+)
 from cace_pyg.retrieval.fusion import FusionChoice
 
 
@@ -46,6 +54,7 @@ class Evaluation:
     two_stage: Metrics
 
 
+@torch.no_grad()
 def measure_pairs(
     model: CaceNet, query: Extraction, gallery: Extraction, index: Tensor, pairs_per_batch: int, device
 ) -> Tensor:
@@ -59,16 +68,8 @@ def measure_pairs(
         chunk = slice(start, start + pairs_per_batch)
         prepared_query = query.prepared.select(rows[chunk]).to(device)
         prepared_gallery = gallery.prepared.select(columns[chunk]).to(device)
-        measured.append(conditional_distance(model, prepared_query, prepared_gallery).cpu())
+        measured.append(conditional_distance(*model.condition_prepared(prepared_query, prepared_gallery)).cpu())
     return torch.cat(measured).reshape(queries, k)
-
-
-@torch.no_grad()
-def conditional_distance(model: CaceNet, prepared_a, prepared_b) -> Tensor:
-    """‖f(a|b) − f(b|a)‖ between unit vectors of each pair, ``(pair,)``; the model is in evaluation mode."""
-    embeddings = model.condition_prepared(prepared_a, prepared_b)
-    a_given_b, b_given_a = (torch.nn.functional.normalize(one, dim=-1) for one in embeddings)
-    return (a_given_b - b_given_a).norm(dim=-1)
 
 
 def measure(

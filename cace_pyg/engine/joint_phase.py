@@ -13,7 +13,7 @@ from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
 from cace_pyg.losses import CaceLoss
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import euclidean_distance
+from cace_pyg.retrieval import conditional_distance, euclidean_distance
 
 
 class JointPhase:
@@ -80,8 +80,6 @@ class JointPhase:
         if self.trains_pairs:
             prepared = model.prepare(clues.detach() if self.settings.detach_clues else clues)
             conditional = model.condition_all(prepared)
-            unit = torch.nn.functional.normalize(conditional, dim=-1)
-            difference = (unit - unit.transpose(0, 1)).square().sum(-1)
-            distance = difference.clamp_min(1e-12).sqrt()  # a finite gradient for the self-pairs
+            distance = conditional_distance(conditional, conditional.transpose(0, 1))
             terms |= self.loss.pairwise(model.pair_classifier(conditional), distance, labels)
         return terms

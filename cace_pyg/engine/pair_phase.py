@@ -16,6 +16,7 @@ from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
 from cace_pyg.models import CaceNet
+from cace_pyg.retrieval import conditional_distance
 
 
 class PairPhase:
@@ -100,9 +101,7 @@ class PairPhase:
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)
-        embeddings = model.condition_prepared(prepared.select(anchor), prepared.select(others))
-        a_given_b, b_given_a = (torch.nn.functional.normalize(one, dim=-1) for one in embeddings)
-        distance = (a_given_b - b_given_a).square().sum(-1).clamp_min(1e-12).sqrt()
+        distance = conditional_distance(*model.condition_prepared(prepared.select(anchor), prepared.select(others)))
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:

@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.graph import pair_to_data
 from cace_pyg.models import CaceNet
+from cace_pyg.nn.degree import normalise_degree
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,17 @@ def view_pair(
 ) -> PairView:
     """Look into the pair of image ``index_a`` of ``a`` and image ``index_b`` of ``b``; the model is on the CPU.
 
-    An inter edge counts by its share in the propagation, a_ij / √(d_i d_j): the weight that reaches the embedding.
+    An inter edge counts by its share in the propagation, a_ij / √(d_i d_j) with the model's own degree floor: the
+    weight that reaches the embedding.
     """
     one_a, one_b = slice(index_a, index_a + 1), slice(index_b, index_b + 1)
     prepared_a, prepared_b = a.prepared.select(one_a), b.prepared.select(one_b)
     blocks = model.conditional.blocks(prepared_a, prepared_b)
     grid = prepared_a.keys.grid
     n = grid[0] * grid[1]
-    degree = blocks.adjacency()[0].sum(-1).clamp_min(1e-12)
-    share = blocks.inter[0] / (degree[:n, None] * degree[None, n:]).sqrt()
+    settings = model.conditional.settings
+    scale = normalise_degree(blocks.adjacency()[0].sum(-1), settings.mode, settings.degree_floor).scale
+    share = scale[:n, None] * blocks.inter[0] * scale[None, n:]
     weight, flat = share.flatten().topk(min(strongest, n * n))
     matches = torch.stack([flat // n, flat % n], dim=-1).double()
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]

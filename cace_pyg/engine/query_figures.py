@@ -1,12 +1,12 @@
 """A few queries before and after the second stage, and what it saw in them."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cace_pyg.engine.evaluation import Evaluation
 from cace_pyg.engine.pair_view import view_pair
 from cace_pyg.models import CaceNet
+from cace_pyg.retrieval import rank
 from cace_pyg.viz import RankedImage, ReportFigure, correspondences, ranked_lists
 
 _RANKS = 10
@@ -89,7 +89,7 @@ def _matches(evaluation: Evaluation, query: int, position: int) -> bool:
 def _valid_order(evaluation: Evaluation, query: int, distance: Tensor) -> list[int]:
     """Gallery positions by distance, without those the protocol removes for this query."""
     sample, gallery = evaluation.query.samples[query], evaluation.gallery.samples
-    order = torch.argsort(distance, stable=True).tolist()
+    order = rank(distance[None])[0].tolist()
     return [position for position in order if (gallery[position].pid, gallery[position].camid) != sample[1:]]
 
 

@@ -1,5 +1,6 @@
 """Retrieval: distances, rankings, two-stage re-ranking, metrics."""
 
+from cace_pyg.retrieval.conditional_distance import conditional_distance
 from cace_pyg.retrieval.distance import euclidean_distance
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.metrics import Metrics, evaluate
@@ -10,6 +11,7 @@ __all__ = [
     "FusionChoice",
     "Metrics",
     "choose_fusion_weight",
+    "conditional_distance",
     "euclidean_distance",
     "evaluate",
     "rank",

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cace_pyg.retrieval import euclidean_distance, rank, top_k
+from cace_pyg.retrieval import conditional_distance, euclidean_distance, rank, top_k
 
 
 def test_distance_by_hand_from_arrays_and_lists():
@@ -64,3 +64,11 @@ def test_top_k_in_blocks(monkeypatch):
     distance[5, 0] = torch.nan
     with pytest.raises(ValueError, match="NaN for query 5"):
         top_k(distance, 3)
+
+
+def test_conditional_distance_compares_directions_and_has_a_gradient_at_zero():
+    a, b = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True), torch.tensor([[0.0, 5.0], [0.0, 1.0]])
+    distance = conditional_distance(a, b)
+    torch.testing.assert_close(distance, torch.tensor([2**0.5, 1e-6]))
+    distance.sum().backward()
+    assert torch.isfinite(a.grad).all()
