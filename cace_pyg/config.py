@@ -121,8 +121,8 @@ class EvaluationSettings:
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
     batch_size: PositiveInt = 64
     """Pictures a forward pass."""
-    pairs_per_batch: PositiveInt = 256
-    """Pairs a forward pass of the second stage."""
+    pairs_per_batch: PositiveInt = 64
+    """Pairs a forward pass of the second stage, all of one query."""
 
 
 @dataclass

@@ -14,7 +14,6 @@ from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
-    conditional_distance,
     euclidean_distance,
     evaluate,
     rerank,
@@ -30,7 +29,7 @@ class Distances:
     Attributes:
         individual: between individual embeddings, ``(query, gallery)``, 0 to 2.
         index: gallery positions of the top k of each query, ``(query, k)``.
-        conditional: ‖f(q|g) − f(g|q)‖ between unit vectors for those, ``(query, k)``, 0 to 2.
+        conditional: the second stage's distance of those, see :meth:`CaceNet.pair_distance`, ``(query, k)``, 0 to 2.
     """
 
     individual: Tensor
@@ -58,18 +57,16 @@ class Evaluation:
 def measure_pairs(
     model: CaceNet, query: Extraction, gallery: Extraction, index: Tensor, pairs_per_batch: int, device
 ) -> Tensor:
-    """‖f(q|g) − f(g|q)‖ between unit vectors of each query and its gallery images at ``index``, ``(query, k)``."""
-    queries, k = index.shape
-    rows = torch.arange(queries).repeat_interleave(k)
-    columns = index.flatten()
+    """The distance of each query to its gallery images at ``index``, see :meth:`CaceNet.pair_distance`: ``(query, k)``.
+
+    Query by query, so that one image is paired with many and nothing of it is copied.
+    """
     measured = []
-    starts = range(0, len(rows), pairs_per_batch)
-    for start in tqdm(starts, desc="second stage", unit="batch", leave=False):
-        chunk = slice(start, start + pairs_per_batch)
-        prepared_query = query.prepared.select(rows[chunk]).to(device)
-        prepared_gallery = gallery.prepared.select(columns[chunk]).to(device)
-        measured.append(conditional_distance(*model.condition_prepared(prepared_query, prepared_gallery)).cpu())
-    return torch.cat(measured).reshape(queries, k)
+    for position, nearest in enumerate(tqdm(index, desc="second stage", unit="query", leave=False)):
+        one = query.prepared.select(slice(position, position + 1)).to(device)
+        for chunk in nearest.split(pairs_per_batch):
+            measured.append(model.pair_distance(one, gallery.prepared.select(chunk).to(device)).cpu())
+    return torch.cat(measured).reshape(index.shape)
 
 
 def measure(

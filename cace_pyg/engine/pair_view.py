@@ -50,6 +50,6 @@ def view_pair(
     weight, flat = share.flatten().topk(min(strongest, n * n))
     matches = torch.stack([flat // n, flat % n], dim=-1).double()
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
-    magnitude = model.conditional.convolve(prepared_a, prepared_b)[0].norm(dim=-1).reshape(2, *grid).numpy()
+    magnitude = model.conditional.discrepancy(prepared_a, prepared_b)[0].reshape(2, *grid).numpy()
     graph = pair_to_data(blocks, prepared_a.nodes, prepared_b.nodes, grid)
     return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], grid)

@@ -15,10 +15,12 @@ class GraphBuilder(torch.nn.Module, ABC):
     of a clue, first, and its own settings after it.
 
     The contract, tested over every builder: the adjacency is symmetric and ≥ 0; the blocks of one pair depend on
-    that pair alone; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``.
+    that pair alone; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``; one
+    image a can stand for all pairs; and :meth:`among` is :meth:`inter` of the chosen images.
     """
 
-    positional: bool = False
+    positional: bool = False  # looks at where a clue is
+    needs_parts: bool = False  # looks at Clues.parts
 
     def prepare(self, clues: Clues) -> Clues:
         """Everything that depends on one image alone, done once per image however many pairs it enters.
@@ -35,8 +37,15 @@ class GraphBuilder(torch.nn.Module, ABC):
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
         """Edges between the images of each pair: ``(pair, n, n)``, rows are nodes of a, ≥ 0.
 
-        Exchanging a and b transposes it.
+        Exchanging a and b transposes it. One image a may be paired with many b.
         """
+
+    def among(self, prepared: Clues, first: Tensor, second: Tensor) -> Tensor:
+        """:meth:`inter` of the pairs (first₀, second₀), … of images of one batch.
+
+        A builder whose blocks are products of clues overrides this with one Gram matrix for the batch.
+        """
+        return self.inter(prepared.select(first), prepared.select(second))
 
     def forward(self, clues_a: Clues, clues_b: Clues) -> PairBlocks:
         """The adjacency blocks of the pairs (a₀, b₀), (a₁, b₁), …"""

@@ -61,7 +61,8 @@ class Clues:
 class PairBlocks(NamedTuple):
     """The adjacency of Eq. 4 for each pair, [[intra_a, inter], [interᵀ, intra_b]]; every entry is ≥ 0.
 
-    Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a.
+    Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a. Where one
+    image a stands for all pairs, ``intra_a`` is ``(1, n, n)``.
     """
 
     intra_a: Tensor
@@ -70,6 +71,11 @@ class PairBlocks(NamedTuple):
 
     def adjacency(self) -> Tensor:
         """The whole matrix, ``(pair, 2n, 2n)``: nodes of a first, then nodes of b."""
-        top = torch.cat([self.intra_a, self.inter], dim=-1)
+        top = torch.cat([self.intra_a.expand_as(self.inter), self.inter], dim=-1)
         bottom = torch.cat([self.inter.mT, self.intra_b], dim=-1)
         return torch.cat([top, bottom], dim=-2)
+
+    def density(self) -> tuple[Tensor, Tensor]:
+        """The share of entries that are not zero, within images and between them: scalars, 0 to 1."""
+        within = [(block != 0).double().mean() for block in (self.intra_a, self.intra_b)]
+        return sum(within) / 2, (self.inter != 0).double().mean()

@@ -1,4 +1,6 @@
-"""Pair graphs as PyG data."""
+"""Pair graphs as PyG data, and back."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,34 +10,60 @@ from torch_geometric.utils import dense_to_sparse
 from cace_pyg.graph.clues import PairBlocks
 
 
+class Pairs(NamedTuple):
+    """Pair graphs as matrices: adjacency blocks, node features ``(pair, n, channel)`` of a and b, grid (H, W)."""
+
+    blocks: PairBlocks
+    nodes_a: Tensor
+    nodes_b: Tensor
+    grid: tuple[int, int]
+
+
+def block_edges(blocks: PairBlocks) -> tuple[Tensor, Tensor]:
+    """The edges of all pairs as one graph, pair after pair, without the detour over ``Data``.
+
+    Returns:
+        ``edge_index`` (2, edge) of the entries that are not zero, sorted by their first node, and ``edge_weight``
+        (edge), through which gradients flow. Node 2n·p + i is clue i of image a of pair p, 2n·p + n + i of image b.
+    """
+    adjacency = blocks.adjacency()
+    # only the places come from dense_to_sparse: on a batch it changes its saved index and backward fails (PyG 2.8)
+    edge_index, _ = dense_to_sparse(adjacency.detach())
+    nodes = adjacency.size(1)
+    source, target = edge_index
+    return edge_index, adjacency.flatten(0, 1)[source, target % nodes]
+
+
 def pair_to_data(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tuple[int, int], pair: int = 0) -> Data:
     """One pair of images as one graph of 2n clues.
 
     Args:
         blocks: the adjacency of some pairs.
-        nodes_a: node features of the images a, ``(pair, n, channel)``.
+        nodes_a: node features of the images a, ``(pair, n, channel)``, or of one for all pairs.
         nodes_b: node features of the images b, ``(pair, n, channel)``.
         grid: (H, W) of both feature maps, n = H·W.
         pair: which of the pairs.
 
     Returns:
         ``Data`` with ``x`` (2n, channel), ``edge_index`` (2, edge) and ``edge_weight`` (edge) of the entries that are
-        not zero, ``image`` (2n) with 0 for nodes of a and 1 for nodes of b, and ``pos`` (2n, 2), the row and column
-        of each clue in its feature map. Gradients flow through ``x`` and ``edge_weight``.
+        not zero, sorted by their first node, ``image`` (2n) with 0 for nodes of a and 1 for nodes of b, ``pos``
+        (2n, 2), the row and column of each clue in its feature map, and ``grid`` (1, 2). Gradients flow through ``x``
+        and ``edge_weight``.
     """
     # one matrix at a time: on a batch, dense_to_sparse changes its own saved index and backward fails (PyG 2.8)
-    one = PairBlocks(*(block[pair : pair + 1] for block in blocks))
+    pair_a = 0 if nodes_a.size(0) == 1 else pair
+    intra_a = blocks.intra_a[0 if blocks.intra_a.size(0) == 1 else pair]
+    one = PairBlocks(intra_a[None], blocks.inter[pair, None], blocks.intra_b[pair, None])
     edge_index, edge_weight = dense_to_sparse(one.adjacency()[0])
-    height, width = grid
-    n = height * width
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pos = torch.stack([rows.flatten(), columns.flatten()], dim=-1).repeat(2, 1)
+    device = nodes_a.device
+    rows, columns = torch.meshgrid(*(torch.arange(length, device=device) for length in grid), indexing="ij")
     return Data(
-        x=torch.cat([nodes_a[pair], nodes_b[pair]]),
+        x=torch.cat([nodes_a[pair_a], nodes_b[pair]]),
         edge_index=edge_index,
         edge_weight=edge_weight,
-        image=torch.arange(2, device=nodes_a.device).repeat_interleave(n),
-        pos=pos.to(nodes_a.device),
+        image=torch.arange(2, device=device).repeat_interleave(grid[0] * grid[1]),
+        pos=torch.stack([rows.flatten(), columns.flatten()], dim=-1).repeat(2, 1),
+        grid=torch.tensor([grid], device=device),
     )
 
 
@@ -43,3 +71,28 @@ def pairs_to_batch(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: t
     """All pairs as one PyG ``Batch``, one graph a pair (see :func:`pair_to_data`)."""
     pairs = range(blocks.inter.size(0))
     return Batch.from_data_list([pair_to_data(blocks, nodes_a, nodes_b, grid, pair) for pair in pairs])
+
+
+def data_to_pairs(data: Data) -> Pairs:
+    """What :func:`pair_to_data` or :func:`pairs_to_batch` was given, without loss; also from a PyG loader's batches.
+
+    Args:
+        data: one pair graph or a ``Batch`` of them, all of one grid. Gradients flow through ``x`` and ``edge_weight``.
+
+    Raises:
+        ValueError: ``data`` is no pair graph, or its graphs have several grids.
+    """
+    missing = [name for name in ("x", "edge_index", "edge_weight", "grid") if name not in data]
+    if missing:
+        raise ValueError(f"Expected a pair graph as pair_to_data makes it (got one without {', '.join(missing)})")
+    grids = data.grid.unique(dim=0)
+    if len(grids) > 1:
+        raise ValueError(f"Expected pair graphs of one grid (got {grids.tolist()}); convert them one by one")
+    grid = tuple(grids[0].tolist())
+    n, pairs = grid[0] * grid[1], data.grid.size(0)
+    source, target = data.edge_index
+    adjacency = data.edge_weight.new_zeros(pairs, 2 * n, 2 * n)
+    adjacency = adjacency.index_put((source // (2 * n), source % (2 * n), target % (2 * n)), data.edge_weight)
+    blocks = PairBlocks(adjacency[:, :n, :n], adjacency[:, :n, n:], adjacency[:, n:, n:])
+    nodes = data.x.view(pairs, 2, n, -1)
+    return Pairs(blocks, nodes[:, 0], nodes[:, 1], grid)

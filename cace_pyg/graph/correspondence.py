@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clues import Clues
+from cace_pyg.graph.gram import gram_blocks
+from cace_pyg.graph.sparsify import sparsify
 
 
 class CorrespondenceAttention(GraphBuilder):
@@ -24,17 +26,37 @@ class CorrespondenceAttention(GraphBuilder):
         channels: size of a clue.
         form: ``paper`` or ``released``.
         width: channels of the projection of the released form; default channels / 16. The paper form has none.
+        threshold: an edge of at most this weight is cut (our addition; 0 cuts nothing). The released form's weights
+            are cosines, 0 to 1; the paper form's have the unit of a product of clues.
+        top_edges: an edge stays where it is among this many strongest of either of its ends, in each block apart
+            (our addition; none cuts nothing).
+
+    Raises:
+        ValueError: an unknown form, a width that does not fit it, or a cut that is negative or leaves nothing.
     """
 
-    def __init__(self, channels: int, form: Literal["paper", "released"] = "released", width: int | None = None):
+    def __init__(
+        self,
+        channels: int,
+        form: Literal["paper", "released"] = "released",
+        width: int | None = None,
+        threshold: float = 0.0,
+        top_edges: int | None = None,
+    ):
         if form not in ("paper", "released"):
             raise ValueError(f"Expected form 'paper' (Eq. 2–3) or 'released' (the authors' code) (got {form!r})")
         if form == "paper" and width is not None:
             raise ValueError(f"Expected no width with form 'paper', whose W is diagonal (got width={width})")
         if width is not None and width < 1:
             raise ValueError(f"Expected a width of at least 1, or none for channels / 16 (got {width})")
+        if not threshold >= 0:
+            raise ValueError(f"Expected a threshold of at least 0, which cuts nothing (got {threshold})")
+        if top_edges is not None and top_edges < 1:
+            raise ValueError(f"Expected top_edges of at least 1, or none to cut nothing (got {top_edges})")
         super().__init__()
         self.form = form
+        self.threshold = threshold
+        self.top_edges = top_edges
         if form == "paper":
             self.intra_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
             self.inter_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
@@ -52,12 +74,19 @@ class CorrespondenceAttention(GraphBuilder):
     def intra(self, prepared: Clues) -> Tensor:
         x = prepared.features
         if self.form == "paper":
-            return ((x * self.intra_weight) @ x.mT).relu()
+            return self._edges((x * self.intra_weight) @ x.mT)
         self_loop = torch.eye(x.size(1), dtype=torch.bool, device=x.device)
-        return (x @ x.mT).relu().masked_fill(self_loop, 0.0)
+        return self._edges((x @ x.mT).masked_fill(self_loop, 0.0))
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
-        x_a, x_b = prepared_a.features, prepared_b.features
-        if self.form == "paper":
-            x_a = x_a * self.inter_weight
-        return (x_a @ x_b.mT).relu()
+        return self._edges(self._weighted(prepared_a.features) @ prepared_b.features.mT)
+
+    def among(self, prepared: Clues, first: Tensor, second: Tensor) -> Tensor:
+        x = prepared.features
+        return self._edges(gram_blocks(self._weighted(x), x, first, second))
+
+    def _weighted(self, x: Tensor) -> Tensor:
+        return x * self.inter_weight if self.form == "paper" else x
+
+    def _edges(self, importance: Tensor) -> Tensor:
+        return sparsify(importance.relu(), self.threshold, self.top_edges)

@@ -1,5 +1,7 @@
 """The fully connected pair graph."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from cace_pyg.graph.builder import GraphBuilder
@@ -16,10 +18,13 @@ class FullyConnected(GraphBuilder):
     def __init__(self, channels: int):
         super().__init__()
 
+    def prepare(self, clues: Clues) -> Clues:
+        """The clues without their features, which no edge depends on."""
+        return replace(clues, features=clues.features[..., :0])
+
     def intra(self, prepared: Clues) -> Tensor:
         images, n = prepared.features.shape[:2]
         return prepared.features.new_ones(images, n, n)
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
-        pairs, n = prepared_a.features.shape[:2]
-        return prepared_a.features.new_ones(pairs, n, n)
+        return self.intra(prepared_b)

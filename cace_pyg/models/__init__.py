@@ -1,11 +1,15 @@
 """CACE-Net: backbone, graph builder, conditional embedding, heads."""
 
+from cace_pyg.models.aligned_clues import AlignedClues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.cace_net import CaceNet
-from cace_pyg.models.conditional import ConditionalEmbedding, ConditionalSettings, PreparedClues
+from cace_pyg.models.conditional import ConditionalEmbedding
+from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
+from cace_pyg.models.prepared_clues import PreparedClues
 
 __all__ = [
+    "AlignedClues",
     "Backbone",
     "CaceNet",
     "ConditionalEmbedding",

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder
+from cace_pyg.models.aligned_clues import AlignedClues
 from cace_pyg.models.backbone import Backbone
-from cace_pyg.models.conditional import ConditionalEmbedding, ConditionalSettings, PreparedClues
+from cace_pyg.models.conditional import ConditionalEmbedding
+from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
+from cace_pyg.models.prepared_clues import PreparedClues
 
 
 class Individual(NamedTuple):
@@ -49,8 +52,11 @@ class CaceNet(torch.nn.Module):
         channels = backbone.channels
         self.backbone = backbone
         self.encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
-        own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
-        self.conditional = ConditionalEmbedding(channels, graph(channels), own, conditional)
+        if conditional.compare == "embeddings":
+            own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
+            self.conditional = ConditionalEmbedding(channels, graph(channels), own, conditional)
+        else:
+            self.conditional = AlignedClues(graph(channels), conditional)
         self.classifier = _classifier(embedding_channels, num_identities)
         self.pair_classifier = _classifier(embedding_channels, num_identities)
 
@@ -67,8 +73,10 @@ class CaceNet(torch.nn.Module):
         """f(a|b) and f(b|a) of the pairs (a₀, b₀), (a₁, b₁), …, each ``(pair, embedding)``.
 
         Raises:
-            ValueError: the two sides differ in number of images or in feature-map size.
+            ValueError: the two sides differ in number of images or in feature-map size, or there are no conditional
+                embeddings (``compare="aligned_clues"``).
         """
+        self._check_embeddings()
         if len(clues_a) != len(clues_b) or clues_a.grid != clues_b.grid:
             raise ValueError(
                 "Expected as many images a as images b, with maps of one size "
@@ -77,32 +85,39 @@ class CaceNet(torch.nn.Module):
         return self.condition_prepared(self.prepare(clues_a), self.prepare(clues_b))
 
     def condition_prepared(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> tuple[Tensor, Tensor]:
-        """:meth:`condition` from prepared clues."""
+        """:meth:`condition` from prepared clues; one image a may stand for all pairs."""
+        self._check_embeddings()
         return self.conditional(prepared_a, prepared_b)
 
     def condition_all(self, prepared: PreparedClues) -> Tensor:
-        """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
+        """f(a|b) of all ordered pairs of a batch, see :meth:`ConditionalEmbedding.all_pairs`."""
+        self._check_embeddings()
+        return self.conditional.all_pairs(prepared)
 
-        Both embeddings of a pair come from one graph, so only a ≤ b is computed.
+    def pair_distance(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
+        """What the second stage ranks by, ``(pair,)``, 0 to 2; one image a may stand for all pairs.
+
+        ‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), or the distance of aligned clues
+        (:class:`ConditionalSettings`, ``compare``).
         """
-        images = len(prepared)
-        first, second = torch.triu_indices(images, images, device=prepared.mean.device)
-        first_given_second, second_given_first = self.condition_prepared(
-            prepared.select(first), prepared.select(second)
-        )
-        table = first_given_second.new_zeros(images, images, first_given_second.size(-1))
-        table = table.index_put((second, first), second_given_first)
-        return table.index_put((first, second), first_given_second)
+        return self.conditional.distance(prepared_a, prepared_b)
 
     def start_conditional_from_individual(self) -> None:
         """Copy the individual encoder into the conditional one, so that the pair branch starts where it ends."""
-        if self.conditional.encoder is not self.encoder:
+        if isinstance(self.conditional, ConditionalEmbedding) and self.conditional.encoder is not self.encoder:
             self.conditional.encoder.load_state_dict(self.encoder.state_dict())
 
     def pair_branch(self) -> list[torch.nn.Parameter]:
         """The parameters that are trained on frozen clues: builder, convolution, expansion and own encoder."""
         shared = {id(parameter) for parameter in self.encoder.parameters()}
         return [parameter for parameter in self.conditional.parameters() if id(parameter) not in shared]
+
+    def _check_embeddings(self) -> None:
+        if not isinstance(self.conditional, ConditionalEmbedding):
+            raise ValueError(
+                "compare aligned_clues has distances of pairs, no conditional embeddings; use pair_distance, and train "
+                "it in the pair phase (loss.pairwise_weight 0)"
+            )
 
 
 def _classifier(channels: int, identities: int) -> torch.nn.Linear:

@@ -1,81 +1,21 @@
 """Conditional embedding: each image of a pair embedded given the other."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import get_args
 
 import torch
-from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
-from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, pairs_to_batch
+from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, block_edges
+from cace_pyg.models.choose_engine import choose_engine
+from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
-from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv, PooledDiscrepancy
-from cace_pyg.nn.degree import DegreeFloor, Mode
-from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
-
-Engine = Literal["pooled", "dense", "message_passing"]
-_CONVOLUTIONS = {
-    "pooled": PooledDiscrepancy,
-    "dense": DenseDiscrepancyConv,
-    "message_passing": DiscrepancyConv,
-}
-
-
-@dataclass
-class ConditionalSettings:
-    """The graph convolution and what surrounds it."""
-
-    mode: Mode = "discrepancy"
-    """`discrepancy` (Eq. 7) or `smooth` (Eq. 6)."""
-    residual: bool = True
-    """Add the convolution, zero-initialised, to the clues. False is Eq. 7 to the letter, which collapses."""
-    node_wise: NodeWise = "magnitude"
-    """`identity` (the paper), `relu` or `magnitude` (our addition) of each node before pooling."""
-    width: PositiveInt | None = 64
-    """Channels of the convolution, expanded again after pooling; null is the paper's square Θ."""
-    degree_floor: DegreeFloor = "textbook"
-    """`textbook` (Eq. 7; an isolated clue keeps itself) or `released` (the authors' code)."""
-    own_encoder: bool = True
-    """An encoder apart from the individual one; false shares it, as the authors' code does."""
-    engine: Engine = "pooled"
-    """`pooled`, `dense` or `message_passing`: the same numbers at different cost."""
-
-
-@dataclass(frozen=True)
-class PreparedClues:
-    """What the pair stage needs of each image: computed once per image, whatever number of pairs it enters.
-
-    Attributes:
-        keys: what the graph builder compares, ``(image, n, any)``.
-        intra: edges within the image, ``(image, n, n)``.
-        nodes: what the convolution takes, ``(image, n, channel)``; projected already with engine ``pooled``.
-        mean: average clue, ``(image, channel)``.
-    """
-
-    keys: Clues
-    intra: Tensor
-    nodes: Tensor
-    mean: Tensor
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def select(self, index: Tensor | slice) -> "PreparedClues":
-        """The images at ``index``."""
-        return PreparedClues(self.keys.select(index), self.intra[index], self.nodes[index], self.mean[index])
-
-    def to(self, device: torch.device | str) -> "PreparedClues":
-        """The same on ``device``."""
-        return PreparedClues(self.keys.to(device), self.intra.to(device), self.nodes.to(device), self.mean.to(device))
-
-    @staticmethod
-    def concatenate(parts: list["PreparedClues"]) -> "PreparedClues":
-        """All images of ``parts`` in order."""
-        keys = replace(parts[0].keys, features=torch.cat([part.keys.features for part in parts]))
-        if keys.parts is not None:
-            keys = replace(keys, parts=torch.cat([part.keys.parts for part in parts]))
-        intra, nodes, mean = (torch.cat([getattr(p, name) for p in parts]) for name in ("intra", "nodes", "mean"))
-        return PreparedClues(keys, intra, nodes, mean)
+from cace_pyg.models.pair_graph import intra_edges, pair_blocks
+from cace_pyg.models.prepared_clues import PreparedClues
+from cace_pyg.models.propagation import Engine, convolve_pairs, pool_pairs
+from cace_pyg.models.pyg_layer import PygLayer
+from cace_pyg.nn import DiscrepancyConv
+from cace_pyg.nn.node_wise import apply_node_wise
+from cace_pyg.retrieval import conditional_distance
 
 
 class ConditionalEmbedding(torch.nn.Module):
@@ -87,70 +27,154 @@ class ConditionalEmbedding(torch.nn.Module):
     that training starts from the individual embedding. To the letter (no residual, identity, width null: U is left
     out) this is Eq. 7, where on a complete graph f(a|b) = −f(b|a).
 
+    E is linear up to its BatchNorm, so E(m_a) is computed once per image, E·U is one matrix, and with the identity as
+    φ the clues are projected straight to the embedding where that is narrower than the convolution.
+
     Args:
         channels: size of a clue.
         builder: makes the graph.
         encoder: from pooled clues to the embedding.
         settings: see :class:`ConditionalSettings`.
 
-    Shapes: prepared clues of ``pair`` images a and as many b, to two tensors ``(pair, embedding)``.
+    Shapes: prepared clues of ``pair`` images a (or of one for all pairs) and ``pair`` images b, to two tensors
+    ``(pair, embedding)``.
+
+    Raises:
+        ValueError: an unknown engine, or one that cannot do what the other settings want.
     """
 
     def __init__(self, channels: int, builder: GraphBuilder, encoder: EmbeddingHead, settings: ConditionalSettings):
         super().__init__()
-        if settings.engine not in _CONVOLUTIONS:
-            raise ValueError(f"Expected engine {' or '.join(map(repr, _CONVOLUTIONS))} (got {settings.engine!r})")
+        _check_engine(settings)
         self.settings = settings
         self.builder = builder
         self.encoder = encoder
         width = channels if settings.width is None else settings.width
-        convolution = _CONVOLUTIONS[settings.engine]
-        extra = {"node_wise": settings.node_wise} if settings.engine == "pooled" else {}
-        self.convolution = convolution(channels, width, mode=settings.mode, degree_floor=settings.degree_floor, **extra)
+        if settings.convolution is None:
+            self.convolution = DiscrepancyConv(channels, width, settings.mode, degree_floor=settings.degree_floor)
+        else:
+            self.convolution = PygLayer(settings.convolution, channels, width)
         literal = not settings.residual and settings.width is None
         self.expansion = torch.nn.Identity() if literal else torch.nn.Linear(width, channels, bias=False)
         if settings.residual:
             torch.nn.init.zeros_(self.expansion.weight)
+        is_linear = settings.node_wise == "identity" and settings.convolution is None
+        self._projects_to_embedding = is_linear and encoder.convolution.out_features < width
+        self._engine: Engine | None = None if settings.engine == "auto" else settings.engine
+        self.engine_reason = "as configured"
+        self.density: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine in use; ``auto`` until the first pairs were seen."""
+        return self._engine or "auto"
 
     def prepare(self, clues: Clues) -> PreparedClues:
         """Everything that depends on one image alone."""
         keys = self.builder.prepare(clues)
         x = clues.features
-        nodes = self.convolution.project(x) if self.settings.engine == "pooled" else x
-        return PreparedClues(keys, self.builder.intra(keys), nodes, x.mean(1))
+        mean = x.mean(1)
+        own = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
+        return PreparedClues(keys, intra_edges(self.builder, self.settings.edges, keys), self._project(x), own)
 
-    def forward(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> tuple[Tensor, Tensor]:
+    def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
-        blocks = self.blocks(prepared_a, prepared_b)
-        pooled_a, pooled_b = self._pool(blocks, prepared_a, prepared_b)
-        out = self.expansion(torch.cat([pooled_a, pooled_b]))
-        if self.settings.residual:
-            out = torch.cat([prepared_a.mean, prepared_b.mean]) + out
-        embedded_a, embedded_b = self.encoder(out).chunk(2)
+        embedded = self.encoder.batch_norm(torch.cat(self._before_norm(self.blocks(a, b), a, b)))
+        embedded_a, embedded_b = embedded.chunk(2)
         return embedded_a, embedded_b
 
-    def blocks(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> PairBlocks:
-        """The adjacency of each pair."""
-        return PairBlocks(prepared_a.intra, self.builder.inter(prepared_a.keys, prepared_b.keys), prepared_b.intra)
+    def all_pairs(self, prepared: PreparedClues) -> Tensor:
+        """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
 
-    def convolve(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
-        """The convolved clues of both images before the node-wise function, ``(pair, 2, n, width)``: for looking at."""
-        return self._convolve(self.blocks(prepared_a, prepared_b), prepared_a, prepared_b)
+        Both embeddings of a pair come from one graph, so only a ≤ b is computed: row by row, one image against many,
+        or with the engine ``gram`` from one product for the whole batch.
+        """
+        images = len(prepared)
+        first, second = torch.triu_indices(images, images, device=prepared.own.device)
+        if self.engine == "gram" and self.settings.edges != "intra":
+            one, other = prepared.select(first), prepared.select(second)
+            blocks = PairBlocks(one.intra, self.builder.among(prepared.keys, first, second), other.intra)
+            self._note_density(blocks)
+            forward, backward = self._before_norm(blocks, one, other)
+        else:
+            rows = [(prepared.select(slice(i, i + 1)), prepared.select(slice(i, None))) for i in range(images)]
+            found = [self._before_norm(self.blocks(one, many), one, many) for one, many in rows]
+            forward, backward = (torch.cat(side) for side in zip(*found, strict=True))
+        forward, backward = self.encoder.batch_norm(torch.cat([forward, backward])).chunk(2)
+        table = forward.new_zeros(images, images, forward.size(-1))
+        return table.index_put((second, first), backward).index_put((first, second), forward)
+
+    def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:
+        """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2."""
+        return conditional_distance(*self(a, b))
+
+    def blocks(self, a: PreparedClues, b: PreparedClues) -> PairBlocks:
+        """The adjacency of each pair."""
+        blocks = pair_blocks(self.builder, self.settings.edges, a, b)
+        self._note_density(blocks)
+        return blocks
+
+    def discrepancy(self, a: PreparedClues, b: PreparedClues) -> Tensor:
+        """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``: what Fig. 4 of the paper draws."""
+        return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """What is linear before the propagation."""
+        if self.settings.convolution is not None:
+            return x
+        if self._projects_to_embedding:
+            return torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
+        return self.convolution.lin(x)
+
+    def _tail(self) -> Tensor:
+        """What is linear after the pooling, E·U: ``(embedding, width)``."""
+        weight = self.encoder.convolution.weight
+        return weight if isinstance(self.expansion, torch.nn.Identity) else weight @ self.expansion.weight
+
+    def _before_norm(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
+        """Both conditional embeddings before the encoder's BatchNorm."""
+        pooled = self._pool(blocks, a, b)
+        if not self._projects_to_embedding:
+            tail = self._tail()
+            pooled = tuple(torch.nn.functional.linear(one, tail) for one in pooled)
+        return a.own + pooled[0], b.own + pooled[1]
 
     def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
-        """The mean over each image of the node-wise function of the convolved nodes, ``(pair, width)`` each."""
-        if self.settings.engine == "pooled":
-            return self.convolution(a.nodes, b.nodes, *blocks)
-        pooled = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
-        return pooled[:, 0], pooled[:, 1]
+        if self.settings.convolution is not None:
+            both = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
+            return both[:, 0], both[:, 1]
+        engine = self._engine or self._choose(blocks)
+        return pool_pairs(engine, self.convolution, self.settings.node_wise, blocks, a.nodes, b.nodes)
 
     def _convolve(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Tensor:
-        if self.settings.engine == "pooled":
-            return torch.stack(self.convolution.convolve(a.nodes, b.nodes, *blocks), dim=1)
-        if self.settings.engine == "dense":
-            convolved = self.convolution(torch.cat([a.nodes, b.nodes], dim=1), blocks.adjacency())
-        else:
-            graph = pairs_to_batch(blocks, a.nodes, b.nodes, a.keys.grid)
-            convolved = self.convolution(graph.x, graph.edge_index, graph.edge_weight)
-        pairs, n = a.nodes.shape[:2]
-        return convolved.reshape(pairs, 2, n, -1)
+        """The convolved clues of both images, ``(pair, 2, n, width)``."""
+        if self.settings.convolution is None:
+            return convolve_pairs(self._engine or "pooled", self.convolution, blocks, a.nodes, b.nodes)
+        pairs, n = b.nodes.shape[:2]
+        nodes = torch.cat([a.nodes.expand_as(b.nodes), b.nodes], dim=1).flatten(0, 1)
+        return self.convolution(nodes, *block_edges(blocks)).view(pairs, 2, n, -1)
+
+    def _choose(self, blocks: PairBlocks) -> Engine:
+        density = float(blocks.density()[1])
+        self._engine, self.engine_reason = choose_engine(self.settings.node_wise, blocks.inter.device.type, density)
+        return self._engine
+
+    def _note_density(self, blocks: PairBlocks) -> None:
+        if self.training:
+            with torch.no_grad():
+                self.density = blocks.density()
+
+
+def _check_engine(settings: ConditionalSettings) -> None:
+    if settings.engine not in get_args(Engine):
+        raise ValueError(f"Expected engine {', '.join(map(repr, get_args(Engine)))} (got {settings.engine!r})")
+    if settings.engine == "pooled_messages" and settings.node_wise != "identity":
+        raise ValueError(
+            f"engine pooled_messages pools before it propagates, which is exact with node_wise identity only (got "
+            f"{settings.node_wise!r}); choose engine auto, or --conditional.node_wise identity"
+        )
+    if settings.convolution is not None and settings.engine != "auto":
+        raise ValueError(
+            f"conditional.convolution replaces the discrepancy convolution and its engines (got engine "
+            f"{settings.engine!r}); leave conditional.engine at auto"
+        )

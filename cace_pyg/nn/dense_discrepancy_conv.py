@@ -44,11 +44,15 @@ class DenseDiscrepancyConv(torch.nn.Module):
                 f"Expected x as (pair, node, channel) and adj as (pair, node, node) (got {tuple(x.shape)} and "
                 f"{tuple(adj.shape)}); for an edge list use DiscrepancyConv"
             )
-        scale, self_weight = normalise_degree(adj.sum(-1), self.mode, self.degree_floor)
-        x = self.lin(x)
-        neighbours = adj @ (scale.unsqueeze(-1) * x)
-        out = self_weight.unsqueeze(-1) * x + sign_of(self.mode) * scale.unsqueeze(-1) * neighbours
+        out = convolve_dense(self.lin(x), adj, self.mode, self.degree_floor)
         return out if self.bias is None else out + self.bias
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, mode={self.mode!r})"
+
+
+def convolve_dense(projected: Tensor, adj: Tensor, mode: Mode, degree_floor: DegreeFloor) -> Tensor:
+    """The convolution of projected nodes ``(pair, node, any)`` with whole matrices ``(pair, node, node)``."""
+    scale, self_weight = normalise_degree(adj.sum(-1), mode, degree_floor)
+    neighbours = adj @ (scale.unsqueeze(-1) * projected)
+    return self_weight.unsqueeze(-1) * projected + sign_of(mode) * scale.unsqueeze(-1) * neighbours

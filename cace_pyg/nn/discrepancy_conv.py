@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.utils import scatter
+from torch_geometric.utils import is_torch_sparse_tensor, scatter, segment, spmm
 
 from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, sign_of
 
@@ -40,8 +40,12 @@ class DiscrepancyConv(MessagePassing):
           :math:`(|E|)` (default: ones); every undirected edge given in both directions
         - **output:** node features :math:`(|V|, F_{out})`
 
-    The same ``state_dict`` loads into :class:`~cace_pyg.nn.DenseDiscrepancyConv` and
-    :class:`~cace_pyg.nn.PooledDiscrepancy`.
+    Instead of edge indices the symmetric adjacency itself is taken, a torch CSR tensor :math:`(|V|, |V|)`; then one
+    sparse matrix product replaces the messages (``message_and_aggregate``). With PyG's own switch ``fuse = False``
+    messages are made one by one and summed by segments, through ``torch_scatter.segment_csr`` where that is
+    installed.
+
+    The same ``state_dict`` loads into :class:`~cace_pyg.nn.DenseDiscrepancyConv`.
     """
 
     def __init__(
@@ -63,17 +67,34 @@ class DiscrepancyConv(MessagePassing):
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Return the convolved node features (see the class)."""
-        if edge_weight is None:
-            edge_weight = x.new_ones(edge_index.size(1))
-        degree = scatter(edge_weight, edge_index[1], dim=0, dim_size=x.size(0), reduce="sum")
-        scale, self_weight = normalise_degree(degree, self.mode, self.degree_floor)
-        x = self.lin(x)  # linear, so it commutes with the propagation, and the messages are the smaller ones
-        neighbours = self.propagate(edge_index, x=scale[:, None] * x, edge_weight=edge_weight)
-        out = self_weight[:, None] * x + sign_of(self.mode) * scale[:, None] * neighbours
+        # lin is linear, so it commutes with the propagation, and the messages are the smaller ones
+        out = self.convolve(self.lin(x), edge_index, edge_weight)
         return out if self.bias is None else out + self.bias
+
+    def convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """The convolution of nodes that ``lin`` has projected already, ``(|V|, any)``, without the bias.
+
+        Raises:
+            ValueError: edge weights beside a sparse matrix, which has its own.
+        """
+        is_matrix = is_torch_sparse_tensor(edge_index)
+        if is_matrix and edge_weight is not None:
+            raise ValueError("Expected no edge_weight beside a sparse matrix: its values are the weights")
+        if not is_matrix and edge_weight is None:
+            edge_weight = projected.new_ones(edge_index.size(1))
+        if is_matrix:
+            degree = segment(edge_index.values(), edge_index.crow_indices())
+        else:
+            degree = scatter(edge_weight, edge_index[1], dim=0, dim_size=projected.size(0), reduce="sum")
+        scale, self_weight = normalise_degree(degree, self.mode, self.degree_floor)
+        neighbours = self.propagate(edge_index, x=scale[:, None] * projected, edge_weight=edge_weight)
+        return self_weight[:, None] * projected + sign_of(self.mode) * scale[:, None] * neighbours
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return edge_weight.view(-1, 1) * x_j
+
+    def message_and_aggregate(self, edge_index: Tensor, x: Tensor) -> Tensor:
+        return spmm(edge_index, x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, mode={self.mode!r})"

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.dense.linear import Linear
 
 from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, normalise_degree, sign_of
 from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
@@ -14,39 +13,27 @@ class PooledDiscrepancy(torch.nn.Module):
     With ``node_wise="identity"`` everything after the adjacency is linear and :math:`L` is symmetric, so
     :math:`p^\top (L X) = (L p)^\top X`: the convolution runs on the *pooling vector* (two numbers a node), and one
     weighted sum of the projected clues follows. This is exact with average pooling only. ``relu`` and ``magnitude``
-    are not linear: they take the map path, block by block in the projected space, which costs
-    ``out_channels / 2`` times the arithmetic of the pooled one but never builds the 2n×2n matrix.
+    are not linear: they take the map path, block by block in the projected space, which costs ``channel / 2`` times
+    the arithmetic of the pooled one but never builds the 2n×2n matrix.
 
-    What depends on one image alone (:meth:`project`, the intra blocks) is computed by the caller once per image.
+    There are no parameters: the caller projects the clues (``DiscrepancyConv.lin``) and computes the intra blocks,
+    once per image whatever number of pairs it enters.
 
     Shapes:
-        - **input:** projected clues ``(pair, n, out_channels)`` of a and b, blocks ``intra_a`` ``(pair, n, n)``,
-          ``inter`` ``(pair, n, n)`` (rows: nodes of a), ``intra_b`` ``(pair, n, n)``
-        - **output:** two tensors ``(pair, out_channels)``
-
-    Parameters are those of :class:`cace_pyg.nn.DiscrepancyConv`; the same ``state_dict`` loads.
+        - **input:** projected clues ``(pair, n, channel)`` of a and b, blocks ``intra_a`` ``(pair, n, n)``,
+          ``inter`` ``(pair, n, n)`` (rows: nodes of a), ``intra_b`` ``(pair, n, n)``. One image a may stand for all
+          pairs: its tensors then are ``(1, n, …)``, and nothing is copied.
+        - **output:** two tensors ``(pair, channel)``
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        mode: Mode = "discrepancy",
-        bias: bool = False,
-        degree_floor: DegreeFloor = "textbook",
-        node_wise: NodeWise = "identity",
+        self, mode: Mode = "discrepancy", degree_floor: DegreeFloor = "textbook", node_wise: NodeWise = "identity"
     ):
         check_form(mode, degree_floor)
         super().__init__()
         self.mode = mode
         self.degree_floor = degree_floor
         self.node_wise = node_wise
-        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
-        self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
-
-    def project(self, x: Tensor) -> Tensor:
-        """Θᵀx, ``(image, n, in_channels)`` to ``(image, n, out_channels)``: once per image."""
-        return self.lin(x)
 
     def forward(
         self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
@@ -64,7 +51,7 @@ class PooledDiscrepancy(torch.nn.Module):
     def convolve(
         self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The map path up to the node-wise function: the convolved nodes of a and of b, ``(pair, n, out_channels)``."""
+        """The map path up to the node-wise function: the convolved nodes of a and of b, ``(pair, n, channel)``."""
         norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
         map_a = self._convolve(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
         map_b = self._convolve(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
@@ -89,8 +76,7 @@ class PooledDiscrepancy(torch.nn.Module):
         pooling = norm.scale.unsqueeze(-2) / n
         on_own = norm.self_weight.unsqueeze(-2) / n + sign * norm.scale.unsqueeze(-2) * (pooling @ intra)
         on_other = sign * norm_other.scale.unsqueeze(-2) * (pooling @ inter)
-        pooled = (on_own @ own + on_other @ other).squeeze(-2)
-        return pooled if self.bias is None else pooled + self.bias
+        return (on_own @ own + on_other @ other).squeeze(-2)
 
     def _convolve(
         self,
@@ -103,5 +89,4 @@ class PooledDiscrepancy(torch.nn.Module):
     ) -> Tensor:
         """Run the convolution on the nodes of one image."""
         neighbours = intra @ (norm.scale.unsqueeze(-1) * own) + inter @ (norm_other.scale.unsqueeze(-1) * other)
-        convolved = norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours
-        return convolved if self.bias is None else convolved + self.bias
+        return norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours

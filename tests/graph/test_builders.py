@@ -1,17 +1,30 @@
 """The contract of every graph builder, from a list that cannot forget one."""
 
+import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
 
 import cace_pyg.graph
-from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
+from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder, NoAlignment, Part, Semantic, TopKSimilarity
 
 GRID = (3, 2)
 N, CHANNELS = 6, 32
 
-VARIANTS = {"CorrespondenceAttention": [{"form": "paper"}, {"form": "released"}, {"form": "released", "width": 5}]}
+VARIANTS = {
+    "CorrespondenceAttention": [
+        {"form": "paper"},
+        {"form": "released"},
+        {"form": "released", "width": 5},
+        {"form": "paper", "threshold": 0.3, "top_edges": 2},
+        {"form": "released", "top_edges": 1},
+    ],
+    "Part": [{}, {"stripes": 2}],
+    "Semantic": [{}, {"background": True}],
+    "TopKSimilarity": [{}, {"k": 3}, {"k": 2, "weighted": True}, {"k": 100}],
+}
 BUILDERS = [
     (builder, arguments)
     for name, builder in vars(cace_pyg.graph).items()
@@ -21,7 +34,16 @@ BUILDERS = [
 
 
 def clues(images: int) -> Clues:
-    return Clues(torch.randn(images, N, CHANNELS, dtype=torch.float64), GRID)
+    return Clues(torch.randn(images, N, CHANNELS, dtype=torch.float64), GRID, torch.randint(3, (images, N)))
+
+
+def test_the_list_holds_every_class_of_the_folder():
+    """A builder that is not exported would be tested by nobody."""
+    folder = Path(cace_pyg.graph.__file__).parent
+    for file in folder.glob("*.py"):
+        importlib.import_module(f"cace_pyg.graph.{file.stem}")
+    assert set(GraphBuilder.__subclasses__()) == {builder for builder, _ in BUILDERS}
+    assert VARIANTS.keys() <= {builder.__name__ for builder, _ in BUILDERS}
 
 
 @pytest.fixture(params=BUILDERS, ids=lambda case: f"{case[0].__name__}-{case[1]}")
@@ -36,7 +58,7 @@ def builder(request):
 def test_symmetric_and_non_negative(builder):
     adjacency = builder(clues(4), clues(4)).adjacency()
     assert adjacency.shape == (4, 2 * N, 2 * N)
-    assert (adjacency >= 0).all() and adjacency.sum() > 0
+    assert (adjacency >= 0).all() and (adjacency.sum() > 0) == (not isinstance(builder, NoAlignment))
     torch.testing.assert_close(adjacency, adjacency.mT)
 
 
@@ -53,11 +75,38 @@ def test_exchanging_the_images_transposes_inter(builder):
     torch.testing.assert_close(builder.inter(a, b), builder.inter(b, a).mT)
 
 
+def test_one_image_a_stands_for_all_pairs(builder):
+    one, many = clues(1), clues(3)
+    repeated = builder(one.select(torch.zeros(3, dtype=torch.long)), many)
+    torch.testing.assert_close(builder(one, many).adjacency(), repeated.adjacency())
+
+
+def test_among_is_inter_of_the_chosen_images(builder):
+    prepared = builder.prepare(clues(4))
+    first, second = torch.tensor([0, 0, 3, 2]), torch.tensor([0, 2, 1, 3])
+    expected = builder.inter(prepared.select(first), prepared.select(second))
+    torch.testing.assert_close(builder.among(prepared, first, second), expected)
+
+
+def test_gradients_reach_the_builder_and_are_finite(builder):
+    """Also through clues of zero length, whose attention is zero everywhere."""
+    a, b = clues(2), clues(2)
+    a.features[0], b.features[1, 0] = 0, 0
+    features = [one.features.requires_grad_() for one in (a, b)]
+    adjacency = builder(a, b).adjacency()
+    if adjacency.requires_grad:
+        gradients = torch.autograd.grad(adjacency.square().sum(), [*features, *builder.parameters()])
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+        assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    else:
+        assert not list(builder.parameters())
+
+
 def test_equivariant_under_a_permutation_of_the_pixels(builder):
     if builder.positional:
         pytest.skip("this builder looks at positions")
     a, b, order = clues(2), clues(2), torch.randperm(N)
-    moved_a, moved_b = Clues(a.features[:, order], GRID), Clues(b.features[:, order], GRID)
+    moved_a, moved_b = (Clues(one.features[:, order], GRID, one.parts[:, order]) for one in (a, b))
     before, after = builder(a, b), builder(moved_a, moved_b)
     for block, moved in zip(before, after, strict=True):
         torch.testing.assert_close(moved, block[:, order][:, :, order])
@@ -92,7 +141,70 @@ def test_released_attention_is_the_cosine_without_self_loops():
     assert p.shape == (CHANNELS // 16, CHANNELS)
 
 
+def test_part_alignment_joins_equal_locations():
+    same = Part(CHANNELS)(clues(1), clues(1)).adjacency()[0]
+    torch.testing.assert_close(same, torch.eye(N, dtype=torch.float64).repeat(2, 2))
+    stripes = Part(CHANNELS, stripes=2)(clues(1), clues(1)).inter[0]
+    rows = torch.tensor([0, 0, 0, 0, 1, 1])  # stripes of two rows and of one, two columns each
+    torch.testing.assert_close(stripes, (rows[:, None] == rows).double())
+    with pytest.raises(ValueError, match=r"rows, 3 \(got 4\)"):
+        Part(CHANNELS, stripes=4)(clues(1), clues(1))
+
+
+def test_semantic_alignment_joins_equal_parts_without_the_background():
+    a, b = clues(1), clues(1)
+    blocks = Semantic(CHANNELS)(a, b)
+    for block, left, right in ((blocks.inter, a, b), (blocks.intra_a, a, a)):
+        for i in range(N):
+            for j in range(N):
+                assert block[0, i, j] == (left.parts[0, i] == right.parts[0, j] != 0)
+    with pytest.raises(ValueError, match="parts=None"):
+        Semantic(CHANNELS)(Clues(a.features, GRID), b)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_top_k_joins_a_clue_with_its_most_similar_ones_from_either_end(k):
+    a, b = clues(1), clues(1)
+    blocks = TopKSimilarity(CHANNELS, k)(a, b)
+    for block, left, right in ((blocks.inter, a, b), (blocks.intra_a, a, a)):
+        cosine = torch.nn.functional.cosine_similarity(left.features[0][:, None], right.features[0][None], dim=-1)
+        if left is right:
+            cosine.fill_diagonal_(-2)
+        for i in range(N):
+            for j in range(N):
+                chosen = (cosine[i] > cosine[i, j]).sum() < k or (cosine[:, j] > cosine[i, j]).sum() < k
+                assert block[0, i, j] == (chosen and cosine[i, j] > -2)
+
+
+@pytest.mark.parametrize("arguments", [{"threshold": 0.0}, {"top_edges": N}, {"top_edges": 10 * N}])
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_neutral_cuts_change_nothing(form, arguments):
+    whole, cut = CorrespondenceAttention(CHANNELS, form), CorrespondenceAttention(CHANNELS, form, **arguments)
+    cut.load_state_dict(whole.state_dict())
+    a, b = clues(2), clues(2)
+    assert torch.equal(whole.double()(a, b).adjacency(), cut.double()(a, b).adjacency())
+
+
+def test_cuts_lower_the_density():
+    a, b = clues(2), clues(2)
+    densities = [
+        CorrespondenceAttention(CHANNELS, "paper", **cut).double()(a, b).density()
+        for cut in ({}, {"threshold": 0.1}, {"top_edges": 1}, {"threshold": 1e9})
+    ]
+    within, between = zip(*densities, strict=True)
+    assert between[0] > between[1] > 0 and between[0] > between[2] > 0 and between[3] == within[3] == 0
+    blocks = CorrespondenceAttention(CHANNELS, "paper", threshold=0.1).double()(a, b)
+    assert between[1] == int(blocks.inter.count_nonzero()) / blocks.inter.numel()
+
+
 def test_wrong_arguments_are_refused():
+    for arguments, words in (({"threshold": -1.0}, "got -1.0"), ({"top_edges": 0}, "top_edges of at least 1")):
+        with pytest.raises(ValueError, match=words):
+            CorrespondenceAttention(CHANNELS, **arguments)
+    with pytest.raises(ValueError, match="graph.k of at least 1"):
+        TopKSimilarity(CHANNELS, k=0)
+    with pytest.raises(ValueError, match="stripes of at least 1"):
+        Part(CHANNELS, stripes=0)
     with pytest.raises(ValueError, match="got 'cosine'"):
         CorrespondenceAttention(CHANNELS, form="cosine")
     with pytest.raises(ValueError, match="no width with form 'paper'"):

@@ -1,15 +1,21 @@
 """The conditional embedding: every engine against a literal reference, the collapse, and its cure."""
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
 
-from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected
+from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected, NoAlignment, Part, TopKSimilarity
 from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
+from cace_pyg.models.propagation import Engine
 
 GRID, N, CHANNELS = (3, 2), 6, 32
-ENGINES = ["pooled", "dense", "message_passing"]
+ENGINES = list(get_args(Engine))
+
+
+def engines_for(node_wise: str) -> list[str]:
+    return [engine for engine in ENGINES if node_wise == "identity" or engine != "pooled_messages"]
 
 
 def clues(images: int) -> Clues:
@@ -33,6 +39,9 @@ def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tens
     for pair in range(len(a)):
         one = slice(pair, pair + 1)
         adjacency = model.builder(a.select(one), b.select(one)).adjacency()[0]
+        blocks = torch.ones(2, 2) if settings.edges == "all" else torch.eye(2)
+        blocks = 1 - blocks if settings.edges == "inter" else blocks
+        adjacency = adjacency * blocks.repeat_interleave(N, 0).repeat_interleave(N, 1)
         x = torch.cat([a.features[pair], b.features[pair]])
         degree = adjacency.sum(1)
         root = torch.diag(torch.where(degree > 0, degree, 1.0) ** -0.5 * (degree > 0))
@@ -61,13 +70,83 @@ def test_every_engine_gives_the_numbers_and_gradients_of_the_equations(mode, res
     reference = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
     expected = torch.stack(literal(reference, a, b))
     wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()))
-    for engine in ENGINES:
+    for engine in engines_for(node_wise):
         model = make(engine, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
         model.load_state_dict(reference.state_dict())
         out = torch.stack(model(model.prepare(a), model.prepare(b)))
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), list(model.parameters()))
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("edges", ["all", "intra", "inter"])
+@pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
+@pytest.mark.parametrize("kind", [FullyConnected, NoAlignment, Part, TopKSimilarity])
+def test_every_engine_on_other_graphs_and_with_blocks_switched_off(kind, node_wise, edges):
+    a, b = clues(3), clues(3)
+    expected = torch.stack(literal(make(builder=kind(CHANNELS), node_wise=node_wise, edges=edges), a, b))
+    for engine in engines_for(node_wise):
+        model = make(engine, builder=kind(CHANNELS), node_wise=node_wise, edges=edges)
+        torch.testing.assert_close(torch.stack(model(model.prepare(a), model.prepare(b))), expected)
+
+
+@pytest.mark.parametrize("width", [2, 8])
+@pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
+def test_one_image_stands_for_all_pairs(node_wise, width):
+    one, many = clues(1), clues(4)
+    repeated = one.select(torch.zeros(4, dtype=torch.long))
+    for engine in engines_for(node_wise):
+        model = make(engine, node_wise=node_wise, width=width)
+        expected = torch.stack(model(model.prepare(repeated), model.prepare(many)))
+        torch.testing.assert_close(torch.stack(model(model.prepare(one), model.prepare(many))), expected)
+
+
+@pytest.mark.parametrize("images", [1, 4])
+@pytest.mark.parametrize("edges", ["all", "intra"])
+@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
+def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node_wise, form, edges, images):
+    batch = clues(images)
+    first, second = torch.cartesian_prod(torch.arange(images), torch.arange(images)).T
+    probe = torch.randn(images, images, 4, dtype=torch.float64)
+    settings = {"node_wise": node_wise, "edges": edges, "batch_norm": False}
+    reference = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+    expected = literal(reference, batch.select(first), batch.select(second))[0].view(images, images, 4)
+    unused = {"allow_unused": True, "materialize_grads": True}  # W' where there are no inter edges
+    wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()), **unused)
+    for engine in engines_for(node_wise):
+        model = make(engine, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+        model.load_state_dict(reference.state_dict())
+        out = model.all_pairs(model.prepare(batch))
+        torch.testing.assert_close(out, expected)
+        got = torch.autograd.grad((out * probe).sum(), list(model.parameters()), **unused)
+        torch.testing.assert_close(got, wanted)
+
+
+def test_all_pairs_are_normalised_together():
+    model, batch = make(), clues(3)
+    first, second = torch.triu_indices(3, 3)
+    prepared = model.prepare(batch)
+    forward, backward = model(prepared.select(first), prepared.select(second))
+    table = model.all_pairs(prepared)
+    torch.testing.assert_close(table[first, second], forward)
+    torch.testing.assert_close(table[second, first][first != second], backward[first != second])
+
+
+def test_auto_says_what_it_picked_and_training_measures_the_density():
+    model = make("auto")
+    assert model.engine == "auto" and model.density is None
+    prepared = model.prepare(clues(3))
+    model(prepared, prepared)
+    assert model.engine in ENGINES and model.engine != "auto" and "density" in model.engine_reason
+    blocks = model.builder(clues(1), clues(1))
+    within, between = model.density
+    inter = model.blocks(prepared, prepared).inter
+    assert between == (inter > 0).double().mean() and 0 < within < 1 and blocks.density()[0] <= 1
+    model.eval()
+    model.density = None
+    model(prepared, prepared)
+    assert model.density is None  # it would cost time where every pair counts
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -92,6 +171,8 @@ def test_the_residual_and_the_magnitude_do_not_collapse(engine):
         {"residual": True, "node_wise": "identity"},
         {"residual": False, "node_wise": "magnitude"},
     ):
+        if engine not in engines_for(settings["node_wise"]):
+            continue
         model = make(engine, FullyConnected(CHANNELS), batch_norm=False, **settings)
         a_given_b, b_given_a = model(model.prepare(a), model.prepare(b))
         cosine = torch.nn.functional.cosine_similarity(a_given_b, b_given_a)
@@ -108,6 +189,8 @@ def test_the_residual_form_starts_as_the_individual_embedding():
     torch.testing.assert_close(b_given_a, head(b.features.mean(1)))
 
 
-def test_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="'pooled' or 'dense' or 'message_passing'.*got 'sparse'"):
+def test_engines_that_cannot_do_it_are_refused():
+    with pytest.raises(ValueError, match="'auto', 'pooled', .*got 'sparse'"):
         make("sparse")
+    with pytest.raises(ValueError, match="exact with node_wise identity only.*got 'magnitude'"):
+        make("pooled_messages")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch_geometric.nn import ChebConv
-from torch_geometric.utils import dense_to_sparse
+from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
 from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv
 
@@ -60,14 +60,18 @@ def test_values_and_gradients_equal_the_equations(make_adjacency, mode, floor, s
     torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
     torch.testing.assert_close(got[2], wanted[2])
 
-    # on a batch, dense_to_sparse changes its own saved index in place and the backward pass fails (PyG 2.8)
-    edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
-    out = sparse(x.flatten(0, 1), edge_index, edge_weight).view_as(expected)
-    torch.testing.assert_close(out, expected)
-    got = torch.autograd.grad((out * probe).sum(), [x, adjacency, sparse.lin.weight])
-    torch.testing.assert_close(got[0], wanted[0])
-    torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
-    torch.testing.assert_close(got[2], wanted[2])
+    for form in ("messages", "segments", "matrix"):
+        # on a batch, dense_to_sparse changes its own saved index in place and the backward pass fails (PyG 2.8)
+        edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
+        sparse.fuse = form == "matrix"
+        if form != "messages":
+            edge_index, edge_weight = to_torch_csr_tensor(edge_index, edge_weight, size=pairs * nodes), None
+        out = sparse(x.flatten(0, 1), edge_index, edge_weight).view_as(expected)
+        torch.testing.assert_close(out, expected)
+        got = torch.autograd.grad((out * probe).sum(), [x, adjacency, sparse.lin.weight])
+        torch.testing.assert_close(got[0], wanted[0])
+        torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
+        torch.testing.assert_close(got[2], wanted[2])
 
 
 def test_chebyshev_convolution_agrees(make_adjacency):
@@ -112,6 +116,12 @@ def test_zero_weights_give_finite_gradients():
     edge_index = torch.tensor([[0, 1], [1, 0]])
     DiscrepancyConv(3, 3).double()(torch.randn(2, 3, dtype=torch.float64), edge_index, weight).sum().backward()
     assert torch.isfinite(weight.grad).all()
+
+
+def test_weights_beside_a_sparse_matrix_are_refused():
+    matrix = to_torch_csr_tensor(torch.tensor([[0, 1], [1, 0]]), torch.ones(2))
+    with pytest.raises(ValueError, match="its values are the weights"):
+        DiscrepancyConv(3, 3)(torch.zeros(2, 3), matrix, torch.ones(2))
 
 
 def test_bias_is_added_after_propagation(make_adjacency):

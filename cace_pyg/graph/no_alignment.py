@@ -1,0 +1,33 @@
+"""The pair graph without edges."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from cace_pyg.graph.builder import GraphBuilder
+from cace_pyg.graph.clues import Clues
+
+
+class NoAlignment(GraphBuilder):
+    """No edge at all (Table 2, "No Alignment"): the convolution leaves every clue what it is on its own.
+
+    The paper's row is the individual embedding; here it is also the control of every other builder, with the same
+    parameters but no graph.
+
+    Args:
+        channels: size of a clue; the graph does not depend on it.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def prepare(self, clues: Clues) -> Clues:
+        """The clues without their features, which no edge depends on."""
+        return replace(clues, features=clues.features[..., :0])
+
+    def intra(self, prepared: Clues) -> Tensor:
+        images, n = prepared.features.shape[:2]
+        return prepared.features.new_zeros(images, n, n)
+
+    def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        return self.intra(prepared_b)

@@ -1,0 +1,53 @@
+"""Alignment by location."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph.builder import GraphBuilder
+from cace_pyg.graph.clues import Clues
+
+
+class Part(GraphBuilder):
+    """Clues at the same location are connected with weight 1 (Table 2, "Part Alignment"), itself included.
+
+    Args:
+        channels: size of a clue; the graph does not depend on it.
+        stripes: the location is one of this many horizontal stripes (PCB, Sun et al. 2018: 6); none: the pixel
+            itself, as the paper describes it, and within an image only the self-loop is left.
+
+    Raises:
+        ValueError: fewer than 1 stripe, or, when clues come, more stripes than rows.
+    """
+
+    positional = True
+
+    def __init__(self, channels: int, stripes: int | None = None):
+        if stripes is not None and stripes < 1:
+            raise ValueError(f"Expected stripes of at least 1, or none for single pixels (got {stripes})")
+        super().__init__()
+        self.stripes = stripes
+
+    def prepare(self, clues: Clues) -> Clues:
+        """The clues without their features, which no edge depends on."""
+        return replace(clues, features=clues.features[..., :0])
+
+    def intra(self, prepared: Clues) -> Tensor:
+        location = self._location(prepared.grid).to(prepared.features.device)
+        same = (location[:, None] == location[None]).to(prepared.features.dtype)
+        return same.repeat(len(prepared), 1, 1)
+
+    def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        return self.intra(prepared_b)
+
+    def _location(self, grid: tuple[int, int]) -> Tensor:
+        height, width = grid
+        if self.stripes is None:
+            return torch.arange(height * width)
+        if self.stripes > height:
+            raise ValueError(
+                f"Expected at most as many stripes as the feature map has rows, {height} (got {self.stripes}); "
+                "lower graph.stripes or raise data.height"
+            )
+        return (torch.arange(height) * self.stripes // height).repeat_interleave(width)

@@ -1,0 +1,47 @@
+"""What the pair stage keeps of an image."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues
+
+
+@dataclass(frozen=True)
+class PreparedClues:
+    """What the pair stage needs of each image: computed once per image, whatever number of pairs it enters.
+
+    Attributes:
+        keys: what the graph builder compares, ``(image, n, any)``.
+        intra: edges within the image, ``(image, n, n)``.
+        nodes: what the convolution propagates, ``(image, n, any)``.
+        own: what the image contributes to its conditional embedding by itself, ``(image, any)``.
+    """
+
+    keys: Clues
+    intra: Tensor
+    nodes: Tensor
+    own: Tensor
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def select(self, index: Tensor | slice) -> "PreparedClues":
+        """The images at ``index``."""
+        return PreparedClues(self.keys.select(index), self.intra[index], self.nodes[index], self.own[index])
+
+    def to(self, device: torch.device | str) -> "PreparedClues":
+        """The same on ``device``."""
+        return PreparedClues(self.keys.to(device), self.intra.to(device), self.nodes.to(device), self.own.to(device))
+
+    @staticmethod
+    def concatenate(parts: list["PreparedClues"]) -> "PreparedClues":
+        """All images of ``parts`` in order."""
+        keys = replace(
+            parts[0].keys,
+            features=torch.cat([part.keys.features for part in parts]),
+            parts=None if parts[0].keys.parts is None else torch.cat([part.keys.parts for part in parts]),
+        )
+        intra, nodes, own = (torch.cat([getattr(part, name) for part in parts]) for name in ("intra", "nodes", "own"))
+        return PreparedClues(keys, intra, nodes, own)

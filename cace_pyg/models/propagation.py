@@ -1,0 +1,85 @@
+"""The engines: one operator, computed in several ways."""
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.utils import to_torch_csr_tensor
+
+from cace_pyg.graph import PairBlocks, block_edges
+from cace_pyg.nn import DiscrepancyConv, PooledDiscrepancy, pooled_messages
+from cace_pyg.nn.dense_discrepancy_conv import convolve_dense
+from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
+
+Engine = Literal[
+    "auto", "pooled", "gram", "pooled_messages", "dense", "message_passing", "segment_csr", "sparse_matrix"
+]
+_EDGE_LISTS = ("message_passing", "segment_csr", "sparse_matrix")
+
+
+def convolve_pairs(
+    engine: Engine, convolution: DiscrepancyConv, blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor
+) -> Tensor:
+    """The convolved clues of both images, ``(pair, 2, n, channel)``.
+
+    Args:
+        engine: ``pooled`` and its kin take the map path on blocks.
+        convolution: the operator; it moves numbers of any width.
+        blocks: adjacency of each pair.
+        nodes_a: projected clues of the images a, ``(pair, n, channel)``, or of one for all pairs.
+        nodes_b: projected clues of the images b, ``(pair, n, channel)``.
+    """
+    if engine in _EDGE_LISTS:
+        graph = _edges(engine, blocks)
+        convolution.fuse = engine == "sparse_matrix"
+        convolved = convolution.convolve(_stack(nodes_a, nodes_b).flatten(0, 1), *graph)
+    elif engine == "dense":
+        form = convolution.mode, convolution.degree_floor
+        convolved = convolve_dense(_stack(nodes_a, nodes_b), blocks.adjacency(), *form)
+    else:
+        pooled = PooledDiscrepancy(convolution.mode, convolution.degree_floor)
+        return torch.stack(pooled.convolve(nodes_a, nodes_b, *blocks), dim=1)
+    pairs, n = nodes_b.shape[:2]
+    return convolved.view(pairs, 2, n, -1)
+
+
+def pool_pairs(
+    engine: Engine,
+    convolution: DiscrepancyConv,
+    node_wise: NodeWise,
+    blocks: PairBlocks,
+    nodes_a: Tensor,
+    nodes_b: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The mean over each image of the node-wise function of the convolved clues, ``(pair, channel)`` each.
+
+    Arguments as in :func:`convolve_pairs`. ``pooled_messages`` needs ``node_wise="identity"``.
+    """
+    if engine in ("pooled", "gram"):
+        pooled = PooledDiscrepancy(convolution.mode, convolution.degree_floor, node_wise)
+        return pooled(nodes_a, nodes_b, *blocks)
+    if engine == "pooled_messages":
+        pairs, n = nodes_b.shape[:2]
+        image = torch.arange(2, device=nodes_b.device).repeat_interleave(n).repeat(pairs)
+        edges = _edges("sparse_matrix", blocks)
+        convolution.fuse = True
+        both = pooled_messages(convolution, _stack(nodes_a, nodes_b).flatten(0, 1), *edges, image, pairs)
+    else:
+        both = apply_node_wise(convolve_pairs(engine, convolution, blocks, nodes_a, nodes_b), node_wise).mean(2)
+    return both[:, 0], both[:, 1]
+
+
+def _stack(nodes_a: Tensor, nodes_b: Tensor) -> Tensor:
+    """All nodes of each pair, ``(pair, 2n, channel)``."""
+    return torch.cat([nodes_a.expand_as(nodes_b), nodes_b], dim=1)
+
+
+def _edges(engine: Engine, blocks: PairBlocks) -> tuple[Tensor, Tensor | None]:
+    edge_index, edge_weight = block_edges(blocks)
+    if engine == "message_passing":
+        return edge_index, edge_weight
+    nodes = 2 * blocks.inter.size(0) * blocks.inter.size(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch says so once
+        return to_torch_csr_tensor(edge_index, edge_weight, size=nodes, is_coalesced=True), None
