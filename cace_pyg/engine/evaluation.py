@@ -43,7 +43,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set."""
+    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why."""
 
     query: Extraction
     gallery: Extraction
@@ -51,6 +51,7 @@ class Evaluation:
     fusion_weight: float
     individual: Metrics
     two_stage: Metrics
+    engine: str
 
 
 @torch.no_grad()
@@ -111,7 +112,8 @@ def evaluate_two_stage(
     labels = _labels(extracted_query, extracted_gallery)
     individual = evaluate(distances.individual, *labels)
     two_stage = evaluate(distances.two_stage(weight), *labels)
-    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage)
+    engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
+    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:

@@ -77,6 +77,7 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
         "fusion_weight": evaluation.fusion_weight,
+        "engine": evaluation.engine,
         "top_k": evaluation.distances.index.size(1),
         "policy": evaluation.two_stage.policy,
         "environment": environment,
@@ -89,7 +90,7 @@ def results_table(evaluation: Evaluation) -> str:
     names = ("mAP", "rank1", "rank5", "rank10", "mINP")
     lines = [f"{'percent':12}" + "".join(f"{name:>9}" for name in names)]
     lines += [f"{stage:12}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
-    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}")
+    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}; engine {evaluation.engine}")
     lines += [f"  {line.strip()}" for line in evaluation.two_stage.policy.split(";")]
     return "\n".join(lines)
 

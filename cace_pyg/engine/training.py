@@ -120,10 +120,11 @@ class Trainer:
             optimizer.step()
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + term.item()
-            bar.set_postfix({name: f"{total / (step + 1):.3f}" for name, total in totals.items()})
+            bar.set_postfix(_postfix(totals, step + 1, self.model, phase))
         _check_weights(self.model, phase, epoch)
         row = {"learning_rate": phase.learning_rate * factor}
-        return row | {name: total / steps for name, total in totals.items()}
+        row |= {name: total / steps for name, total in totals.items()}
+        return row | (_density(self.model) if phase.trains_pairs else {})
 
     def _validate(self, phase: Phase) -> dict[str, float]:
         """Metrics on the held-out identities; with a trained pair branch also the fusion weight that is best there."""
@@ -188,6 +189,20 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def _density(model: CaceNet) -> dict[str, float]:
+    """The share of edges that the graph of the last training batch has, within images and between them, 0 to 1."""
+    within, between = model.conditional.density
+    return {"density_intra": float(within), "density_inter": float(between)}
+
+
+def _postfix(totals: dict[str, float], steps: int, model: CaceNet, phase: Phase) -> dict[str, str]:
+    """What the progress bar says beside the time."""
+    said = {name: f"{total / steps:.3f}" for name, total in totals.items()}
+    if phase.trains_pairs:
+        said |= {name: f"{density:.0%}" for name, density in _density(model).items()}
+    return said
 
 
 def _check_finite(loss: Tensor, terms: dict[str, Tensor], phase: Phase, epoch: int, step: int) -> None:

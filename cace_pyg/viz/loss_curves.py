@@ -12,6 +12,7 @@ from cace_pyg.viz.palette import GREY, series_style
 LogRow = dict[str, float | str | None]
 
 _VALIDATION = "validation_"
+_DENSITY = "density_"
 _NOT_LOSSES = ("epoch", "phase", "learning_rate", "seconds")
 _LOG_SCALE_FROM = 20.0
 _LOG_RATE_UP_TO = 1000.0
@@ -19,16 +20,16 @@ _MARKERS = 14
 
 
 def loss_curves(log: Sequence[LogRow]) -> Figure:
-    """Draw the losses, the validation mAP where the log has one, and the learning rate, one panel each.
+    """Draw the losses, and where the log has them the validation mAP, the graph's density and the learning rate.
 
     Args:
         log: the rows of ``log.csv``, oldest first. Keys: ``epoch``, ``phase`` ("joint" or "pair"),
             ``learning_rate``, columns that start with ``validation_`` (fractions; those named after mAP are
-            drawn), ``seconds`` (not drawn), and one column a loss term, in nats or distance units. Numbers
-            may be strings, as ``csv`` reads them; None, "" or a missing key is a gap.
+            drawn) or with ``density_`` (fractions), ``seconds`` (not drawn), and one column a loss term, in nats or
+            distance units. Numbers may be strings, as ``csv`` reads them; None, "" or a missing key is a gap.
 
     Returns:
-        A figure of one to three panels over the epochs; a vertical line where the phase changes. Where the
+        A figure of one to four panels over the epochs; a vertical line where the phase changes. Where the
         epoch starts again in the second phase, the epochs are counted through.
 
     Raises:
@@ -40,8 +41,9 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
     if not losses:
         raise ValueError(f"Expected a loss term beside {', '.join(_NOT_LOSSES)} (got columns {_columns(log)})")
     validation = _series(log, [name for name in _columns(log) if _is_validation_map(name)])
+    densities = _series(log, [name for name in _columns(log) if name.startswith(_DENSITY)])
     rates = _series(log, ["learning_rate"])
-    panels = 1 + bool(validation) + bool(rates)
+    panels = 1 + bool(validation) + bool(densities) + bool(rates)
     epochs, is_counted = _epochs(log)
 
     figure = Figure(figsize=(9.0, 1.2 + 3.0 + 1.9 * (panels - 1)), layout="constrained")
@@ -50,7 +52,9 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
     # The phases weigh and sample differently: a line from one into the other would show a fall that is none.
     _draw_losses(axes[0], epochs, losses, _changes(_phases(log)))
     if validation:
-        _draw_validation(axes[1], epochs, validation)
+        _draw_percent(axes[1], epochs, validation, _VALIDATION, "validation mAP, %")
+    if densities:
+        _draw_percent(axes[1 + bool(validation)], epochs, densities, _DENSITY, "edges, % of all pairs")
     if rates:
         _draw_rate(axes[-1], epochs, rates["learning_rate"])
     for panel in axes:
@@ -79,7 +83,7 @@ def _columns(log: Sequence[LogRow]) -> list[str]:
 
 
 def _is_loss(name: str) -> bool:
-    return name not in _NOT_LOSSES and not name.startswith(_VALIDATION)
+    return name not in _NOT_LOSSES and not name.startswith((_VALIDATION, _DENSITY))
 
 
 def _is_validation_map(name: str) -> bool:
@@ -141,10 +145,9 @@ def _draw_losses(axes: Axes, epochs: np.ndarray, losses: dict[str, np.ndarray], 
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, handlelength=3)
 
 
-def _draw_validation(axes: Axes, epochs: np.ndarray, validation: dict[str, np.ndarray]) -> None:
-    percent = {name.removeprefix(_VALIDATION): 100 * values for name, values in validation.items()}
-    _draw(axes, epochs, percent, [])
-    axes.set_ylabel("validation mAP, %")
+def _draw_percent(axes: Axes, epochs: np.ndarray, columns: dict[str, np.ndarray], prefix: str, label: str) -> None:
+    _draw(axes, epochs, {name.removeprefix(prefix): 100 * values for name, values in columns.items()}, [])
+    axes.set_ylabel(label)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, handlelength=3)
 
 

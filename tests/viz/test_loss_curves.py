@@ -45,6 +45,14 @@ def test_panels_lines_and_blanks() -> None:
     assert list(rate.lines[0].get_ydata()) == [0.02] * 3 + [0.001] * 2
 
 
+def test_density_has_a_panel_of_its_own_and_is_no_loss() -> None:
+    log = [row | {"density_inter": 0.25 if row["phase"] == "pair" else None} for row in _log()]
+    losses, _, density, _ = loss_curves(log).axes
+    assert {line.get_label() for line in losses.lines} >= {"identity", "pair_triplet"}
+    assert "density_inter" not in {line.get_label() for line in losses.lines}
+    assert _known(density.lines[0]) == [25, 25] and "%" in density.get_ylabel()
+
+
 def test_phase_change_is_a_vertical_line_in_every_panel_and_breaks_the_losses() -> None:
     figure = loss_curves(_log())
     for axes in figure.axes:
