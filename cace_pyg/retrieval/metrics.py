@@ -140,8 +140,8 @@ def _rows(distance: np.ndarray, known: np.ndarray) -> Iterator[np.ndarray]:
                 f"Expected distances that are numbers (got NaN for query {start + int(nan.argmax())}); "
                 "check its embedding and those of the gallery"
             )
-        # Rows that lie scattered in memory (a transposed matrix) would be read slowly again and again.
-        yield from block[:, known] if len(known) < block.shape[1] else np.ascontiguousarray(block)
+        # Rows scattered in memory (of a transposed matrix, or of block[:, known]) would be read slowly again and again.
+        yield from block.take(known, axis=1) if len(known) < block.shape[1] else np.ascontiguousarray(block)
 
 
 def _ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray) -> np.ndarray:
