@@ -16,7 +16,7 @@ class GraphBuilder(torch.nn.Module, ABC):
 
     The contract, tested over every builder: the adjacency is symmetric and ≥ 0; the blocks of one pair depend on
     that pair alone; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``; one
-    image a can stand for all pairs; and :meth:`among` is :meth:`inter` of the chosen images.
+    image a can stand for all pairs; and :meth:`among` is :meth:`inter` of every pair.
     """
 
     positional: bool = False  # looks at where a clue is
@@ -40,11 +40,12 @@ class GraphBuilder(torch.nn.Module, ABC):
         Exchanging a and b transposes it. One image a may be paired with many b.
         """
 
-    def among(self, prepared: Clues, first: Tensor, second: Tensor) -> Tensor:
-        """:meth:`inter` of the pairs (first₀, second₀), … of images of one batch.
+    def among(self, prepared: Clues) -> Tensor:
+        """:meth:`inter` of all pairs a ≤ b of a batch, ``(pair, n, n)`` in the order of ``torch.triu_indices``.
 
-        A builder whose blocks are products of clues overrides this with one Gram matrix for the batch.
+        A builder whose blocks are products of clues overrides this with :func:`cace_pyg.graph.gram.upper_gram`.
         """
+        first, second = torch.triu_indices(len(prepared), len(prepared), device=prepared.features.device)
         return self.inter(prepared.select(first), prepared.select(second))
 
     def forward(self, clues_a: Clues, clues_b: Clues) -> PairBlocks:

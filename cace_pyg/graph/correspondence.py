@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clues import Clues
-from cace_pyg.graph.gram import gram_blocks
+from cace_pyg.graph.gram import upper_gram
 from cace_pyg.graph.sparsify import sparsify
 
 
@@ -79,14 +79,12 @@ class CorrespondenceAttention(GraphBuilder):
         return self._edges((x @ x.mT).masked_fill(self_loop, 0.0))
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
-        return self._edges(self._weighted(prepared_a.features) @ prepared_b.features.mT)
+        x_a, x_b = prepared_a.features, prepared_b.features
+        return self._edges((x_a * self.inter_weight if self.form == "paper" else x_a) @ x_b.mT)
 
-    def among(self, prepared: Clues, first: Tensor, second: Tensor) -> Tensor:
-        x = prepared.features
-        return self._edges(gram_blocks(self._weighted(x), x, first, second))
-
-    def _weighted(self, x: Tensor) -> Tensor:
-        return x * self.inter_weight if self.form == "paper" else x
+    def among(self, prepared: Clues) -> Tensor:
+        weight = self.inter_weight if self.form == "paper" else None
+        return self._edges(upper_gram(prepared.features, weight))
 
     def _edges(self, importance: Tensor) -> Tensor:
         return sparsify(importance.relu(), self.threshold, self.top_edges)

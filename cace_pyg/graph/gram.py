@@ -1,23 +1,48 @@
-"""All products of a batch in one."""
+"""All products of a batch, each pair of images once."""
 
+import torch
 from torch import Tensor
 
 
-def gram_blocks(left: Tensor, right: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The products of the clues of images ``first`` with those of images ``second``, from one Gram matrix.
+def upper_gram(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    r"""The products :math:`X_a W X_b^\top` of all images a ≤ b of a batch, with W diagonal: one Gram matrix's blocks.
 
-    All blocks of a batch are blocks of one (B·n)×(B·n) product: the arithmetic of all B² ordered pairs in a single
-    call, which suits an accelerator; for few pairs it is wasteful.
+    The weighted clues are made for one image at a time and never kept, and the backward pass adds into one gradient,
+    so that beside the result nothing larger than the clues themselves is held.
 
     Args:
-        left: ``(image, n, channel)``.
-        right: ``(image, n, channel)``.
-        first: ``(pair,)`` positions in ``left``.
-        second: ``(pair,)`` positions in ``right``.
+        x: clues, ``(image, n, channel)``.
+        weight: the diagonal of W, ``(channel,)``; none: the identity.
 
     Returns:
-        ``(pair, n, n)``.
+        ``(pair, n, n)`` in the order of ``torch.triu_indices(images, images)``: (0, 0), (0, 1), …, (1, 1), ….
     """
-    images, n = left.shape[:2]
-    gram = left.flatten(0, 1) @ right.flatten(0, 1).mT
-    return gram.view(images, n, images, n)[first, :, second]
+    return _UpperGram.apply(x, x.new_ones(()) if weight is None else weight)
+
+
+class _UpperGram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        images, n = x.shape[:2]
+        gram = x.new_empty(images * (images + 1) // 2, n, n)
+        for a, row in enumerate(gram.split(row_lengths(images))):
+            torch.bmm((x[a] * weight).expand(len(row), -1, -1), x[a:].mT, out=row)
+        return gram
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight = torch.zeros_like(x), torch.zeros_like(weight)
+        for a, row in enumerate(gradient.split(row_lengths(len(x)))):
+            of_weighted = row.transpose(0, 1).flatten(1) @ x[a:].flatten(0, 1)
+            of_weight += (of_weighted * x[a]).sum_to_size(of_weight.shape)
+            of_x[a].addcmul_(of_weighted, weight)
+            of_x[a:].baddbmm_(row.mT, (x[a] * weight).expand(len(row), -1, -1))
+        return of_x, of_weight
+
+
+def row_lengths(images: int) -> list[int]:
+    """How many b ≥ a each image a has: the rows of a triangle, B, B − 1, …, 1."""
+    return list(range(images, 0, -1))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clues import Clues
-from cace_pyg.graph.gram import gram_blocks
+from cace_pyg.graph.gram import upper_gram
 from cace_pyg.graph.strongest import strongest
 
 
@@ -47,8 +47,8 @@ class TopKSimilarity(GraphBuilder):
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
         return self._edges(prepared_a.features @ prepared_b.features.mT)
 
-    def among(self, prepared: Clues, first: Tensor, second: Tensor) -> Tensor:
-        return self._edges(gram_blocks(prepared.features, prepared.features, first, second))
+    def among(self, prepared: Clues) -> Tensor:
+        return self._edges(upper_gram(prepared.features))
 
     def _edges(self, similarity: Tensor) -> Tensor:
         weight = similarity.relu() if self.weighted else torch.ones_like(similarity)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, block_edges
+from cace_pyg.graph.gram import row_lengths
 from cace_pyg.models.choose_engine import choose_engine
 from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
@@ -86,20 +87,20 @@ class ConditionalEmbedding(torch.nn.Module):
     def all_pairs(self, prepared: PreparedClues) -> Tensor:
         """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
 
-        Both embeddings of a pair come from one graph, so only a ≤ b is computed: row by row, one image against many,
-        or with the engine ``gram`` from one product for the whole batch.
+        Both embeddings of a pair come from one graph, so only a ≤ b is computed, row by row, one image against many.
+        With the engine ``gram`` all inter blocks are those of one Gram matrix.
         """
         images = len(prepared)
         first, second = torch.triu_indices(images, images, device=prepared.own.device)
+        rows = [(prepared.select(slice(a, a + 1)), prepared.select(slice(a, None))) for a in range(images)]
         if self.engine == "gram" and self.settings.edges != "intra":
-            one, other = prepared.select(first), prepared.select(second)
-            blocks = PairBlocks(one.intra, self.builder.among(prepared.keys, first, second), other.intra)
-            self._note_density(blocks)
-            forward, backward = self._before_norm(blocks, one, other)
+            among = self.builder.among(prepared.keys).split(row_lengths(images))
+            graphs = [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
+            self._note_density(graphs[0])
         else:
-            rows = [(prepared.select(slice(i, i + 1)), prepared.select(slice(i, None))) for i in range(images)]
-            found = [self._before_norm(self.blocks(one, many), one, many) for one, many in rows]
-            forward, backward = (torch.cat(side) for side in zip(*found, strict=True))
+            graphs = [self.blocks(a, b) for a, b in rows]
+        found = [self._before_norm(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
+        forward, backward = (torch.cat(side) for side in zip(*found, strict=True))
         forward, backward = self.encoder.batch_norm(torch.cat([forward, backward])).chunk(2)
         table = forward.new_zeros(images, images, forward.size(-1))
         return table.index_put((second, first), backward).index_put((first, second), forward)

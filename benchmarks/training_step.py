@@ -1,0 +1,159 @@
+"""The pairwise stage of one training step, forward and backward: all pairs of a 4x4 batch.
+
+Two forms, each beside its baseline: the paper's (Eq. 2-7 on whole matrices, every unordered pair once, "as written"
+with diagonals as vectors, "to the letter" with diagonal matrices multiplied), and the authors' released layer (all B²
+ordered pairs at once, diagonal matrices multiplied). The gradients of the clues and of all parameters are compared
+before anything is timed; memory is the most that a step holds beyond its inputs. BatchNorm and losses come after and
+are the same for all.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmarks.as_written import as_written
+from benchmarks.interleaved import interleaved_medians
+from benchmarks.peak_memory import peak_memory
+from benchmarks.released_layer import released_layer
+from benchmarks.results_file import save_results
+from cace_pyg.graph import Clues, CorrespondenceAttention
+from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
+
+EMBEDDING = 256
+PAPER = {"residual": False, "width": None, "node_wise": "identity"}
+RELEASED = {"residual": True, "node_wise": "identity", "degree_floor": "released"}
+FORMS = ("paper", "released")
+
+
+def make_model(form: str, engine: str, channels: int) -> ConditionalEmbedding:
+    """The pair stage of a form; weights come from torch's random state."""
+    settings = {"width": channels // 16, **RELEASED} if form == "released" else PAPER
+    head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
+    builder = CorrespondenceAttention(channels, form)
+    model = ConditionalEmbedding(channels, builder, head, ConditionalSettings(engine=engine, **settings))
+    if form == "released":
+        torch.nn.init.normal_(model.expansion.weight, std=channels**-0.5)
+    return model
+
+
+def all_as_written(model: ConditionalEmbedding, clues: Clues, diagonals: str) -> Tensor:
+    """f(a|b) of all pairs from :func:`as_written`, a ≤ b once: ``(image a, image b, embedding)``."""
+    images = len(clues)
+    first, second = torch.triu_indices(images, images)
+    x = clues.features.unbind()
+    pairs = torch.stack([as_written(model, x[a], x[b], diagonals) for a, b in zip(first, second, strict=True)])
+    embedded = model.encoder(pairs)
+    table = embedded.new_zeros(images, images, EMBEDDING)
+    return table.index_put((second, first), embedded[:, 1]).index_put((first, second), embedded[:, 0])
+
+
+def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callable[[], Tensor], list[Tensor]]]:
+    """What computes the table of all pairs in each way, and the parameters whose gradients it has."""
+    reference = make_model(form, "pooled", channels)
+    forms: dict[str, tuple[Callable[[], Tensor], list[Tensor]]] = {}
+    if form == "paper":
+        for name, diagonals in (("to the letter", "matrices"), ("as written", "vectors")):
+            forms[name] = (
+                lambda diagonals=diagonals: all_as_written(reference, clues, diagonals),
+                list(reference.parameters()),
+            )
+    else:
+        forms["released layer"] = (
+            lambda: reference.encoder(released_layer(reference, clues)),
+            list(reference.parameters()),
+        )
+    for engine in ("dense", "gram", "pooled"):
+        model = make_model(form, engine, channels)
+        model.load_state_dict(reference.state_dict())
+        forms[engine] = (lambda model=model: model.all_pairs(model.prepare(clues)), list(model.parameters()))
+    return forms
+
+
+def measure(form: str, options: argparse.Namespace) -> list[dict[str, object]]:
+    """The table of one form, forward alone and with the backward pass."""
+    torch.manual_seed(0)
+    images = options.identities * options.instances
+    clues = Clues(torch.rand(images, options.n, options.channels).requires_grad_(), (options.n // 8, 8))
+    forms = make_forms(form, options.channels, clues)
+    probe = torch.randn(images, images, EMBEDDING) / images**2
+    baseline = "as written" if form == "paper" else "released layer"
+
+    def step(name: str) -> list[Tensor]:
+        compute, parameters = forms[name]
+        return list(torch.autograd.grad((compute() * probe).sum(), [clues.features, *parameters]))
+
+    def forward(name: str) -> Tensor:
+        with torch.no_grad():
+            return forms[name][0]()
+
+    errors = relative_errors({name: step(name) for name in forms}, baseline)
+    passes = {"forward": forward, "forward + backward": step}
+    rows = []
+    for what, one_pass in passes.items():
+        functions = {name: lambda name=name, one_pass=one_pass: one_pass(name) for name in forms}
+        peaks = {name: peak_memory(function) for name, function in functions.items()}
+        medians = interleaved_medians(functions, options.rounds)
+        rows += [
+            {
+                "form": form,
+                "pass": what,
+                "engine": name,
+                "ms": 1e3 * medians[name],
+                "ms an ordered pair": 1e3 * medians[name] / images**2,
+                "times as fast": f"{medians[baseline] / medians[name]:.1f}",
+                "peak MB": peaks[name] / 1e6,
+                "times less memory": f"{peaks[baseline] / peaks[name]:.1f}",
+                "gradient error": f"{errors[name]:.1e}",
+            }
+            for name in forms
+        ]
+    return rows
+
+
+def relative_errors(gradients: dict[str, list[Tensor]], baseline: str) -> dict[str, float]:
+    """Of each form the largest ‖difference‖ / ‖gradient‖ to the baseline, over the clues and all parameters."""
+    wanted = gradients[baseline]
+    return {
+        name: max(float((one - other).norm() / other.norm()) for one, other in zip(got, wanted, strict=True))
+        for name, got in gradients.items()
+    }
+
+
+def plot(table: list[dict[str, object]]) -> Figure:
+    """Time and memory of a step, one column of panels a form."""
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for column, form in enumerate(FORMS):
+        rows = [row for row in table if row["form"] == form and row["pass"] == "forward + backward"][::-1]
+        for row_of_axes, (key, unit) in zip(axes, (("ms", "ms a step"), ("peak MB", "peak, MB")), strict=True):
+            values = [float(row[key]) for row in rows]
+            bars = row_of_axes[column].barh([str(row["engine"]) for row in rows], values, color="#0072b2")
+            row_of_axes[column].bar_label(bars, [f"{value:,.0f}" for value in values], padding=3, fontsize=8)
+            row_of_axes[column].set(xscale="log", xlabel=f"{unit} (log scale)", title=f"{form} form")
+            row_of_axes[column].set_xlim(min(values) / 3, max(values) * 3)
+            row_of_axes[column].spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.training_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, seconds: does it run?")
+    parser.add_argument("--n", type=int, default=192, help="clues an image, a multiple of 8 (default: 192)")
+    parser.add_argument("--channels", type=int, default=2048, help="size of a clue (default: 2048)")
+    parser.add_argument("--identities", type=int, default=4, help="identities of the batch (default: 4)")
+    parser.add_argument("--instances", type=int, default=4, help="pictures of each identity (default: 4)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: 3)")
+    options = parser.parse_args()
+    if options.quick:
+        options.n, options.channels, options.identities, options.instances = 48, 128, 2, 2
+    table = [row for form in FORMS for row in measure(form, options)]
+    save_results("training_step", table, plot(table), options.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""``python -m cace_pyg.visualize``: what it prints and writes, and what it refuses."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cace_pyg.config import config_of, config_parser, from_yaml, parse, to_yaml
+from cace_pyg.data.market1501 import read_market1501
+from cace_pyg.engine.assembly import build_model
+from cace_pyg.engine.checkpoint import save_checkpoint
+from cace_pyg.engine.evaluation import measure
+from cace_pyg.engine.pair_analysis import analyse_pair
+from cace_pyg.engine.pair_report import describe_pair
+from cace_pyg.engine.run import load_model
+from cace_pyg.train import main as train
+from cace_pyg.visualize import main as visualize
+
+FILES = {"matching.png", "clusters.png", "degrees.png", "graph.graphml"}
+
+
+@pytest.fixture
+def best(options, tmp_path):
+    """A checkpoint whose weights are random, the pair branch's too."""
+    parser = config_parser("train", "")
+    parsed = parse(parser, options)
+    model = build_model(config_of(parsed, parser), 5, pretrained=False)
+    torch.nn.init.normal_(model.conditional.expansion.weight)
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    state = {"config": to_yaml(parsed), "identities": 5, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 1}
+    save_checkpoint(path, state)
+    return path
+
+
+@pytest.fixture
+def pair(tiny):
+    """A query, and a gallery picture of another person."""
+    splits = read_market1501(tiny)
+    return splits.query[0].path, next(one.path for one in splits.gallery if one.pid > splits.query[0].pid)
+
+
+def files(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_pair_of_a_trained_model_is_taken_apart(options, pair, tmp_path, capsys):
+    assert train(options) == 0
+    capsys.readouterr()
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    command = ["--checkpoint", str(best), "--pair", *map(str, pair), "--strongest", "3"]
+    assert visualize(command) == 0
+    folder = tmp_path / "run" / "pairs" / f"{pair[0].stem}__{pair[1].stem}"
+    assert files(folder) == FILES
+    for name in FILES - {"graph.graphml"}:
+        with Image.open(folder / name) as picture:
+            assert picture.format == "PNG" and min(picture.size) > 300
+    printed = capsys.readouterr().out
+    for words in ("individual distance", "fusion weight", "density, %", "matches that carry", "modularity"):
+        assert words in printed
+    assert printed.count("written: ") == 4 and str(folder / "matching.png") in printed
+
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert visualize([*command, "--format", "svg", "--data.workers=1"]) == 0
+    assert files(folder) == FILES | {"matching.svg", "clusters.svg", "degrees.svg"}
+    assert b"<svg" in (folder / "clusters.svg").read_bytes()
+    assert before == {name: (folder / name).read_bytes() for name in FILES}  # the same command, the same files
+
+
+def test_the_distances_are_those_of_evaluation(best, tiny):
+    torch.set_num_threads(1)
+    config = from_yaml(torch.load(best, weights_only=True)["config"], "--evaluation.fusion=0.25")
+    model, _ = load_model(best, config)
+    splits = read_market1501(tiny)
+    query, gallery, distances = measure(model, splits.query, splits.gallery, config, "cpu")
+    position = int(distances.index[0, 0])
+    paths = query.samples[0].path, gallery.samples[position].path
+    analysis = analyse_pair(best, paths, config)
+    assert analysis.individual == pytest.approx(float(distances.individual[0, position]), abs=1e-5)
+    assert analysis.conditional == pytest.approx(float(distances.conditional[0, 0]), abs=1e-5)
+    assert analysis.fused == pytest.approx(float(distances.two_stage(0.25)[0, position]), abs=1e-5)
+
+
+def test_matching_clusters_and_statistics_are_of_the_graph_that_is_written(best, pair, tmp_path):
+    config = from_yaml(torch.load(best, weights_only=True)["config"])
+    analysis = analyse_pair(best, pair, config)
+    n = analysis.view.grid[0] * analysis.view.grid[1]
+    assert visualize(["--checkpoint", str(best), "--pair", *map(str, pair), "--output", str(tmp_path / "out")]) == 0
+    written = nx.read_graphml(tmp_path / "out" / "graph.graphml", node_type=int)
+    assert len(written) == 2 * n == analysis.statistics.nodes
+    assert written.number_of_edges() == analysis.statistics.edges
+    assert dict(written.nodes(data=True)) == dict(analysis.graph.nodes(data=True))
+    decisive = {(a, b - n) for a, b, is_decisive in written.edges(data="decisive") if is_decisive}
+    assert decisive == {(int(a), int(b)) for a, b, _ in analysis.matching}
+    clusters_a, clusters_b = analysis.node_maps("cluster")
+    for number, cluster in enumerate(analysis.clusters.clusters, start=1):
+        assert tuple(np.flatnonzero(clusters_a == number)) == cluster.clues_a
+        assert tuple(np.flatnonzero(clusters_b == number)) == cluster.clues_b
+    # the heaviest edge of all is what view_pair calls the strongest match; no matching holds one that is heavier
+    assert analysis.matching[0, 2] <= analysis.view.matches[0, 2] + 1e-6
+
+
+def test_a_pair_without_edges_is_described(best, pair, tmp_path, capsys):
+    command = ["--checkpoint", str(best), "--pair", *map(str, pair), "--output", str(tmp_path / "out")]
+    model = torch.load(best, weights_only=True)
+    for name, weight in model["model"].items():
+        if name.startswith("conditional.builder"):
+            weight.zero_()
+    torch.save(model, best)
+    assert visualize(command) == 0
+    assert files(tmp_path / "out") == FILES
+    printed = capsys.readouterr().out
+    assert "no edge runs between the pictures" in printed and "Clusters of clues: none" in printed
+
+
+def test_every_match_can_be_described(best, pair):
+    config = from_yaml(torch.load(best, weights_only=True)["config"])
+    analysis = analyse_pair(best, pair, config)
+    one, every = (describe_pair(analysis, strongest) for strongest in (1, 10_000))
+    assert len(every.splitlines()) - len(one.splitlines()) == len(analysis.matching) - 1
+
+
+def test_what_it_refuses(best, pair, tmp_path, capsys):
+    a, b = map(str, pair)
+    no_picture = tmp_path / "no.jpg"
+    no_picture.write_text("words")
+    start, out = ["--checkpoint", str(best)], ["--output", str(tmp_path / "out")]
+    for command, words in (
+        ([*start, "--pair", a, str(tmp_path / "absent.jpg")], "no picture at"),
+        ([*start, "--pair", a, str(no_picture)], "cannot read the picture"),
+        ([*start, "--pair", a], "Expected two pictures after --pair (got 1)"),
+        ([*start, "--pair", a, b, b], "Expected two pictures after --pair (got 3)"),
+        ([*start, "--pair", a, b, "--strongest", "0"], "--strongest of at least 1"),
+        ([*start, "--pair", a, b, "--data.hight", "64"], "data.height"),
+        (["--checkpoint", str(tmp_path / "absent.ckpt"), "--pair", a, b], "no checkpoint at"),
+    ):
+        assert visualize([*command, *out]) == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert visualize([*start, "--pair", a, b, "--output", str(no_picture)]) == 2
+    assert "Expected --output to name a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        visualize(["--pair", a, b])
+    assert stop.value.code == 2
+    assert not (tmp_path / "run" / "pairs").exists()
+
+
+def test_it_helps(capsys):
+    assert visualize([]) == 0
+    bare = capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        visualize(["--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == bare and "--pair A.jpg B.jpg" in bare
