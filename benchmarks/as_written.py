@@ -30,10 +30,8 @@ def as_written(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor, diagonals:
     adjacency = torch.cat([top, bottom]).relu()
     degree = adjacency.sum(1)
     root = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-    if diagonals == "matrices":
-        normalised = root.diag() @ adjacency @ root.diag()
-    else:
-        normalised = root[:, None] * adjacency * root
+    letter = diagonals == "matrices"
+    normalised = root.diag() @ adjacency @ root.diag() if letter else root[:, None] * adjacency * root
     x = torch.cat([x_a, x_b])
     y = (x - normalised @ x) @ model.convolution.lin.weight.T
     if settings.node_wise == "magnitude":

@@ -16,7 +16,6 @@ from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import conditional_distance
 
 
 class PairPhase:
@@ -91,7 +90,7 @@ class PairPhase:
             yield (batch[0],)
 
     def losses(self, model: CaceNet, batch: Tensor) -> dict[str, Tensor]:
-        """The conditional triplet loss."""
+        """The triplet loss on the second stage's distance."""
         if self.clues is not None:
             clues = Clues(batch, self.clues.grid)
         else:
@@ -101,7 +100,7 @@ class PairPhase:
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)
-        distance = conditional_distance(*model.condition_prepared(prepared.select(anchor), prepared.select(others)))
+        distance = model.pair_distance(prepared.select(anchor), prepared.select(others))
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:

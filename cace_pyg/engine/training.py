@@ -65,6 +65,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         continues = resume and self.folder.last.exists()
         self.model = build_model(config, identities, pretrained=not continues)
+        _check_pair_branch(self.model, config)
         self.progress, self.optimizer_state = Progress(), None
         if continues:
             self._continue()
@@ -189,6 +190,20 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def _check_pair_branch(model: CaceNet, config: Config) -> None:
+    if config.pair_phase.epochs > 0 and not model.pair_branch():
+        raise ValueError(
+            f"the pair phase has nothing to train: {type(model.conditional.builder).__name__} has no weights, and "
+            "aligned clues are compared without a convolution; give --pair_phase.epochs 0 and a weight, such as "
+            "--evaluation.fusion 0.5"
+        )
+    if config.loss.pairwise_weight > 0 and config.conditional.compare == "aligned_clues":
+        raise ValueError(
+            "aligned clues have no conditional embeddings, which the pairwise losses of the joint phase compare; give "
+            "--loss.pairwise_weight 0 and train the attention in the pair phase"
+        )
 
 
 def _density(model: CaceNet) -> dict[str, float]:

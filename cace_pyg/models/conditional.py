@@ -88,12 +88,12 @@ class ConditionalEmbedding(torch.nn.Module):
         """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
 
         Both embeddings of a pair come from one graph, so only a ≤ b is computed, row by row, one image against many.
-        With the engine ``gram`` all inter blocks are those of one Gram matrix.
+        With the engine ``gram`` (and ``auto``) all inter blocks are those of one Gram matrix.
         """
         images = len(prepared)
         first, second = torch.triu_indices(images, images, device=prepared.own.device)
         rows = [(prepared.select(slice(a, a + 1)), prepared.select(slice(a, None))) for a in range(images)]
-        if self.engine == "gram" and self.settings.edges != "intra":
+        if self.settings.engine in ("auto", "gram") and self.settings.edges != "intra":
             among = self.builder.among(prepared.keys).split(row_lengths(images))
             graphs = [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
             self._note_density(graphs[0])

@@ -75,11 +75,13 @@ def _stack(nodes_a: Tensor, nodes_b: Tensor) -> Tensor:
     return torch.cat([nodes_a.expand_as(nodes_b), nodes_b], dim=1)
 
 
-def _edges(engine: Engine, blocks: PairBlocks) -> tuple[Tensor, Tensor | None]:
+def _edges(engine: Engine, blocks: PairBlocks) -> tuple[Tensor, Tensor]:
+    """The graph of all pairs as an edge list or a CSR tensor, and its weights, through which gradients flow."""
     edge_index, edge_weight = block_edges(blocks)
     if engine == "message_passing":
         return edge_index, edge_weight
     nodes = 2 * blocks.inter.size(0) * blocks.inter.size(1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch says so once
-        return to_torch_csr_tensor(edge_index, edge_weight, size=nodes, is_coalesced=True), None
+        matrix = to_torch_csr_tensor(edge_index, edge_weight.detach(), size=nodes, is_coalesced=True)
+    return matrix, edge_weight

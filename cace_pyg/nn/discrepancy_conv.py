@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.utils import is_torch_sparse_tensor, scatter, segment, spmm
+from torch_geometric.utils import is_torch_sparse_tensor, scatter, segment
 
 from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, sign_of
+from cace_pyg.nn.symmetric_spmm import symmetric_spmm
 
 
 class DiscrepancyConv(MessagePassing):
@@ -43,7 +44,8 @@ class DiscrepancyConv(MessagePassing):
     Instead of edge indices the symmetric adjacency itself is taken, a torch CSR tensor :math:`(|V|, |V|)`; then one
     sparse matrix product replaces the messages (``message_and_aggregate``). With PyG's own switch ``fuse = False``
     messages are made one by one and summed by segments, through ``torch_scatter.segment_csr`` where that is
-    installed.
+    installed. Where gradients are to reach the weights, give the values of the matrix as edge weights too: torch's
+    own way back through a CSR tensor is a dense one.
 
     The same ``state_dict`` loads into :class:`~cace_pyg.nn.DenseDiscrepancyConv`.
     """
@@ -75,26 +77,40 @@ class DiscrepancyConv(MessagePassing):
         """The convolution of nodes that ``lin`` has projected already, ``(|V|, any)``, without the bias.
 
         Raises:
-            ValueError: edge weights beside a sparse matrix, which has its own.
+            ValueError: edge weights that are not the values of the sparse matrix beside them.
         """
-        is_matrix = is_torch_sparse_tensor(edge_index)
-        if is_matrix and edge_weight is not None:
-            raise ValueError("Expected no edge_weight beside a sparse matrix: its values are the weights")
-        if not is_matrix and edge_weight is None:
-            edge_weight = projected.new_ones(edge_index.size(1))
-        if is_matrix:
-            degree = segment(edge_index.values(), edge_index.crow_indices())
+        row_ends = None
+        if is_torch_sparse_tensor(edge_index):
+            edge_weight = edge_index.values() if edge_weight is None else edge_weight
+            _check_values(edge_index, edge_weight)
+            row_ends = edge_index.crow_indices()
+            degree = segment(edge_weight, row_ends)
         else:
+            edge_weight = projected.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight
             degree = scatter(edge_weight, edge_index[1], dim=0, dim_size=projected.size(0), reduce="sum")
         scale, self_weight = normalise_degree(degree, self.mode, self.degree_floor)
-        neighbours = self.propagate(edge_index, x=scale[:, None] * projected, edge_weight=edge_weight)
+        scaled = scale[:, None] * projected
+        neighbours = self.propagate(edge_index, x=scaled, edge_weight=edge_weight, row_ends=row_ends)
         return self_weight[:, None] * projected + sign_of(self.mode) * scale[:, None] * neighbours
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return edge_weight.view(-1, 1) * x_j
 
-    def message_and_aggregate(self, edge_index: Tensor, x: Tensor) -> Tensor:
-        return spmm(edge_index, x)
+    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int | None, row_ends: Tensor | None) -> Tensor:
+        if row_ends is None:
+            return scatter(inputs, index, dim=0, dim_size=dim_size, reduce="sum")
+        return segment(inputs, row_ends)
+
+    def message_and_aggregate(self, edge_index: Tensor, x: Tensor, edge_weight: Tensor) -> Tensor:
+        return symmetric_spmm(edge_index, edge_weight, x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, mode={self.mode!r})"
+
+
+def _check_values(matrix: Tensor, edge_weight: Tensor) -> None:
+    if edge_weight.shape != matrix.values().shape:
+        raise ValueError(
+            f"Expected as edge_weight the {matrix.values().numel()} values of the sparse matrix, or none (got shape "
+            f"{tuple(edge_weight.shape)})"
+        )

@@ -24,7 +24,7 @@ def pooled_messages(
         convolution: which operator.
         projected: node features of a batch of pair graphs, ``(pair · 2n, channel)``.
         edge_index: ``(2, edge)``, or a torch CSR tensor.
-        edge_weight: ``(edge)``; none beside a CSR tensor.
+        edge_weight: ``(edge)``; none: ones, or beside a CSR tensor its values.
         image: 0 for nodes of image a, 1 for those of b, ``(pair · 2n)``.
         num_graphs: pairs, all with as many nodes.
 

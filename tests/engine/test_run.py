@@ -35,6 +35,8 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     with (folder / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["phase"] for row in rows] == ["joint", "joint", "pair", "pair"]
+    assert [bool(row["density_inter"]) for row in rows] == [False, False, True, True]
+    assert all(0 < float(row[f"density_{block}"]) <= 1 for row in rows[2:] for block in ("intra", "inter"))
     assert float(rows[0]["identity"]) > 0 and float(rows[2]["pair_triplet"]) > 0
     assert float(rows[3]["validation_two_stage_mAP"]) >= float(rows[3]["validation_individual_mAP"])
 
@@ -47,7 +49,8 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     best = str(folder / "checkpoints" / "best.ckpt")
     assert evaluate(["--checkpoint", best, "--output", str(evaluated)]) == 0
     assert json.loads(evaluated.read_text())["two_stage"] == metrics["two_stage"]
-    for engine in ("dense", "message_passing"):
+    assert metrics["engine"].startswith("pooled (")
+    for engine in ("dense", "message_passing", "sparse_matrix"):
         assert evaluate(["--checkpoint", best, "--output", str(evaluated), "--conditional.engine", engine]) == 0
         assert json.loads(evaluated.read_text())["two_stage"] == pytest.approx(metrics["two_stage"], abs=1e-3)
     assert evaluate(["--checkpoint", best, "--split", "validation", "--evaluation.fusion", "paper"]) == 0
@@ -71,6 +74,10 @@ def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
         ["--pair_phase.clues=fresh"],
         ["--conditional.own_encoder=false", "--graph=FullyConnected"],
         ["--data.hold_out=0", "--evaluation.fusion=0.5", "--graph.form=paper"],
+        ["--conditional.compare=aligned_clues"],
+        ["--conditional.compare=aligned_clues", "--graph=Part", "--pair_phase.epochs=0", "--evaluation.fusion=0.5"],
+        ["--conditional.convolution=GATConv", "--conditional.convolution.edge_dim=1", "--graph.top_edges=5"],
+        ["--conditional.edges=intra", "--loss.pairwise_weight=0.5", "--conditional.engine=gram"],
     ],
     ids=lambda extra: extra[0],
 )

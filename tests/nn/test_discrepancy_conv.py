@@ -65,7 +65,7 @@ def test_values_and_gradients_equal_the_equations(make_adjacency, mode, floor, s
         edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
         sparse.fuse = form == "matrix"
         if form != "messages":
-            edge_index, edge_weight = to_torch_csr_tensor(edge_index, edge_weight, size=pairs * nodes), None
+            edge_index = to_torch_csr_tensor(edge_index, edge_weight.detach(), size=pairs * nodes)
         out = sparse(x.flatten(0, 1), edge_index, edge_weight).view_as(expected)
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), [x, adjacency, sparse.lin.weight])
@@ -118,10 +118,30 @@ def test_zero_weights_give_finite_gradients():
     assert torch.isfinite(weight.grad).all()
 
 
-def test_weights_beside_a_sparse_matrix_are_refused():
-    matrix = to_torch_csr_tensor(torch.tensor([[0, 1], [1, 0]]), torch.ones(2))
-    with pytest.raises(ValueError, match="its values are the weights"):
-        DiscrepancyConv(3, 3)(torch.zeros(2, 3), matrix, torch.ones(2))
+def test_a_sparse_matrix_alone_and_with_its_values(make_adjacency):
+    adjacency = make_adjacency(1, 6)[0]
+    edge_index, edge_weight = dense_to_sparse(adjacency)
+    matrix = to_torch_csr_tensor(edge_index, edge_weight, size=6)
+    x, convolution = torch.randn(6, 3, dtype=torch.float64), DiscrepancyConv(3, 2).double()
+    expected = convolution(x, edge_index, edge_weight)
+    torch.testing.assert_close(convolution(x, matrix), expected)
+    torch.testing.assert_close(convolution(x, matrix, edge_weight), expected)
+    with pytest.raises(ValueError, match=r"values of the sparse matrix, or none \(got shape \(1,\)\)"):
+        convolution(x, matrix, edge_weight[:1])
+
+
+def test_segments_are_summed_by_torch_scatter(monkeypatch, make_adjacency):
+    torch_scatter = pytest.importorskip("torch_scatter")
+    calls = []
+    summed = torch_scatter.segment_csr
+    monkeypatch.setattr(
+        torch_scatter, "segment_csr", lambda *args, **kwargs: calls.append(1) or summed(*args, **kwargs)
+    )
+    edge_index, edge_weight = dense_to_sparse(make_adjacency(1, 6)[0])
+    convolution = DiscrepancyConv(3, 2).double()
+    convolution.fuse = False
+    convolution(torch.randn(6, 3, dtype=torch.float64), to_torch_csr_tensor(edge_index, edge_weight, size=6))
+    assert len(calls) == 2  # degrees, and messages
 
 
 def test_bias_is_added_after_propagation(make_adjacency):

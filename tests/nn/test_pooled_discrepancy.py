@@ -64,7 +64,7 @@ def test_scalar_messages_give_the_values_and_gradients_of_the_map_path(make_adja
 
     edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
     if form != "messages":
-        edge_index, edge_weight = to_torch_csr_tensor(edge_index, edge_weight, size=pairs * 2 * N), None
+        edge_index = to_torch_csr_tensor(edge_index, edge_weight.detach(), size=pairs * 2 * N)
     image = torch.tensor([0] * N + [1] * N).repeat(pairs)
     out = pooled_messages(sparse, sparse.lin(x).flatten(0, 1), edge_index, edge_weight, image, pairs)
     torch.testing.assert_close(out.transpose(0, 1), expected)
