@@ -1,5 +1,7 @@
 """The discrepancy convolution as PyG message passing."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
@@ -96,7 +98,8 @@ class DiscrepancyConv(MessagePassing):
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return edge_weight.view(-1, 1) * x_j
 
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int | None, row_ends: Tensor | None) -> Tensor:
+    # PyG's inspector cannot read "int | None"
+    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: Optional[int], row_ends: Optional[Tensor]) -> Tensor:  # noqa: UP045
         if row_ends is None:
             return scatter(inputs, index, dim=0, dim_size=dim_size, reduce="sum")
         return segment(inputs, row_ends)
