@@ -144,7 +144,7 @@ class ConditionalEmbedding(torch.nn.Module):
         if self.settings.convolution is not None:
             both = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
             return both[:, 0], both[:, 1]
-        engine = self._engine or self._choose(blocks)
+        engine = self._engine or self._choose(blocks, b.nodes.size(-1))
         return pool_pairs(engine, self.convolution, self.settings.node_wise, blocks, a.nodes, b.nodes)
 
     def _convolve(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Tensor:
@@ -155,9 +155,10 @@ class ConditionalEmbedding(torch.nn.Module):
         nodes = torch.cat([a.nodes.expand_as(b.nodes), b.nodes], dim=1).flatten(0, 1)
         return self.convolution(nodes, *block_edges(blocks)).view(pairs, 2, n, -1)
 
-    def _choose(self, blocks: PairBlocks) -> Engine:
-        density = float(blocks.density()[1])
-        self._engine, self.engine_reason = choose_engine(self.settings.node_wise, blocks.inter.device.type, density)
+    def _choose(self, blocks: PairBlocks, channels: int) -> Engine:
+        within, between = (float(density) for density in blocks.density())
+        density, device = (within + between) / 2, blocks.inter.device.type
+        self._engine, self.engine_reason = choose_engine(self.settings.node_wise, device, density, channels)
         return self._engine
 
     def _note_density(self, blocks: PairBlocks) -> None:
