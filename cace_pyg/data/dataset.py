@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cace_pyg.data.draw import Draw
+from cace_pyg.data.part_map import read_part_map
 from cace_pyg.data.sample import Sample
 
 
@@ -21,6 +22,7 @@ class Item(NamedTuple):
     label: int
     camid: int
     index: int
+    parts: Tensor  # uint8 (height, width), body part of each pixel; empty where no parts were asked for
 
 
 class ReidDataset(torch.utils.data.Dataset):
@@ -28,11 +30,13 @@ class ReidDataset(torch.utils.data.Dataset):
 
     Args:
         samples: the pictures.
-        transform: from uint8 ``(3, height, width)`` to the network's input.
+        transform: from uint8 ``(3, height, width)`` to the network's input; with ``parts`` from picture and label map
+            ``(height, width)`` to both.
         size: (height, width) in pixels.
         labels: class of each pid, see :func:`relabel`; none: the label is the pid.
         cache: keep decoded and resized pictures in memory, 3·height·width bytes each. Every process that decodes keeps
             its own, so with worker processes the memory is multiplied, and their pictures are lost when they end.
+        parts: read the label map of each picture too, see :func:`cace_pyg.data.part_map.read_part_map`.
 
     Raises:
         ValueError: ``labels`` lacks a pid.
@@ -45,6 +49,7 @@ class ReidDataset(torch.utils.data.Dataset):
         size: tuple[int, int],
         labels: Mapping[int, int] | None = None,
         cache: bool = False,
+        parts: bool = False,
     ):
         missing = sorted({sample.pid for sample in samples} - set(labels)) if labels is not None else []
         if missing:
@@ -56,6 +61,7 @@ class ReidDataset(torch.utils.data.Dataset):
         self.transform = transform
         self.size = size
         self.labels = labels
+        self.parts = parts
         self._cached: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -65,19 +71,20 @@ class ReidDataset(torch.utils.data.Dataset):
         """One picture; with a :class:`Draw` the transform's random numbers come from its seed.
 
         Raises:
-            ValueError: the file is truncated or no picture; names it.
+            FileNotFoundError, ValueError: the file, or the label map beside it, is missing, truncated or no picture.
         """
         index, seed = draw if isinstance(draw, Draw) else (draw, None)
         sample = self.samples[index]
-        image = self._image(index)
-        if seed is None:
-            image = self.transform(image)
-        else:
-            with torch.random.fork_rng(devices=[]):
+        tensors = [self._image(index)]
+        if self.parts:
+            tensors.append(read_part_map(sample, self.size))
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
                 torch.manual_seed(seed)
-                image = self.transform(image)
+            transformed = self.transform(*tensors)
+        image, parts = transformed if self.parts else (transformed, torch.empty(0, dtype=torch.uint8))
         label = sample.pid if self.labels is None else self.labels[sample.pid]
-        return Item(image, label, sample.camid, index)
+        return Item(image, label, sample.camid, index, parts)
 
     def _image(self, index: int) -> Tensor:
         if self._cached is None:

@@ -33,20 +33,46 @@ class AugmentationSettings:
                 raise ValueError(f"Expected augmentation.{name} of at least 0 (got {getattr(self, name)})")
 
 
-def training_transform(settings: AugmentationSettings) -> Callable[[Tensor], Tensor]:
-    """uint8 ``(3, height, width)`` to normalised float of the same shape, augmented with torch's random numbers."""
+def training_transform(settings: AugmentationSettings) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
+    """uint8 ``(3, height, width)`` to normalised float of the same shape, augmented with torch's random numbers.
+
+    Given a label map ``(height, width)`` too, it returns both; the map is flipped and cut like the picture, what comes
+    in from outside is background, and colours and erasing leave it alone.
+    """
     v2 = import_torchvision("transforms.v2")
-    steps = [v2.RandomHorizontalFlip(settings.flip), _RandomWindow(settings.crop_padding)]
-    if settings.colour_jitter > 0:
-        steps.append(v2.ColorJitter(*[settings.colour_jitter] * 3))
-    steps += [evaluation_transform(), v2.RandomErasing(settings.erasing)]
-    return v2.Compose(steps)
+    places = v2.Compose([v2.RandomHorizontalFlip(settings.flip), _RandomWindow(settings.crop_padding)])
+    values = [v2.ColorJitter(*[settings.colour_jitter] * 3)] if settings.colour_jitter > 0 else []
+    return _Transform(places, v2.Compose([*values, *_normalisation(), v2.RandomErasing(settings.erasing)]))
 
 
-def evaluation_transform() -> Callable[[Tensor], Tensor]:
-    """uint8 ``(3, height, width)`` to float of the same shape, normalised with ImageNet's mean and deviation."""
+def evaluation_transform() -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
+    """uint8 ``(3, height, width)`` to float of the same shape, normalised with ImageNet's mean and deviation.
+
+    Given a label map too, it returns both.
+    """
     v2 = import_torchvision("transforms.v2")
-    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
+    return _Transform(v2.Identity(), v2.Compose(_normalisation()))
+
+
+def _normalisation() -> list[torch.nn.Module]:
+    v2 = import_torchvision("transforms.v2")
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
+
+
+class _Transform(torch.nn.Module):
+    """What moves pixels, for picture and label map alike, then what changes their values, for the picture alone."""
+
+    def __init__(self, places: torch.nn.Module, values: torch.nn.Module):
+        super().__init__()
+        self.places = places
+        self.values = values
+
+    def forward(self, image: Tensor, part_map: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        if part_map is None:
+            return self.values(self.places(image))
+        mask = import_torchvision("tv_tensors").Mask(part_map)
+        image, mask = self.places(image, mask)
+        return self.values(image), mask.as_subclass(Tensor)
 
 
 class _RandomWindow(torch.nn.Module):
@@ -56,7 +82,7 @@ class _RandomWindow(torch.nn.Module):
         super().__init__()
         self.padding = padding
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         if self.padding == 0:
-            return image
-        return import_torchvision("transforms.v2").RandomCrop(image.shape[-2:], self.padding)(image)
+            return tensors if len(tensors) > 1 else tensors[0]
+        return import_torchvision("transforms.v2").RandomCrop(tensors[0].shape[-2:], self.padding)(*tensors)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cace_pyg.config import Config
-from cace_pyg.data.dataset import ReidDataset
+from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.graph import Clues
@@ -52,12 +52,11 @@ def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, n
 @torch.no_grad()
 def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
-    embeddings, features, grid = [], [], None
+    embeddings, parts = [], []
     for embedding, clues in _forward(model, samples, config, device, "clues"):
         embeddings.append(embedding.cpu())
-        features.append(clues.features.cpu())
-        grid = clues.grid
-    return torch.cat(embeddings), Clues(torch.cat(features), grid)
+        parts.append(clues.to("cpu"))
+    return torch.cat(embeddings), Clues.concatenate(parts)
 
 
 @torch.no_grad()
@@ -69,11 +68,13 @@ def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config
 def _forward(
     model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str
 ) -> Iterator[tuple[Tensor, Clues]]:
-    dataset = ReidDataset(samples, evaluation_transform(), (config.data.height, config.data.width))
+    size = (config.data.height, config.data.width)
+    dataset = ReidDataset(samples, evaluation_transform(), size, parts=model.needs_parts)
     loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
-        embedding, clues = model(batch[0].to(device))
+        batch = Item(*batch)
+        embedding, clues = model(batch.image.to(device), batch.parts.to(device) if model.needs_parts else None)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
                 f"an embedding of the {name} pictures is not finite: the network has diverged; "

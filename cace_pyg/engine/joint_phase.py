@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
-from cace_pyg.data.dataset import ReidDataset, relabel
+from cace_pyg.data.dataset import Item, ReidDataset, relabel
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
@@ -42,7 +42,7 @@ class JointPhase:
             settings.batches_per_epoch,
         )
         size = (config.data.height, config.data.width)
-        dataset = ReidDataset(
+        self.dataset = ReidDataset(
             samples,
             training_transform(config.augmentation),
             size,
@@ -51,11 +51,12 @@ class JointPhase:
         )
         workers = config.data.workers
         self.loader = DataLoader(
-            dataset, batch_sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
+            self.dataset, batch_sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
         )
 
     def start(self, model: CaceNet, fresh: bool, device) -> None:
-        """Nothing to make ready."""
+        """Read body parts too where the pairwise losses need a graph of them."""
+        self.dataset.parts = self.trains_pairs and model.needs_parts
 
     def optimizer(self, model: CaceNet) -> torch.optim.Optimizer:
         settings = self.settings
@@ -66,15 +67,17 @@ class JointPhase:
     def set_mode(self, model: CaceNet) -> None:
         model.train()
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pictures and labels; a function of the seed and the epoch."""
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Pictures, labels, and label maps where the graph needs them; a function of the seed and the epoch."""
         self.sampler.set_epoch(epoch)
-        for batch in self.loader:
-            yield batch[0], batch[1]
+        for batch in map(Item._make, self.loader):
+            yield (batch.image, batch.label, *([batch.parts] if self.dataset.parts else []))
 
-    def losses(self, model: CaceNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, model: CaceNet, images: Tensor, labels: Tensor, part_maps: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms whose sum is minimised."""
-        embedding, clues = model(images)
+        embedding, clues = model(images, part_maps)
         unit = torch.nn.functional.normalize(embedding, dim=-1)
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
         if self.trains_pairs:

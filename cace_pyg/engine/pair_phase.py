@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
-from cace_pyg.data.dataset import ReidDataset
+from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.draw import Draw
 from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
 from cace_pyg.data.sample import Sample
@@ -51,6 +51,7 @@ class PairPhase:
         """
         if fresh and self.config.loss.pairwise_weight == 0:
             model.start_conditional_from_individual()  # joint training with pairwise losses has made its own
+        self.needs_parts = model.needs_parts
         if self.settings.clues == "cached":
             embedding, self.clues = extract_clues(model, self.samples, self.config, device)
         else:
@@ -73,29 +74,35 @@ class PairPhase:
         if not self.own_encoder:
             model.encoder.eval()  # shared with the individual branch, which stays as it is
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor]]:
-        """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures."""
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.
+
+        Beside them their body parts, ``(3·anchors, n)``, or label maps, where the graph needs them.
+        """
         self.sampler.set_epoch(epoch)
         if self.clues is not None:
             for triplets in self.sampler:
-                yield (self.clues.features[triplets.flatten()],)
+                chosen = self.clues.select(triplets.flatten())
+                yield (chosen.features,) if chosen.parts is None else (chosen.features, chosen.parts)
             return
         augmented = ReidDataset(
             self.samples,
             training_transform(self.config.augmentation),
             (self.config.data.height, self.config.data.width),
+            parts=self.needs_parts,
         )
         draws = [self._draws(triplets, epoch, step) for step, triplets in enumerate(self.sampler)]
         for batch in DataLoader(augmented, batch_sampler=draws, num_workers=self.config.data.workers):
-            yield (batch[0],)
+            item = Item(*batch)
+            yield (item.image, item.parts) if self.needs_parts else (item.image,)
 
-    def losses(self, model: CaceNet, batch: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: CaceNet, batch: Tensor, parts: Tensor | None = None) -> dict[str, Tensor]:
         """The triplet loss on the second stage's distance."""
         if self.clues is not None:
-            clues = Clues(batch, self.clues.grid)
+            clues = Clues(batch, self.clues.grid, parts)
         else:
             with torch.no_grad():
-                clues = model(batch).clues
+                clues = model(batch, parts).clues
         prepared = model.prepare(clues)
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)

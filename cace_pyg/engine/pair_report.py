@@ -49,7 +49,7 @@ def pair_figures(analysis: PairAnalysis, strongest: int) -> dict[str, Figure]:
             strongest=strongest,
             feature_map_a=view.discrepancy_a,
             feature_map_b=view.discrepancy_b,
-            feature_map_label="‖convolved clue‖",
+            feature_map_label=view.discrepancy_label,
         ),
         "clusters": cluster_cells(
             *analysis.pictures,

@@ -19,14 +19,16 @@ class PairView:
     Attributes:
         graph: the pair graph; ``x`` holds what the convolution takes.
         matches: strongest inter edges, rows (clue of a, clue of b, normalised weight), strongest first.
-        discrepancy_a: magnitude of each clue's convolved feature, ``(H, W)``.
+        discrepancy_a: how far each clue differs from those it is connected with, ``(H, W)``.
         discrepancy_b: the same of the other image.
+        discrepancy_label: what those numbers are.
     """
 
     graph: Data
     matches: np.ndarray
     discrepancy_a: np.ndarray
     discrepancy_b: np.ndarray
+    discrepancy_label: str
     grid: tuple[int, int]
 
 
@@ -52,4 +54,5 @@ def view_pair(
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
     magnitude = model.conditional.discrepancy(prepared_a, prepared_b)[0].reshape(2, *grid).numpy()
     graph = pair_to_data(blocks, prepared_a.nodes, prepared_b.nodes, grid)
-    return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], grid)
+    label = model.conditional.discrepancy_label
+    return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], label, grid)

@@ -10,7 +10,7 @@ from cace_pyg.retrieval import rank
 from cace_pyg.viz import RankedImage, ReportFigure, correspondences, ranked_lists
 
 _RANKS = 10
-_LINES = "Lines: the inter edges that weigh most in the propagation. Maps: ‖convolved clue‖, how far each clue differs "
+_LINES = "Lines: the inter edges that weigh most in the propagation. Maps: how far each clue differs "
 
 
 def choose_queries(evaluation: Evaluation) -> list[tuple[int, str]]:
@@ -76,7 +76,7 @@ def _pair_figure(
         is_match=is_match,
         feature_map_a=view.discrepancy_a,
         feature_map_b=view.discrepancy_b,
-        feature_map_label="‖convolved clue‖",
+        feature_map_label=view.discrepancy_label,
     )
     title = f"{sample.path.name} with its nearest {'right' if is_match else 'wrong'} picture"
     return ReportFigure(title, _LINES + "from the clues it is connected with.", figure, "Queries")

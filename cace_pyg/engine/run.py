@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from cace_pyg.config import Config
 from cace_pyg.data.fingerprint import fingerprint
 from cace_pyg.data.market1501 import read_market1501
+from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.assembly import build_model
@@ -25,14 +26,17 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
 
     Raises:
         ValueError: the configuration or the data set does not fit; raised before anything is trained.
-        FileNotFoundError: no data set at ``data.root``.
+        FileNotFoundError: no data set at ``data.root``, or pictures without the label maps that the graph needs.
         RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
     """
     _check_fusion(config)
     splits = read_market1501(config.data.root)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     environment = describe_environment(config.seed, fingerprint(splits))
-    folder = Trainer(config, config_yaml, held_out, environment, resume).run()
+    trainer = Trainer(config, config_yaml, held_out, environment, resume)
+    if trainer.model.needs_parts:
+        check_part_maps([*splits.train, *splits.query, *splits.gallery])
+    folder = trainer.run()
     model, state = load_model(folder.best, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     folder.write_metrics(metrics_of(evaluation, environment))

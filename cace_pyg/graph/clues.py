@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cace_pyg.graph.clue_parts import clue_parts
+
 
 @dataclass(frozen=True)
 class Clues:
@@ -36,9 +38,13 @@ class Clues:
             )
 
     @classmethod
-    def from_map(cls, feature_map: Tensor) -> "Clues":
-        """From ``(image, channel, H, W)``; no copy of the numbers is needed."""
-        return cls(feature_map.flatten(2).mT, (feature_map.size(2), feature_map.size(3)))
+    def from_map(cls, feature_map: Tensor, part_maps: Tensor | None = None) -> "Clues":
+        """From ``(image, channel, H, W)``; no copy of the numbers is needed.
+
+        Label maps ``(image, height, width)``, of any size, give each clue its part (:func:`clue_parts`).
+        """
+        grid = (feature_map.size(2), feature_map.size(3))
+        return cls(feature_map.flatten(2).mT, grid, None if part_maps is None else clue_parts(part_maps, grid))
 
     def __len__(self) -> int:
         return self.features.size(0)
@@ -47,6 +53,12 @@ class Clues:
         """The clues of the images at ``index``."""
         parts = None if self.parts is None else self.parts[index]
         return replace(self, features=self.features[index], parts=parts)
+
+    @staticmethod
+    def concatenate(several: list["Clues"]) -> "Clues":
+        """All images of ``several``, in order."""
+        parts = None if several[0].parts is None else torch.cat([one.parts for one in several])
+        return replace(several[0], features=torch.cat([one.features for one in several]), parts=parts)
 
     def detach(self) -> "Clues":
         """The same numbers, cut from the autograd graph."""

@@ -23,6 +23,7 @@ class AlignedClues(torch.nn.Module):
 
     engine = "none"
     engine_reason = "aligned clues are compared without a convolution"
+    discrepancy_label = "mean 1 − cosine to aligned clues"  # what `discrepancy` gives, for figures
 
     def __init__(self, builder: GraphBuilder, settings: ConditionalSettings):
         if settings.edges == "intra":

@@ -60,10 +60,18 @@ class CaceNet(torch.nn.Module):
         self.classifier = _classifier(embedding_channels, num_identities)
         self.pair_classifier = _classifier(embedding_channels, num_identities)
 
-    def forward(self, images: Tensor) -> Individual:
-        """Individual embeddings and clues of ``(image, 3, height, width)``."""
-        clues = Clues.from_map(self.backbone(images))
+    def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
+        """Individual embeddings and clues of ``(image, 3, height, width)``.
+
+        A builder that looks at body parts needs label maps too, ``(image, height, width)``.
+        """
+        clues = Clues.from_map(self.backbone(images), part_maps)
         return Individual(self.encoder(clues.features.mean(1)), clues)
+
+    @property
+    def needs_parts(self) -> bool:
+        """Whether the graph builder looks at body parts."""
+        return self.conditional.builder.needs_parts
 
     def prepare(self, clues: Clues) -> PreparedClues:
         """What the pair stage needs of each image; compute it once and pass it to :meth:`condition_prepared`."""

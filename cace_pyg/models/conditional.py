@@ -65,6 +65,8 @@ class ConditionalEmbedding(torch.nn.Module):
         self.engine_reason = "as configured"
         self.density: tuple[Tensor, Tensor] | None = None
 
+    discrepancy_label = "‖convolved clue‖"  # what `discrepancy` gives, for figures
+
     @property
     def engine(self) -> Engine:
         """The engine in use; ``auto`` until the first pairs were seen."""

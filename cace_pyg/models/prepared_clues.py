@@ -1,6 +1,6 @@
 """What the pair stage keeps of an image."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,12 +36,8 @@ class PreparedClues:
         return PreparedClues(self.keys.to(device), self.intra.to(device), self.nodes.to(device), self.own.to(device))
 
     @staticmethod
-    def concatenate(parts: list["PreparedClues"]) -> "PreparedClues":
-        """All images of ``parts`` in order."""
-        keys = replace(
-            parts[0].keys,
-            features=torch.cat([part.keys.features for part in parts]),
-            parts=None if parts[0].keys.parts is None else torch.cat([part.keys.parts for part in parts]),
-        )
-        intra, nodes, own = (torch.cat([getattr(part, name) for part in parts]) for name in ("intra", "nodes", "own"))
+    def concatenate(several: list["PreparedClues"]) -> "PreparedClues":
+        """All images of ``several``, in order."""
+        keys = Clues.concatenate([one.keys for one in several])
+        intra, nodes, own = (torch.cat([getattr(one, name) for one in several]) for name in ("intra", "nodes", "own"))
         return PreparedClues(keys, intra, nodes, own)

@@ -35,7 +35,7 @@ def test_pixels_are_the_resized_picture(samples):
     picture = Image.open(samples[4].path).convert("RGB").resize((12, 24), Image.Resampling.BILINEAR)
     assert item.image.dtype == torch.uint8 and item.image.is_contiguous()
     assert np.array_equal(item.image.permute(1, 2, 0).numpy(), np.asarray(picture))
-    assert item[1:] == (1, 1, 4)
+    assert item[1:4] == (1, 1, 4) and item.parts.numel() == 0
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
