@@ -37,8 +37,10 @@ def test_commands_run(command, options, tiny, tmp_path):
     arguments = shlex.split(command)[1:]
     if arguments[1] == "cace_pyg.train":
         arguments += options
-    elif arguments[1] == "cace_pyg.evaluate":
+    elif arguments[1] in ("cace_pyg.evaluate", "cace_pyg.visualize"):
         assert train(options) == 0
+        pictures = sorted((tiny / "query").glob("*.jpg"))
+        arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]
         arguments[arguments.index("--checkpoint") + 1] = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
     elif arguments[1] == "cace_pyg.data":
         arguments[-1] = str(tmp_path / "made")
@@ -58,7 +60,13 @@ def test_options_run(option, options, tmp_path):
 
         words[1] = str(tmp_path / "weights.pth")
         torch.save(Backbone("small_cnn").trunk.state_dict(), words[1])
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1", *words]) == 0
+    short = [
+        "--train.epochs=1",
+        "--pair_phase.epochs=1",
+        "--train.batches_per_epoch=1",
+        "--pair_phase.batches_per_epoch=1",
+    ]
+    assert train([*options, *short, *words]) == 0
 
 
 @pytest.mark.parametrize("name", FILES)
