@@ -66,6 +66,7 @@ class Trainer:
         continues = resume and self.folder.last.exists()
         self.model = build_model(config, identities, pretrained=not continues)
         _check_pair_branch(self.model, config)
+        _check_graph(self.model, config)
         self.progress, self.optimizer_state = Progress(), None
         if continues:
             self._continue()
@@ -190,6 +191,16 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+@torch.no_grad()
+def _check_graph(model: CaceNet, config: Config) -> None:
+    """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
+    was_training = model.training
+    size = (config.data.height, config.data.width)
+    clues = model.eval()(torch.zeros(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8)).clues
+    model.conditional.builder(clues, clues)
+    model.train(was_training)
 
 
 def _check_pair_branch(model: CaceNet, config: Config) -> None:

@@ -119,6 +119,25 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(options, tmp_path)
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in wanted["log"]]
 
 
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--graph=Part", "--graph.stripes=50"], "at most as many stripes as the feature map has rows"),
+        (["--graph=TopKSimilarity", "--graph.k=0"], "graph.k of at least 1"),
+        (["--conditional.convolution=GCNKonv"], "near names: GCNConv"),
+        (["--conditional.convolution=GATConv", "--conditional.convolution.heads=2"], "convolution.concat false"),
+        (["--conditional.engine=pooled_messages"], "exact with node_wise identity only"),
+        (["--conditional.compare=aligned_clues", "--graph=Part"], "--pair_phase.epochs 0"),
+        (["--conditional.compare=aligned_clues", "--loss.pairwise_weight=1"], "--loss.pairwise_weight 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_pair_stage_that_cannot_work_is_refused_before_anything_is_trained(options, extra, words, tmp_path, capsys):
+    assert train([*options, *extra]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run" / "log.csv").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_terms(options, capsys, tmp_path):
     assert train([*options, "--train.learning_rate=1e38", "--train.warmup_epochs=0"]) == 2
     error = capsys.readouterr().err
