@@ -53,9 +53,11 @@ class PooledDiscrepancy(torch.nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The map path up to the node-wise function: the convolved nodes of a and of b, ``(pair, n, channel)``."""
         norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
-        map_a = self._convolve(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
-        map_b = self._convolve(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
-        return map_a, map_b
+        scaled_a = norm_a.scale.unsqueeze(-1) * projected_a
+        scaled_b = norm_b.scale.unsqueeze(-1) * projected_b
+        neighbours_a = torch.baddbmm(intra_a @ scaled_a, inter, scaled_b)
+        neighbours_b = torch.baddbmm(intra_b @ scaled_b, inter.mT, scaled_a)
+        return self._combine(projected_a, neighbours_a, norm_a), self._combine(projected_b, neighbours_b, norm_b)
 
     def _normalise(self, intra_a: Tensor, inter: Tensor, intra_b: Tensor) -> tuple[Normalisation, Normalisation]:
         norm_a = normalise_degree(intra_a.sum(-1) + inter.sum(-1), self.mode, self.degree_floor)
@@ -78,15 +80,7 @@ class PooledDiscrepancy(torch.nn.Module):
         on_other = sign * norm_other.scale.unsqueeze(-2) * (pooling @ inter)
         return (on_own @ own + on_other @ other).squeeze(-2)
 
-    def _convolve(
-        self,
-        own: Tensor,
-        other: Tensor,
-        intra: Tensor,
-        inter: Tensor,
-        norm: Normalisation,
-        norm_other: Normalisation,
-    ) -> Tensor:
-        """Run the convolution on the nodes of one image."""
-        neighbours = intra @ (norm.scale.unsqueeze(-1) * own) + inter @ (norm_other.scale.unsqueeze(-1) * other)
-        return norm.self_weight.unsqueeze(-1) * own + sign_of(self.mode) * norm.scale.unsqueeze(-1) * neighbours
+    def _combine(self, own: Tensor, neighbours: Tensor, norm: Normalisation) -> Tensor:
+        """What a node keeps of itself, and its neighbours on top."""
+        kept = norm.self_weight.unsqueeze(-1) * own
+        return torch.addcmul(kept, norm.scale.unsqueeze(-1), neighbours, value=sign_of(self.mode))
