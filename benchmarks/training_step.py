@@ -1,10 +1,10 @@
 """The pairwise stage of one training step, forward and backward: all pairs of a 4x4 batch.
 
 Two forms, each beside its baseline: the paper's (Eq. 2-7 on whole matrices, every unordered pair once; "as written"
-with the diagonal matrices multiplied, "as written, scaled" with rows and columns scaled instead), and the authors' released
-layer, written again from its description (all B² ordered pairs at once, diagonal matrices multiplied). The gradients of
-the clues and of all parameters are compared before anything is timed; memory is the most that a step holds beyond its
-inputs. BatchNorm and losses come after and are the same for all.
+with the diagonal matrices multiplied, "as written, scaled" with rows and columns scaled instead), and the authors'
+released layer, written again from its description (all B² ordered pairs at once, diagonal matrices multiplied). The
+gradients of the clues and of all parameters are compared before anything is timed; memory is the most that a step holds
+beyond its inputs. BatchNorm and losses come after and are the same for all.
 """
 
 import argparse

@@ -89,5 +89,5 @@ class PairBlocks(NamedTuple):
 
     def density(self) -> tuple[Tensor, Tensor]:
         """The share of entries that are not zero, within images and between them: scalars, 0 to 1."""
-        within = [(block != 0).double().mean() for block in (self.intra_a, self.intra_b)]
-        return sum(within) / 2, (self.inter != 0).double().mean()
+        of_a, between, of_b = (block.count_nonzero() / block.numel() for block in self)
+        return (of_a + of_b) / 2, between

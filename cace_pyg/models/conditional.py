@@ -78,7 +78,12 @@ class ConditionalEmbedding(torch.nn.Module):
         x = clues.features
         mean = x.mean(1)
         own = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
-        return PreparedClues(keys, intra_edges(self.builder, self.settings.edges, keys), self._project(x), own)
+        intra, tail = intra_edges(self.builder, self.settings.edges, keys), self._tail()
+        if self._projects_to_embedding:
+            nodes, tail = torch.nn.functional.linear(x, tail @ self.convolution.lin.weight), None
+        else:
+            nodes = x if self.settings.convolution is not None else self.convolution.lin(x)
+        return PreparedClues(keys, intra, nodes, own, tail)
 
     def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
@@ -98,9 +103,9 @@ class ConditionalEmbedding(torch.nn.Module):
         if self.settings.engine in ("auto", "gram") and self.settings.edges != "intra":
             among = self.builder.among(prepared.keys).split(row_lengths(images))
             graphs = [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
-            self._note_density(graphs[0])
         else:
-            graphs = [self.blocks(a, b) for a, b in rows]
+            graphs = [pair_blocks(self.builder, self.settings.edges, a, b) for a, b in rows]
+        self._note_density(graphs[0])
         found = [self._before_norm(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
         forward, backward = (torch.cat(side) for side in zip(*found, strict=True))
         forward, backward = self.encoder.batch_norm(torch.cat([forward, backward])).chunk(2)
@@ -121,14 +126,6 @@ class ConditionalEmbedding(torch.nn.Module):
         """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``: what Fig. 4 of the paper draws."""
         return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)
 
-    def _project(self, x: Tensor) -> Tensor:
-        """What is linear before the propagation."""
-        if self.settings.convolution is not None:
-            return x
-        if self._projects_to_embedding:
-            return torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
-        return self.convolution.lin(x)
-
     def _tail(self) -> Tensor:
         """What is linear after the pooling, E·U: ``(embedding, width)``."""
         weight = self.encoder.convolution.weight
@@ -136,11 +133,10 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def _before_norm(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Both conditional embeddings before the encoder's BatchNorm."""
-        pooled = self._pool(blocks, a, b)
-        if not self._projects_to_embedding:
-            tail = self._tail()
-            pooled = tuple(torch.nn.functional.linear(one, tail) for one in pooled)
-        return a.own + pooled[0], b.own + pooled[1]
+        pooled_a, pooled_b = self._pool(blocks, a, b)
+        if b.tail is not None:
+            pooled_a, pooled_b = pooled_a @ b.tail.mT, pooled_b @ b.tail.mT
+        return a.own + pooled_a, b.own + pooled_b
 
     def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         if self.settings.convolution is not None:
