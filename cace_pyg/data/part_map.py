@@ -1,5 +1,7 @@
 """Body-part label maps beside the pictures."""
 
+import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +12,13 @@ from torch import Tensor
 
 from cace_pyg.data.sample import Sample
 
+_BIT_DEPTH = 24  # the byte of a PNG file that says it
+
 
 def part_map_path(picture: Path) -> Path:
     """Where the label map of a picture stands: ``ROOT/parts/<folder>/<stem>.png`` for ``ROOT/<folder>/<stem>.jpg``."""
-    return picture.parent.parent / "parts" / picture.parent.name / f"{picture.stem}.png"
+    folder = Path(os.path.abspath(picture)).parent  # a relative path may not name it; links are not followed
+    return folder.parent / "parts" / folder.name / f"{picture.stem}.png"
 
 
 def read_part_map(sample: Sample, size: tuple[int, int]) -> Tensor:
@@ -28,23 +33,19 @@ def read_part_map(sample: Sample, size: tuple[int, int]) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or has more than one channel of 8 bits.
+        ValueError: it is broken or no PNG, or not one channel of 8 bits; a palette is fine, its indices count.
     """
     path = part_map_path(sample.path)
     if not path.is_file():
         raise FileNotFoundError(_missing(path))
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:  # the others lose labels
             mode, resized = picture.mode, picture.resize(size[::-1], Image.Resampling.NEAREST)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error) as error:  # all of them come from broken files
         raise ValueError(
             f"cannot read the label map {path}: {error}; expected a whole PNG file, make it anew"
         ) from error
-    if mode not in ("L", "P"):
-        raise ValueError(
-            f"Expected {path} to hold one label a pixel, 8 bits (mode L or P) (got mode {mode}); save label indices, "
-            "not colours"
-        )
+    _check_labels(path, mode)
     return torch.from_numpy(np.array(resized))
 
 
@@ -55,8 +56,25 @@ def check_part_maps(samples: Sequence[Sample]) -> None:
         raise FileNotFoundError(f"{_missing(missing[0])} ({len(missing)} of {len(samples)} pictures have none)")
 
 
+def _check_labels(path: Path, mode: str) -> None:
+    """Refuse colours, and the shades of grey that Pillow stretches to 0 … 255 where a pixel has fewer than 8 bits."""
+    if mode not in ("L", "P"):
+        raise ValueError(
+            f"Expected {path} to hold one label a pixel, 8 bits (mode L or P) (got mode {mode}); save label indices, "
+            "not colours"
+        )
+    with path.open("rb") as file:
+        depth = file.read(_BIT_DEPTH + 1)[_BIT_DEPTH]
+    if mode == "L" and depth != 8:
+        raise ValueError(
+            f"Expected {path} to hold labels of 8 bits (got {depth}-bit grey, whose labels depend on the bits); save "
+            "it with 8 bits a pixel"
+        )
+
+
 def _missing(path: Path) -> str:
     return (
-        f"no label map at {path}: this graph joins clues of the same body part and needs one for every picture, an "
-        "8-bit PNG of part indices in ROOT/parts/<folder>/<stem>.png; choose another --graph, or make them"
+        f"no label map at {path}: a graph of body parts (--graph Semantic) needs one for every picture, an 8-bit PNG "
+        "of part indices (0: background) in ROOT/parts/<folder>/<stem>.png; make them, or choose another --graph. The "
+        "built-in data has them: python -m cace_pyg.data synthetic ROOT"
     )

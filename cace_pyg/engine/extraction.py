@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import Item, ReidDataset
+from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.graph import Clues
@@ -43,7 +44,7 @@ class Extraction:
 def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode."""
     embeddings, prepared = [], []
-    for embedding, clues in _forward(model, samples, config, device, name):
+    for embedding, clues in _forward(model, samples, config, device, name, model.needs_parts):
         embeddings.append(embedding.cpu())
         prepared.append(model.prepare(clues).to("cpu"))
     return Extraction(tuple(samples), torch.cat(embeddings), PreparedClues.concatenate(prepared))
@@ -52,29 +53,37 @@ def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, n
 @torch.no_grad()
 def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
-    embeddings, parts = [], []
-    for embedding, clues in _forward(model, samples, config, device, "clues"):
+    embeddings, several = [], []
+    for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts):
         embeddings.append(embedding.cpu())
-        parts.append(clues.to("cpu"))
-    return torch.cat(embeddings), Clues.concatenate(parts)
+        several.append(clues.to("cpu"))
+    return torch.cat(embeddings), Clues.concatenate(several)
 
 
 @torch.no_grad()
 def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> Tensor:
     """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU."""
-    return torch.cat([embedding.cpu() for embedding, _ in _forward(model, samples, config, device, "embeddings")])
+    batches = _forward(model, samples, config, device, "embeddings", parts=False)
+    return torch.cat([embedding.cpu() for embedding, _ in batches])
 
 
 def _forward(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, parts: bool
 ) -> Iterator[tuple[Tensor, Clues]]:
+    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
+
+    Raises:
+        FileNotFoundError: a picture has no label map.
+    """
+    if parts:
+        check_part_maps(samples)  # once, before worker processes bury the error in their traceback
     size = (config.data.height, config.data.width)
-    dataset = ReidDataset(samples, evaluation_transform(), size, parts=model.needs_parts)
+    dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts)
     loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
         batch = Item(*batch)
-        embedding, clues = model(batch.image.to(device), batch.parts.to(device) if model.needs_parts else None)
+        embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
                 f"an embedding of the {name} pictures is not finite: the network has diverged; "

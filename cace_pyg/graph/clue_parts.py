@@ -17,11 +17,20 @@ def clue_parts(part_maps: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Returns:
         int64 ``(image, H·W)``, row by row.
+
+    Raises:
+        ValueError: the maps have another shape, or are not integers.
     """
+    if part_maps.dim() != 3 or part_maps.is_floating_point():
+        raise ValueError(
+            f"Expected label maps as integers (image, height, width) (got {part_maps.dtype} {tuple(part_maps.shape)}); "
+            "ReidDataset(parts=True) reads them"
+        )
     images = part_maps.size(0)
     part = torch.zeros(images, *grid, dtype=torch.long, device=part_maps.device)
     most = torch.zeros(images, *grid, device=part_maps.device)
-    for label in range(1, int(part_maps.max()) + 1):
+    labels = part_maps.unique()
+    for label in labels[labels > 0].tolist():
         share = adaptive_avg_pool2d((part_maps == label).float(), grid)
         part = torch.where(share > most, label, part)
         most = torch.maximum(most, share)

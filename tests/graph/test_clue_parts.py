@@ -23,7 +23,7 @@ def literal(part_map, grid):
     return torch.tensor(parts)
 
 
-@pytest.mark.parametrize("grid", [(3, 2), (4, 3), (1, 1), (12, 6)])
+@pytest.mark.parametrize("grid", [(3, 2), (1, 1), (12, 6), (5, 2), (3, 4), (7, 5), (13, 8)])  # some divide 12 × 6
 def test_the_most_frequent_part_wins(grid):
     maps = torch.randint(4, (20, 12, 6), dtype=torch.uint8)
     maps[0], maps[1] = 0, 3
@@ -36,6 +36,15 @@ def test_ties_go_to_the_smaller_part_and_against_the_background():
     assert clue_parts(torch.tensor([[[2, 1], [0, 0]]]), (1, 1)).item() == 0
     assert clue_parts(torch.tensor([[[2, 1], [2, 1]]]), (1, 1)).item() == 1
     assert clue_parts(torch.tensor([[[0, 0], [1, 1]]]), (1, 1)).item() == 1
+
+
+def test_any_label_counts_and_other_maps_are_refused():
+    assert clue_parts(torch.tensor([[[255, 0, 7]], [[255, 7, 7]]], dtype=torch.uint8), (1, 1)).tolist() == [[7], [7]]
+    for wrong in (torch.zeros(2, 0, dtype=torch.uint8), torch.zeros(2, 4, 4), torch.zeros(2, 1, 4, 4).long()):
+        with pytest.raises(
+            ValueError, match=r"integers \(image, height, width\) \(got torch.*ReidDataset\(parts=True\)"
+        ):
+            clue_parts(wrong, (2, 2))
 
 
 def test_clues_take_their_parts_from_maps_of_any_size():
