@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.as_written import as_written, released_pair
+from benchmarks.dot_plot import dot_plot
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.results_file import save_results
 from cace_pyg.graph import Clues, CorrespondenceAttention
@@ -125,13 +126,10 @@ def plot(table: list[dict[str, object]]) -> Figure:
     """One panel a case: milliseconds a pair of every form."""
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     for axes, case in zip(figure.subplots(2, 2).flat, CASES, strict=True):
-        rows = [row for row in table if row["case"] == case][::-1]
-        values = [float(row["ms a pair"]) for row in rows]
-        bars = axes.barh([row["form"] for row in rows], values, color="#0072b2")
-        axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
-        axes.set(title=case, xscale="log", xlabel="ms a pair (log scale)")
-        axes.set_xlim(right=max(values) * 2.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        rows = [row for row in table if row["case"] == case]
+        dot_plot(
+            axes, [str(row["form"]) for row in rows], [float(str(row["ms a pair"])) for row in rows], case, "ms a pair"
+        )
     return figure
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.as_written import as_written
+from benchmarks.dot_plot import dot_plot
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
 from benchmarks.released_layer import released_layer
@@ -129,14 +130,10 @@ def plot(table: list[dict[str, object]]) -> Figure:
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 2)
     for column, form in enumerate(FORMS):
-        rows = [row for row in table if row["form"] == form and row["pass"] == "forward + backward"][::-1]
+        rows = [row for row in table if row["form"] == form and row["pass"] == "forward + backward"]
+        names = [str(row["engine"]) for row in rows]
         for row_of_axes, (key, unit) in zip(axes, (("ms", "ms a step"), ("peak MB", "peak, MB")), strict=True):
-            values = [float(row[key]) for row in rows]
-            bars = row_of_axes[column].barh([str(row["engine"]) for row in rows], values, color="#0072b2")
-            row_of_axes[column].bar_label(bars, [f"{value:,.0f}" for value in values], padding=3, fontsize=8)
-            row_of_axes[column].set(xscale="log", xlabel=f"{unit} (log scale)", title=f"{form} form")
-            row_of_axes[column].set_xlim(min(values) / 3, max(values) * 3)
-            row_of_axes[column].spines[["top", "right"]].set_visible(False)
+            dot_plot(row_of_axes[column], names, [float(str(row[key])) for row in rows], f"{form} form", unit)
     return figure
 
 
