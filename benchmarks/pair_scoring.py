@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=192, help="clues an image, a multiple of 8 (default: 192)")
     parser.add_argument("--channels", type=int, default=2048, help="size of a clue (default: 2048)")
     parser.add_argument("--gallery", type=int, default=100, help="gallery images, K (default: 100)")
-    parser.add_argument("--chunk", type=int, default=8, help="pairs at once, so that they stay in cache (default: 8)")
+    parser.add_argument("--chunk", type=int, default=64, help="pairs at once, as evaluation does (default: 64)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
     parser.add_argument("--slow", action="store_true", help="time the edge-list engines too: much slower")
     options = parser.parse_args()
