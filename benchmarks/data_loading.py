@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.results_file import save_results
-from cace_pyg.data import Sample, read_market1501
+from cace_pyg.data import Sample, read_market_layout
 from cace_pyg.data.dataset import ReidDataset, relabel
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
@@ -191,7 +191,7 @@ def main() -> None:
         distractors=0, junk=0, height=_FILE_SIZE[0], width=_FILE_SIZE[1],
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        samples = read_market1501(make_synthetic(Path(folder) / "pictures", settings, progress=False)).train
+        samples = read_market_layout(make_synthetic(Path(folder) / "pictures", settings, progress=False)).train
         table = [row for size in options.sizes for row in measure(samples, size, options)]
     save_results("data_loading", table, draw(table, options), options.quick)
 

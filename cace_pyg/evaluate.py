@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cace_pyg.config import from_yaml
 from cace_pyg.data.fingerprint import fingerprint
-from cace_pyg.data.market1501 import read_market1501
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.environment import describe_environment
+from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.run import evaluate_model, load_model, metrics_of, results_table
 from cace_pyg.engine.run_folder import write_text
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _evaluate(checkpoint: Path, split: str, overrides: list[str]):
     config = from_yaml(load_checkpoint(checkpoint)["config"], *overrides)
-    splits = read_market1501(config.data.root)
+    splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
     if split == "validation":
         splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from cace_pyg.data.read_dataset import DatasetName
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
@@ -17,7 +18,14 @@ class DataSettings:
     """The data set and how its pictures reach the network."""
 
     root: str
-    """Folder in Market-1501's layout: bounding_box_train, query, bounding_box_test."""
+    """Folder of the data set, or the table of a manifest."""
+    name: DatasetName = "market_layout"
+    """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
+    market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
+    allow_partial: bool = False
+    """Warn, instead of stopping, where a public data set is not whole."""
+    extra_train: list[str] = field(default_factory=list)
+    """More training sets, each as NAME:ROOT; identities and cameras are kept apart."""
     height: PositiveInt = 384
     """Pixels to which pictures are resized (the paper: 384)."""
     width: PositiveInt = 128

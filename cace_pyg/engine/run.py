@@ -7,7 +7,6 @@ from lightning_fabric import Fabric
 
 from cace_pyg.config import Config
 from cace_pyg.data.fingerprint import fingerprint
-from cace_pyg.data.market1501 import read_market1501
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.validation import hold_out_identities
@@ -15,6 +14,7 @@ from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model_state
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import Evaluation, evaluate_two_stage, resolve_fusion_weight
+from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.reporting import report_run
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
@@ -30,7 +30,7 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
         RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
     """
     _check_fusion(config)
-    splits = read_market1501(config.data.root)
+    splits = read_splits(config.data)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     environment = describe_environment(config.seed, fingerprint(splits))
     trainer = Trainer(config, config_yaml, held_out, environment, resume)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cace_pyg.config import config_of, config_parser, parse
-from cace_pyg.data import read_market1501
+from cace_pyg.data import read_market_layout
 from cace_pyg.data.part_map import read_part_map
 from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.extraction import extract, extract_clues, extract_embeddings
@@ -70,7 +70,7 @@ def make_model(options, tiny):
     def make(*extra):
         parser = config_parser("train", "")
         config = config_of(parse(parser, [*options, "--evaluation.batch_size=7", *extra]), parser)
-        samples = read_market1501(tiny).train
+        samples = read_market_layout(tiny).train
         return config, build_model(config, 12, pretrained=False), samples
 
     return make
@@ -123,4 +123,4 @@ def test_evaluation_without_label_maps_names_them(options, tiny, make_model, tmp
     error = capsys.readouterr().err
     assert f"error: no label map at {bare / 'parts' / 'query'}" in error and "--graph Semantic" in error
     config, model, _ = make_model("--graph=Semantic")
-    assert len(extract_embeddings(model, read_market1501(bare).query, config, "cpu"))  # needs no graph
+    assert len(extract_embeddings(model, read_market_layout(bare).query, config, "cpu"))  # needs no graph

@@ -242,14 +242,14 @@ def test_no_arguments_explain(capsys):
 def test_conditional_distances_come_from_the_other_image(options, tmp_path):
     """The loaded model in evaluation mode really uses the second stage."""
     from cace_pyg.config import from_yaml
-    from cace_pyg.data import read_market1501
+    from cace_pyg.data import read_market_layout
     from cace_pyg.engine.evaluation import measure
 
     assert train([*options, "--pair_phase.learning_rate=0.05"]) == 0
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
     config = from_yaml((tmp_path / "run" / "config.yaml").read_text())
     model, _ = load_model(best, config)
-    splits = read_market1501(config.data.root)
+    splits = read_market_layout(config.data.root)
     _, _, distances = measure(model, splits.query, splits.gallery, config, "cpu")
     individual = distances.individual.gather(1, distances.index)
     assert (individual - distances.conditional).abs().mean() > 1e-3

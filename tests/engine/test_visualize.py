@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from cace_pyg.config import config_of, config_parser, from_yaml, parse, to_yaml
-from cace_pyg.data.market1501 import read_market1501
+from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.checkpoint import save_checkpoint
 from cace_pyg.engine.evaluation import measure
@@ -37,7 +37,7 @@ def best(options, tmp_path):
 @pytest.fixture
 def pair(tiny):
     """A query, and a gallery picture of another person."""
-    splits = read_market1501(tiny)
+    splits = read_market_layout(tiny)
     return splits.query[0].path, next(one.path for one in splits.gallery if one.pid > splits.query[0].pid)
 
 
@@ -72,7 +72,7 @@ def test_the_distances_are_those_of_evaluation(best, tiny):
     torch.set_num_threads(1)
     config = from_yaml(torch.load(best, weights_only=True)["config"], "--evaluation.fusion=0.25")
     model, _ = load_model(best, config)
-    splits = read_market1501(tiny)
+    splits = read_market_layout(tiny)
     query, gallery, distances = measure(model, splits.query, splits.gallery, config, "cpu")
     position = int(distances.index[0, 0])
     paths = query.samples[0].path, gallery.samples[position].path

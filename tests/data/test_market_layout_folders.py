@@ -2,7 +2,7 @@
 
 import pytest
 
-from cace_pyg.data import read_market1501
+from cace_pyg.data import read_market_layout
 
 
 @pytest.fixture
@@ -15,11 +15,11 @@ def root(tmp_path):
 
 
 def test_what_is_no_picture_is_ignored(root):
-    expected = read_market1501(root)
+    expected = read_market_layout(root)
     for name in ("Thumbs.db", ".DS_Store", "readme.txt", "._0002_c1s1_000451_03.jpg"):
         (root / "query" / name).write_bytes(b"x")
     (root / "query" / "folder.jpg").mkdir()
-    assert read_market1501(root) == expected
+    assert read_market_layout(root) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,28 +38,28 @@ def test_what_is_no_picture_is_ignored(root):
 def test_a_picture_of_another_name_is_refused(root, name):
     (root / "bounding_box_test" / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=f"file name {name}.*expected PPPP_cCsS_FFFFFF_BB.jpg"):
-        read_market1501(root)
+        read_market_layout(root)
 
 
 def test_names_that_are_read(root):
     for name in ("0012345_c12s1_000451_03.JPG", "0002_c3s1_000451_03.png", "0002_c3s1_000450_03.jpeg"):
         (root / "bounding_box_train" / name).write_bytes(b"x")
-    train = read_market1501(root).train
+    train = read_market_layout(root).train
     assert [(one.pid, one.camid) for one in train] == [(2, 1), (2, 3), (2, 3), (12345, 12)]
     assert [one.path.name for one in train] == sorted(one.path.name for one in train)
 
 
 def test_two_data_sets_one_level_down_are_not_chosen_between(root):
     (root.parent / "other").mkdir()
-    assert read_market1501(root.parent) == read_market1501(root)
+    assert read_market_layout(root.parent) == read_market_layout(root)
     for part in root.iterdir():
         (root.parent / "other" / part.name).mkdir()
     with pytest.raises(ValueError, match=r"one data set .*\(got 2: market, other\); give the folder of one"):
-        read_market1501(root.parent)
+        read_market_layout(root.parent)
 
 
 def test_a_part_that_holds_junk_only_is_empty(root):
     (only,) = (root / "bounding_box_test").iterdir()
     only.rename(only.with_name("-1_c1s1_000451_03.jpg"))
     with pytest.raises(ValueError, match=r"bounding_box_test holds no pictures"):
-        read_market1501(root)
+        read_market_layout(root)

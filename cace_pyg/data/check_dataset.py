@@ -1,0 +1,125 @@
+"""Which data set a folder is, whether it is whole, and whether its pictures can be read."""
+
+import struct
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from PIL import Image
+from tqdm import tqdm
+
+from cace_pyg.data.counts import SplitCounts, count, counts_table
+from cace_pyg.data.dukemtmc import DUKEMTMC
+from cace_pyg.data.market1501 import MARKET1501
+from cace_pyg.data.msmt17 import MSMT17, MSMT17_TRAINVAL
+from cace_pyg.data.occluded_duke import OCCLUDED_DUKE
+from cace_pyg.data.read_dataset import DatasetName, read_dataset
+from cace_pyg.data.sample import Sample, Splits
+
+_EXPECTED = {
+    "market1501": MARKET1501,
+    "dukemtmc": DUKEMTMC,
+    "occluded_duke": OCCLUDED_DUKE,
+    "msmt17": MSMT17,
+    "msmt17_trainval": MSMT17_TRAINVAL,
+}
+_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What was found at a place.
+
+    Attributes:
+        name: the name to give as ``data.name``.
+        found: sizes of the parts.
+        expected: sizes that they should have; none where any size is right.
+        unreadable: pictures that cannot be decoded, with the reason.
+    """
+
+    root: Path
+    name: DatasetName
+    found: SplitCounts
+    expected: SplitCounts | None
+    unreadable: tuple[tuple[Path, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all is there and can be read."""
+        return not self.unreadable and self.expected in (None, self.found)
+
+    def __str__(self) -> str:
+        whole = {True: "", False: ", but not the whole of it"}[self.expected in (None, self.found)]
+        lines = [f"{self.root}: {self.name}{whole} (--data.name {self.name})", counts_table(self.found, self.expected)]
+        lines.append(f"pictures that cannot be read: {len(self.unreadable) or 'none'}")
+        lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:_SHOWN]]
+        if len(self.unreadable) > _SHOWN:
+            lines.append(f"  and {len(self.unreadable) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def check_dataset(root: str | Path, name: DatasetName | None = None, decode: bool = True) -> DatasetCheck:
+    """Find out what lies at ``root``.
+
+    Without a name every reader is tried: the public data set whose counts fit wins, then the form of one's own data,
+    then a public data set of which something is missing.
+
+    Args:
+        root: folder or table.
+        name: check against this data set.
+        decode: decode every picture, the slow part.
+
+    Raises:
+        FileNotFoundError, ValueError: no reader can read it; says what each expected. With a name: what its reader
+            says.
+    """
+    if name is None:
+        name, splits = _fitting(Path(root))
+    else:
+        splits = _read(name, root)
+    pictures = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
+    unreadable = _unreadable(pictures) if decode else ()
+    return DatasetCheck(Path(root), name, count(splits), _EXPECTED.get(name), unreadable)
+
+
+def _fitting(root: Path) -> tuple[DatasetName, Splits]:
+    read: dict[str, Splits] = {}
+    reasons = []
+    for name in get_args(DatasetName):
+        try:
+            read[name] = _read(name, root)
+        except (OSError, ValueError, ImportError) as error:
+            reasons.append(f"- {name}: {error}")
+    if not read:
+        raise ValueError(f"no data set at {root} that can be read:\n" + "\n".join(reasons))
+    whole = [name for name, splits in read.items() if _EXPECTED.get(name) == count(splits)]
+    own = [name for name in read if name not in _EXPECTED]
+    name = [*whole, *own, *read][0]
+    return name, read[name]
+
+
+def _read(name: DatasetName, root: str | Path) -> Splits:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the table says what is missing
+        return read_dataset(name, root, allow_partial=True)
+
+
+def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
+    paths = [sample.path for sample in pictures]
+    with ThreadPoolExecutor() as pool:
+        reasons = list(tqdm(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
+    return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
+
+
+def _reason(path: Path) -> str:
+    """Why a picture cannot be decoded; empty if it can."""
+    try:
+        with Image.open(path) as picture:
+            picture.convert("RGB")
+    except _BROKEN as error:
+        return str(error) or type(error).__name__
+    return ""

@@ -1,0 +1,115 @@
+"""Market-1501's three folders, which many data sets share."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cace_pyg.data.sample import Sample, Splits
+
+_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+_PICTURES = (".jpg", ".jpeg", ".png")
+_FOREIGN_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # refused: left out silently they would be missed
+
+
+@dataclass(frozen=True)
+class NameForm:
+    """How a data set's file names give identity and camera, without their ending.
+
+    Attributes:
+        pattern: regular expression of a whole name, with the groups ``pid`` and ``camid``.
+        form: the same for people.
+        example: one such name.
+    """
+
+    pattern: str
+    form: str
+    example: str
+
+
+MARKET_NAMES = NameForm(
+    r"(?P<pid>-1|\d{4,})_c(?P<camid>\d+)s\d+_\d+_\d+", "PPPP_cCsS_FFFFFF_BB.jpg", "0002_c1s1_000451_03.jpg"
+)
+_TREE = """
+  ROOT/
+    bounding_box_train/   {0} …
+    query/                {0} …
+    bounding_box_test/    {0} …"""
+# A doubled ending (.jpg.jpg) occurs in copies of the data set; it leaves no doubt about who is shown.
+_ENDING = r"(?:\.(?i:jpe?g|png))+"
+
+
+def read_market_layout(root: str | Path, names: NameForm = MARKET_NAMES) -> Splits:
+    """The pictures of a folder in Market-1501's layout (Zheng et al., 2015), sorted by file name; any number of them.
+
+    Names are PPPP_cCsS_FFFFFF_BB.jpg (or .jpeg, .png): identity, camera, sequence, frame, box; or as ``names`` says.
+    Junk (pid −1) is left out; distractors (pid 0000) stay, in the gallery only. Hidden files and files that are no
+    pictures are ignored.
+
+    Args:
+        root: the folder that holds bounding_box_train, query and bounding_box_test, the one above it, or one of the
+            three.
+        names: form of the file names.
+
+    Raises:
+        FileNotFoundError: a folder is missing; shows the expected tree.
+        ValueError: a picture's name does not parse, a part is empty, pid 0 is in train or query, or several folders
+            below ``root`` are such data sets.
+    """
+    root = _locate(Path(root), names)
+    train, query, gallery = (_read(root / folder, names) for folder in _FOLDERS)
+    for folder, samples in zip(_FOLDERS, (train, query), strict=False):
+        distractors = [sample.path.name for sample in samples if sample.pid == 0]
+        if distractors:
+            raise ValueError(
+                f"pid 0000 marks distractors, expected in bounding_box_test only (got {distractors[0]} in {folder})"
+            )
+    return Splits(train, query, gallery)
+
+
+def _locate(root: Path, names: NameForm) -> Path:
+    if _has_layout(root):
+        return root
+    if root.name in _FOLDERS and _has_layout(root.parent):
+        return root.parent
+    below = sorted(path for path in root.glob("*") if _has_layout(path))
+    if len(below) > 1:
+        raise ValueError(
+            f"Expected one data set in {root} (got {len(below)}: {', '.join(path.name for path in below)}); "
+            "give the folder of one of them as data.root"
+        )
+    if below:
+        return below[0]
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) if root.is_dir() else "no such folder"
+    raise FileNotFoundError(
+        f"no data set in Market-1501's layout at {root} (data.root); expected"
+        f"{_TREE.format(names.example)}\nfound: {found or 'nothing'}. "
+        "For the built-in data: python -m cace_pyg.data synthetic ROOT"
+    )
+
+
+def _has_layout(root: Path) -> bool:
+    return all((root / folder).is_dir() for folder in _FOLDERS)
+
+
+def _read(folder: Path, names: NameForm) -> tuple[Sample, ...]:
+    pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
+    samples = tuple(sample for sample in (_parse(path, names) for path in pictures) if sample.pid != -1)
+    if not samples:
+        raise ValueError(f"{folder} holds no pictures (.jpg, .jpeg, .png); expected{_TREE.format(names.example)}")
+    return samples
+
+
+def _is_picture(path: Path) -> bool:
+    # macOS leaves a hidden ._NAME.jpg beside each file that it copies; it holds no picture.
+    return path.suffix.lower() in _PICTURES + _FOREIGN_PICTURES and not path.name.startswith(".") and path.is_file()
+
+
+def _parse(path: Path, names: NameForm) -> Sample:
+    found = re.fullmatch(names.pattern + _ENDING, path.name)
+    if found is None:
+        raise ValueError(
+            f"cannot read identity and camera from the file name {path.name} (in {path.parent}); expected "
+            f"{names.form} such as {names.example}, or -1 as identity of junk; rename or remove it, or give the "
+            "data set's own name as data.name (python -m cace_pyg.data check ROOT says which fits)"
+        )
+    return Sample(path, int(found["pid"]), int(found["camid"]))

@@ -1,0 +1,119 @@
+"""The readers of the public data sets, on trees of their whole size."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cace_pyg.data import check_dataset, read_dataset
+from cace_pyg.data.counts import Counts, count
+
+_SPEC = importlib.util.spec_from_file_location("fake_trees", Path(__file__).with_name("fake_trees.py"))
+fake_trees = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(fake_trees)
+
+PROTOCOL = {  # images, identities, cameras of train, query, gallery
+    "market1501": ((12_936, 751, 6), (3_368, 750, 6), (15_913, 750, 6)),
+    "dukemtmc": ((16_522, 702, 8), (2_228, 702, 8), (17_661, 1_110, 8)),
+    "occluded_duke": ((15_618, 702, 8), (2_210, 519, 8), (17_661, 1_110, 8)),
+    "msmt17": ((30_248, 1_041, 15), (11_659, 3_060, 15), (82_161, 3_060, 15)),
+    "msmt17_trainval": ((32_621, 1_041, 15), (11_659, 3_060, 15), (82_161, 3_060, 15)),
+}
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    """The folder of each data set, below folders of their own and renamed."""
+    top = tmp_path_factory.mktemp("public")
+    msmt17 = fake_trees.msmt17(top / "m17" / "first")
+    return {
+        "market1501": fake_trees.market(top / "m" / "renamed_c9"),
+        "dukemtmc": fake_trees.duke(top / "d" / "any name"),
+        "occluded_duke": fake_trees.occluded_duke(top / "o" / "occluded"),
+        "msmt17": msmt17,
+        "msmt17_trainval": msmt17,
+    }
+
+
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_the_whole_set_is_read_from_three_places(trees, name):
+    root = trees[name]
+    splits = read_dataset(name, root)
+    found = count(splits)
+    assert (found.train, found.query, found.gallery) == tuple(Counts(*one) for one in PROTOCOL[name])
+    if name != "msmt17_trainval":  # the same way as msmt17, and slow
+        assert read_dataset(name, root.parent) == splits
+        assert read_dataset(name, root / ("test" if name == "msmt17" else "query")) == splits
+    for part in (splits.train, splits.query, splits.gallery):
+        assert [one.path.name for one in part] == sorted(one.path.name for one in part)
+
+
+@pytest.mark.parametrize("name", ["market1501", "dukemtmc", "occluded_duke", "msmt17"])
+def test_check_says_which_reader_fits(trees, name):
+    found = check_dataset(trees[name].parent, decode=False)
+    assert (found.name, found.passed) == (name, True)
+    assert f"{PROTOCOL[name][0][0]:,} ok" in str(found)
+
+
+def test_a_missing_picture_is_an_error_or_a_warning(trees):
+    name = "query/1001_c1s1_000000_00.jpg"
+    picture = trees["market1501"] / name
+    target = picture.readlink()
+    picture.unlink()
+    try:
+        with pytest.raises(ValueError, match=r"(?s)Market-1501.*3,367 \(expected 3,368\).*15,913 ok.*renamed_c9"):
+            read_dataset("market1501", trees["market1501"])
+        with pytest.warns(UserWarning, match=r"3,367 \(expected 3,368\)"):
+            assert len(read_dataset("market1501", trees["market1501"], allow_partial=True).query) == 3_367
+        found = check_dataset(trees["market1501"], "market1501", decode=False)
+        assert not found.passed and "not the whole" in str(found)
+        assert check_dataset(trees["market1501"], decode=False).name == "market_layout"
+    finally:
+        picture.symlink_to(target)
+
+
+@pytest.fixture
+def second(tmp_path):
+    """A few pictures of MSMT17's second version."""
+    root = tmp_path / "up" / "v2"
+    for name, folder, lines in (
+        ("train", "mask_train_v2", ["0000/0000_000_01_0303morning_0008_0.jpg 0"]),
+        ("val", "mask_train_v2", ["0000/0000_001_14_0303noon_0008_0.jpg 0"]),
+        ("query", "mask_test_v2", ["0003/0003_000_05_0303morning_0008_0.jpg 3"]),
+        ("gallery", "mask_test_v2", ["0003/0003_001_06_0303morning_0008_0.jpg 3"]),
+    ):
+        for line in lines:
+            path = root / folder / line.split()[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+        (root / f"list_{name}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_msmt17_version_2(second):
+    with pytest.warns(UserWarning, match="MSMT17"):
+        splits = read_dataset("msmt17_trainval", second.parent, allow_partial=True)
+    assert [(one.pid, one.camid) for one in splits.train] == [(1, 1), (1, 14)]  # 0 would be a distractor
+    assert [(one.pid, one.camid) for one in (*splits.query, *splits.gallery)] == [(4, 5), (4, 6)]
+
+
+def test_msmt17_says_what_is_wrong(second):
+    with pytest.raises(ValueError, match=r"(?s)not the whole of MSMT17.*1 \(expected 30,248\).*mask_train_v2"):
+        read_dataset("msmt17", second)
+    (second / "mask_test_v2" / "0003" / "0003_001_06_0303morning_0008_0.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 1 pictures of .*list_gallery.txt.*0003_001_06"):
+        read_dataset("msmt17", second)
+    (second / "list_query.txt").write_text("0003/0003_000.jpg 3\n")
+    with pytest.raises(ValueError, match=r"a line of .*list_query.txt: '0003/0003_000.jpg 3'"):
+        read_dataset("msmt17", second)
+    shutil.copytree(second, second.parent / "another")
+    with pytest.raises(ValueError, match=r"one data set .*got another, v2"):
+        read_dataset("msmt17", second.parent)
+    with pytest.raises(FileNotFoundError, match=r"(?s)no MSMT17 at .*mask_train_v2"):
+        read_dataset("msmt17", second.parent.parent)
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match=r"data.name as one of market_layout, .*got 'cuhk'"):
+        read_dataset("cuhk", "x")
