@@ -3,15 +3,17 @@
 import sys
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.engine.dry_run import dry_run
 from cace_pyg.engine.run import results_table, run
 
-DESCRIPTION = """Train CACE-Net on a folder in Market-1501's layout, evaluate both stages and write a report."""
+DESCRIPTION = """Train CACE-Net on a data set, evaluate both stages and write a report."""
 
 EXPLANATION = """Train CACE-Net, evaluate it in two stages, write a report.
 
   python -m cace_pyg.data synthetic data/synthetic              make the built-in data set
   python -m cace_pyg.train --config configs/synthetic.yaml      train on it, a few minutes on a CPU
   python -m cace_pyg.train --config configs/market1501.yaml --data.root PATH
+  python -m cace_pyg.train … --dry_run                          one step and one batch of everything, nothing kept
   python -m cace_pyg.train … --graph FullyConnected             another graph builder
   python -m cace_pyg.train … --run_dir runs/mine --resume       go on where a run was stopped
   python -m cace_pyg.train --help                               every option with its unit and default
@@ -27,8 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     parser = config_parser("train", DESCRIPTION)
     parser.add_argument("--resume", action="store_true", help="go on from RUN_DIR/checkpoints/last.ckpt")
+    parser.add_argument("--dry_run", action="store_true", help="try everything on a few pictures and keep nothing")
     try:
         parsed = parse(parser, arguments)
+        if parsed.dry_run:
+            dry_run(config_of(parsed, parser), to_yaml(parsed))
+            print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
+            return 0
         folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

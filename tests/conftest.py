@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
+from tests import fake_trees
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,20 @@ def tiny(tmp_path_factory):
         height=48, width=24,
     )  # fmt: skip
     return make_synthetic(tmp_path_factory.mktemp("data") / "tiny", settings, progress=False)
+
+
+@pytest.fixture(scope="session")
+def public_trees(tmp_path_factory):
+    """Trees of the public data sets' whole size, by the names of their readers, each below a folder of its own."""
+    top = tmp_path_factory.mktemp("public")
+    msmt17 = fake_trees.msmt17(top / "m17" / "first")
+    return {
+        "market1501": fake_trees.market(top / "m" / "renamed_c9"),
+        "dukemtmc": fake_trees.duke(top / "d" / "any name"),
+        "occluded_duke": fake_trees.occluded_duke(top / "o" / "occluded"),
+        "msmt17": msmt17,
+        "msmt17_trainval": msmt17,
+    }
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from cace_pyg.config import Config
 from cace_pyg.data.fingerprint import fingerprint
 from cace_pyg.data.part_map import check_part_maps
-from cace_pyg.data.sample import Sample
+from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model_state
@@ -29,9 +29,24 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
         FileNotFoundError: no data set at ``data.root``, or pictures without the label maps that the graph needs.
         RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
     """
-    _check_fusion(config)
+    check_fusion(config)
     splits = read_splits(config.data)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    return train_and_evaluate(config, config_yaml, splits, held_out, resume)
+
+
+def train_and_evaluate(
+    config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False
+) -> tuple[RunFolder, Evaluation]:
+    """:func:`run` on pictures that are read already.
+
+    Args:
+        config: the run.
+        config_yaml: its text.
+        splits: the whole data set.
+        held_out: training pictures, and query and gallery of the identities held out of them.
+        resume: go on from ``last.ckpt``.
+    """
     environment = describe_environment(config.seed, fingerprint(splits))
     trainer = Trainer(config, config_yaml, held_out, environment, resume)
     if trainer.model.needs_parts:
@@ -104,7 +119,8 @@ def trains_pairs(config: Config) -> bool:
     return config.loss.pairwise_weight > 0 or config.pair_phase.epochs > 0
 
 
-def _check_fusion(config: Config) -> None:
+def check_fusion(config: Config) -> None:
+    """Raise ``ValueError`` if ``evaluation.fusion`` asks for a weight that this run cannot choose."""
     if config.evaluation.fusion != "auto":
         resolve_fusion_weight(config.evaluation.fusion, None)
     elif trains_pairs(config) and config.data.hold_out == 0:

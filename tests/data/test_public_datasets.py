@@ -1,17 +1,11 @@
 """The readers of the public data sets, on trees of their whole size."""
 
-import importlib.util
 import shutil
-from pathlib import Path
 
 import pytest
 
 from cace_pyg.data import check_dataset, read_dataset
 from cace_pyg.data.counts import Counts, count
-
-_SPEC = importlib.util.spec_from_file_location("fake_trees", Path(__file__).with_name("fake_trees.py"))
-fake_trees = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(fake_trees)
 
 PROTOCOL = {  # images, identities, cameras of train, query, gallery
     "market1501": ((12_936, 751, 6), (3_368, 750, 6), (15_913, 750, 6)),
@@ -22,23 +16,9 @@ PROTOCOL = {  # images, identities, cameras of train, query, gallery
 }
 
 
-@pytest.fixture(scope="module")
-def trees(tmp_path_factory):
-    """The folder of each data set, below folders of their own and renamed."""
-    top = tmp_path_factory.mktemp("public")
-    msmt17 = fake_trees.msmt17(top / "m17" / "first")
-    return {
-        "market1501": fake_trees.market(top / "m" / "renamed_c9"),
-        "dukemtmc": fake_trees.duke(top / "d" / "any name"),
-        "occluded_duke": fake_trees.occluded_duke(top / "o" / "occluded"),
-        "msmt17": msmt17,
-        "msmt17_trainval": msmt17,
-    }
-
-
 @pytest.mark.parametrize("name", PROTOCOL)
-def test_the_whole_set_is_read_from_three_places(trees, name):
-    root = trees[name]
+def test_the_whole_set_is_read_from_three_places(public_trees, name):
+    root = public_trees[name]
     splits = read_dataset(name, root)
     found = count(splits)
     assert (found.train, found.query, found.gallery) == tuple(Counts(*one) for one in PROTOCOL[name])
@@ -50,25 +30,25 @@ def test_the_whole_set_is_read_from_three_places(trees, name):
 
 
 @pytest.mark.parametrize("name", ["market1501", "dukemtmc", "occluded_duke", "msmt17"])
-def test_check_says_which_reader_fits(trees, name):
-    found = check_dataset(trees[name].parent, decode=False)
+def test_check_says_which_reader_fits(public_trees, name):
+    found = check_dataset(public_trees[name].parent, decode=False)
     assert (found.name, found.passed) == (name, True)
     assert f"{PROTOCOL[name][0][0]:,} ok" in str(found)
 
 
-def test_a_missing_picture_is_an_error_or_a_warning(trees):
+def test_a_missing_picture_is_an_error_or_a_warning(public_trees):
     name = "query/1001_c1s1_000000_00.jpg"
-    picture = trees["market1501"] / name
+    picture = public_trees["market1501"] / name
     target = picture.readlink()
     picture.unlink()
     try:
         with pytest.raises(ValueError, match=r"(?s)Market-1501.*3,367 \(expected 3,368\).*15,913 ok.*renamed_c9"):
-            read_dataset("market1501", trees["market1501"])
+            read_dataset("market1501", public_trees["market1501"])
         with pytest.warns(UserWarning, match=r"3,367 \(expected 3,368\)"):
-            assert len(read_dataset("market1501", trees["market1501"], allow_partial=True).query) == 3_367
-        found = check_dataset(trees["market1501"], "market1501", decode=False)
+            assert len(read_dataset("market1501", public_trees["market1501"], allow_partial=True).query) == 3_367
+        found = check_dataset(public_trees["market1501"], "market1501", decode=False)
         assert not found.passed and "not the whole" in str(found)
-        assert check_dataset(trees["market1501"], decode=False).name == "market_layout"
+        assert check_dataset(public_trees["market1501"], decode=False).name == "market_layout"
     finally:
         picture.symlink_to(target)
 
