@@ -42,6 +42,8 @@ def test_commands_run(command, options, tiny, tmp_path):
         pictures = sorted((tiny / "query").glob("*.jpg"))
         arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]
         arguments[arguments.index("--checkpoint") + 1] = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    elif arguments[1:3] == ["cace_pyg.data", "check"]:
+        arguments[-1] = str(tiny)
     elif arguments[1] == "cace_pyg.data":
         arguments[-1] = str(tmp_path / "made")
         arguments += ["--train_identities=3", "--test_identities=3", "--distractors=2", "--junk=2"]
