@@ -122,6 +122,10 @@ class EvaluationSettings:
     """Gallery pictures that the second stage ranks again for each query."""
     fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
+    average_precision: Literal["step", "trapezoid"] = "step"
+    """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never more."""
+    same_camera: Literal["remove", "keep"] = "remove"
+    """What becomes of gallery pictures of the query's own identity and camera; remove is the protocol."""
     batch_size: PositiveInt = 64
     """Pictures a forward pass."""
     pairs_per_batch: PositiveInt = 64

@@ -91,7 +91,7 @@ def evaluate_individual(
     sides = [extract_embeddings(model, samples, config, device) for samples in (query, gallery)]
     pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
     camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
-    return evaluate(euclidean_distance(*sides), *pids, *camids)
+    return evaluate(euclidean_distance(*sides), *pids, *camids, same_camera=config.evaluation.same_camera)
 
 
 def choose_weight(
@@ -100,8 +100,10 @@ def choose_weight(
     """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
     labels = _labels(extracted_query, extracted_gallery)
-    choice = choose_fusion_weight(distances.individual, distances.index, distances.conditional, *labels)
-    return choice, evaluate(distances.individual, *labels)
+    same_camera = config.evaluation.same_camera
+    measured = distances.individual, distances.index, distances.conditional
+    choice = choose_fusion_weight(*measured, *labels, same_camera=same_camera)
+    return choice, evaluate(distances.individual, *labels, same_camera=same_camera)
 
 
 def evaluate_two_stage(
@@ -110,8 +112,9 @@ def evaluate_two_stage(
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
     labels = _labels(extracted_query, extracted_gallery)
-    individual = evaluate(distances.individual, *labels)
-    two_stage = evaluate(distances.two_stage(weight), *labels)
+    policy = {name: getattr(config.evaluation, name) for name in ("same_camera", "average_precision")}
+    individual = evaluate(distances.individual, *labels, **policy)
+    two_stage = evaluate(distances.two_stage(weight), *labels, **policy)
     engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
     return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
 

@@ -18,7 +18,7 @@ class Metrics:
     """The result of one ranking; every measure is a fraction, 0 to 1.
 
     Attributes:
-        mAP: mean average precision (step form) over the queries that count.
+        mAP: mean average precision over the queries that count.
         cmc: float64 ``(max_rank,)``, share of queries with a match among the first 1, 2, … images.
         mINP: mean inverse negative penalty: number of matches / position of the last one (Ye et al., 2021).
         num_queries: queries that count.
@@ -67,13 +67,14 @@ def evaluate(
     gallery_camids: Tensor | ArrayLike,
     max_rank: int = 50,
     same_camera: Literal["remove", "keep"] = "remove",
+    average_precision: Literal["step", "trapezoid"] = "step",
 ) -> Metrics:
     """Evaluate a ranking by the protocol of Market-1501 (Zheng et al., 2015).
 
     Gallery images with pid −1 are junk and ignored wholly; pid 0 is a distractor: it takes its place and never is a
     match. Gallery images with the query's own pid *and* camera are removed. A query without a match left is left out
     of the means and counted. Ties stand in gallery order. Average precision is the mean of the precision at each
-    match (Market's own script takes the area under trapezoids, which is never more).
+    match; Market's own script takes the area of trapezoids under the precision-recall curve, which is never more.
 
     Nothing is sorted but the matches: the position of a match is the number of gallery images that are nearer, or as
     near and earlier.
@@ -89,6 +90,8 @@ def evaluate(
         gallery_camids: ``(gallery,)``.
         max_rank: length of the CMC curve, at least 10.
         same_camera: ``"remove"`` is the protocol; ``"keep"`` is for data without cameras.
+        average_precision: ``"step"``, as in ``torchreid`` and ``fast-reid``, or ``"trapezoid"``, as in the script that
+            Market-1501's authors distribute.
 
     Raises:
         ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (says why), or another
@@ -96,7 +99,7 @@ def evaluate(
     """
     distance = _as_numpy(distance)
     labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
-    _check(distance, *labels, max_rank, same_camera)
+    _check(distance, *labels, max_rank, same_camera, average_precision)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
@@ -112,7 +115,7 @@ def evaluate(
     left_out = absent, len(query_pids) - len(counted) - absent
     if not counted:
         raise ValueError(_nothing_counts(*left_out))
-    return _summarise(ranks, counted, left_out, max_rank, same_camera)
+    return _summarise(ranks, counted, left_out, max_rank, same_camera, average_precision)
 
 
 def _as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
@@ -156,14 +159,24 @@ def _ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray) -> np.ndar
     return np.sort(1 + np.asarray(before) - gone_before)
 
 
+def _average_precision(ranks: np.ndarray, form: str) -> float:
+    """Of one query whose matches stand at ``ranks``, ascending from 1."""
+    precision = np.arange(1, len(ranks) + 1) / ranks
+    if form == "step":
+        return precision.mean()
+    # Recall rises at a match; the trapezoid's other side is the precision one place before it, 1 before the first.
+    before = np.where(ranks == 1, 1.0, np.arange(len(ranks)) / np.maximum(ranks - 1, 1))
+    return ((before + precision) / 2).mean()
+
+
 def _summarise(
-    ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, same_camera: str
+    ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, same_camera: str, form: str
 ) -> Metrics:
-    precision = np.array([np.mean(np.arange(1, len(one) + 1) / one) for one in ranks])
+    precision = np.array([_average_precision(one, form) for one in ranks])
     penalty = np.array([len(one) / one[-1] for one in ranks])
     first = np.array([one[0] for one in ranks])
     policy = (
-        "average precision: step form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
+        f"average precision: {form} form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
         f"{'removed' if same_camera == 'remove' else 'kept'}; ties: gallery order; queries: {len(counted)} counted, "
         f"left out {left_out[0]} absent from the gallery, {left_out[1]} seen only by their own camera"
     )
@@ -200,6 +213,7 @@ def _check(
     gallery_camids: np.ndarray,
     max_rank: int,
     same_camera: str,
+    average_precision: str,
 ) -> None:
     if distance.ndim != 2:
         raise ValueError(f"Expected distance as (query, gallery) (got shape {distance.shape})")
@@ -220,3 +234,5 @@ def _check(
         raise ValueError(f"Expected max_rank of at least 10, since Rank-10 is read from it (got {max_rank})")
     if same_camera not in ("remove", "keep"):
         raise ValueError(f"Expected same_camera 'remove' or 'keep' (got {same_camera!r})")
+    if average_precision not in ("step", "trapezoid"):
+        raise ValueError(f"Expected average_precision 'step' or 'trapezoid' (got {average_precision!r})")

@@ -79,6 +79,35 @@ def test_by_hand():
     assert metrics.as_dict().keys() == {"mAP", "rank1", "rank5", "rank10", "mINP"}
 
 
+def market_script(flags):
+    """Average precision as in the script that Market-1501's authors distribute, image by image."""
+    old_recall, old_precision, ap, found = 0.0, 1.0, 0.0, 0
+    for j, good in enumerate(flags):
+        found += good
+        recall, precision = found / sum(flags), found / (j + 1)
+        ap += (recall - old_recall) * ((old_precision + precision) / 2)
+        old_recall, old_precision = recall, precision
+        if found == sum(flags):
+            return ap
+    return ap
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=20).filter(any))
+def test_the_trapezoid_form_is_that_of_markets_script(flags):
+    labels = [1], [1 if good else 2 for good in flags], [1], [2] * len(flags)
+    trapezoid = evaluate([range(len(flags))], *labels, average_precision="trapezoid")
+    assert trapezoid.mAP == pytest.approx(market_script(flags))
+    assert trapezoid.mAP <= evaluate([range(len(flags))], *labels).mAP + 1e-12
+    assert trapezoid.policy.startswith("average precision: trapezoid form;")
+
+
+def test_the_trapezoid_form_by_hand():
+    """Matches at places 1 and 3: (1 + 1)/2 and (1/2 + 2/3)/2, half a recall each."""
+    metrics = evaluate([[0.1, 0.2, 0.3]], [7], [7, 5, 7], [1], [2, 2, 2], average_precision="trapezoid")
+    assert metrics.mAP == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
+
+
 def test_ties_go_by_gallery_order():
     assert evaluate([[0.5, 0.5]], [1], [1, 2], [1], [2, 2]).rank1 == 1
     assert evaluate([[0.5, 0.5]], [1], [2, 1], [1], [2, 2]).rank1 == 0
@@ -100,3 +129,5 @@ def test_bad_input_is_named():
         evaluate([[0.0]], [-1], [1], [1], [2])
     with pytest.raises(ValueError, match="same_camera 'remove' or 'keep'"):
         evaluate([[0.0]], [1], [1], [1], [2], same_camera="drop")
+    with pytest.raises(ValueError, match="average_precision 'step' or 'trapezoid'"):
+        evaluate([[0.0]], [1], [1], [1], [2], average_precision="voc")
