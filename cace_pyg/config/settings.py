@@ -49,7 +49,7 @@ class BackboneSettings:
     name: str = "resnet50"
     """small_cnn, or a torchvision classification CNN: resnet18, resnet50, mobilenet_v2, …"""
     weights: str | None = None
-    """null (random), imagenet (downloaded), or the path of a state dict with torchvision's names."""
+    """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …)."""
     last_stride: int = 1
     """1 doubles the resolution of the feature map; 2 leaves the network as it is."""
 

@@ -65,6 +65,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         continues = resume and self.folder.last.exists()
         self.model = build_model(config, identities, pretrained=not continues)
+        if self.model.backbone.loaded_weights is not None:
+            tqdm.write(str(self.model.backbone.loaded_weights))
         _check_pair_branch(self.model, config)
         _check_graph(self.model, config)
         self.progress, self.optimizer_state = Progress(), None

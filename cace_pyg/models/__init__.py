@@ -6,6 +6,7 @@ from cace_pyg.models.cace_net import CaceNet
 from cace_pyg.models.conditional import ConditionalEmbedding
 from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
+from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.prepared_clues import PreparedClues
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "ConditionalEmbedding",
     "ConditionalSettings",
     "EmbeddingHead",
+    "LoadedWeights",
     "PreparedClues",
+    "load_backbone_weights",
 ]

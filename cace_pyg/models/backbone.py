@@ -1,16 +1,15 @@
 """Any torchvision classification CNN as an extractor of feature maps."""
 
 import difflib
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cace_pyg.models.load_backbone_weights import load_backbone_weights
 from cace_pyg.models.small_cnn import SmallCnn
 from cace_pyg.torchvision_operators import import_torchvision
 
 _STRIDED = (torch.nn.Conv2d, torch.nn.MaxPool2d, torch.nn.AvgPool2d)
-_CLASSIFIER_PREFIXES = ("fc.", "classifier.", "head.", "heads.")
 
 
 class Backbone(torch.nn.Module):
@@ -19,8 +18,8 @@ class Backbone(torch.nn.Module):
     Args:
         name: ``small_cnn`` (from scratch, for CPUs) or a torchvision classification model with convolutional
             features: ``resnet18``, ``resnet50``, ``mobilenet_v2``, ``efficientnet_b0``, …
-        weights: none (random), ``imagenet`` (torchvision downloads them), or the path of a state dict with
-            torchvision's key names; a classifier in it is not needed.
+        weights: none (random), ``imagenet`` (torchvision downloads them), or the path of a state dict, see
+            :func:`cace_pyg.models.load_backbone_weights`; what became of its keys is in ``loaded_weights``.
         last_stride: 1 keeps the last stage at twice the resolution (common in re-identification); 2 leaves the
             network as it is.
 
@@ -40,14 +39,14 @@ class Backbone(torch.nn.Module):
             if weights == "imagenet":
                 raise ValueError("small_cnn has no ImageNet weights: leave backbone.weights out, or choose resnet50")
             self.trunk = SmallCnn()
-            if weights is not None:
-                _load(self.trunk, Path(weights), name)
         else:
-            network = _torchvision_network(name, weights)
+            network = _torchvision_network(name, pretrained=weights == "imagenet")
             self.trunk = _feature_layers(network, name)
             if last_stride == 1:
                 _remove_last_stride(self.trunk, name)
         self.name = name
+        from_file = weights is not None and weights != "imagenet"
+        self.loaded_weights = load_backbone_weights(self, weights) if from_file else None
         self.to(memory_format=torch.channels_last)  # faster on CPUs and in half precision, and clues come out as rows
         self.channels = self._count_channels()
 
@@ -63,18 +62,13 @@ class Backbone(torch.nn.Module):
         return channels
 
 
-def _torchvision_network(name: str, weights: str | None) -> torch.nn.Module:
+def _torchvision_network(name: str, pretrained: bool) -> torch.nn.Module:
     models = import_torchvision("models")
     known = models.list_models(module=models)
     if name not in known:
         near = ", ".join(difflib.get_close_matches(name, ["small_cnn", *known])) or "resnet18, resnet50, mobilenet_v2"
         raise ValueError(f"Expected the name of a torchvision classification model (got {name!r}); near names: {near}")
-    if weights == "imagenet":
-        return _download(models, name)
-    network = models.get_model(name, weights=None)
-    if weights is not None:
-        _load(network, Path(weights), name)
-    return network
+    return _download(models, name) if pretrained else models.get_model(name, weights=None)
 
 
 def _download(models, name: str) -> torch.nn.Module:
@@ -85,27 +79,6 @@ def _download(models, name: str) -> torch.nn.Module:
             f"cannot download the ImageNet weights of {name}: {error}. Fetch them on a machine with a network and "
             "give the file: --backbone.weights PATH"
         ) from error
-
-
-def _load(network: torch.nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"cannot read {path} as a state dict of {name}: {error}") from error
-    own = network.state_dict()
-    expected = {key for key in own if not key.startswith(_CLASSIFIER_PREFIXES)}
-    given = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER_PREFIXES)}
-    missing, unknown = sorted(expected - given.keys()), sorted(given.keys() - expected)
-    misshapen = sorted(key for key in expected & given.keys() if own[key].shape != given[key].shape)
-    if missing or unknown or misshapen:
-        raise ValueError(
-            f"{path} does not hold weights of {name}: {len(missing)} keys missing {missing[:3]}, "
-            f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
-            "give the file of this architecture or change --backbone.name"
-        )
-    network.load_state_dict(given, strict=False)
 
 
 def _feature_layers(network: torch.nn.Module, name: str) -> torch.nn.Sequential:

@@ -1,0 +1,136 @@
+"""Published weights into a backbone, whatever the library that saved them."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from cace_pyg.models.backbone import Backbone
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # what libraries call the state dict in a checkpoint
+_HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
+_COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What became of the keys of a file.
+
+    Attributes:
+        path: the file.
+        prefix: what stood before the names of the trunk's layers, such as ``backbone.``.
+        loaded: number of tensors that the trunk has now.
+        skipped: keys of the file that are none of the trunk's: classifiers, heads, pixel means.
+        missing: counters of BatchNorm that the file lacks; they change nothing.
+    """
+
+    path: Path
+    prefix: str
+    loaded: int
+    skipped: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        said = f"{self.path}: {self.loaded} tensors loaded"
+        said += f" from {self.prefix}*" if self.prefix else ""
+        for word, keys in (("skipped", self.skipped), ("missing", self.missing)):
+            said += f"; {word}: {', '.join(keys)}" if keys else ""
+        return said
+
+
+def load_backbone_weights(backbone: Backbone, path: str | Path) -> LoadedWeights:
+    """Fill the trunk of ``backbone`` from a state dict of torchvision, timm, fast-reid, torchreid or a strong baseline.
+
+    The file may hold the state dict itself or a checkpoint that wraps it, and the trunk's layers may stand under any
+    prefix (``module.``, ``backbone.``, ``base.``, ``features.``, …): the one under which most of the trunk's keys are
+    found is taken. Every key of the trunk must be there, except BatchNorm's counters. All or nothing is loaded.
+
+    Args:
+        backbone: changed in place.
+        path: a file that ``torch.save`` wrote; it is read with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no state dict, or one of another network: keys are missing or of another shape, or there are
+            layers which this trunk does not have (instance normalisation, non-local blocks).
+    """
+    path = Path(path)
+    state, beside = _state_dict(path, backbone.name)
+    own = backbone.trunk.state_dict()
+    prefix = _prefix(state, own)
+    given = {key: state[prefix + key] for key in own if prefix + key in state}
+    missing = sorted(own.keys() - given.keys())
+    others = sorted(key for key in state if key.removeprefix(prefix) not in own or not key.startswith(prefix))
+    _check(
+        path,
+        backbone.name,
+        missing=[key for key in missing if not key.endswith(_COUNTER)],
+        unknown=[key for key in others if _belongs_to_the_trunk(key, prefix, own)],
+        misshapen=sorted(key for key, value in given.items() if value.shape != own[key].shape),
+    )
+    backbone.trunk.load_state_dict(given, strict=False)
+    return LoadedWeights(path, prefix, len(given), (*others, *beside), tuple(missing))
+
+
+def _state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a file, and the keys beside them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader has no error of its own; UnpicklingError carries pages of advice
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "not written by torch.save, or with other objects than tensors in it" if pickled else error
+        raise ValueError(
+            f"cannot read {path} as a state dict of {name}: {reason}; load it where you trust it, and save its state "
+            "dict alone"
+        ) from error
+    beside: tuple[str, ...] = ()
+    while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
+        beside += tuple(sorted(key for key in content if key != wrapper))
+        content = content[wrapper]
+    tensors = isinstance(content, Mapping) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f"Expected {path} to hold a state dict of {name} (got {type(content).__name__} of no tensors)")
+    return tensors, (*beside, *sorted(str(key) for key in content if key not in tensors))
+
+
+def _wrapper(content: Mapping) -> str | None:
+    return next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+
+
+def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What stands before most of the trunk's keys; the shortest of equals."""
+    found: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")
+        for i in range(len(parts)):
+            if ".".join(parts[i:]) in own:
+                found["".join(f"{part}." for part in parts[:i])] += 1
+    return max(sorted(found, key=len), key=found.__getitem__, default="")
+
+
+def _belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
+    """Whether a key that the trunk does not know is one of its layers all the same, so of another network."""
+    if not key.startswith(prefix):
+        return False
+    layer = key.removeprefix(prefix).split(".")[0]
+    inside = prefix.removeprefix("module.") != ""  # under a prefix of its own stands the backbone and nothing else
+    return layer in {known.split(".")[0] for known in own} or (inside and layer not in _HEADS)
+
+
+def _check(path: Path, name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+    if missing or unknown or misshapen:
+        raise ValueError(
+            f"{path} does not hold weights of {name}: {len(missing)} keys missing {missing[:3]}, "
+            f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
+            "give the file of this architecture or change --backbone.name"
+        )

@@ -1,0 +1,110 @@
+"""State dicts as the libraries save them."""
+
+import numpy as np
+import pytest
+import torch
+
+from cace_pyg.models import Backbone, load_backbone_weights
+from cace_pyg.torchvision_operators import import_torchvision
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(1)
+    return import_torchvision("models").get_model("resnet18", weights=None, num_classes=7).eval()
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save_as(content):
+        torch.save(content, tmp_path / "weights.pth")
+        return str(tmp_path / "weights.pth")
+
+    return save_as
+
+
+def renamed(network, prefix="", head="fc."):
+    state = network.state_dict()
+    return {head + key[3:] if key.startswith("fc.") else prefix + key: value for key, value in state.items()}
+
+
+def styles(network):
+    """Name: what the file holds, the prefix, and the keys that must be listed as skipped."""
+    fc, head = ("fc.bias", "fc.weight"), torch.zeros(3)
+    tops = {"pixel_mean": head, "heads.bottleneck.0.weight": head}
+    return {
+        "torchvision": (renamed(network), "", fc),
+        "timm": ({"state_dict": renamed(network), "epoch": 3}, "", (*fc, "epoch")),
+        "fast-reid": (
+            {"model": renamed(network, "backbone.", "heads.weight.") | tops, "iteration": 9},
+            "backbone.",
+            ("heads.bottleneck.0.weight", "heads.weight.bias", "heads.weight.weight", "pixel_mean", "iteration"),
+        ),
+        "strong baseline": (
+            renamed(network, "base.", "classifier.") | {"bottleneck.weight": head},
+            "base.",
+            ("bottleneck.weight", "classifier.bias", "classifier.weight"),
+        ),
+        "torchreid": (
+            {"state_dict": renamed(network, "module.", "module.classifier.")},
+            "module.",
+            ("module.classifier.bias", "module.classifier.weight"),
+        ),
+    }
+
+
+@pytest.mark.parametrize("style", ["torchvision", "timm", "fast-reid", "strong baseline", "torchreid"])
+def test_every_style_gives_the_networks_own_feature_map(network, save, style):
+    content, prefix, skipped = styles(network)[style]
+    backbone = Backbone("resnet18", save(content), last_stride=2).eval()
+    found = backbone.loaded_weights
+    assert (found.prefix, found.skipped, found.missing) == (prefix, skipped, ())
+    assert found.loaded == len(backbone.trunk.state_dict()) == 120
+    images = torch.rand(2, 3, 64, 32)
+    layers = torch.nn.Sequential(*list(network.children())[:-2])
+    assert torch.allclose(backbone(images), layers(images), atol=1e-5)
+    assert all(key in str(found) for key in skipped)
+
+
+def test_missing_counters_are_listed_and_harmless(network, save):
+    state = {key: value for key, value in renamed(network).items() if not key.endswith("num_batches_tracked")}
+    found = Backbone("resnet18", save(state)).loaded_weights
+    assert len(found.missing) == 20 and "missing: bn1.num_batches_tracked" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [
+        ("layer1.0.bn1.IN.weight", ""),  # instance normalisation inside a layer
+        ("NL_2.0.g.weight", "backbone."),  # non-local blocks between the layers
+        ("layer1.0.bn1.IN.weight", "module.backbone."),
+    ],
+)
+def test_layers_that_the_trunk_does_not_have_are_refused(network, save, key, prefix):
+    path = save(renamed(network, prefix) | {prefix + key: torch.zeros(3)})
+    with pytest.raises(ValueError, match=rf"0 keys missing \[\], 1 unknown \['{prefix}{key}'\]"):
+        Backbone("resnet18", path)
+
+
+def test_nothing_is_loaded_from_a_file_that_does_not_fit(network, save):
+    backbone = Backbone("resnet18")
+    before = {key: value.clone() for key, value in backbone.trunk.state_dict().items()}
+    state = renamed(network)
+    with pytest.raises(ValueError, match=r"1 of another shape \['conv1.weight'\]"):
+        load_backbone_weights(backbone, save(state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}))
+    del state["layer4.1.conv2.weight"]
+    with pytest.raises(ValueError, match=r"1 keys missing \['layer4.1.conv2.weight'\]"):
+        load_backbone_weights(backbone, save(state))
+    after = backbone.trunk.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_files_that_are_no_state_dict(save, network):
+    with pytest.raises(ValueError, match=r"a state dict of resnet18 \(got Tensor of no tensors\)"):
+        Backbone("resnet18", save(torch.zeros(3)))
+    with pytest.raises(ValueError, match=r"got dict of no tensors"):
+        Backbone("resnet18", save({"model": {"epoch": 3}}))
+    with pytest.raises(
+        ValueError, match=r"cannot read .*other objects than tensors in it; .*save its state dict alone"
+    ):
+        Backbone("resnet18", save({"state_dict": renamed(network), "rank1": np.float64(0.9)}))
