@@ -10,6 +10,7 @@ from cace_pyg.data.fingerprint import fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.environment import describe_environment
+from cace_pyg.engine.evaluation import with_k_reciprocal
 from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.run import evaluate_model, load_model, metrics_of, results_table
 from cace_pyg.engine.run_folder import write_text
@@ -37,13 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
         default="test",
         help="query and gallery of the data set, or the identities held out of training (default: test)",
     )
+    parser.add_argument(
+        "--k_reciprocal",
+        action="store_true",
+        help="also rank with k-reciprocal neighbours (Zhong et al., 2017): instead of the second stage, and after it",
+    )
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments:
         parser.print_help()
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
-        evaluation, environment = _evaluate(known.checkpoint, known.split, overrides)
+        evaluation, environment = _evaluate(known.checkpoint, known.split, known.k_reciprocal, overrides)
         print(results_table(evaluation))
         if known.output is not None:
             write_text(known.output, json.dumps(metrics_of(evaluation, environment), indent=2) + "\n")
@@ -54,14 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _evaluate(checkpoint: Path, split: str, overrides: list[str]):
+def _evaluate(checkpoint: Path, split: str, k_reciprocal: bool, overrides: list[str]):
     config = from_yaml(load_checkpoint(checkpoint)["config"], *overrides)
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
     if split == "validation":
         splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     model, state = load_model(checkpoint, config)
-    return evaluate_model(model, state, splits.query, splits.gallery, config), environment
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    return with_k_reciprocal(evaluation, config) if k_reciprocal else evaluation, environment
 
 
 if __name__ == "__main__":

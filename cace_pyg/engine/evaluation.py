@@ -1,7 +1,7 @@
 """Two-stage evaluation (§3.5 of the paper)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from cace_pyg.retrieval import (
     choose_fusion_weight,
     euclidean_distance,
     evaluate,
+    k_reciprocal_distance,
     rerank,
     top_k,
 )
@@ -43,7 +44,10 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why."""
+    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why.
+
+    ``k_reciprocal`` holds the metrics of k-reciprocal re-ranking where it was asked for, see :func:`with_k_reciprocal`.
+    """
 
     query: Extraction
     gallery: Extraction
@@ -52,6 +56,7 @@ class Evaluation:
     individual: Metrics
     two_stage: Metrics
     engine: str
+    k_reciprocal: dict[str, Metrics] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -112,11 +117,27 @@ def evaluate_two_stage(
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
     labels = _labels(extracted_query, extracted_gallery)
-    policy = {name: getattr(config.evaluation, name) for name in ("same_camera", "average_precision")}
-    individual = evaluate(distances.individual, *labels, **policy)
-    two_stage = evaluate(distances.two_stage(weight), *labels, **policy)
+    individual = evaluate(distances.individual, *labels, **_policy(config))
+    two_stage = evaluate(distances.two_stage(weight), *labels, **_policy(config))
     engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
     return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
+
+
+def with_k_reciprocal(evaluation: Evaluation, config: Config) -> Evaluation:
+    """Rank again with k-reciprocal neighbours (Zhong et al., 2017; their settings): instead of the second stage, and
+    after it, where its distances take the place of the original ones.
+    """
+    query, gallery = evaluation.query, evaluation.gallery
+    starts = {"k_reciprocal": None, "two_stage_k_reciprocal": evaluation.distances.two_stage(evaluation.fusion_weight)}
+    rows = {
+        name: evaluate(
+            k_reciprocal_distance(query.embedding, gallery.embedding, original=start),
+            *_labels(query, gallery),
+            **_policy(config),
+        )
+        for name, start in starts.items()
+    }
+    return replace(evaluation, k_reciprocal=rows)
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
@@ -141,3 +162,7 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
 
 def _labels(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return query.pids, gallery.pids, query.camids, gallery.camids
+
+
+def _policy(config: Config) -> dict[str, str]:
+    return {name: getattr(config.evaluation, name) for name in ("same_camera", "average_precision")}

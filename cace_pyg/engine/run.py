@@ -95,6 +95,7 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
     return {
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
+        **{name: metrics.as_dict() for name, metrics in evaluation.k_reciprocal.items()},
         "fusion_weight": evaluation.fusion_weight,
         "engine": evaluation.engine,
         "top_k": evaluation.distances.index.size(1),
@@ -104,11 +105,13 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
 
 
 def results_table(evaluation: Evaluation) -> str:
-    """Both result rows in percent, as text."""
-    rows = {"individual": evaluation.individual.as_dict(), "two_stage": evaluation.two_stage.as_dict()}
+    """The result rows in percent, as text."""
+    stages = {"individual": evaluation.individual, "two_stage": evaluation.two_stage, **evaluation.k_reciprocal}
+    rows = {stage: metrics.as_dict() for stage, metrics in stages.items()}
+    width = 2 + max(map(len, rows))
     names = ("mAP", "rank1", "rank5", "rank10", "mINP")
-    lines = [f"{'percent':12}" + "".join(f"{name:>9}" for name in names)]
-    lines += [f"{stage:12}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
+    lines = [f"{'percent':{width}}" + "".join(f"{name:>9}" for name in names)]
+    lines += [f"{stage:{width}}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
     lines.append(f"fusion weight {evaluation.fusion_weight:.2g}; engine {evaluation.engine}")
     lines += [f"  {line.strip()}" for line in evaluation.two_stage.policy.split(";")]
     return "\n".join(lines)

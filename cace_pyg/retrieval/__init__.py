@@ -3,6 +3,7 @@
 from cace_pyg.retrieval.conditional_distance import conditional_distance
 from cace_pyg.retrieval.distance import euclidean_distance
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
+from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate
 from cace_pyg.retrieval.ranking import rank
 from cace_pyg.retrieval.two_stage import rerank, top_k
@@ -14,6 +15,7 @@ __all__ = [
     "conditional_distance",
     "euclidean_distance",
     "evaluate",
+    "k_reciprocal_distance",
     "rank",
     "rerank",
     "top_k",
