@@ -6,15 +6,18 @@ from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate
 from cace_pyg.retrieval.ranking import rank
+from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
 from cace_pyg.retrieval.two_stage import rerank, top_k
 
 __all__ = [
     "FusionChoice",
     "Metrics",
+    "SingleShot",
     "choose_fusion_weight",
     "conditional_distance",
     "euclidean_distance",
     "evaluate",
+    "evaluate_single_shot",
     "k_reciprocal_distance",
     "rank",
     "rerank",
