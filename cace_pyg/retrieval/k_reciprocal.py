@@ -28,7 +28,8 @@ def k_reciprocal_distance(
     never exist: they are made block by block, and the vectors are kept sparse. An image is its own nearest; other ties
     stand in the order of query, then gallery.
 
-    Memory, beside the result: about 4·D + 12·k1·k2 bytes an image. Time: (query + gallery)²·D products.
+    Memory, beside the result, grows with the number of images and of their neighbours, not with its square; time with
+    its square, (query + gallery)²·channel products.
 
     Args:
         query: embeddings, ``(query, channel)``.
@@ -54,14 +55,18 @@ def k_reciprocal_distance(
     vectors = _encode(images, neighbours, farthest, k1)
     if k2 > 1:
         vectors = (_lists(neighbours[:, :k2]) @ vectors) / k2
-    jaccard = _jaccard(csr_array(vectors[: len(query)]), csc_array(vectors[len(query) :]))
-    if original is None:
-        original = euclidean_distance(images[: len(query)], images[len(query) :]).square()
-        original /= farthest[: len(query), None]
-    else:
-        original = torch.as_tensor(original).detach().cpu().to(dtype)
-        original = original / original.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
-    return (1 - weight) * jaccard.to(dtype) + weight * original
+    distance = _jaccard(csr_array(vectors[: len(query)]), csc_array(vectors[len(query) :])).to(dtype)
+    rows = max(1, _BLOCK // len(gallery))
+    for start in range(0, len(query), rows):
+        some = slice(start, start + rows)
+        if original is None:
+            direct = euclidean_distance(images[: len(query)][some], images[len(query) :]).square()
+            direct /= farthest[: len(query)][some, None]
+        else:
+            direct = torch.as_tensor(original[some]).detach().cpu().to(dtype)
+            direct = direct / direct.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
+        distance[some] = (1 - weight) * distance[some] + weight * direct
+    return distance
 
 
 def _neighbours(images: Tensor, k: int) -> tuple[np.ndarray, Tensor]:
