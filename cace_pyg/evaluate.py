@@ -1,36 +1,68 @@
-"""``python -m cace_pyg.evaluate``: both stages of a trained model on a data set."""
+"""``python -m cace_pyg.evaluate``: both stages of a trained model on a data set, or a published network."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from cace_pyg.config import from_yaml
+from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
 from cace_pyg.data.fingerprint import fingerprint
+from cace_pyg.data.sample import Splits
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import with_k_reciprocal
+from cace_pyg.engine.evaluation import labels_of
+from cace_pyg.engine.further_results import further_results
+from cace_pyg.engine.metrics_table import metrics_table
+from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.run import evaluate_model, load_model, metrics_of, results_table
 from cace_pyg.engine.run_folder import write_text
 
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
 
-The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
---data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5, --conditional.engine dense."""
+  python -m cace_pyg.evaluate --checkpoint RUN_DIR/checkpoints/best.ckpt
+  python -m cace_pyg.evaluate --config configs/market1501.yaml --data.root PATH --backbone.weights PATH
+
+With --checkpoint the configuration is the run's. With --config the network at backbone.weights is evaluated as it was
+published, by its pooled features and its own neck: torchvision's, timm's, or one of fast-reid, torchreid or a strong
+baseline (--backbone.stem).
+
+Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
+--evaluation.average_precision trapezoid, --evaluation.k1 20, --conditional.engine dense."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser.print_help()
+        return 0
+    known, overrides = parser.parse_known_args(arguments)
+    try:
+        text, content = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
+        print(text)
+        if known.output is not None:
+            write_text(known.output, json.dumps(content, indent=2) + "\n")
+            print(f"metrics: {known.output}")
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m cace_pyg.evaluate",
-        "python -m cace_pyg.evaluate --checkpoint RUN_DIR/checkpoints/best.ckpt [options]",
+        "python -m cace_pyg.evaluate (--checkpoint FILE | --config FILE) [options]",
         DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt")
+    what.add_argument("--config", type=Path, help="YAML file of a run that names a published network")
     parser.add_argument("--output", type=Path, help="JSON file for the metrics; without it they are printed only")
     parser.add_argument(
         "--split",
@@ -43,32 +75,46 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="also rank with k-reciprocal neighbours (Zhong et al., 2017): instead of the second stage, and after it",
     )
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        parser.print_help()
-        return 0
-    known, overrides = parser.parse_known_args(arguments)
-    try:
-        evaluation, environment = _evaluate(known.checkpoint, known.split, known.k_reciprocal, overrides)
-        print(results_table(evaluation))
-        if known.output is not None:
-            write_text(known.output, json.dumps(metrics_of(evaluation, environment), indent=2) + "\n")
-            print(f"metrics: {known.output}")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser.add_argument(
+        "--single_shot",
+        action="store_true",
+        help="also measure by CUHK03's protocol: one gallery picture of each identity, drawn 100 times",
+    )
+    return parser
 
 
-def _evaluate(checkpoint: Path, split: str, k_reciprocal: bool, overrides: list[str]):
-    config = from_yaml(load_checkpoint(checkpoint)["config"], *overrides)
+def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+    config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
+    splits, environment = _read(config, known.split)
+    model, state = load_model(known.checkpoint, config)
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    distances = evaluation.distances
+    stages = {"individual": distances.individual, "two_stage": distances.two_stage(evaluation.fusion_weight)}
+    embeddings = evaluation.query.embedding, evaluation.gallery.embedding
+    labels = labels_of(evaluation.query, evaluation.gallery)
+    further = further_results(stages, embeddings, labels, config, known.k_reciprocal, known.single_shot)
+    return results_table(evaluation, further), metrics_of(evaluation, environment) | further.as_dict()
+
+
+def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+    parser = config_parser("evaluate", "")
+    config = config_of(parse(parser, ["--config", str(known.config), *overrides]), parser)
+    splits, environment = _read(config, known.split)
+    metrics, further, described = evaluate_published(
+        config, splits.query, splits.gallery, known.k_reciprocal, known.single_shot
+    )
+    content = {"individual": metrics.as_dict(), "network": described, "policy": metrics.policy}
+    return metrics_table({"individual": metrics}, further, described), content | further.as_dict() | {
+        "environment": environment
+    }
+
+
+def _read(config: Config, split: str) -> tuple[Splits, dict[str, str]]:
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
     if split == "validation":
         splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)
-    model, state = load_model(checkpoint, config)
-    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
-    return with_k_reciprocal(evaluation, config) if k_reciprocal else evaluation, environment
+    return splits, environment
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
+from cace_pyg.models.backbone import Stem
 
 
 @dataclass
@@ -52,6 +53,8 @@ class BackboneSettings:
     """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …)."""
     last_stride: int = 1
     """1 doubles the resolution of the feature map; 2 leaves the network as it is."""
+    stem: Stem = "torchvision"
+    """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
 
 
 @dataclass
@@ -130,6 +133,16 @@ class EvaluationSettings:
     """Pictures a forward pass."""
     pairs_per_batch: PositiveInt = 64
     """Pairs a forward pass of the second stage, all of one query."""
+    k1: PositiveInt = 20
+    """Of k-reciprocal re-ranking (evaluate --k_reciprocal): neighbours looked at (Zhong et al., 2017: 20)."""
+    k2: PositiveInt = 6
+    """Of k-reciprocal re-ranking: neighbours to average over (Zhong et al.: 6)."""
+    original_weight: ClosedUnitInterval = 0.3
+    """Of k-reciprocal re-ranking: weight of the distance that is ranked again (Zhong et al.: 0.3)."""
+
+    def policy(self) -> dict[str, str]:
+        """The named options of :func:`cace_pyg.retrieval.evaluate`."""
+        return {"same_camera": self.same_camera, "average_precision": self.average_precision}
 
 
 @dataclass

@@ -12,9 +12,10 @@ def build_model(config: Config, num_identities: int, pretrained: bool = True) ->
         num_identities: training identities.
         pretrained: load ``backbone.weights``; false where a checkpoint follows that holds them.
     """
-    weights = config.backbone.weights if pretrained else None
+    settings = config.backbone
+    weights = settings.weights if pretrained else None
     return CaceNet(
-        Backbone(config.backbone.name, weights, config.backbone.last_stride),
+        Backbone(settings.name, weights, settings.last_stride, settings.stem),
         config.graph,
         num_identities,
         config.embedding.channels,

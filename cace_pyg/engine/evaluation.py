@@ -1,7 +1,7 @@
 """Two-stage evaluation (§3.5 of the paper)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from cace_pyg.retrieval import (
     choose_fusion_weight,
     euclidean_distance,
     evaluate,
-    k_reciprocal_distance,
     rerank,
     top_k,
 )
@@ -44,10 +43,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why.
-
-    ``k_reciprocal`` holds the metrics of k-reciprocal re-ranking where it was asked for, see :func:`with_k_reciprocal`.
-    """
+    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why."""
 
     query: Extraction
     gallery: Extraction
@@ -56,7 +52,6 @@ class Evaluation:
     individual: Metrics
     two_stage: Metrics
     engine: str
-    k_reciprocal: dict[str, Metrics] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -104,7 +99,7 @@ def choose_weight(
 ) -> tuple[FusionChoice, Metrics]:
     """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
-    labels = _labels(extracted_query, extracted_gallery)
+    labels = labels_of(extracted_query, extracted_gallery)
     same_camera = config.evaluation.same_camera
     measured = distances.individual, distances.index, distances.conditional
     choice = choose_fusion_weight(*measured, *labels, same_camera=same_camera)
@@ -116,28 +111,11 @@ def evaluate_two_stage(
 ) -> Evaluation:
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
-    labels = _labels(extracted_query, extracted_gallery)
-    individual = evaluate(distances.individual, *labels, **_policy(config))
-    two_stage = evaluate(distances.two_stage(weight), *labels, **_policy(config))
+    labels = labels_of(extracted_query, extracted_gallery)
+    individual = evaluate(distances.individual, *labels, **config.evaluation.policy())
+    two_stage = evaluate(distances.two_stage(weight), *labels, **config.evaluation.policy())
     engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
     return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
-
-
-def with_k_reciprocal(evaluation: Evaluation, config: Config) -> Evaluation:
-    """Rank again with k-reciprocal neighbours (Zhong et al., 2017; their settings): instead of the second stage, and
-    after it, where its distances take the place of the original ones.
-    """
-    query, gallery = evaluation.query, evaluation.gallery
-    starts = {"k_reciprocal": None, "two_stage_k_reciprocal": evaluation.distances.two_stage(evaluation.fusion_weight)}
-    rows = {
-        name: evaluate(
-            k_reciprocal_distance(query.embedding, gallery.embedding, original=start),
-            *_labels(query, gallery),
-            **_policy(config),
-        )
-        for name, start in starts.items()
-    }
-    return replace(evaluation, k_reciprocal=rows)
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
@@ -160,9 +138,6 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
     return float(fusion)
 
 
-def _labels(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def labels_of(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the protocol looks at: pids and camids, as :func:`cace_pyg.retrieval.evaluate` takes them."""
     return query.pids, gallery.pids, query.camids, gallery.camids
-
-
-def _policy(config: Config) -> dict[str, str]:
-    return {name: getattr(config.evaluation, name) for name in ("same_camera", "average_precision")}

@@ -14,6 +14,8 @@ from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model_state
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import Evaluation, evaluate_two_stage, resolve_fusion_weight
+from cace_pyg.engine.further_results import NO_FURTHER_RESULTS, FurtherResults
+from cace_pyg.engine.metrics_table import metrics_table
 from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.reporting import report_run
 from cace_pyg.engine.run_folder import RunFolder
@@ -95,7 +97,6 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
     return {
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
-        **{name: metrics.as_dict() for name, metrics in evaluation.k_reciprocal.items()},
         "fusion_weight": evaluation.fusion_weight,
         "engine": evaluation.engine,
         "top_k": evaluation.distances.index.size(1),
@@ -104,17 +105,10 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
     }
 
 
-def results_table(evaluation: Evaluation) -> str:
+def results_table(evaluation: Evaluation, further: FurtherResults = NO_FURTHER_RESULTS) -> str:
     """The result rows in percent, as text."""
-    stages = {"individual": evaluation.individual, "two_stage": evaluation.two_stage, **evaluation.k_reciprocal}
-    rows = {stage: metrics.as_dict() for stage, metrics in stages.items()}
-    width = 2 + max(map(len, rows))
-    names = ("mAP", "rank1", "rank5", "rank10", "mINP")
-    lines = [f"{'percent':{width}}" + "".join(f"{name:>9}" for name in names)]
-    lines += [f"{stage:{width}}" + "".join(f"{100 * row[name]:9.1f}" for name in names) for stage, row in rows.items()]
-    lines.append(f"fusion weight {evaluation.fusion_weight:.2g}; engine {evaluation.engine}")
-    lines += [f"  {line.strip()}" for line in evaluation.two_stage.policy.split(";")]
-    return "\n".join(lines)
+    note = f"fusion weight {evaluation.fusion_weight:.2g}; engine {evaluation.engine}"
+    return metrics_table({"individual": evaluation.individual, "two_stage": evaluation.two_stage}, further, note)
 
 
 def trains_pairs(config: Config) -> bool:

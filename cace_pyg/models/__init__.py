@@ -8,6 +8,7 @@ from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.prepared_clues import PreparedClues
+from cace_pyg.models.published_embedding import PublishedEmbedding
 
 __all__ = [
     "AlignedClues",
@@ -18,5 +19,6 @@ __all__ = [
     "EmbeddingHead",
     "LoadedWeights",
     "PreparedClues",
+    "PublishedEmbedding",
     "load_backbone_weights",
 ]

@@ -1,6 +1,7 @@
 """Any torchvision classification CNN as an extractor of feature maps."""
 
 import difflib
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from cace_pyg.models.load_backbone_weights import load_backbone_weights
 from cace_pyg.models.small_cnn import SmallCnn
 from cace_pyg.torchvision_operators import import_torchvision
+
+Stem = Literal["torchvision", "strong_baseline", "fast_reid"]
 
 _STRIDED = (torch.nn.Conv2d, torch.nn.MaxPool2d, torch.nn.AvgPool2d)
 
@@ -22,6 +25,9 @@ class Backbone(torch.nn.Module):
             :func:`cace_pyg.models.load_backbone_weights`; what became of its keys is in ``loaded_weights``.
         last_stride: 1 keeps the last stage at twice the resolution (common in re-identification); 2 leaves the
             network as it is.
+        stem: of a ResNet. ``torchvision``; ``strong_baseline``: that project's ResNet has no ReLU before the first
+            pooling; ``fast_reid``: the first pooling is unpadded, with a rounded-up size. Weights are worth their
+            published figures only with the stem they were trained with.
 
     Shapes: ``(image, 3, height, width)`` to ``(image, channels, H, W)``.
 
@@ -31,8 +37,16 @@ class Backbone(torch.nn.Module):
         RuntimeError: the download failed.
     """
 
-    def __init__(self, name: str = "resnet50", weights: str | None = None, last_stride: int = 1):
+    def __init__(
+        self,
+        name: str = "resnet50",
+        weights: str | None = None,
+        last_stride: int = 1,
+        stem: Stem = "torchvision",
+    ):
         super().__init__()
+        if stem not in get_args(Stem):
+            raise ValueError(f"Expected stem {', '.join(get_args(Stem))} (got {stem!r})")
         if last_stride not in (1, 2):
             raise ValueError(f"Expected last_stride 1 or 2 (got {last_stride})")
         if name == "small_cnn":
@@ -44,6 +58,7 @@ class Backbone(torch.nn.Module):
             self.trunk = _feature_layers(network, name)
             if last_stride == 1:
                 _remove_last_stride(self.trunk, name)
+        _change_stem(self.trunk, stem, name)
         self.name = name
         from_file = weights is not None and weights != "imagenet"
         self.loaded_weights = load_backbone_weights(self, weights) if from_file else None
@@ -91,6 +106,18 @@ def _feature_layers(network: torch.nn.Module, name: str) -> torch.nn.Sequential:
             layers.add_module(key, getattr(network, key))
         return layers
     raise ValueError(f"{name} has no convolutional `features` or ResNet stages; choose resnet50, mobilenet_v2, …")
+
+
+def _change_stem(trunk: torch.nn.Module, stem: Stem, name: str) -> None:
+    """Make the first layers those of another library's ResNet; parameters and their names stay."""
+    if stem == "torchvision":
+        return
+    if not hasattr(trunk, "maxpool"):
+        raise ValueError(f"Expected a ResNet for the stem {stem} (got {name}); leave backbone.stem out")
+    if stem == "strong_baseline":
+        trunk.relu = torch.nn.Identity()
+    else:
+        trunk.maxpool = torch.nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
 def _remove_last_stride(trunk: torch.nn.Sequential, name: str) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
+
+from cace_pyg.models.read_state_dict import read_state_dict
 
 if TYPE_CHECKING:
     from cace_pyg.models.backbone import Backbone
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # what libraries call the state dict in a checkpoint
 _HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
 _COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
 
@@ -63,7 +62,7 @@ def load_backbone_weights(backbone: Backbone, path: str | Path) -> LoadedWeights
             layers which this trunk does not have (instance normalisation, non-local blocks).
     """
     path = Path(path)
-    state, beside = _state_dict(path, backbone.name)
+    state, beside = read_state_dict(path, backbone.name)
     own = backbone.trunk.state_dict()
     prefix = _prefix(state, own)
     given = {key: state[prefix + key] for key in own if prefix + key in state}
@@ -78,33 +77,6 @@ def load_backbone_weights(backbone: Backbone, path: str | Path) -> LoadedWeights
     )
     backbone.trunk.load_state_dict(given, strict=False)
     return LoadedWeights(path, prefix, len(given), (*others, *beside), tuple(missing))
-
-
-def _state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a file, and the keys beside them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader has no error of its own; UnpicklingError carries pages of advice
-        pickled = isinstance(error, pickle.UnpicklingError)
-        reason = "not written by torch.save, or with other objects than tensors in it" if pickled else error
-        raise ValueError(
-            f"cannot read {path} as a state dict of {name}: {reason}; load it where you trust it, and save its state "
-            "dict alone"
-        ) from error
-    beside: tuple[str, ...] = ()
-    while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
-        beside += tuple(sorted(key for key in content if key != wrapper))
-        content = content[wrapper]
-    tensors = isinstance(content, Mapping) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise ValueError(f"Expected {path} to hold a state dict of {name} (got {type(content).__name__} of no tensors)")
-    return tensors, (*beside, *sorted(str(key) for key in content if key not in tensors))
-
-
-def _wrapper(content: Mapping) -> str | None:
-    return next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
 
 
 def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

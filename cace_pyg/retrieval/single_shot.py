@@ -23,6 +23,10 @@ class SingleShot:
     num_queries: int
     policy: str
 
+    def as_dict(self) -> dict[str, float]:
+        """Rank-1, 5 and 10, as plain fractions; ranks beyond the curve are left out."""
+        return {f"rank{k}": float(self.cmc[k - 1]) for k in (1, 5, 10) if k <= len(self.cmc)}
+
 
 def evaluate_single_shot(
     distance: Tensor | ArrayLike,

@@ -13,6 +13,7 @@ import torch
 
 from cace_pyg.engine.run import load_model
 from cace_pyg.evaluate import main as evaluate
+from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
 
 
@@ -55,6 +56,51 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
         assert json.loads(evaluated.read_text())["two_stage"] == pytest.approx(metrics["two_stage"], abs=1e-3)
     assert evaluate(["--checkpoint", best, "--split", "validation", "--evaluation.fusion", "paper"]) == 0
     assert "fusion weight 1" in capsys.readouterr().out
+
+    more = ["--k_reciprocal", "--single_shot", "--evaluation.k1", "5", "--evaluation.k2", "2"]
+    assert evaluate(["--checkpoint", best, "--output", str(evaluated), *more]) == 0
+    rows = json.loads(evaluated.read_text())
+    assert rows["two_stage_k_reciprocal"].keys() == metrics["two_stage"].keys() == rows["k_reciprocal"].keys()
+    assert rows["individual_single_shot"].keys() == {"rank1", "rank5", "rank10", "policy"}
+    printed = capsys.readouterr().out
+    assert "two_stage_single_shot" in printed and "100 draws a query, seed 0" in printed
+    assert evaluate(["--checkpoint", best, "--k_reciprocal", "--evaluation.k1", "9999"]) == 2
+    assert "Expected 1 <= k2 <= k1 < number of images" in capsys.readouterr().err
+
+
+def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path, capsys):
+    trunk = {f"base.{key}": value for key, value in Backbone("resnet18").trunk.state_dict().items()}
+    torch.save(
+        trunk | {"bottleneck." + key: value for key, value in torch.nn.BatchNorm1d(512).state_dict().items()},
+        tmp_path / "published.pth",
+    )
+    config, out = str(tmp_path / "published.yaml"), tmp_path / "published.json"
+    network = ["--backbone.name=resnet18", f"--backbone.weights={tmp_path / 'published.pth'}"]
+    (tmp_path / "published.yaml").write_text("{}")
+    data = [one for one in options if one.startswith("--data.")]
+    assert (
+        evaluate(
+            [
+                "--config",
+                config,
+                *data,
+                *network,
+                "--backbone.stem=strong_baseline",
+                "--k_reciprocal",
+                "--evaluation.k1=5",
+                "--evaluation.k2=2",
+                "--output",
+                str(out),
+            ]
+        )
+        == 0
+    )
+    rows = json.loads(out.read_text())
+    assert 0 < rows["individual"]["mAP"] <= 1 and 0 < rows["k_reciprocal"]["mAP"] <= 1
+    assert "mean, then BatchNorm1d; last stride 1, stem strong_baseline" in rows["network"]
+    assert "tensors loaded from base.*; skipped: bottleneck.bias" in capsys.readouterr().out
+    assert evaluate(["--config", config, *data, "--backbone.name=resnet18"]) == 2
+    assert "give --backbone.weights PATH" in capsys.readouterr().err
 
 
 def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):

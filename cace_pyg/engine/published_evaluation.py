@@ -1,0 +1,42 @@
+"""Evaluation of a published network's own embedding."""
+
+from collections.abc import Sequence
+
+from lightning_fabric import Fabric
+
+from cace_pyg.config import Config
+from cace_pyg.data.sample import Sample
+from cace_pyg.engine.extraction import extract_embeddings
+from cace_pyg.engine.further_results import FurtherResults, further_results
+from cace_pyg.models import Backbone, PublishedEmbedding
+from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
+
+
+def evaluate_published(
+    config: Config, query: Sequence[Sample], gallery: Sequence[Sample], k_reciprocal: bool, single_shot: bool
+) -> tuple[Metrics, FurtherResults, str]:
+    """Rank by the embedding of the network at ``backbone.weights``, see :class:`PublishedEmbedding`.
+
+    Embeddings are compared by direction, as fast-reid does and the strong baseline's best rows do.
+
+    Returns:
+        The metrics, what else was asked for, and a description of what was evaluated.
+
+    Raises:
+        ValueError: there are no weights, or they do not fit ``backbone.name``.
+    """
+    settings = config.backbone
+    if settings.weights is None:
+        raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
+    model = PublishedEmbedding(Backbone(settings.name, settings.weights, settings.last_stride, settings.stem))
+    device = Fabric(accelerator=config.device, devices=1).device
+    model.to(device)
+    embeddings = tuple(extract_embeddings(model, samples, config, device) for samples in (query, gallery))
+    pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
+    camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
+    distance, labels = euclidean_distance(*embeddings), (*pids, *camids)
+    further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
+    metrics = evaluate(distance, *labels, **config.evaluation.policy())
+    loaded = model.backbone.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"
+    described = f"{model}; last stride {settings.last_stride}, stem {settings.stem}\n{loaded}"
+    return metrics, further, described
