@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +20,11 @@ COMMANDS = sorted(set(re.findall(r"`(python -m [^`]+)`", README)))
 ELSEWHERE = {"--resume", "--data.root PATH", "--run_dir", "--backbone.weights imagenet"}  # tests/engine; it downloads
 OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)
 FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", README)))
+
+
+def small_cnn_weights(folder):
+    torch.save(Backbone("small_cnn").trunk.state_dict(), folder / "weights.pth")
+    return str(folder / "weights.pth")
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -37,6 +44,9 @@ def test_commands_run(command, options, tiny, tmp_path):
     arguments = shlex.split(command)[1:]
     if arguments[1] == "cace_pyg.train":
         arguments += options
+    elif "--backbone.weights" in arguments:
+        arguments[-1] = small_cnn_weights(tmp_path)
+        arguments += ["--backbone.name=small_cnn", "--data.name=market_layout", f"--data.root={tiny}"]
     elif arguments[1] in ("cace_pyg.evaluate", "cace_pyg.visualize"):
         assert train(options) == 0
         pictures = sorted((tiny / "query").glob("*.jpg"))
@@ -56,12 +66,7 @@ def test_commands_run(command, options, tiny, tmp_path):
 def test_options_run(option, options, tmp_path):
     words = shlex.split(option)
     if words[0] == "--backbone.weights":
-        import torch
-
-        from cace_pyg.models import Backbone
-
-        words[1] = str(tmp_path / "weights.pth")
-        torch.save(Backbone("small_cnn").trunk.state_dict(), words[1])
+        words[1] = small_cnn_weights(tmp_path)
     short = [
         "--train.epochs=1",
         "--pair_phase.epochs=1",

@@ -63,7 +63,7 @@ class DatasetCheck:
 
 
 def check_dataset(root: str | Path, name: DatasetName | None = None, decode: bool = True) -> DatasetCheck:
-    """Find out what lies at ``root``.
+    """Find out what lies at ``root``; junk, which nothing uses, is not looked at.
 
     Without a name every reader is tried: the public data set whose counts fit wins, then the form of one's own data,
     then a public data set of which something is missing.
