@@ -22,7 +22,7 @@ class ConditionalSettings:
     residual: bool = True
     """Add the convolution, zero-initialised, to the clues. False is Eq. 7 to the letter, which collapses."""
     node_wise: NodeWise = "magnitude"
-    """`identity` (the paper), `relu` or `magnitude` (our addition) of each node before pooling."""
+    """`identity` (the paper), `relu`, `magnitude` or `square` (our addition) of each node before pooling."""
     width: PositiveInt | None = 64
     """Channels of the convolution, expanded again after pooling; null is the paper's square Θ."""
     degree_floor: DegreeFloor = "textbook"

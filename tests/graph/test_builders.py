@@ -18,6 +18,7 @@ VARIANTS = {
         {"form": "paper"},
         {"form": "released"},
         {"form": "released", "width": 5},
+        {"form": "released", "sharpness": 8.0},
         {"form": "paper", "threshold": 0.3, "top_edges": 2},
         {"form": "released", "top_edges": 1},
     ],
@@ -142,6 +143,15 @@ def test_released_attention_is_the_cosine_without_self_loops():
     assert p.shape == (CHANNELS // 16, CHANNELS)
 
 
+def test_sharpness_is_a_power_of_the_released_weights():
+    plain, sharp = CorrespondenceAttention(CHANNELS).double(), CorrespondenceAttention(CHANNELS, sharpness=16).double()
+    sharp.load_state_dict(plain.state_dict())
+    a, b = clues(2), clues(2)
+    torch.testing.assert_close(sharp(a, b).adjacency(), plain(a, b).adjacency() ** 16)
+    x, y = (torch.randn(1, N, CHANNELS, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda x, y: sharp(Clues(x, GRID), Clues(y, GRID)).adjacency(), (x, y))
+
+
 def test_part_alignment_joins_equal_locations():
     same = Part(CHANNELS)(clues(1), clues(1)).adjacency()[0]
     torch.testing.assert_close(same, torch.eye(N, dtype=torch.float64).repeat(2, 2))
@@ -208,6 +218,9 @@ def test_wrong_arguments_are_refused():
         Part(CHANNELS, stripes=0)
     with pytest.raises(ValueError, match="got 'cosine'"):
         CorrespondenceAttention(CHANNELS, form="cosine")
+    for form, sharpness in (("released", 0.5), ("released", float("nan")), ("paper", 2.0)):
+        with pytest.raises(ValueError, match="sharpness of at least 1, and 1 with form 'paper'"):
+            CorrespondenceAttention(CHANNELS, form, sharpness=sharpness)
     with pytest.raises(ValueError, match="no width with form 'paper'"):
         CorrespondenceAttention(CHANNELS, form="paper", width=3)
     with pytest.raises(ValueError, match=r"n = 3·2 \(got \(1, 5, 4\)\)"):

@@ -48,7 +48,7 @@ def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tens
         smooth = root @ adjacency @ root
         operator = torch.eye(2 * N).double() + (smooth if settings.mode == "smooth" else -smooth)
         y = operator @ x @ model.convolution.lin.weight.T
-        y = {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs()}[settings.node_wise]
+        y = {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs(), "square": y**2}[settings.node_wise]
         for own, features in ((y[:N], x[:N]), (y[N:], x[N:])):
             out = model.expansion(own.mean(0))
             pooled.append(features.mean(0) + out if settings.residual else out)
@@ -57,7 +57,9 @@ def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tens
     return embedded.chunk(2)
 
 
-FORMS = list(itertools.product(["discrepancy", "smooth"], [True, False], ["identity", "relu", "magnitude"], [8, None]))
+FORMS = list(
+    itertools.product(["discrepancy", "smooth"], [True, False], ["identity", "relu", "magnitude", "square"], [8, None])
+)
 
 
 @pytest.mark.parametrize("pairs", [1, 3])

@@ -9,5 +9,6 @@ def test_each_form():
     assert apply_node_wise(x, "identity").tolist() == [-2, 0, 3]
     assert apply_node_wise(x, "relu").tolist() == [0, 0, 3]
     assert apply_node_wise(x, "magnitude").tolist() == [2, 0, 3]
-    with pytest.raises(ValueError, match="got 'square'"):
-        apply_node_wise(x, "square")
+    assert apply_node_wise(x, "square").tolist() == [4, 0, 9]
+    with pytest.raises(ValueError, match="got 'cube'"):
+        apply_node_wise(x, "cube")

@@ -25,7 +25,7 @@ def assert_same_gradients(got, wanted, adjacency):
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
-@pytest.mark.parametrize("node_wise", ["identity", "relu", "magnitude"])
+@pytest.mark.parametrize("node_wise", ["identity", "relu", "magnitude", "square"])
 @pytest.mark.parametrize("floor", ["textbook", "released"])
 @pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
 def test_blocks_give_the_values_and_gradients_of_the_map_path(make_adjacency, mode, floor, node_wise, pairs):
