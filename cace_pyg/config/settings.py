@@ -71,8 +71,8 @@ class EmbeddingSettings:
 class TrainSettings:
     """The joint phase (§4.2 of the paper)."""
 
-    epochs: PositiveInt = 80
-    """Passes over the training pictures (the paper: 80)."""
+    epochs: NonNegativeInt = 80
+    """Passes over the training pictures (the paper: 80); 0 leaves the phase out."""
     batches_per_epoch: PositiveInt | None = None
     """Steps of an epoch; null: as many as one pass needs."""
     num_identities: int = 4
@@ -152,6 +152,8 @@ class Config:
     data: DataSettings
     run_dir: str = "runs/run"
     """Folder of everything the run writes; it must not exist yet, unless --resume."""
+    start_from: str | None = None
+    """Checkpoint of another run, RUN_DIR/checkpoints/best.ckpt, whose individual branch this one begins with."""
     seed: NonNegativeInt = 0
     """Of weights, sampling and augmentation."""
     device: str = "auto"

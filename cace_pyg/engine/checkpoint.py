@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from cace_pyg.engine.atomic_file import atomic_file
+from cace_pyg.models import CaceNet
 
 _FORMAT = 1
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
@@ -55,6 +56,25 @@ def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], pat
     Raises:
         ValueError: they are of another architecture; names the first differences.
     """
+    _load(model, state, path, "leave out the options that change the model (backbone, graph, embedding, conditional)")
+
+
+def load_individual_branch(model: CaceNet, path: Path) -> None:
+    """Put backbone, individual encoder and (if it has as many classes) classifier of a checkpoint into a model.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`.
+    """
+    state = load_checkpoint(path)["model"]
+    parts = {"backbone": model.backbone, "encoder": model.encoder}
+    if state["classifier.weight"].shape == model.classifier.weight.shape:
+        parts["classifier"] = model.classifier
+    chosen = {key: value for key, value in state.items() if key.split(".")[0] in parts}
+    remedy = "--start_from needs the same backbone and embedding"
+    _load(torch.nn.ModuleDict(parts), chosen, path, remedy)
+
+
+def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, remedy: str) -> None:
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     misshapen = [
@@ -65,7 +85,6 @@ def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], pat
     if missing or unknown or misshapen:
         raise ValueError(
             f"{path} holds another architecture: {len(missing)} weights missing {missing[:3]}, {len(unknown)} unknown "
-            f"{unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
-            "leave out the options that change the model (backbone, graph, embedding, conditional)"
+            f"{unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; {remedy}"
         )
     model.load_state_dict(state)

@@ -18,7 +18,7 @@ from cace_pyg.engine.further_results import NO_FURTHER_RESULTS, FurtherResults
 from cace_pyg.engine.metrics_table import metrics_table
 from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.reporting import report_run
-from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.engine.run_folder import RunFolder, write_csv
 from cace_pyg.engine.training import Trainer
 from cace_pyg.models import CaceNet
 
@@ -57,6 +57,7 @@ def train_and_evaluate(
     model, state = load_model(folder.best, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     folder.write_metrics(metrics_of(evaluation, environment))
+    write_csv(folder.queries, queries_of(evaluation))
     with folder.log.open(newline="") as file:
         log = list(csv.DictReader(file))
     title = f"CACE-Net on {Path(config.data.root).name}"
@@ -103,6 +104,17 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
         "policy": evaluation.two_stage.policy,
         "environment": environment,
     }
+
+
+def queries_of(evaluation: Evaluation) -> list[dict]:
+    """What ``queries.csv`` holds: each query that counts, and what both stages made of it."""
+    stages = {"individual": evaluation.individual, "two_stage": evaluation.two_stage}
+    return [
+        {"query": evaluation.query.samples[query].path.name}
+        | {f"{stage}_average_precision": float(of.average_precision[row]) for stage, of in stages.items()}
+        | {f"{stage}_first_match": int(of.first_match[row]) for stage, of in stages.items()}
+        for row, query in enumerate(evaluation.individual.query_index)
+    ]
 
 
 def results_table(evaluation: Evaluation, further: FurtherResults = NO_FURTHER_RESULTS) -> str:

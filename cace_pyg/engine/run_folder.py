@@ -10,7 +10,8 @@ from cace_pyg.engine.atomic_file import atomic_file
 
 
 class RunFolder:
-    """``config.yaml``, ``log.csv``, ``metrics.json``, ``checkpoints/last.ckpt`` and ``best.ckpt``, ``report.html``.
+    """``config.yaml``, ``log.csv``, ``metrics.json``, ``queries.csv``, ``checkpoints/last.ckpt`` and ``best.ckpt``,
+    ``report.html``.
 
     Args:
         path: the folder.
@@ -21,6 +22,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.log = self.path / "log.csv"
         self.metrics = self.path / "metrics.json"
+        self.queries = self.path / "queries.csv"
         self.report = self.path / "report.html"
         self.last = self.path / "checkpoints" / "last.ckpt"
         self.best = self.path / "checkpoints" / "best.ckpt"
@@ -59,16 +61,21 @@ class RunFolder:
 
     def write_log(self, rows: list[dict]) -> None:
         """The whole log, one row an epoch; the columns are those of any row, in order of first use."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.log, text.getvalue())
+        write_csv(self.log, rows)
 
     def write_metrics(self, metrics: dict) -> None:
         """``metrics.json``."""
         write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """A table whose columns are those of any row, in order of first use; whole or not at all."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

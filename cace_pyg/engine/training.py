@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.checkpoint import load_checkpoint, load_model_state, save_checkpoint
+from cace_pyg.engine.checkpoint import load_checkpoint, load_individual_branch, load_model_state, save_checkpoint
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.pair_phase import PairPhase
@@ -48,11 +49,14 @@ class Trainer:
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
+        FileNotFoundError, ValueError: no checkpoint at ``start_from``, or one of another individual branch.
     """
 
     def __init__(
         self, config: Config, config_yaml: str, splits: Splits, environment: dict[str, str], resume: bool = False
     ):
+        if config.train.epochs == config.pair_phase.epochs == 0:
+            raise ValueError("there is nothing to train: train.epochs and pair_phase.epochs are both 0")
         self.config = config
         self.splits = splits
         self.folder = RunFolder(config.run_dir)
@@ -64,9 +68,11 @@ class Trainer:
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment}
         torch.manual_seed(config.seed)
         continues = resume and self.folder.last.exists()
-        self.model = build_model(config, identities, pretrained=not continues)
+        self.model = build_model(config, identities, pretrained=not continues and config.start_from is None)
         if self.model.backbone.loaded_weights is not None:
             tqdm.write(str(self.model.backbone.loaded_weights))
+        if config.start_from is not None and not continues:
+            load_individual_branch(self.model, Path(config.start_from))
         _check_pair_branch(self.model, config)
         _check_graph(self.model, config)
         self.progress, self.optimizer_state = Progress(), None

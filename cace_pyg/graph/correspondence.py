@@ -22,9 +22,9 @@ class CorrespondenceAttention(GraphBuilder):
     ``form="released"``: what the authors' code does instead. One bias-free projection to ``width`` channels shared
     by intra and inter, L2-normalised, the ReLU of the cosine, no self-loops.
 
-    A ReLU'd cosine hardly tells the true counterpart of a clue (0.9) from a stranger (0.5), and some 80 % of all pairs of
-    clues stay joined: what a clue is compared with is nearly the mean of the other picture. ``sharpness`` raises the
-    cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results.md has the effect).
+    A ReLU'd cosine hardly tells the true counterpart of a clue (0.9) from a stranger (0.5), and some 80 % of all pairs
+    of clues stay joined: what a clue is compared with is nearly the mean of the other picture. ``sharpness`` raises
+    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results.md).
 
     Args:
         channels: size of a clue.

@@ -26,6 +26,7 @@ class Metrics:
         left_out_same_camera: queries whose matches were all removed, since the query's own camera took them.
         policy: how average precision, junk, distractors, cameras, ties and queries without a match were handled.
         average_precision: float64 ``(num_queries,)``, of each query that counts, for bootstraps and paired tests.
+        first_match: int64 ``(num_queries,)``, the position of each one's first match, from 1.
         query_index: int64 ``(num_queries,)``, which queries those are, ascending.
     """
 
@@ -37,6 +38,7 @@ class Metrics:
     left_out_same_camera: int
     policy: str
     average_precision: np.ndarray
+    first_match: np.ndarray
     query_index: np.ndarray
 
     @property
@@ -189,6 +191,7 @@ def _summarise(
         left_out_same_camera=left_out[1],
         policy=policy,
         average_precision=precision,
+        first_match=first,
         query_index=np.array(counted),
     )
 

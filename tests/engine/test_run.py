@@ -46,6 +46,14 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     assert (folder / "config.yaml").read_text() == checkpoint(folder / "checkpoints" / "best.ckpt")["config"]
     assert not [path for path in folder.rglob(".*")]  # no temporary file is left
 
+    with (folder / "queries.csv").open() as file:
+        queries = list(csv.DictReader(file))
+    for stage in ("individual", "two_stage"):
+        precision = [float(row[f"{stage}_average_precision"]) for row in queries]
+        assert sum(precision) / len(queries) == pytest.approx(metrics[stage]["mAP"])
+        hits = sum(row[f"{stage}_first_match"] == "1" for row in queries)
+        assert hits / len(queries) == pytest.approx(metrics[stage]["rank1"])
+
     evaluated = tmp_path / "evaluated.json"
     best = str(folder / "checkpoints" / "best.ckpt")
     assert evaluate(["--checkpoint", best, "--output", str(evaluated)]) == 0
@@ -66,6 +74,24 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     assert "two_stage_single_shot" in printed and "100 draws a query, seed 0" in printed
     assert evaluate(["--checkpoint", best, "--k_reciprocal", "--evaluation.k1", "9999"]) == 2
     assert "Expected 1 <= k2 <= k1 < number of images" in capsys.readouterr().err
+
+
+def test_a_pair_branch_starts_from_another_runs_individual_branch(options, tmp_path, capsys):
+    assert train([*options, "--pair_phase.epochs=0"]) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    again = [*options, f"--run_dir={tmp_path / 'pair'}", "--train.epochs=0", f"--start_from={best}"]
+    assert train(again) == 0
+    before, after = (checkpoint(path)["model"] for path in (best, tmp_path / "pair" / "checkpoints" / "best.ckpt"))
+    assert all(
+        torch.equal(before[key], after[key]) for key in before if key.startswith(("backbone", "encoder", "classi"))
+    )
+    log = (tmp_path / "pair" / "log.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in log[1:]] == ["pair", "pair"]
+    capsys.readouterr()
+    assert train([*again, "--pair_phase.epochs=0", f"--run_dir={tmp_path / 'none'}"]) == 2
+    assert "there is nothing to train" in capsys.readouterr().err
+    assert train([*again, "--embedding.channels=8", f"--run_dir={tmp_path / 'other'}"]) == 2
+    assert "--start_from needs the same backbone and embedding" in capsys.readouterr().err
 
 
 def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path, capsys):
