@@ -69,7 +69,7 @@ def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callab
     for engine in ("dense", "gram", "pooled"):
         model = make_model(form, engine, channels)
         model.load_state_dict(reference.state_dict())
-        forms[engine] = (lambda model=model: model.all_pairs(model.prepare(clues)), list(model.parameters()))
+        forms[engine] = (lambda model=model: model.all_pairs(model.prepare(clues)).embedding, list(model.parameters()))
     return forms
 
 

@@ -61,7 +61,7 @@ def test_wrong_names_and_values_are_shown(arguments, words):
 
 @pytest.mark.parametrize(
     "option",
-    ["train.epochs=-1", "train.epochs=-1", "evaluation.top_k=0", "pair_phase.anchors=0", "train.learning_rate=nan",
+    ["train.epochs=-1", "evaluation.top_k=0", "pair_phase.anchors=0", "train.learning_rate=nan",
      "evaluation.fusion=3", "conditional.width=0", "loss.alpha=3", "data.height=0", "threads=0"],
 )  # fmt: skip
 def test_values_out_of_range_are_named(option):

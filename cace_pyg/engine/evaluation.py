@@ -29,7 +29,7 @@ class Distances:
     Attributes:
         individual: between individual embeddings, ``(query, gallery)``, 0 to 2.
         index: gallery positions of the top k of each query, ``(query, k)``.
-        conditional: the second stage's distance of those, see :meth:`CaceNet.pair_distance`, ``(query, k)``, 0 to 2.
+        conditional: the second stage's distance of those, see :meth:`CaceNet.pair_distance`, ``(query, k)``.
     """
 
     individual: Tensor

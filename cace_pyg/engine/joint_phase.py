@@ -13,7 +13,7 @@ from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
 from cace_pyg.losses import CaceLoss
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import conditional_distance, euclidean_distance
+from cace_pyg.retrieval import euclidean_distance
 
 
 class JointPhase:
@@ -82,7 +82,6 @@ class JointPhase:
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
         if self.trains_pairs:
             prepared = model.prepare(clues.detach() if self.settings.detach_clues else clues)
-            conditional = model.condition_all(prepared)
-            distance = conditional_distance(conditional, conditional.transpose(0, 1))
-            terms |= self.loss.pairwise(model.pair_classifier(conditional), distance, labels)
+            pairs = model.condition_all(prepared)
+            terms |= self.loss.pairwise(model.pair_classifier(pairs.embedding), pairs.distance, labels)
         return terms

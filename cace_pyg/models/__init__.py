@@ -9,6 +9,7 @@ from cace_pyg.models.embedding_head import EmbeddingHead
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.prepared_clues import PreparedClues
 from cace_pyg.models.published_embedding import PublishedEmbedding
+from cace_pyg.models.verification_head import VerificationHead
 
 __all__ = [
     "AlignedClues",
@@ -20,5 +21,6 @@ __all__ = [
     "LoadedWeights",
     "PreparedClues",
     "PublishedEmbedding",
+    "VerificationHead",
     "load_backbone_weights",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from cace_pyg.graph import Clues, GraphBuilder
 from cace_pyg.models.aligned_clues import AlignedClues
 from cace_pyg.models.backbone import Backbone
-from cace_pyg.models.conditional import ConditionalEmbedding
+from cace_pyg.models.conditional import AllPairs, ConditionalEmbedding
 from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
 from cace_pyg.models.prepared_clues import PreparedClues
@@ -52,7 +52,7 @@ class CaceNet(torch.nn.Module):
         channels = backbone.channels
         self.backbone = backbone
         self.encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
-        if conditional.compare == "embeddings":
+        if conditional.compare != "aligned_clues":
             own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
             self.conditional = ConditionalEmbedding(channels, graph(channels), own, conditional)
         else:
@@ -97,16 +97,16 @@ class CaceNet(torch.nn.Module):
         self._check_embeddings()
         return self.conditional(prepared_a, prepared_b)
 
-    def condition_all(self, prepared: PreparedClues) -> Tensor:
-        """f(a|b) of all ordered pairs of a batch, see :meth:`ConditionalEmbedding.all_pairs`."""
+    def condition_all(self, prepared: PreparedClues) -> AllPairs:
+        """f(a|b) of all ordered pairs of a batch and their distances, see :meth:`ConditionalEmbedding.all_pairs`."""
         self._check_embeddings()
         return self.conditional.all_pairs(prepared)
 
     def pair_distance(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
-        """What the second stage ranks by, ``(pair,)``, 0 to 2; one image a may stand for all pairs.
+        """What the second stage ranks by, ``(pair,)``; one image a may stand for all pairs.
 
-        ‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), or the distance of aligned clues
-        (:class:`ConditionalSettings`, ``compare``).
+        ‖f(a|b) − f(b|a)‖ between unit vectors (§3.5; 0 to 2), the same with a verification head (of either sign), or
+        the distance of aligned clues (0 to 2): :class:`ConditionalSettings`, ``compare``.
         """
         return self.conditional.distance(prepared_a, prepared_b)
 

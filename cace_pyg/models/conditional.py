@@ -1,6 +1,6 @@
 """Conditional embedding: each image of a pair embedded given the other."""
 
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,9 +14,22 @@ from cace_pyg.models.pair_graph import intra_edges, pair_blocks
 from cace_pyg.models.prepared_clues import PreparedClues
 from cace_pyg.models.propagation import Engine, convolve_pairs, pool_pairs
 from cace_pyg.models.pyg_layer import PygLayer
+from cace_pyg.models.verification_head import VerificationHead
 from cace_pyg.nn import DiscrepancyConv
 from cace_pyg.nn.node_wise import apply_node_wise
 from cace_pyg.retrieval import conditional_distance
+
+
+class AllPairs(NamedTuple):
+    """All ordered pairs of a batch, self-pairs included.
+
+    Attributes:
+        embedding: f(a|b), ``(image a, image b, embedding)``.
+        distance: what the second stage ranks by, ``(image, image)``, symmetric.
+    """
+
+    embedding: Tensor
+    distance: Tensor
 
 
 class ConditionalEmbedding(torch.nn.Module):
@@ -30,6 +43,9 @@ class ConditionalEmbedding(torch.nn.Module):
 
     E is linear up to its BatchNorm, so E(m_a) is computed once per image, E·U is one matrix, and with the identity as
     φ the clues are projected straight to the embedding where that is narrower than the convolution.
+
+    With ``compare="verification"`` a :class:`VerificationHead` sees the pooled discrepancies of both images too, and
+    what it says is added to ‖f(a|b) − f(b|a)‖.
 
     Args:
         channels: size of a clue.
@@ -59,7 +75,8 @@ class ConditionalEmbedding(torch.nn.Module):
         self.expansion = torch.nn.Identity() if literal else torch.nn.Linear(width, channels, bias=False)
         if settings.residual:
             torch.nn.init.zeros_(self.expansion.weight)
-        is_linear = settings.node_wise == "identity" and settings.convolution is None
+        self.verification = VerificationHead(width) if settings.compare == "verification" else None
+        is_linear = settings.node_wise == "identity" and settings.convolution is None and self.verification is None
         self._projects_to_embedding = is_linear and encoder.convolution.out_features < width
         self._engine: Engine | None = None if settings.engine == "auto" else settings.engine
         self.engine_reason = "as configured"
@@ -87,12 +104,10 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
-        embedded = self.encoder.batch_norm(torch.cat(self._before_norm(self.blocks(a, b), a, b)))
-        embedded_a, embedded_b = embedded.chunk(2)
-        return embedded_a, embedded_b
+        return self._embed(a, b, self._pool(self.blocks(a, b), a, b))
 
-    def all_pairs(self, prepared: PreparedClues) -> Tensor:
-        """f(a|b) of all ordered pairs of a batch, ``(image a, image b, embedding)``, self-pairs included.
+    def all_pairs(self, prepared: PreparedClues) -> AllPairs:
+        """All ordered pairs of a batch.
 
         Both embeddings of a pair come from one graph, so only a ≤ b is computed, row by row, one image against many.
         With the engine ``gram`` (and ``auto``) all inter blocks are those of one Gram matrix.
@@ -106,15 +121,19 @@ class ConditionalEmbedding(torch.nn.Module):
         else:
             graphs = [pair_blocks(self.builder, self.settings.edges, a, b) for a, b in rows]
         self._note_density(graphs[0])
-        found = [self._before_norm(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
-        forward, backward = (torch.cat(side) for side in zip(*found, strict=True))
-        forward, backward = self.encoder.batch_norm(torch.cat([forward, backward])).chunk(2)
+        found = [self._pool(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
+        pooled = tuple(torch.cat(side) for side in zip(*found, strict=True))
+        forward, backward = self._embed(prepared.select(first), prepared.select(second), pooled)
         table = forward.new_zeros(images, images, forward.size(-1))
-        return table.index_put((second, first), backward).index_put((first, second), forward)
+        table = table.index_put((second, first), backward).index_put((first, second), forward)
+        distance = forward.new_zeros(images, images)
+        upper = self._compare(forward, backward, pooled)
+        return AllPairs(table, distance.index_put((second, first), upper).index_put((first, second), upper))
 
     def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:
-        """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2."""
-        return conditional_distance(*self(a, b))
+        """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification, of either sign."""
+        pooled = self._pool(self.blocks(a, b), a, b)
+        return self._compare(*self._embed(a, b, pooled), pooled)
 
     def blocks(self, a: PreparedClues, b: PreparedClues) -> PairBlocks:
         """The adjacency of each pair."""
@@ -131,14 +150,18 @@ class ConditionalEmbedding(torch.nn.Module):
         weight = self.encoder.convolution.weight
         return weight if isinstance(self.expansion, torch.nn.Identity) else weight @ self.expansion.weight
 
-    def _before_norm(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
-        """Both conditional embeddings before the encoder's BatchNorm."""
-        pooled_a, pooled_b = self._pool(blocks, a, b)
-        if b.tail is not None:
-            pooled_a, pooled_b = pooled_a @ b.tail.mT, pooled_b @ b.tail.mT
-        return a.own + pooled_a, b.own + pooled_b
+    def _embed(self, a: PreparedClues, b: PreparedClues, pooled: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Both conditional embeddings, normalised together."""
+        pooled_a, pooled_b = pooled if b.tail is None else (one @ b.tail.mT for one in pooled)
+        embedded_a, embedded_b = self.encoder.batch_norm(torch.cat([a.own + pooled_a, b.own + pooled_b])).chunk(2)
+        return embedded_a, embedded_b
+
+    def _compare(self, a_given_b: Tensor, b_given_a: Tensor, pooled: tuple[Tensor, Tensor]) -> Tensor:
+        distance = conditional_distance(a_given_b, b_given_a)
+        return distance if self.verification is None else distance + self.verification(*pooled)
 
     def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
+        """The mean of φ of the convolved clues of either image, ``(pair, width)`` each."""
         if self.settings.convolution is not None:
             both = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
             return both[:, 0], both[:, 1]

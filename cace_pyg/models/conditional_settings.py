@@ -29,9 +29,10 @@ class ConditionalSettings:
     """`textbook` (Eq. 7; an isolated clue keeps itself) or `released` (the authors' code)."""
     edges: Edges = "all"
     """Which blocks of the graph stay: `all`, `intra` (Table 1, "Individual-GCN"), or `inter`."""
-    compare: Literal["embeddings", "aligned_clues"] = "embeddings"
-    """`embeddings`: f(a|b) with f(b|a). `aligned_clues`: no convolution, the mean similarity of the clues that inter
-    edges join (Table 1, "+ Visual Clue Alignment")."""
+    compare: Literal["embeddings", "verification", "aligned_clues"] = "embeddings"
+    """`embeddings`: f(a|b) with f(b|a). `verification`: the same, plus a head that sees what both images differ by (our
+    addition). `aligned_clues`: no convolution, the mean similarity of the clues that inter edges join (Table 1, "+
+    Visual Clue Alignment")."""
     own_encoder: bool = True
     """An encoder apart from the individual one; false shares it, as the authors' code does."""
     engine: Engine = "auto"

@@ -5,11 +5,13 @@ from cace_pyg.retrieval.distance import euclidean_distance
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate
+from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
 from cace_pyg.retrieval.ranking import rank
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
 from cace_pyg.retrieval.two_stage import rerank, top_k
 
 __all__ = [
+    "Difference",
     "FusionChoice",
     "Metrics",
     "SingleShot",
@@ -19,6 +21,7 @@ __all__ = [
     "evaluate",
     "evaluate_single_shot",
     "k_reciprocal_distance",
+    "paired_bootstrap",
     "rank",
     "rerank",
     "top_k",

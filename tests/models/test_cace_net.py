@@ -27,7 +27,7 @@ def test_all_pairs_equal_one_pair_at_a_time():
     torch.nn.init.normal_(model.conditional.expansion.weight)
     with torch.no_grad():
         clues = model(torch.rand(3, 3, 48, 24)).clues
-        table = model.condition_all(model.prepare(clues))
+        table = model.condition_all(model.prepare(clues)).embedding
         for a in range(3):
             for b in range(3):
                 one, _ = model.condition(clues.select(slice(a, a + 1)), clues.select(slice(b, b + 1)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected, NoAlignment, Part, TopKSimilarity
-from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
+from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead, VerificationHead
 from cace_pyg.models.propagation import Engine
 
 GRID, N, CHANNELS = (3, 2), 6, 32
@@ -28,27 +28,42 @@ def make(engine: str = "pooled", builder=None, batch_norm: bool = True, **settin
     head = EmbeddingHead(CHANNELS, 4, batch_norm)
     made = ConditionalEmbedding(CHANNELS, builder, head, ConditionalSettings(engine=engine, **settings)).double()
     for name, parameter in made.named_parameters():
-        if "expansion" in name:  # zero at the start of the residual form, which would hide everything
+        if (
+            "expansion" in name or "verification" in name
+        ):  # zero at the start of the residual form, which would hide everything
             torch.nn.init.normal_(parameter)
     return made
+
+
+def literal_pooled(model: ConditionalEmbedding, a: Clues, b: Clues) -> list[torch.Tensor]:
+    """The mean of φ(L X Θ) over each image, on whole matrices."""
+    pooled = []
+    for pair in range(len(a)):
+        y = literal_convolved(model, a, b, pair)
+        pooled.append(torch.stack([y[:N].mean(0), y[N:].mean(0)]))
+    return list(torch.stack(pooled, 1))
+
+
+def literal_convolved(model: ConditionalEmbedding, a: Clues, b: Clues, pair: int) -> torch.Tensor:
+    settings, one = model.settings, slice(pair, pair + 1)
+    adjacency = model.builder(a.select(one), b.select(one)).adjacency()[0]
+    blocks = torch.ones(2, 2) if settings.edges == "all" else torch.eye(2)
+    blocks = 1 - blocks if settings.edges == "inter" else blocks
+    adjacency = adjacency * blocks.repeat_interleave(N, 0).repeat_interleave(N, 1)
+    x = torch.cat([a.features[pair], b.features[pair]])
+    degree = adjacency.sum(1)
+    root = torch.diag(torch.where(degree > 0, degree, 1.0) ** -0.5 * (degree > 0))
+    smooth = root @ adjacency @ root
+    operator = torch.eye(2 * N).double() + (smooth if settings.mode == "smooth" else -smooth)
+    y = operator @ x @ model.convolution.lin.weight.T
+    return {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs(), "square": y**2}[settings.node_wise]
 
 
 def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tensor, torch.Tensor]:
     """The equations on whole matrices, one pair at a time, with D-wide features and no shortcut."""
     settings, pooled = model.settings, []
     for pair in range(len(a)):
-        one = slice(pair, pair + 1)
-        adjacency = model.builder(a.select(one), b.select(one)).adjacency()[0]
-        blocks = torch.ones(2, 2) if settings.edges == "all" else torch.eye(2)
-        blocks = 1 - blocks if settings.edges == "inter" else blocks
-        adjacency = adjacency * blocks.repeat_interleave(N, 0).repeat_interleave(N, 1)
-        x = torch.cat([a.features[pair], b.features[pair]])
-        degree = adjacency.sum(1)
-        root = torch.diag(torch.where(degree > 0, degree, 1.0) ** -0.5 * (degree > 0))
-        smooth = root @ adjacency @ root
-        operator = torch.eye(2 * N).double() + (smooth if settings.mode == "smooth" else -smooth)
-        y = operator @ x @ model.convolution.lin.weight.T
-        y = {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs(), "square": y**2}[settings.node_wise]
+        x, y = torch.cat([a.features[pair], b.features[pair]]), literal_convolved(model, a, b, pair)
         for own, features in ((y[:N], x[:N]), (y[N:], x[N:])):
             out = model.expansion(own.mean(0))
             pooled.append(features.mean(0) + out if settings.residual else out)
@@ -57,9 +72,8 @@ def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tens
     return embedded.chunk(2)
 
 
-FORMS = list(
-    itertools.product(["discrepancy", "smooth"], [True, False], ["identity", "relu", "magnitude", "square"], [8, None])
-)
+NODE_WISE = ["identity", "relu", "magnitude", "square"]
+FORMS = list(itertools.product(["discrepancy", "smooth"], [True, False], NODE_WISE, [8, None]))
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
@@ -119,10 +133,48 @@ def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node
     for engine in engines_for(node_wise):
         model = make(engine, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
         model.load_state_dict(reference.state_dict())
-        out = model.all_pairs(model.prepare(batch))
+        out = model.all_pairs(model.prepare(batch)).embedding
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), list(model.parameters()), **unused)
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize("width", [3, 8])
+@pytest.mark.parametrize("node_wise", NODE_WISE)
+def test_the_verification_is_added_to_the_distance_whatever_the_engine(node_wise, width, pairs):
+    a, b = clues(pairs), clues(pairs)
+    reference = make(node_wise=node_wise, width=width, compare="verification").eval()
+    embedded = literal(reference, a, b)
+    unit_a, unit_b = (one / one.norm(dim=1, keepdim=True) for one in embedded)
+    pooled = literal_pooled(reference, a, b)
+    head = reference.verification
+    features = torch.cat([pooled[0] + pooled[1], (pooled[0] - pooled[1]).abs()], 1)
+    expected = (unit_a - unit_b).norm(dim=1) + head.layers(head.batch_norm(features)).squeeze(1)
+    wanted = torch.autograd.grad(expected.sum(), list(reference.parameters()))
+    for engine in engines_for(node_wise):
+        model = make(engine, node_wise=node_wise, width=width, compare="verification").eval()
+        model.load_state_dict(reference.state_dict())
+        out = model.distance(model.prepare(a), model.prepare(b))
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(out, model.distance(model.prepare(b), model.prepare(a)))
+        torch.testing.assert_close(torch.autograd.grad(out.sum(), list(model.parameters())), wanted)
+
+
+def test_a_fresh_verification_changes_no_distance():
+    torch.manual_seed(1)
+    head = VerificationHead(5)
+    assert torch.equal(head(torch.rand(3, 5), torch.rand(3, 5)), torch.zeros(3))
+    assert any(parameter.requires_grad for parameter in head.parameters())
+
+
+def test_all_pairs_have_the_distances_of_single_ones():
+    model, batch = make(compare="verification").eval(), clues(3)
+    prepared = model.prepare(batch)
+    found = model.all_pairs(prepared).distance
+    for a, b in itertools.product(range(3), range(3)):
+        one = model.distance(prepared.select(slice(a, a + 1)), prepared.select(slice(b, b + 1)))
+        torch.testing.assert_close(found[a, b], one[0])
 
 
 def test_all_pairs_are_normalised_together():
@@ -130,7 +182,7 @@ def test_all_pairs_are_normalised_together():
     first, second = torch.triu_indices(3, 3)
     prepared = model.prepare(batch)
     forward, backward = model(prepared.select(first), prepared.select(second))
-    table = model.all_pairs(prepared)
+    table = model.all_pairs(prepared).embedding
     torch.testing.assert_close(table[first, second], forward)
     torch.testing.assert_close(table[second, first][first != second], backward[first != second])
 
