@@ -23,8 +23,8 @@ from cace_pyg.engine.training import Trainer
 from cace_pyg.models import CaceNet
 
 
-def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Evaluation]:
-    """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json`` and ``report.html``.
+def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation]:
+    """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json``, ``queries.csv`` and ``report.html``.
 
     Raises:
         ValueError: the configuration or the data set does not fit; raised before anything is trained.
@@ -34,11 +34,11 @@ def run(config: Config, config_yaml: str, resume: bool) -> tuple[RunFolder, Eval
     check_fusion(config)
     splits = read_splits(config.data)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
-    return train_and_evaluate(config, config_yaml, splits, held_out, resume)
+    return train_and_evaluate(config, config_yaml, splits, held_out, resume, report)
 
 
 def train_and_evaluate(
-    config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False
+    config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
 ) -> tuple[RunFolder, Evaluation]:
     """:func:`run` on pictures that are read already.
 
@@ -48,6 +48,7 @@ def train_and_evaluate(
         splits: the whole data set.
         held_out: training pictures, and query and gallery of the identities held out of them.
         resume: go on from ``last.ckpt``.
+        report: write ``report.html``, which takes some seconds.
     """
     environment = describe_environment(config.seed, fingerprint(splits))
     trainer = Trainer(config, config_yaml, held_out, environment, resume)
@@ -58,10 +59,11 @@ def train_and_evaluate(
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     folder.write_metrics(metrics_of(evaluation, environment))
     write_csv(folder.queries, queries_of(evaluation))
-    with folder.log.open(newline="") as file:
-        log = list(csv.DictReader(file))
-    title = f"CACE-Net on {Path(config.data.root).name}"
-    report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config_yaml)
+    if report:
+        with folder.log.open(newline="") as file:
+            log = list(csv.DictReader(file))
+        title = f"CACE-Net on {Path(config.data.root).name}"
+        report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config_yaml)
     return folder, evaluation
 
 

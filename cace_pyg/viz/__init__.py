@@ -1,5 +1,6 @@
 """Figures of training and retrieval, and the report that holds them: arrays and files in, figures out."""
 
+from cace_pyg.viz.ablation_gains import AblationGain, ablation_gains
 from cace_pyg.viz.cluster_cells import cluster_cells
 from cace_pyg.viz.cmc_curve import cmc_curve
 from cace_pyg.viz.correspondence import correspondences
@@ -10,9 +11,11 @@ from cace_pyg.viz.report import Report, ReportFigure, write_report
 from cace_pyg.viz.weighted_degrees import weighted_degrees
 
 __all__ = [
+    "AblationGain",
     "RankedImage",
     "Report",
     "ReportFigure",
+    "ablation_gains",
     "cluster_cells",
     "cmc_curve",
     "correspondences",

@@ -1,0 +1,91 @@
+"""Ablations: every row runs, a study goes on where it stopped, and its tables say what the runs say."""
+
+import csv
+import json
+from typing import get_args
+
+import pytest
+
+from cace_pyg.ablate import main as ablate
+from cace_pyg.config import config_of, config_parser, parse
+from cace_pyg.engine.ablation import BASELINE, RowResult
+from cace_pyg.engine.ablation_table import ablation_markdown
+from cace_pyg.engine.studies import STUDIES, StudyName, StudyRow
+from cace_pyg.retrieval import Difference
+
+
+@pytest.fixture
+def study(options, tmp_path):
+    """Arguments of a study on the tiny set."""
+    (tmp_path / "base.yaml").write_text("{}")
+    short = [one for one in options if not one.startswith("--run_dir")]
+    ours = ["--conditional.compare=verification", "--conditional.node_wise=square", "--conditional.edges=inter"]
+    begin = ["--config", str(tmp_path / "base.yaml"), "--run_dir", str(tmp_path / "study"), "--quick"]
+    return [*begin, *short, *ours, "--conditional.width=8", "--graph.sharpness=8"]
+
+
+@pytest.mark.parametrize("name", get_args(StudyName))
+def test_the_rows_of_every_study_are_configurations_and_controls_are_rows(name, study):
+    names = [row.name for row in STUDIES[name]]
+    assert len(set(names)) == len(names)
+    parser = config_parser("train", "")
+    base = [one for one in study[4:] if one != "--quick"]
+    for row in STUDIES[name]:
+        assert row.control is None or row.control in names
+        config = config_of(parse(parser, [*base, *row.options]), parser)
+        assert config.train.epochs == 0 or name == "mixup"
+
+
+@pytest.mark.parametrize("name", get_args(StudyName))
+def test_every_row_of_every_study_runs(name, study, tmp_path, capsys):
+    assert ablate(["--study", name, *study, "--seeds", "1"]) == 0
+    folder = tmp_path / "study" / name
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == [BASELINE, *(row.name for row in STUDIES[name])]
+    for row in rows[1:]:
+        gained = float(row["mAP_over_baseline_mean"])
+        assert gained == pytest.approx(float(row["mAP"]) - float(rows[0]["mAP"]), abs=2e-3)
+        assert float(row["mAP_over_baseline_low"]) <= gained <= float(row["mAP_over_baseline_high"])
+    assert {path.name for path in folder.iterdir()} == {"table.md", "table.csv", "gains.png", "gains.svg"}
+    printed = capsys.readouterr()
+    assert BASELINE in printed.out and "ablation: 100%" in printed.err and "joint" not in printed.err
+
+
+def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
+    only = [f"--skip={row.name}" for row in STUDIES["components"][1:]]
+    assert ablate(["--study", "components", *study, "--seeds", "1", *only]) == 0
+    control = tmp_path / "study" / "the_same_pair_branch_without_a_graph" / "seed0"
+    written = (control / "metrics.json").stat().st_mtime_ns
+    assert ablate(["--study", "components", *study, "--seeds", "2", *only]) == 0
+    assert (control / "metrics.json").stat().st_mtime_ns == written  # done before, so not run again
+    with (tmp_path / "study" / "components" / "table.csv").open() as file:
+        baseline, row = csv.DictReader(file)
+    reached = [json.loads((control.parent / f"seed{seed}" / "metrics.json").read_text()) for seed in range(2)]
+    assert float(row["mAP"]) == pytest.approx(50 * sum(one["two_stage"]["mAP"] for one in reached), abs=1e-3)
+    assert float(baseline["mAP"]) == pytest.approx(50 * sum(one["individual"]["mAP"] for one in reached), abs=1e-3)
+    assert len(row["mAP_over_baseline_seeds"].split()) == 2
+    capsys.readouterr()
+    assert ablate(["--study", "components", *study, "--seeds", "1", *only, "--pair_phase.margin=0.9"]) == 2
+    assert "holds a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
+
+
+def test_what_cannot_run_is_said_before_anything_is_trained(study, tmp_path, capsys):
+    assert ablate(["--study", "components", *study, "--skip=+ magic"]) == 2
+    assert "Expected --skip to name a row of components: the same pair branch" in capsys.readouterr().err
+    assert ablate(["--study", "components", *study, "--seeds", "0"]) == 2
+    assert "at least one seed" in capsys.readouterr().err
+    assert ablate(["--study", "components", *study, "--train.epoch=3"]) == 2
+    assert "near names: --train.epochs" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+    assert ablate([]) == 0
+
+
+def test_a_table_says_the_gain_its_interval_and_its_spread():
+    found = Difference(0.043, 0.02, 0.061, (0.04, 0.046), 0.0042)
+    row = StudyRow("+ graph", ("--x=1",), (81.29, 90.89), "no graph", "edges")
+    text = ablation_markdown(
+        [RowResult(row, (0.7, 0.72), (0.8, 0.8), (0.66, 0.67), (found, found), (found, found))], "T", ["n"]
+    )
+    assert "| + graph | 71.0 ± 1.4 | 80.0 ± 0.0 | +4.3 [+2.0, +6.1] ± 0.4 | +4.3 [+2.0, +6.1] ± 0.4 |" in text
+    assert "| +4.3 [+2.0, +6.1] | 81.29, 90.89 |" in text and "- + graph: edges." in text
