@@ -77,6 +77,8 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         FileNotFoundError, ValueError: no reader can read it; says what each expected. With a name: what its reader
             says.
     """
+    if not Path(root).exists():
+        raise FileNotFoundError(f"there is no folder or table at {root}")
     if name is None:
         name, splits = _fitting(Path(root))
     else:

@@ -27,11 +27,13 @@ def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader has no error of its own; UnpicklingError carries pages of advice
         pickled = isinstance(error, pickle.UnpicklingError)
-        reason = "not written by torch.save, or with other objects than tensors in it" if pickled else error
-        raise ValueError(
-            f"cannot read {path} as a state dict of {name}: {reason}; load it where you trust it, and save its state "
-            "dict alone"
-        ) from error
+        reason = (
+            "not written by torch.save, or with other objects than tensors in it; load it where you trust it, and save "
+            "its state dict alone"
+            if pickled
+            else f"truncated or damaged ({str(error).split('.')[0]}); fetch it again"
+        )
+        raise ValueError(f"cannot read {path} as a state dict of {name}: {reason}") from error
     beside: tuple[str, ...] = ()
     while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
         beside += tuple(sorted(key for key in content if key != wrapper))

@@ -97,3 +97,8 @@ def test_msmt17_says_what_is_wrong(second):
 def test_an_unknown_name():
     with pytest.raises(ValueError, match=r"data.name as one of market_layout, .*got 'cuhk'"):
         read_dataset("cuhk", "x")
+
+
+def test_a_place_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder or table at .*nowhere"):
+        check_dataset(tmp_path / "nowhere")

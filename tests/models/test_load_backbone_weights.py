@@ -1,5 +1,7 @@
 """State dicts as the libraries save them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,10 @@ def test_files_that_are_no_state_dict(save, network):
         ValueError, match=r"cannot read .*other objects than tensors in it; .*save its state dict alone"
     ):
         Backbone("resnet18", save({"state_dict": renamed(network), "rank1": np.float64(0.9)}))
+
+
+def test_a_truncated_file_is_said_to_be_one(network, save):
+    path = Path(save(renamed(network)))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"truncated or damaged .*; fetch it again"):
+        Backbone("resnet18", str(path))
