@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cace_pyg.engine.studies import STUDIES
 from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
 
@@ -17,7 +18,13 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"`(python -m [^`]+)`", README)))
-ELSEWHERE = {"--resume", "--data.root PATH", "--run_dir", "--backbone.weights imagenet"}  # tests/engine; it downloads
+ELSEWHERE = {
+    "--quick",
+    "--resume",
+    "--data.root PATH",
+    "--run_dir",
+    "--backbone.weights imagenet",
+}  # tests/engine; it downloads
 OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)
 FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", README)))
 
@@ -47,6 +54,10 @@ def test_commands_run(command, options, tiny, tmp_path):
     elif "--backbone.weights" in arguments:
         arguments[-1] = small_cnn_weights(tmp_path)
         arguments += ["--backbone.name=small_cnn", "--data.name=market_layout", f"--data.root={tiny}"]
+    elif arguments[1] == "cace_pyg.ablate":
+        short = [one for one in options if not one.startswith("--run_dir")]
+        skip = [f"--skip={row.name}" for row in STUDIES["components"][1:]]
+        arguments += [*short, *skip, f"--run_dir={tmp_path / 'ablation'}", "--seeds=1"]
     elif arguments[1] in ("cace_pyg.evaluate", "cace_pyg.visualize"):
         assert train(options) == 0
         pictures = sorted((tiny / "query").glob("*.jpg"))

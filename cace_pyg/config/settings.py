@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from cace_pyg.data.part_palette import PartPalette
 from cace_pyg.data.read_dataset import DatasetName
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
@@ -33,6 +34,8 @@ class DataSettings:
     """Pixels to which pictures are resized (the paper: 128)."""
     hold_out: ClosedUnitInterval = 0.1
     """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
+    part_palette: PartPalette = "as_is"
+    """What the labels of body-part maps mean: our own parts, or those of lip, pascal_person_part, atr."""
     workers: NonNegativeInt = 2
     """Processes that decode pictures; 0: the main one does."""
     cache: bool = False

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cace_pyg.data.draw import Draw
 from cace_pyg.data.part_map import read_part_map
+from cace_pyg.data.part_palette import PartPalette
 from cace_pyg.data.sample import Sample
 
 
@@ -37,6 +38,7 @@ class ReidDataset(torch.utils.data.Dataset):
         cache: keep decoded and resized pictures in memory, 3·height·width bytes each. Every process that decodes keeps
             its own, so with worker processes the memory is multiplied, and their pictures are lost when they end.
         parts: read the label map of each picture too, see :func:`cace_pyg.data.part_map.read_part_map`.
+        palette: what the labels of those maps mean.
 
     Raises:
         ValueError: ``labels`` lacks a pid.
@@ -50,6 +52,7 @@ class ReidDataset(torch.utils.data.Dataset):
         labels: Mapping[int, int] | None = None,
         cache: bool = False,
         parts: bool = False,
+        palette: PartPalette = "as_is",
     ):
         missing = sorted({sample.pid for sample in samples} - set(labels)) if labels is not None else []
         if missing:
@@ -62,6 +65,7 @@ class ReidDataset(torch.utils.data.Dataset):
         self.size = size
         self.labels = labels
         self.parts = parts
+        self.palette = palette
         self._cached: dict[int, Tensor] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -77,7 +81,7 @@ class ReidDataset(torch.utils.data.Dataset):
         sample = self.samples[index]
         tensors = [self._image(index)]
         if self.parts:
-            tensors.append(read_part_map(sample, self.size))
+            tensors.append(read_part_map(sample, self.size, self.palette))
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)

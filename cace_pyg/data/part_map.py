@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cace_pyg.data.part_palette import PartPalette, common_parts
 from cace_pyg.data.sample import Sample
 
 _BIT_DEPTH = 24  # the byte of a PNG file that says it
@@ -21,19 +22,21 @@ def part_map_path(picture: Path) -> Path:
     return folder.parent / "parts" / folder.name / f"{picture.stem}.png"
 
 
-def read_part_map(sample: Sample, size: tuple[int, int]) -> Tensor:
-    """The label map of a picture, resized to ``size`` (height, width) without mixing labels.
+def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = "as_is") -> Tensor:
+    """The label map of a picture as body parts, resized to ``size`` (height, width) without mixing labels.
 
     Args:
         sample: its path says where the map is, see :func:`part_map_path`.
         size: (height, width) in pixels.
+        palette: what the labels of the file mean, see :func:`cace_pyg.data.part_palette.common_parts`.
 
     Returns:
         uint8 ``(height, width)``; 0 is the background.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is broken or no PNG, or not one channel of 8 bits; a palette is fine, its indices count.
+        ValueError: it is broken or no PNG, or not one channel of 8 bits (a palette of colours is fine, its indices
+            count), or has a label that ``palette`` does not know.
     """
     path = part_map_path(sample.path)
     if not path.is_file():
@@ -46,7 +49,10 @@ def read_part_map(sample: Sample, size: tuple[int, int]) -> Tensor:
             f"cannot read the label map {path}: {error}; expected a whole PNG file, make it anew"
         ) from error
     _check_labels(path, mode)
-    return torch.from_numpy(np.array(resized))
+    try:
+        return common_parts(torch.from_numpy(np.array(resized)), palette)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; give the palette it was made with (data.part_palette)") from error
 
 
 def check_part_maps(samples: Sequence[Sample]) -> None:
@@ -75,6 +81,6 @@ def _check_labels(path: Path, mode: str) -> None:
 def _missing(path: Path) -> str:
     return (
         f"no label map at {path}: a graph of body parts (--graph Semantic) needs one for every picture, an 8-bit PNG "
-        "of part indices (0: background) in ROOT/parts/<folder>/<stem>.png; make them, or choose another --graph. The "
-        "built-in data has them: python -m cace_pyg.data synthetic ROOT"
+        "of part indices (0: background) in ROOT/parts/<folder>/<stem>.png; make them with python -m cace_pyg.data "
+        "parse ROOT, or choose another --graph. The built-in data has them"
     )

@@ -78,7 +78,7 @@ def _forward(
     if parts:
         check_part_maps(samples)  # once, before worker processes bury the error in their traceback
     size = (config.data.height, config.data.width)
-    dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts)
+    dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
     loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
     for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):

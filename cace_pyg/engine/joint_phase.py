@@ -48,6 +48,7 @@ class JointPhase:
             size,
             labels=relabel(samples),
             cache=config.data.cache,
+            palette=config.data.part_palette,
         )
         workers = config.data.workers
         self.loader = DataLoader(

@@ -90,6 +90,7 @@ class PairPhase:
             training_transform(self.config.augmentation),
             (self.config.data.height, self.config.data.width),
             parts=self.needs_parts,
+            palette=self.config.data.part_palette,
         )
         draws = [self._draws(triplets, epoch, step) for step, triplets in enumerate(self.sampler)]
         for batch in DataLoader(augmented, batch_sampler=draws, num_workers=self.config.data.workers):

@@ -11,6 +11,8 @@ from cace_pyg.graph.clues import Clues
 from cace_pyg.graph.gram import upper_gram
 from cace_pyg.graph.sparsify import sparsify
 
+_FAINTEST = 1e-4  # of a sharpened edge
+
 
 class CorrespondenceAttention(GraphBuilder):
     r"""Learned importance of every pair of clues, kept where it is positive (CACE-Net, Eq. 2–4).
@@ -24,15 +26,16 @@ class CorrespondenceAttention(GraphBuilder):
 
     A ReLU'd cosine hardly tells the true counterpart of a clue (0.9) from a stranger (0.5), and some 80 % of all pairs
     of clues stay joined: what a clue is compared with is nearly the mean of the other picture. ``sharpness`` raises
-    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results.md).
+    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results.md). Powers
+    below 1e-4 are cut: a clue without a counterpart is isolated; else its degree would be next to nothing.
 
     Args:
         channels: size of a clue.
         form: ``paper`` or ``released``.
         width: channels of the projection of the released form; default channels / 16. The paper form has none.
         sharpness: exponent of the released form's ReLU'd cosines (our addition; 1 is the authors').
-        threshold: an edge of at most this weight is cut (our addition; 0 cuts nothing). The released form's weights
-            are powers of cosines, 0 to 1; the paper form's have the unit of a product of clues.
+        threshold: an edge of at most this weight is cut (our addition; 0 cuts nothing more). The released form's
+            weights are powers of cosines, 0 to 1; the paper form's have the unit of a product of clues.
         top_edges: an edge stays where it is among this many strongest of either of its ends, in each block apart
             (our addition; none cuts nothing).
 
@@ -100,4 +103,6 @@ class CorrespondenceAttention(GraphBuilder):
 
     def _edges(self, importance: Tensor) -> Tensor:
         edges = importance.relu()
-        return sparsify(edges if self.sharpness == 1 else edges**self.sharpness, self.threshold, self.top_edges)
+        if self.sharpness == 1:
+            return sparsify(edges, self.threshold, self.top_edges)
+        return sparsify(edges**self.sharpness, max(self.threshold, _FAINTEST), self.top_edges)

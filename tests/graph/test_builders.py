@@ -9,6 +9,7 @@ import torch
 
 import cace_pyg.graph
 from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder, NoAlignment, Part, Semantic, TopKSimilarity
+from cace_pyg.nn import DenseDiscrepancyConv
 
 GRID = (3, 2)
 N, CHANNELS = 6, 32
@@ -147,9 +148,22 @@ def test_sharpness_is_a_power_of_the_released_weights():
     plain, sharp = CorrespondenceAttention(CHANNELS).double(), CorrespondenceAttention(CHANNELS, sharpness=16).double()
     sharp.load_state_dict(plain.state_dict())
     a, b = clues(2), clues(2)
-    torch.testing.assert_close(sharp(a, b).adjacency(), plain(a, b).adjacency() ** 16)
+    power = plain(a, b).adjacency() ** 16
+    torch.testing.assert_close(sharp(a, b).adjacency(), power * (power > 1e-4))
+    assert (power > 1e-4).any() and ((power > 0) & (power <= 1e-4)).any()
     x, y = (torch.randn(1, N, CHANNELS, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda x, y: sharp(Clues(x, GRID), Clues(y, GRID)).adjacency(), (x, y))
+
+
+def test_gradients_stay_finite_however_sharp():
+    torch.manual_seed(3)
+    builder, convolution = CorrespondenceAttention(CHANNELS, sharpness=16), DenseDiscrepancyConv(CHANNELS, 4)
+    a, b = (Clues(torch.randn(64, N, CHANNELS), GRID) for _ in range(2))
+    blocks = builder(a, b)
+    adjacency = blocks._replace(intra_a=0 * blocks.intra_a, intra_b=0 * blocks.intra_b).adjacency()
+    assert (adjacency.sum(-1) == 0).any()  # clues without a counterpart
+    convolution(torch.cat([a.features, b.features], 1), adjacency).square().mean().backward()
+    assert builder.projection.weight.grad.abs().max() < 1e3
 
 
 def test_part_alignment_joins_equal_locations():

@@ -1,0 +1,170 @@
+"""Body parts with MediaPipe's pose and segmentation models.
+
+This file is also a program, for a Python that has MediaPipe 0.10.21 (numpy < 2, protobuf < 5) and not this library: it
+imports nothing else of it. It reads one JSON object a line, ``{"picture": …, "map": …}``, writes the label map, and
+answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+HEAD, TORSO, ARMS, LEGS, FEET = range(1, 6)
+COLOURS = (0, 0, 0, 240, 190, 60, 200, 60, 60, 70, 160, 230, 60, 120, 70, 150, 90, 190, 240, 240, 240)
+
+_CANVAS, _PERSON = 640, 512  # pixels: of the grey square that the models see, and of the picture's longer side in it
+_GREY = 128
+_STRIPES = ((0.16, HEAD), (0.5, TORSO), (0.92, LEGS), (1.0, FEET))  # lower ends, shares of the height
+_EARS, _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = (7, 8), (11, 12), (13, 14), (15, 16), (23, 24)
+_KNEES, _ANKLES, _HEELS, _TOES = (25, 26), (27, 28), (29, 30), (31, 32)
+_NOSE = 0
+_SLEEVE = 0.3  # of the upper arm from the shoulder belongs to the torso's reach
+_REACH = 1.4  # thicknesses of the nearest limb beyond which a pixel is background, whatever the mask says
+
+
+class Seen(NamedTuple):
+    """What the models see on a canvas: landmarks ``(33, 2)`` in pixels or none, and the mask of the person."""
+
+    landmarks: np.ndarray | None
+    mask: np.ndarray
+
+
+def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, str]:
+    """The label map of a canvas, and what it was made of.
+
+    With landmarks each pixel of the mask near a limb takes the part of the nearest one. Without them, or where they
+    stand on their head or are less than half as tall as the picture, which the models see in crops now and then, it
+    takes that of its height: horizontal stripes over the mask, or over the whole picture where the mask is empty.
+
+    Args:
+        seen: by the models.
+        box: of the picture on the canvas: left, upper, right, lower.
+    """
+    left, upper, right, lower = box
+    inside = np.zeros(seen.mask.shape, dtype=bool)
+    inside[upper:lower, left:right] = True
+    mask = seen.mask & inside
+    if seen.landmarks is not None and _is_plausible(seen.landmarks, lower - upper):
+        labels = _nearest_part(seen.landmarks, mask.shape) * mask
+        if labels.any():
+            return labels, "pose"
+    how, mask = ("mask", mask) if mask.any() else ("box", inside)
+    rows = np.flatnonzero(mask.any(axis=1))
+    share = (np.arange(len(mask)) - rows[0] + 0.5) / (rows[-1] + 1 - rows[0])
+    stripe = np.array([next((part for end, part in _STRIPES if one <= end), FEET) for one in share])
+    return np.where(mask, stripe[:, None], 0).astype(np.uint8), how
+
+
+def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> tuple[Image.Image, str]:
+    """The label map of a picture in its size, as an indexed image, and what it was made of.
+
+    Args:
+        picture: any size and mode.
+        look: from a canvas, uint8 RGB ``(640, 640, 3)``, to what is seen on it.
+    """
+    scale = _PERSON / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    left, upper = (_CANVAS - width) // 2, (_CANVAS - height) // 2
+    canvas = Image.new("RGB", (_CANVAS, _CANVAS), (_GREY,) * 3)
+    canvas.paste(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC), (left, upper))
+    labels, how = body_parts(look(np.asarray(canvas)), (left, upper, left + width, upper + height))
+    cut = Image.fromarray(labels[upper : upper + height, left : left + width])
+    found = cut.resize(picture.size, Image.Resampling.NEAREST)
+    found.putpalette(COLOURS)
+    return found, how
+
+
+def _nearest_part(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The part of each pixel: that of the nearest limb in reach, nearness in units of the limb's own thickness."""
+    rows, columns = np.indices(shape)
+    pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
+    best, part = np.full(shape, _REACH), np.zeros(shape, dtype=np.uint8)
+    for begin, end, thickness, label in _limbs(landmarks):
+        distance = _to_segment(pixels, begin, end) / thickness
+        part[distance < best] = label
+        best = np.minimum(best, distance)
+    return part
+
+
+def _is_plausible(points: np.ndarray, height: int) -> bool:
+    """Whether nose, hips and ankles stand below each other in this order, over half the height of the crop."""
+    nose, hips, ankles = (points[list(where), 1].mean() for where in ((_NOSE,), _HIPS, _ANKLES))
+    return nose < hips < ankles and ankles - nose >= height / 2
+
+
+def _limbs(points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float, int]]:
+    """Begin, end, thickness and part of each limb."""
+    neck, pelvis = points[list(_SHOULDERS)].mean(axis=0), points[list(_HIPS)].mean(axis=0)
+    trunk = max(float(np.linalg.norm(neck - pelvis)), 1.0)
+    crown = points[_NOSE] + 0.6 * (points[_NOSE] - neck)
+    broad = max(0.5 * float(np.linalg.norm(np.diff(points[list(_SHOULDERS)], axis=0))), 0.25 * trunk)
+    limbs = [
+        (points[_NOSE] + 0.35 * (neck - points[_NOSE]), crown, 0.22 * trunk, HEAD),
+        (points[_EARS[0]], points[_EARS[1]], 0.2 * trunk, HEAD),
+        (neck, pelvis, broad, TORSO),
+    ]
+    for side in (0, 1):
+        shoulder, elbow, wrist = (points[pair[side]] for pair in (_SHOULDERS, _ELBOWS, _WRISTS))
+        hip, knee, ankle = (points[pair[side]] for pair in (_HIPS, _KNEES, _ANKLES))
+        heel, toe = points[_HEELS[side]], points[_TOES[side]]
+        limbs += [
+            (shoulder + _SLEEVE * (elbow - shoulder), elbow, 0.13 * trunk, ARMS),
+            (elbow, wrist + 0.3 * (wrist - elbow), 0.13 * trunk, ARMS),
+            (hip + 0.15 * (knee - hip), knee, 0.2 * trunk, LEGS),
+            (knee, ankle, 0.17 * trunk, LEGS),
+            (heel, toe, 0.14 * trunk, FEET),
+        ]
+    return limbs
+
+
+def _to_segment(pixels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The distance of each pixel to a segment."""
+    along = end - begin
+    length = max(float(along @ along), 1e-9)
+    share = np.clip(((pixels - begin) @ along) / length, 0, 1)
+    return np.linalg.norm(pixels - begin - share[..., None] * along, axis=-1)
+
+
+def _models() -> Callable[[np.ndarray], Seen]:
+    import mediapipe
+
+    pose = mediapipe.solutions.pose.Pose(static_image_mode=True, min_detection_confidence=0.1)
+    segmentation = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+    def look(canvas: np.ndarray) -> Seen:
+        found = pose.process(canvas).pose_landmarks
+        mask = segmentation.process(canvas).segmentation_mask > 0.5
+        points = None if found is None else np.array([(one.x, one.y) for one in found.landmark]) * _CANVAS
+        return Seen(points, mask)
+
+    return look
+
+
+def _answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
+    try:
+        with Image.open(task["picture"]) as picture:
+            found, how = parse_picture(picture, look)
+    except (OSError, SyntaxError, ValueError) as error:  # what broken pictures raise
+        return {"error": str(error) or type(error).__name__}
+    partial = f"{task['map']}.{os.getpid()}.partial"
+    os.makedirs(os.path.dirname(partial), exist_ok=True)
+    found.save(partial, format="PNG")
+    os.replace(partial, task["map"])
+    return {"how": how}
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the models' own words must not stand between the answers
+    look = _models()
+    for line in sys.stdin:
+        print(json.dumps(_answer(json.loads(line), look)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

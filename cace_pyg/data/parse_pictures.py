@@ -1,0 +1,131 @@
+"""Label maps of body parts for a folder of pictures."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cace_pyg.data import mediapipe_parser
+from cace_pyg.data.part_map import part_map_path
+
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_MAPS = "parts"
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was made.
+
+    Attributes:
+        pose: pictures in which a person's pose was found.
+        mask: without a pose: horizontal stripes over the mask of a person.
+        box: without either: stripes over the whole picture.
+        kept: pictures that had a label map.
+        unreadable: pictures without one now, with the reason.
+    """
+
+    pose: int
+    mask: int
+    box: int
+    kept: int
+    unreadable: tuple[tuple[Path, str], ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"label maps: {self.pose} from a pose; {self.mask} as stripes over the mask of a person; {self.box} as "
+            f"stripes over the whole picture; {self.kept} were there",
+            f"pictures that cannot be read: {len(self.unreadable) or 'none'}",
+        ]
+        lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:_SHOWN]]
+        if len(self.unreadable) > _SHOWN:
+            lines.append(f"  and {len(self.unreadable) - _SHOWN} more")
+        return "\n".join(lines)
+
+
+def parse_pictures(
+    root: str | Path,
+    python: str = sys.executable,
+    overwrite: bool = False,
+    program: str = mediapipe_parser.__file__,
+) -> Parsed:
+    """Make the label map of every picture in ``root`` and its folders, where :class:`~cace_pyg.graph.Semantic` looks.
+
+    ``root/<folder>/<stem>.jpg`` gets ``root/parts/<folder>/<stem>.png``; a picture in ``root`` itself gets its map
+    beside ``root``. A map is whole or not there, so that a stopped command goes on.
+
+    Args:
+        root: a data set or a folder of crops.
+        python: interpreter that has MediaPipe; it need not have this library.
+        overwrite: make maps that are there anew.
+        program: what that interpreter runs, see :mod:`cace_pyg.data.mediapipe_parser`.
+
+    Raises:
+        FileNotFoundError: there are no pictures.
+        RuntimeError: the interpreter cannot be started, has no MediaPipe, or failed.
+    """
+    pictures = sorted_pictures(Path(root))
+    tasks = [(path, part_map_path(path)) for path in pictures]
+    todo = [(path, label_map) for path, label_map in tasks if overwrite or not label_map.is_file()]
+    counts: Counter[str] = Counter()
+    unreadable = []
+    answers = _answers(todo, python, program) if todo else iter(())
+    for (path, _), answer in zip(todo, tqdm(answers, total=len(todo), desc="parse", unit="picture"), strict=True):
+        counts[answer.get("how", "error")] += 1
+        if "error" in answer:
+            unreadable.append((path, answer["error"]))
+    made = (counts[how] for how in ("pose", "mask", "box"))
+    return Parsed(*made, len(tasks) - len(todo), tuple(unreadable))
+
+
+def sorted_pictures(root: Path) -> list[Path]:
+    """The pictures in ``root`` and its folders, without the label maps."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}; expected a data set or a folder of crops")
+    found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _ENDINGS and path.is_file()]
+    found = [path for path in found if _MAPS not in path.relative_to(root).parts]
+    if not found:
+        raise FileNotFoundError(f"there are no pictures in {root} ({', '.join(sorted(_ENDINGS))})")
+    return found
+
+
+def _answers(tasks: Sequence[tuple[Path, Path]], python: str, program: str) -> Iterator[dict[str, str]]:
+    """What the other interpreter says to each task."""
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as asked:
+        for picture, label_map in tasks:
+            asked.write(json.dumps({"picture": str(picture.absolute()), "map": str(label_map.absolute())}) + "\n")
+        asked.seek(0)
+        try:
+            process = subprocess.Popen([python, program], stdin=asked, stdout=subprocess.PIPE, stderr=said, text=True)
+        except OSError as error:
+            raise RuntimeError(
+                f"cannot start the Python interpreter {python}: {error}; give another --python"
+            ) from error
+        answered = 0
+        try:
+            for line in process.stdout:
+                yield json.loads(line)
+                answered += 1
+        finally:
+            process.kill()
+            process.wait()
+        if answered < len(tasks):
+            said.seek(0)
+            raise RuntimeError(_failure(said.read(), python, answered))
+
+
+def _failure(said: str, python: str, answered: int) -> str:
+    if "No module named 'mediapipe'" in said:
+        return (
+            f"{python} has no MediaPipe, which finds the body parts. It needs numpy < 2, so give it an environment of "
+            "its own (Python 3.11 or 3.12): python3.11 -m venv parser && parser/bin/pip install mediapipe==0.10.21, "
+            "then --python parser/bin/python; or, where numpy may be old, pip install 'cace-pyg[semantic]'"
+        )
+    last = "\n".join(said.strip().splitlines()[-5:]) or "it said nothing"
+    return f"the parser stopped after {answered} pictures, whose maps are kept; the same command goes on.\n{last}"

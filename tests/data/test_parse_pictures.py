@@ -1,0 +1,193 @@
+"""Body parts from poses and masks: geometry, fallbacks, and a command that can be stopped.
+
+MediaPipe itself is not here: a program of our own stands in its place.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cace_pyg.data.__main__ import main
+from cace_pyg.data.mediapipe_parser import ARMS, FEET, HEAD, LEGS, TORSO, Seen, body_parts, parse_picture
+from cace_pyg.data.parse_pictures import parse_pictures, sorted_pictures
+from cace_pyg.data.part_map import part_map_path, read_part_map
+from cace_pyg.data.part_palette import common_parts
+from cace_pyg.data.part_sheet import part_sheet
+from cace_pyg.data.sample import Sample
+
+BOX = (220, 64, 420, 576)  # of a crop on the canvas
+
+
+def standing() -> np.ndarray:
+    """Landmarks of a person who stands upright in the box."""
+    points = np.full((33, 2), 320.0)
+    rows = {0: 110, 7: 108, 8: 108, 11: 170, 12: 170, 13: 250, 14: 250, 15: 320, 16: 320, 23: 330, 24: 330, 25: 440,
+            26: 440, 27: 540, 28: 540, 29: 552, 30: 552, 31: 556, 32: 556}  # fmt: skip
+    offsets = {7: 12, 11: 40, 13: 62, 15: 66, 23: 24, 25: 26, 27: 26, 29: 24, 31: 40}
+    for index, row in rows.items():
+        points[index, 1] = row
+    for index, offset in offsets.items():
+        points[index, 0] += offset
+        points[index + 1, 0] -= offset
+    return points
+
+
+def person_mask() -> np.ndarray:
+    mask = np.zeros((640, 640), dtype=bool)
+    mask[70:570, 235:405] = True
+    return mask
+
+
+def test_limbs_are_where_the_pose_says():
+    labels, how = body_parts(Seen(standing(), person_mask()), BOX)
+    assert how == "pose" and labels.dtype == np.uint8
+    places = {HEAD: (105, 320), TORSO: (250, 320), ARMS: (290, 386), LEGS: (460, 346), FEET: (556, 356)}
+    assert {part: labels[place] for part, place in places.items()} == {part: part for part in places}
+    assert labels[105, 240] == 0  # in the mask, but far from every limb
+    assert not labels[~person_mask()].any()
+    mirrored, _ = body_parts(Seen(standing() * [-1, 1] + [640, 0], person_mask()[:, ::-1]), BOX)
+    assert (mirrored[:, ::-1] == labels).mean() > 0.99
+
+
+def upside_down() -> np.ndarray:
+    return standing() * [1, -1] + [0, 640]
+
+
+@pytest.mark.parametrize(
+    "landmarks", [None, upside_down(), standing() * 0.3 + 200], ids=["none", "upside down", "small"]
+)
+def test_stripes_stand_in_for_a_pose_that_is_none(landmarks):
+    labels, how = body_parts(Seen(landmarks, person_mask()), BOX)
+    assert how == "mask" and [labels[row, 320] for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
+    assert not labels[~person_mask()].any()
+    labels, how = body_parts(Seen(landmarks, np.zeros((640, 640), dtype=bool)), BOX)
+    assert how == "box" and labels[64:576, 220:420].all() and not labels[:64].any() and not labels[:, 420:].any()
+
+
+@pytest.mark.parametrize("size", [(48, 128), (128, 48), (7, 7), (300, 1000)])
+def test_a_map_has_the_size_of_its_picture(size):
+    canvases = []
+
+    def look(canvas):
+        canvases.append(canvas)
+        return Seen(None, np.zeros((640, 640), dtype=bool))
+
+    found, how = parse_picture(Image.new("L", size, 255), look)
+    assert found.size == size and found.mode == "P" and how == "box"
+    assert set(np.unique(np.asarray(found))) <= {HEAD, TORSO, LEGS, FEET}
+    assert canvases[0].shape == (640, 640, 3) and (canvases[0][0, 0] == 128).all() and (canvases[0] == 255).any()
+
+
+PROGRAM = """
+import json, os, sys
+from PIL import Image
+for number, line in enumerate(sys.stdin):
+    if number == int(os.environ.get("STOP_AT", 99)):
+        sys.exit("out of memory")
+    task = json.loads(line)
+    try:
+        size = Image.open(task["picture"]).size
+    except OSError as error:
+        print(json.dumps({"error": "broken"}), flush=True)
+        continue
+    os.makedirs(os.path.dirname(task["map"]), exist_ok=True)
+    Image.new("L", size, 2).save(task["map"])
+    print(json.dumps({"how": "pose"}), flush=True)
+"""
+
+
+@pytest.fixture
+def crops(tmp_path):
+    for name in ("query/1_c1.jpg", "query/2_c1.jpg", "bounding_box_test/1_c2.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 16), "blue").save(tmp_path / "set" / name)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path / "set"
+
+
+def test_every_picture_gets_its_map_once(crops):
+    program = str(crops.parent / "program.py")
+    found = parse_pictures(crops, program=program)
+    assert (found.pose, found.kept, found.unreadable) == (3, 0, ())
+    sample = Sample(crops / "query" / "1_c1.jpg", 1, 1)
+    assert (read_part_map(sample, (16, 8)) == 2).all()
+    again = parse_pictures(crops, program=program)
+    assert (again.pose, again.kept) == (0, 3) and "3 were there" in str(again)
+    assert parse_pictures(crops, program=program, overwrite=True).pose == 3
+    assert part_sheet(sorted_pictures(crops)).size == (3 * (2 * 96 + 6) + 6, 192 + 12)
+
+
+def test_a_parser_that_stops_says_so_and_goes_on(crops, monkeypatch):
+    program = str(crops.parent / "program.py")
+    monkeypatch.setenv("STOP_AT", "1")
+    with pytest.raises(RuntimeError, match="stopped after 1 pictures.*goes on.\nout of memory"):
+        parse_pictures(crops, program=program)
+    monkeypatch.delenv("STOP_AT")
+    found = parse_pictures(crops, program=program)
+    assert (found.pose, found.kept) == (2, 1)
+
+
+def test_broken_pictures_are_listed(crops):
+    (crops / "query" / "3_c1.jpg").write_text("no picture")
+    found = parse_pictures(crops, program=str(crops.parent / "program.py"))
+    assert found.pose == 3 and found.unreadable == ((crops / "query" / "3_c1.jpg", "broken"),)
+    assert not part_map_path(crops / "query" / "3_c1.jpg").exists() and "3_c1.jpg: broken" in str(found)
+
+
+def test_what_is_missing_is_named(crops, tmp_path, capsys):
+    assert main(["parse", str(tmp_path / "nowhere")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["parse", str(tmp_path / "empty")]) == 2
+    assert "there are no pictures" in capsys.readouterr().err
+    assert main(["parse", str(crops), "--python", str(tmp_path / "python9")]) == 2
+    assert "give another --python" in capsys.readouterr().err
+    lacking = tmp_path / "lacking.py"
+    with pytest.raises(RuntimeError, match="has no MediaPipe.*mediapipe==0.10.21"):
+        lacking.write_text("raise SystemExit(\"ModuleNotFoundError: No module named 'mediapipe'\")")
+        parse_pictures(crops, sys.executable, program=str(lacking))
+    assert not (crops / "parts").exists()
+
+
+@pytest.mark.parametrize(("palette", "classes"), [("lip", 20), ("pascal_person_part", 7), ("atr", 18)])
+def test_palettes_map_every_label_to_a_part(palette, classes):
+    parts = common_parts(torch.arange(classes, dtype=torch.uint8), palette)
+    assert parts[0] == 0 and parts[1:].min() >= 1 and parts.max() <= 6 and parts.dtype == torch.uint8
+    with pytest.raises(ValueError, match=rf"labels 0 to {classes - 1} of the palette {palette} \(got {classes}\)"):
+        common_parts(torch.tensor([classes], dtype=torch.uint8), palette)
+
+
+def test_well_known_labels():
+    """Hair, upper clothes, trousers, face, left arm, left shoe; hair, upper clothes, trousers, shoe, face, bag."""
+    lip, atr = (common_parts(torch.arange(n, dtype=torch.uint8), name) for name, n in (("lip", 20), ("atr", 18)))
+    assert [int(lip[label]) for label in (2, 5, 9, 13, 14, 18)] == [
+        1,
+        2,
+        4,
+        1,
+        3,
+        5,
+    ]
+    assert [int(atr[label]) for label in (2, 4, 6, 9, 11, 16)] == [
+        1,
+        2,
+        4,
+        5,
+        1,
+        6,
+    ]
+    labels = torch.tensor([200], dtype=torch.uint8)
+    assert common_parts(labels, "as_is") is labels
+
+
+def test_a_map_of_another_palette_is_named(tmp_path):
+    sample = Sample(tmp_path / "query" / "1.jpg", 1, 1)
+    path = part_map_path(sample.path)
+    path.parent.mkdir(parents=True)
+    Image.new("L", (4, 8), 19).save(path)
+    assert (read_part_map(sample, (8, 4), "lip") == 5).all()
+    with pytest.raises(ValueError, match=r"1.png: .* 0 to 17 of the palette atr \(got 19\).*data.part_palette"):
+        read_part_map(sample, (8, 4), "atr")
