@@ -27,7 +27,7 @@ class PairAnalysis:
     Attributes:
         pictures: the files of a and b.
         individual: distance of the individual embeddings, 0 to 2.
-        conditional: ‖f(a|b) − f(b|a)‖ between unit vectors, 0 to 2.
+        conditional: what the second stage ranks by, see :meth:`CaceNet.pair_distance`.
         fused: what the second stage ranks by.
         fusion_weight: of the conditional distance in it.
         view: the pair as the model sees it.

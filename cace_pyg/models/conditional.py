@@ -104,7 +104,7 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
-        return self._embed(a, b, self._pool(self.blocks(a, b), a, b))
+        return self._embed(a.own, b.own, self._pool(self.blocks(a, b), a, b), b.tail)
 
     def all_pairs(self, prepared: PreparedClues) -> AllPairs:
         """All ordered pairs of a batch.
@@ -123,7 +123,7 @@ class ConditionalEmbedding(torch.nn.Module):
         self._note_density(graphs[0])
         found = [self._pool(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
         pooled = tuple(torch.cat(side) for side in zip(*found, strict=True))
-        forward, backward = self._embed(prepared.select(first), prepared.select(second), pooled)
+        forward, backward = self._embed(prepared.own[first], prepared.own[second], pooled, prepared.tail)
         table = forward.new_zeros(images, images, forward.size(-1))
         table = table.index_put((second, first), backward).index_put((first, second), forward)
         distance = forward.new_zeros(images, images)
@@ -133,7 +133,7 @@ class ConditionalEmbedding(torch.nn.Module):
     def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:
         """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification, of either sign."""
         pooled = self._pool(self.blocks(a, b), a, b)
-        return self._compare(*self._embed(a, b, pooled), pooled)
+        return self._compare(*self._embed(a.own, b.own, pooled, b.tail), pooled)
 
     def blocks(self, a: PreparedClues, b: PreparedClues) -> PairBlocks:
         """The adjacency of each pair."""
@@ -150,10 +150,12 @@ class ConditionalEmbedding(torch.nn.Module):
         weight = self.encoder.convolution.weight
         return weight if isinstance(self.expansion, torch.nn.Identity) else weight @ self.expansion.weight
 
-    def _embed(self, a: PreparedClues, b: PreparedClues, pooled: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def _embed(
+        self, own_a: Tensor, own_b: Tensor, pooled: tuple[Tensor, Tensor], tail: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Both conditional embeddings, normalised together."""
-        pooled_a, pooled_b = pooled if b.tail is None else (one @ b.tail.mT for one in pooled)
-        embedded_a, embedded_b = self.encoder.batch_norm(torch.cat([a.own + pooled_a, b.own + pooled_b])).chunk(2)
+        pooled_a, pooled_b = pooled if tail is None else (one @ tail.mT for one in pooled)
+        embedded_a, embedded_b = self.encoder.batch_norm(torch.cat([own_a + pooled_a, own_b + pooled_b])).chunk(2)
         return embedded_a, embedded_b
 
     def _compare(self, a_given_b: Tensor, b_given_a: Tensor, pooled: tuple[Tensor, Tensor]) -> Tensor:
