@@ -84,6 +84,7 @@ class Ablation:
         self.parser = config_parser("train", "")
         config = self._config(arguments)
         self.arguments = [*arguments, *(_shortened(config) if quick else ())]
+        self.joint = _joint(self._config(self.arguments))
         splits = read_splits(config.data)
         self.fingerprint = fingerprint(splits)
         self.policy = ""
@@ -118,7 +119,7 @@ class Ablation:
 
     def _row(self, row: StudyRow, seed: int, bar: tqdm) -> RunFolder:
         best = self.folder / "individual" / f"seed{seed}" / "checkpoints" / "best.ckpt"
-        options = [*row.options, f"--seed={seed}", f"--start_from={best}"]
+        options = [*row.options, *(self.joint if row.joint else ()), f"--seed={seed}", f"--start_from={best}"]
         return self._run(self.folder / _slug(row.name) / f"seed{seed}", options, row.name, bar)
 
     def _run(self, path: Path, options: Sequence[str], name: str, bar: tqdm) -> RunFolder:
@@ -155,6 +156,13 @@ def _shortened(config: Config) -> tuple[str, str]:
     """A third of the epochs of both phases."""
     train, pair = (-(-epochs // 3) for epochs in (config.train.epochs, config.pair_phase.epochs))
     return f"--train.epochs={train}", f"--pair_phase.epochs={pair}"
+
+
+def _joint(config: Config) -> tuple[str, ...]:
+    """Options of a row that trains both branches further, see :class:`StudyRow`."""
+    epochs, rate = max(1, config.pair_phase.epochs), config.train.learning_rate / 10
+    batch = "--train.num_identities=4", "--train.num_instances=4"
+    return f"--train.epochs={epochs}", f"--train.learning_rate={rate}", "--train.warmup_epochs=0", *batch
 
 
 def _slug(name: str) -> str:
