@@ -29,7 +29,8 @@ published, by its pooled features and its own neck: torchvision's, timm's, or on
 baseline (--backbone.stem).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
---evaluation.average_precision trapezoid, --evaluation.k1 20, --conditional.engine dense."""
+--evaluation.average_precision trapezoid, --evaluation.k1 20, --conditional.engine dense. All of them:
+python -m cace_pyg.train --help."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
+        if known.output is not None:
+            _prepare_output(known.output)
         text, content = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
         print(text)
         if known.output is not None:
@@ -83,9 +86,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare_output(path: Path) -> None:
+    """Before an hour of work."""
+    if path.is_dir():
+        raise ValueError(f"Expected --output to name a JSON file (got the folder {path})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+    if any(option.startswith("--backbone.weights") for option in overrides):
+        raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
     config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
-    splits, environment = _read(config, known.split)
+    try:
+        splits, environment = _read(config, known)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}\ndata.root, {Path(config.data.root).absolute()}, stands in the checkpoint; give --data.root and "
+            "--data.name where the data lies elsewhere"
+        ) from error
     model, state = load_model(known.checkpoint, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     distances = evaluation.distances
@@ -99,7 +117,7 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
     parser = config_parser("evaluate", "")
     config = config_of(parse(parser, ["--config", str(known.config), *overrides]), parser)
-    splits, environment = _read(config, known.split)
+    splits, environment = _read(config, known)
     metrics, further, described = evaluate_published(
         config, splits.query, splits.gallery, known.k_reciprocal, known.single_shot
     )
@@ -109,11 +127,14 @@ def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str,
     }
 
 
-def _read(config: Config, split: str) -> tuple[Splits, dict[str, str]]:
+def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, dict[str, str]]:
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
-    if split == "validation":
+    if known.split == "validation":
         splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    images = len(splits.query) + len(splits.gallery)
+    if known.k_reciprocal and config.evaluation.k1 >= images:
+        raise ValueError(f"Expected evaluation.k1 below the number of images, {images} (got {config.evaluation.k1})")
     return splits, environment
 
 

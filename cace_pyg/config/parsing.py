@@ -98,7 +98,8 @@ def _check_yaml(value: str) -> None:
         line = f", line {where.line + 1}" if where else ""
         raise ValueError(f"{value}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(tree, dict):
-        raise ValueError(f"Expected {value} to hold keys such as data: and train: (got {tree!r}); see configs/")
+        shown = repr(tree)[:60]
+        raise ValueError(f"Expected {value} to hold keys such as data: and train: (got {shown}…); see configs/")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

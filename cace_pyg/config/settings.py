@@ -143,6 +143,10 @@ class EvaluationSettings:
     original_weight: ClosedUnitInterval = 0.3
     """Of k-reciprocal re-ranking: weight of the distance that is ranked again (Zhong et al.: 0.3)."""
 
+    def __post_init__(self) -> None:
+        if self.k2 > self.k1:
+            raise ValueError(f"Expected evaluation.k2 of at most evaluation.k1 (got k1 {self.k1}, k2 {self.k2})")
+
     def policy(self) -> dict[str, str]:
         """The named options of :func:`cace_pyg.retrieval.evaluate`."""
         return {"same_camera": self.same_camera, "average_precision": self.average_precision}

@@ -38,23 +38,28 @@ class DatasetCheck:
         name: the name to give as ``data.name``.
         found: sizes of the parts.
         expected: sizes that they should have; none where any size is right.
-        unreadable: pictures that cannot be decoded, with the reason.
+        unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
+        remarks: what an evaluation would stumble over.
     """
 
     root: Path
     name: DatasetName
     found: SplitCounts
     expected: SplitCounts | None
-    unreadable: tuple[tuple[Path, str], ...]
+    unreadable: tuple[tuple[Path, str], ...] | None
+    remarks: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
         """Whether all is there and can be read."""
-        return not self.unreadable and self.expected in (None, self.found)
+        return not self.unreadable and not self.remarks and self.expected in (None, self.found)
 
     def __str__(self) -> str:
         whole = {True: "", False: ", but not the whole of it"}[self.expected in (None, self.found)]
         lines = [f"{self.root}: {self.name}{whole} (--data.name {self.name})", counts_table(self.found, self.expected)]
+        lines += [f"remark: {remark}" for remark in self.remarks]
+        if self.unreadable is None:
+            return "\n".join([*lines, "pictures were not decoded"])
         lines.append(f"pictures that cannot be read: {len(self.unreadable) or 'none'}")
         lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:_SHOWN]]
         if len(self.unreadable) > _SHOWN:
@@ -65,8 +70,8 @@ class DatasetCheck:
 def check_dataset(root: str | Path, name: DatasetName | None = None, decode: bool = True) -> DatasetCheck:
     """Find out what lies at ``root``; junk, which nothing uses, is not looked at.
 
-    Without a name every reader is tried: the public data set whose counts fit wins, then the form of one's own data,
-    then a public data set of which something is missing.
+    Without a name every reader is tried: the public data set whose counts fit wins, then one that is partly there (its
+    cameras, half of its identities or more, and nothing beyond it), then the form of one's own data.
 
     Args:
         root: folder or table.
@@ -84,14 +89,21 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
     else:
         splits = _read(name, root)
     pictures = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
-    unreadable = _unreadable(pictures) if decode else ()
-    return DatasetCheck(Path(root), name, count(splits), _EXPECTED.get(name), unreadable)
+    unreadable = _unreadable(pictures) if decode else None
+    return DatasetCheck(
+        Path(root),
+        name,
+        count(splits),
+        _EXPECTED.get(name),
+        unreadable,
+        () if name in _EXPECTED else tuple(_remarks(splits)),
+    )
 
 
 def _fitting(root: Path) -> tuple[DatasetName, Splits]:
     read: dict[str, Splits] = {}
     reasons = []
-    for name in get_args(DatasetName):
+    for name in ("manifest",) if root.is_file() else get_args(DatasetName):
         try:
             read[name] = _read(name, root)
         except (OSError, ValueError, ImportError) as error:
@@ -99,9 +111,38 @@ def _fitting(root: Path) -> tuple[DatasetName, Splits]:
     if not read:
         raise ValueError(f"no data set at {root} that can be read:\n" + "\n".join(reasons))
     whole = [name for name, splits in read.items() if _EXPECTED.get(name) == count(splits)]
+    partly = [name for name, splits in read.items() if name in _EXPECTED and _is_part(count(splits), _EXPECTED[name])]
+    partly.sort(key=lambda name: _EXPECTED[name].train.images - count(read[name]).train.images)
     own = [name for name in read if name not in _EXPECTED]
-    name = [*whole, *own, *read][0]
+    name = [*whole, *partly, *own, *read][0]
     return name, read[name]
+
+
+def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
+    """Whether a data set may be a public one from which pictures are missing."""
+    pairs = [(getattr(found, part), getattr(expected, part)) for part in ("train", "query", "gallery")]
+    return all(
+        one.images <= whole.images and whole.identities / 2 <= one.identities <= whole.identities
+        and one.cameras == whole.cameras
+        for one, whole in pairs
+    )  # fmt: skip
+
+
+def _remarks(splits: Splits) -> list[str]:
+    """What an evaluation would stumble over. Not for public sets: some number training and test identities apart."""
+    trained = {sample.pid for sample in splits.train}
+    gallery = {(sample.pid, sample.camid) for sample in splits.gallery if sample.pid > 0}
+    cameras: dict[int, set[int]] = {}
+    for pid, camid in gallery:
+        cameras.setdefault(pid, set()).add(camid)
+    counted = sum(bool(cameras.get(sample.pid, set()) - {sample.camid}) for sample in splits.query)
+    shared = trained & {sample.pid for sample in (*splits.query, *splits.gallery)}
+    remarks = []
+    if counted < len(splits.query):
+        remarks.append(f"{counted} of {len(splits.query)} queries have a match from another camera in the gallery")
+    if shared:
+        remarks.append(f"{len(shared)} identities of query and gallery are trained on; a result would flatter")
+    return remarks
 
 
 def _read(name: DatasetName, root: str | Path) -> Splits:

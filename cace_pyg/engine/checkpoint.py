@@ -50,6 +50,15 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether :func:`load_checkpoint` can read a file."""
+    try:
+        load_checkpoint(path)
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
+
+
 def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     """Put the weights of a checkpoint into a model.
 

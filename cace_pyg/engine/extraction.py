@@ -86,7 +86,7 @@ def _forward(
         embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
-                f"an embedding of the {name} pictures is not finite: the network has diverged; "
-                "lower the learning rate or lengthen the warm-up"
+                f"an embedding is not finite ({name}): the network has diverged, where a lower learning rate "
+                "or a longer warm-up helps, or its weights are broken"
             )
         yield torch.nn.functional.normalize(embedding, dim=-1), clues

@@ -1,7 +1,7 @@
 """Other rankings and other measures of the same embeddings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -18,8 +18,8 @@ class FurtherResults:
 
     def as_dict(self) -> dict[str, dict]:
         """For ``metrics.json``."""
-        single = {name: shot.as_dict() | {"policy": shot.policy} for name, shot in self.single_shot.items()}
-        return {name: metrics.as_dict() for name, metrics in self.k_reciprocal.items()} | single
+        rows = {**self.k_reciprocal, **self.single_shot}
+        return {name: found.as_dict() | {"policy": found.policy} for name, found in rows.items()}
 
 
 NO_FURTHER_RESULTS = FurtherResults()
@@ -51,7 +51,9 @@ def further_results(
             original = distance if number else None
             again = k_reciprocal_distance(*embeddings, settings.k1, settings.k2, settings.original_weight, original)
             row = f"{name}_k_reciprocal" if number else "k_reciprocal"
-            found.k_reciprocal[row] = evaluate(again, *labels, **settings.policy())
+            metrics = evaluate(again, *labels, **settings.policy())
+            how = f"k-reciprocal: k1 {settings.k1}, k2 {settings.k2}, original weight {settings.original_weight}"
+            found.k_reciprocal[row] = replace(metrics, policy=f"{how}; {metrics.policy}")
         if single_shot:
             found.single_shot[f"{name}_single_shot"] = evaluate_single_shot(distance, *labels, seed=config.seed)
     return found

@@ -1,11 +1,13 @@
 """Evaluation of a published network's own embedding."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lightning_fabric import Fabric
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.further_results import FurtherResults, further_results
 from cace_pyg.models import Backbone, PublishedEmbedding
@@ -28,6 +30,8 @@ def evaluate_published(
     settings = config.backbone
     if settings.weights is None:
         raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
+    if settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
+        raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
     model = PublishedEmbedding(Backbone(settings.name, settings.weights, settings.last_stride, settings.stem))
     device = Fabric(accelerator=config.device, devices=1).device
     model.to(device)
@@ -37,6 +41,6 @@ def evaluate_published(
     distance, labels = euclidean_distance(*embeddings), (*pids, *camids)
     further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
     metrics = evaluate(distance, *labels, **config.evaluation.policy())
-    loaded = model.backbone.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"
+    loaded = model.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"
     described = f"{model}; last stride {settings.last_stride}, stem {settings.stem}\n{loaded}"
     return metrics, further, described

@@ -1,5 +1,6 @@
 """The embedding of a published re-identification network, as its authors compare it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from cace_pyg.graph import Clues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.cace_net import Individual
+from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.read_state_dict import read_state_dict
 
 _NECKS = ("bottleneck.", "heads.bottleneck.", "heads.bnneck.")  # strong baseline, fast-reid, older fast-reid
@@ -42,6 +44,7 @@ class PublishedEmbedding(torch.nn.Module):
             state = {key.removeprefix("module."): value for key, value in state.items()}
             self.exponent = state.get(_EXPONENT)
             self.neck = _neck(path, state, backbone.channels)
+        self.loaded_weights = _with_neck(backbone.loaded_weights)
 
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
         """Embeddings of ``(image, 3, height, width)``; the clues are those of the feature map."""
@@ -57,6 +60,15 @@ class PublishedEmbedding(torch.nn.Module):
         pooling = "mean" if self.exponent is None else f"generalised mean, p = {float(self.exponent):.3g}"
         layers = " and ".join(type(layer).__name__ for layer in self.neck) or "no neck"
         return f"embedding: {pooling}, then {layers}"
+
+
+def _with_neck(loaded: LoadedWeights | None) -> LoadedWeights | None:
+    """What became of the keys of the file, now that pooling and neck are read too."""
+    if loaded is None:
+        return None
+    used = [key for key in loaded.skipped if key.removeprefix("module.").startswith((*_NECKS, _EXPONENT))]
+    skipped = tuple(key for key in loaded.skipped if key not in used)
+    return replace(loaded, loaded=loaded.loaded + len(used), skipped=skipped)
 
 
 def _neck(path: Path, state: dict[str, Tensor], channels: int) -> torch.nn.Sequential:

@@ -31,7 +31,7 @@ def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str
             "not written by torch.save, or with other objects than tensors in it; load it where you trust it, and save "
             "its state dict alone"
             if pickled
-            else f"truncated or damaged ({str(error).split('.')[0]}); fetch it again"
+            else f"truncated or damaged ({str(error).split('.')[0] or type(error).__name__}); fetch it again"
         )
         raise ValueError(f"cannot read {path} as a state dict of {name}: {reason}") from error
     beside: tuple[str, ...] = ()

@@ -106,10 +106,11 @@ def evaluate(
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
     camids = gallery_camids[known]
-    ranks, counted, absent = [], [], 0
+    ranks, counted, absent, removed = [], [], 0, 0
     for query, row in enumerate(_rows(distance, known)):
         same = same_pid.get(int(query_pids[query]), known[:0])
         own = (camids[same] == query_camids[query]) & (same_camera == "remove")
+        removed += int(own.sum())
         if not own.all():
             ranks.append(_ranks(row, same[~own], same[own]))
             counted.append(query)
@@ -117,7 +118,8 @@ def evaluate(
     left_out = absent, len(query_pids) - len(counted) - absent
     if not counted:
         raise ValueError(_nothing_counts(*left_out))
-    return _summarise(ranks, counted, left_out, max_rank, same_camera, average_precision)
+    cameras = f"removed ({removed} times)" if same_camera == "remove" else "kept"
+    return _summarise(ranks, counted, left_out, max_rank, cameras, average_precision)
 
 
 def _as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
@@ -172,14 +174,14 @@ def _average_precision(ranks: np.ndarray, form: str) -> float:
 
 
 def _summarise(
-    ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, same_camera: str, form: str
+    ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, cameras: str, form: str
 ) -> Metrics:
     precision = np.array([_average_precision(one, form) for one in ranks])
     penalty = np.array([len(one) / one[-1] for one in ranks])
     first = np.array([one[0] for one in ranks])
     policy = (
         f"average precision: {form} form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
-        f"{'removed' if same_camera == 'remove' else 'kept'}; ties: gallery order; queries: {len(counted)} counted, "
+        f"{cameras}; ties: gallery order; queries: {len(counted)} counted, "
         f"left out {left_out[0]} absent from the gallery, {left_out[1]} seen only by their own camera"
     )
     return Metrics(
@@ -204,7 +206,9 @@ def _nothing_counts(absent: int, same_camera: int) -> str:
     if absent:
         message += "; check that query and gallery are parts of one data set, with the same pids"
     if same_camera:
-        message += "; check the camids, or give same_camera='keep' for data without cameras"
+        message += (
+            "; check the camids, or give same_camera keep (--evaluation.same_camera keep) for data without cameras"
+        )
     return message
 
 

@@ -48,7 +48,7 @@ def test_a_missing_picture_is_an_error_or_a_warning(public_trees):
             assert len(read_dataset("market1501", public_trees["market1501"], allow_partial=True).query) == 3_367
         found = check_dataset(public_trees["market1501"], "market1501", decode=False)
         assert not found.passed and "not the whole" in str(found)
-        assert check_dataset(public_trees["market1501"], decode=False).name == "market_layout"
+        assert check_dataset(public_trees["market1501"], decode=False).name == "market1501"
     finally:
         picture.symlink_to(target)
 
@@ -102,3 +102,27 @@ def test_an_unknown_name():
 def test_a_place_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder or table at .*nowhere"):
         check_dataset(tmp_path / "nowhere")
+
+
+def test_a_public_set_with_pictures_missing_is_recognised(public_trees, tmp_path):
+    import shutil
+
+    part = tmp_path / "part"
+    shutil.copytree(public_trees["market1501"], part, symlinks=True)
+    for path in sorted((part / "bounding_box_train").iterdir())[:36]:
+        path.unlink()
+    found = check_dataset(part, decode=False)
+    assert found.name == "market1501" and not found.passed
+    assert "12,900 (expected 12,936)" in str(found) and "pictures were not decoded" in str(found)
+
+
+def test_what_an_evaluation_stumbles_over_is_remarked(tmp_path):
+    from PIL import Image
+
+    for name in ("train/a/c1/1.jpg", "train/a/c2/2.jpg", "query/a/c1/3.jpg", "query/b/c1/4.jpg", "gallery/a/c2/5.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 8)).save(tmp_path / name)
+    found = check_dataset(tmp_path)
+    assert not found.passed and found.unreadable == ()
+    assert "1 of 2 queries have a match from another camera in the gallery" in str(found)
+    assert "1 identities of query and gallery are trained on" in str(found)
