@@ -41,15 +41,32 @@ def person_mask() -> np.ndarray:
     return mask
 
 
+NOBODY = np.zeros((640, 640), dtype=bool)
+INSIDE = np.s_[BOX[1] : BOX[3], BOX[0] : BOX[2]]
+
+
+def at(labels, row, column):
+    """The label at a place of the canvas."""
+    return labels[row - BOX[1], column - BOX[0]]
+
+
 def test_limbs_are_where_the_pose_says():
-    labels, how = body_parts(Seen(standing(), person_mask()), BOX)
-    assert how == "pose" and labels.dtype == np.uint8
+    labels, how = body_parts(Seen(standing(), person_mask(), ~person_mask()), BOX)
+    assert how == "pose" and labels.dtype == np.uint8 and labels.shape == (512, 200)
     places = {HEAD: (105, 320), TORSO: (250, 320), ARMS: (290, 386), LEGS: (460, 346), FEET: (556, 356)}
-    assert {part: labels[place] for part, place in places.items()} == {part: part for part in places}
-    assert labels[105, 240] == 0  # in the mask, but far from every limb
-    assert not labels[~person_mask()].any()
-    mirrored, _ = body_parts(Seen(standing() * [-1, 1] + [640, 0], person_mask()[:, ::-1]), BOX)
+    assert {part: at(labels, *place) for part, place in places.items()} == {part: part for part in places}
+    assert at(labels, 75, 240) == 0  # in the outline, but far from every limb
+    assert not labels[~person_mask()[INSIDE]].any()
+    mirrored, _ = body_parts(Seen(standing() * [-1, 1] + [640, 0], person_mask()[:, ::-1], NOBODY), BOX)
     assert (mirrored[:, ::-1] == labels).mean() > 0.99
+    assert (body_parts(Seen(standing(), NOBODY, person_mask()), BOX)[0] == labels).all()  # no outline: the mask
+
+
+def test_a_head_seen_from_the_side_stays_above_the_shoulders():
+    profile = standing()
+    profile[0, 0] += 60  # the nose, far in front of ears and shoulders
+    labels, how = body_parts(Seen(profile, person_mask(), NOBODY), BOX)
+    assert how == "pose" and at(labels, 80, 320) == HEAD and at(labels, 80, 398) == 0
 
 
 def upside_down() -> np.ndarray:
@@ -60,20 +77,42 @@ def upside_down() -> np.ndarray:
     "landmarks", [None, upside_down(), standing() * 0.3 + 200], ids=["none", "upside down", "small"]
 )
 def test_stripes_stand_in_for_a_pose_that_is_none(landmarks):
-    labels, how = body_parts(Seen(landmarks, person_mask()), BOX)
-    assert how == "mask" and [labels[row, 320] for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
-    assert not labels[~person_mask()].any()
-    labels, how = body_parts(Seen(landmarks, np.zeros((640, 640), dtype=bool)), BOX)
-    assert how == "box" and labels[64:576, 220:420].all() and not labels[:64].any() and not labels[:, 420:].any()
+    labels, how = body_parts(Seen(landmarks, ~person_mask(), person_mask()), BOX)
+    assert how == "mask" and [at(labels, row, 320) for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
+    assert not labels[~person_mask()[INSIDE]].any()
+    speck = NOBODY.copy()
+    speck[300:310, 300:310] = True
+    for empty in (NOBODY, speck):
+        labels, how = body_parts(Seen(landmarks, NOBODY, empty), BOX)
+        assert how == "box" and labels.all() and (np.unique(labels) == [HEAD, TORSO, LEGS, FEET]).all()
 
 
-@pytest.mark.parametrize("size", [(48, 128), (128, 48), (7, 7), (300, 1000)])
+def test_a_pose_that_only_the_mirror_shows_is_turned_back():
+    """The models see someone, arms to one side, where the blue half of a picture is on the left."""
+    leaning, seen = standing(), []
+    leaning[[13, 14, 15, 16], 0] = 386
+
+    def look(canvas):
+        seen.append(canvas[320, 250, 2] > 128)
+        return Seen(leaning if seen[-1] else None, person_mask(), person_mask())
+
+    halves = Image.new("RGB", (200, 512), "black")
+    halves.paste("blue", (0, 0, 100, 512))
+    plain, how = parse_picture(halves, look)
+    assert how == "pose" and seen == [True]
+    turned, how = parse_picture(halves.transpose(Image.Transpose.FLIP_LEFT_RIGHT), look)
+    assert how == "pose" and seen == [True, False, True]
+    assert (np.asarray(turned)[:, ::-1] == np.asarray(plain)).all()
+    assert not (np.asarray(turned) == np.asarray(plain)).all()
+
+
+@pytest.mark.parametrize("size", [(48, 128), (128, 48), (7, 7), (300, 1000), (1, 400)])
 def test_a_map_has_the_size_of_its_picture(size):
     canvases = []
 
     def look(canvas):
         canvases.append(canvas)
-        return Seen(None, np.zeros((640, 640), dtype=bool))
+        return Seen(None, NOBODY, NOBODY)
 
     found, how = parse_picture(Image.new("L", size, 255), look)
     assert found.size == size and found.mode == "P" and how == "box"
