@@ -169,7 +169,12 @@ def _models() -> Callable[[np.ndarray], Seen]:
     return look
 
 
-def _answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
+def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
+    """Read a picture and write its map, whole or not at all; the words of this program's output for the task.
+
+    Raises:
+        OSError: the map cannot be written.
+    """
     try:
         with Image.open(task["picture"]) as picture:
             found, how = parse_picture(picture, look)
@@ -177,8 +182,12 @@ def _answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[st
         return {"error": str(error) or type(error).__name__}
     partial = f"{task['map']}.{os.getpid()}.partial"
     os.makedirs(os.path.dirname(partial), exist_ok=True)
-    found.save(partial, format="PNG")
-    os.replace(partial, task["map"])
+    try:
+        found.save(partial, format="PNG")
+        os.replace(partial, task["map"])
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
     return {"how": how}
 
 
@@ -187,7 +196,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # the models' own words must not stand between the answers
     look = _models()
     for line in sys.stdin:
-        print(json.dumps(_answer(json.loads(line), look)), file=answers, flush=True)
+        print(json.dumps(answer(json.loads(line), look)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
