@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ArgumentError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
 
 
 def _parser() -> ArgumentParser:
@@ -60,7 +63,7 @@ def _parser() -> ArgumentParser:
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
     parse.add_argument("root", type=str, help="a data set, or a folder of crops")
     parse.add_argument("--python", type=str, default=sys.executable, help="interpreter that has MediaPipe")
-    parse.add_argument("--overwrite", type=bool, default=False, help="true: make maps that are there anew")
+    parse.add_argument("--overwrite", action="store_true", help="make maps that are there anew")
     parse.add_argument("--draw", type=str, help="PNG file: some pictures beside their maps, to look at")
     commands.add_subcommand("parse", parse, help="find body parts")
     return parser
@@ -79,6 +82,8 @@ def _check(parsed: Namespace) -> int:
 
 
 def _parse(parsed: Namespace) -> int:
+    if parsed.draw is not None and not (parsed.draw.lower().endswith(".png") and Path(parsed.draw).parent.is_dir()):
+        raise ValueError(f"Expected --draw FILE.png in a folder that is there (got {parsed.draw})")
     made = parse_pictures(parsed.root, parsed.python, parsed.overwrite)
     print(made)
     if parsed.draw is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cace_pyg.data.own_pictures import PARTS, Labelled, splits_of
+from cace_pyg.data.part_map import without_part_maps
 from cace_pyg.data.sample import Splits
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -17,7 +18,7 @@ def read_image_folder(root: str | Path) -> Splits:
     """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``.
 
     Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Hidden
-    files and other files than pictures are ignored.
+    files, label maps of pictures (``parts`` folders) and other files than pictures are ignored.
 
     Raises:
         FileNotFoundError: one of the three folders is missing; shows the expected tree.
@@ -32,7 +33,9 @@ def read_image_folder(root: str | Path) -> Splits:
 
 def _pictures(folder: Path) -> list[Path]:
     files = sorted(folder.rglob("*"))
-    return [path for path in files if path.suffix.lower() in _PICTURES and path.name[0] != "." and path.is_file()]
+    return without_part_maps(
+        [path for path in files if path.suffix.lower() in _PICTURES and path.name[0] != "." and path.is_file()]
+    )
 
 
 def _labelled(path: Path, root: Path, part: str) -> Labelled:

@@ -7,6 +7,7 @@ answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
 
 import json
 import os
+import struct
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,36 +25,46 @@ _EARS, _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = (7, 8), (11, 12), (13, 14), (15, 16
 _KNEES, _ANKLES, _HEELS, _TOES = (25, 26), (27, 28), (29, 30), (31, 32)
 _NOSE = 0
 _SLEEVE = 0.3  # of the upper arm from the shoulder belongs to the torso's reach
-_REACH = 1.4  # thicknesses of the nearest limb beyond which a pixel is background, whatever the mask says
+_REACH = 2  # thicknesses of the nearest limb beyond which a pixel is background, whatever the mask says
+_LEAST = 0.02  # share of the picture that a mask must cover; of fewer pixels it is empty
+_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # what broken pictures raise
 
 
 class Seen(NamedTuple):
-    """What the models see on a canvas: landmarks ``(33, 2)`` in pixels or none, and the mask of the person."""
+    """What the models see on a canvas.
+
+    Attributes:
+        landmarks: by the pose model, pixels ``(33, 2)``, column and row; none where it finds nobody.
+        outline: bool, of the person with these landmarks, by the same model; the sharper one where the pose is right.
+        mask: bool, of anybody, by the segmentation model.
+    """
 
     landmarks: np.ndarray | None
+    outline: np.ndarray
     mask: np.ndarray
 
 
 def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, str]:
-    """The label map of a canvas, and what it was made of.
+    """The label map of the picture on a canvas, and what it was made of.
 
-    With landmarks each pixel of the mask near a limb takes the part of the nearest one. Without them, or where they
-    stand on their head or are less than half as tall as the picture, which the models see in crops now and then, it
-    takes that of its height: horizontal stripes over the mask, or over the whole picture where the mask is empty.
+    With landmarks each pixel of the outline takes the part of the nearest limb. Without them, or where they stand on
+    their head or are less than half as tall as the picture, which the pose model sees in crops now and then, it takes
+    that of its height: horizontal stripes over the mask, or over the whole picture where the mask is empty.
 
     Args:
         seen: by the models.
         box: of the picture on the canvas: left, upper, right, lower.
+
+    Returns:
+        uint8 ``(lower - upper, right - left)``, and ``"pose"``, ``"mask"`` or ``"box"``.
     """
     left, upper, right, lower = box
-    inside = np.zeros(seen.mask.shape, dtype=bool)
-    inside[upper:lower, left:right] = True
-    mask = seen.mask & inside
+    outline, mask = (whole[upper:lower, left:right] for whole in (seen.outline, seen.mask))
     if seen.landmarks is not None and _is_plausible(seen.landmarks, lower - upper):
-        labels = _nearest_part(seen.landmarks, mask.shape) * mask
-        if labels.any():
+        labels = _nearest_part(seen.landmarks - (left, upper), mask.shape) * (outline if _is_there(outline) else mask)
+        if _is_there(labels > 0):
             return labels, "pose"
-    how, mask = ("mask", mask) if mask.any() else ("box", inside)
+    how, mask = ("mask", mask) if _is_there(mask) else ("box", np.ones_like(mask))
     rows = np.flatnonzero(mask.any(axis=1))
     share = (np.arange(len(mask)) - rows[0] + 0.5) / (rows[-1] + 1 - rows[0])
     stripe = np.array([next((part for end, part in _STRIPES if one <= end), FEET) for one in share])
@@ -62,6 +73,8 @@ def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, 
 
 def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> tuple[Image.Image, str]:
     """The label map of a picture in its size, as an indexed image, and what it was made of.
+
+    Where no pose is found, the mirrored picture is looked at too: in a third of such crops it has one.
 
     Args:
         picture: any size and mode.
@@ -72,9 +85,14 @@ def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> t
     left, upper = (_CANVAS - width) // 2, (_CANVAS - height) // 2
     canvas = Image.new("RGB", (_CANVAS, _CANVAS), (_GREY,) * 3)
     canvas.paste(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC), (left, upper))
-    labels, how = body_parts(look(np.asarray(canvas)), (left, upper, left + width, upper + height))
-    cut = Image.fromarray(labels[upper : upper + height, left : left + width])
-    found = cut.resize(picture.size, Image.Resampling.NEAREST)
+    pixels, right, lower = np.asarray(canvas), left + width, upper + height
+    labels, how = body_parts(look(pixels), (left, upper, right, lower))
+    if how != "pose":
+        mirrored = look(np.ascontiguousarray(pixels[:, ::-1]))
+        other, other_how = body_parts(mirrored, (_CANVAS - right, upper, _CANVAS - left, lower))
+        if other_how == "pose":
+            labels, how = np.ascontiguousarray(other[:, ::-1]), other_how
+    found = Image.fromarray(labels).resize(picture.size, Image.Resampling.NEAREST)
     found.putpalette(COLOURS)
     return found, how
 
@@ -91,6 +109,10 @@ def _nearest_part(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return part
 
 
+def _is_there(mask: np.ndarray) -> bool:
+    return mask.mean() >= _LEAST
+
+
 def _is_plausible(points: np.ndarray, height: int) -> bool:
     """Whether nose, hips and ankles stand below each other in this order, over half the height of the crop."""
     nose, hips, ankles = (points[list(where), 1].mean() for where in ((_NOSE,), _HIPS, _ANKLES))
@@ -101,12 +123,12 @@ def _limbs(points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float, int]
     """Begin, end, thickness and part of each limb."""
     neck, pelvis = points[list(_SHOULDERS)].mean(axis=0), points[list(_HIPS)].mean(axis=0)
     trunk = max(float(np.linalg.norm(neck - pelvis)), 1.0)
-    crown = points[_NOSE] + 0.6 * (points[_NOSE] - neck)
+    ears = points[list(_EARS)].mean(axis=0)  # the nose is no middle of a head seen from the side
+    crown = ears + 0.3 * (neck - pelvis)
     broad = max(0.5 * float(np.linalg.norm(np.diff(points[list(_SHOULDERS)], axis=0))), 0.25 * trunk)
     limbs = [
-        (points[_NOSE] + 0.35 * (neck - points[_NOSE]), crown, 0.22 * trunk, HEAD),
-        (points[_EARS[0]], points[_EARS[1]], 0.2 * trunk, HEAD),
-        (neck, pelvis, broad, TORSO),
+        (ears + 0.35 * (neck - ears), crown, 0.22 * trunk, HEAD),
+        (neck, pelvis + 0.15 * (neck - pelvis), broad, TORSO),
     ]
     for side in (0, 1):
         shoulder, elbow, wrist = (points[pair[side]] for pair in (_SHOULDERS, _ELBOWS, _WRISTS))
@@ -115,7 +137,7 @@ def _limbs(points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float, int]
         limbs += [
             (shoulder + _SLEEVE * (elbow - shoulder), elbow, 0.13 * trunk, ARMS),
             (elbow, wrist + 0.3 * (wrist - elbow), 0.13 * trunk, ARMS),
-            (hip + 0.15 * (knee - hip), knee, 0.2 * trunk, LEGS),
+            (hip, knee, 0.2 * trunk, LEGS),
             (knee, ankle, 0.17 * trunk, LEGS),
             (heel, toe, 0.14 * trunk, FEET),
         ]
@@ -133,28 +155,39 @@ def _to_segment(pixels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.nd
 def _models() -> Callable[[np.ndarray], Seen]:
     import mediapipe
 
-    pose = mediapipe.solutions.pose.Pose(static_image_mode=True, min_detection_confidence=0.1)
-    segmentation = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    solutions = mediapipe.solutions
+    pose = solutions.pose.Pose(static_image_mode=True, min_detection_confidence=0.1, enable_segmentation=True)
+    segmentation = solutions.selfie_segmentation.SelfieSegmentation(model_selection=1)
 
     def look(canvas: np.ndarray) -> Seen:
-        found = pose.process(canvas).pose_landmarks
-        mask = segmentation.process(canvas).segmentation_mask > 0.5
-        points = None if found is None else np.array([(one.x, one.y) for one in found.landmark]) * _CANVAS
-        return Seen(points, mask)
+        found, mask = pose.process(canvas), segmentation.process(canvas).segmentation_mask > 0.5
+        if found.pose_landmarks is None:
+            return Seen(None, np.zeros_like(mask), mask)
+        points = np.array([(one.x, one.y) for one in found.pose_landmarks.landmark]) * _CANVAS
+        return Seen(points, found.segmentation_mask > 0.5, mask)
 
     return look
 
 
-def _answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
+def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
+    """Read a picture and write its map, whole or not at all; the words of this program's output for the task.
+
+    Raises:
+        OSError: the map cannot be written.
+    """
     try:
         with Image.open(task["picture"]) as picture:
             found, how = parse_picture(picture, look)
-    except (OSError, SyntaxError, ValueError) as error:  # what broken pictures raise
+    except _BROKEN as error:
         return {"error": str(error) or type(error).__name__}
     partial = f"{task['map']}.{os.getpid()}.partial"
     os.makedirs(os.path.dirname(partial), exist_ok=True)
-    found.save(partial, format="PNG")
-    os.replace(partial, task["map"])
+    try:
+        found.save(partial, format="PNG")
+        os.replace(partial, task["map"])
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
     return {"how": how}
 
 
@@ -163,7 +196,7 @@ def _serve() -> None:
     os.dup2(2, 1)  # the models' own words must not stand between the answers
     look = _models()
     for line in sys.stdin:
-        print(json.dumps(_answer(json.loads(line), look)), file=answers, flush=True)
+        print(json.dumps(answer(json.loads(line), look)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from cace_pyg.data import mediapipe_parser
 from cace_pyg.data.part_map import part_map_path
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _MAPS = "parts"
 _SHOWN = 20
 
@@ -68,10 +68,12 @@ def parse_pictures(
 
     Raises:
         FileNotFoundError: there are no pictures.
+        ValueError: two pictures of a folder differ in their ending alone, and would share a map.
         RuntimeError: the interpreter cannot be started, has no MediaPipe, or failed.
     """
     pictures = sorted_pictures(Path(root))
     tasks = [(path, part_map_path(path)) for path in pictures]
+    _check_names(tasks)
     todo = [(path, label_map) for path, label_map in tasks if overwrite or not label_map.is_file()]
     counts: Counter[str] = Counter()
     unreadable = []
@@ -85,14 +87,24 @@ def parse_pictures(
 
 
 def sorted_pictures(root: Path) -> list[Path]:
-    """The pictures in ``root`` and its folders, without the label maps."""
+    """The pictures in ``root`` and its folders, without hidden files and folders called ``parts``."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; expected a data set or a folder of crops")
     found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _ENDINGS and path.is_file()]
-    found = [path for path in found if _MAPS not in path.relative_to(root).parts]
+    found = [path for path in found if path.name[0] != "." and _MAPS not in path.relative_to(root).parts]
     if not found:
         raise FileNotFoundError(f"there are no pictures in {root} ({', '.join(sorted(_ENDINGS))})")
     return found
+
+
+def _check_names(tasks: Sequence[tuple[Path, Path]]) -> None:
+    first: dict[Path, Path] = {}
+    for picture, label_map in tasks:
+        if first.setdefault(label_map, picture) != picture:
+            raise ValueError(
+                f"Expected one picture for the label map {label_map} (got {first[label_map]} and {picture}); rename "
+                "one of them"
+            )
 
 
 def _answers(tasks: Sequence[tuple[Path, Path]], python: str, program: str) -> Iterator[dict[str, str]]:

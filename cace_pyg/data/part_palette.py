@@ -9,25 +9,30 @@ PartPalette = Literal["as_is", "lip", "pascal_person_part", "atr"]
 
 _HEAD, _TORSO, _ARMS, _LEGS, _FEET, _CARRIED = range(1, 7)
 
-# One entry a label, in the data set's own order.
-_PARTS: dict[PartPalette, tuple[int, ...]] = {
-    "lip": (
-        0,  # background
-        _HEAD, _HEAD, _ARMS, _HEAD,  # hat, hair, glove, sunglasses
-        _TORSO, _TORSO, _TORSO, _FEET, _LEGS,  # upper clothes, dress, coat, socks, trousers
-        _TORSO, _TORSO, _LEGS, _HEAD,  # jumpsuit, scarf, skirt, face
-        _ARMS, _ARMS, _LEGS, _LEGS, _FEET, _FEET,  # left and right arm, leg, shoe
-    ),
-    "pascal_person_part": (0, _HEAD, _TORSO, _ARMS, _ARMS, _LEGS, _LEGS),  # upper and lower arms, upper and lower legs
-    "atr": (
-        0,  # background
-        _HEAD, _HEAD, _HEAD,  # hat, hair, sunglasses
-        _TORSO, _LEGS, _LEGS, _TORSO, _TORSO,  # upper clothes, skirt, trousers, dress, belt
-        _FEET, _FEET, _HEAD,  # left and right shoe, face
-        _LEGS, _LEGS, _ARMS, _ARMS,  # left and right leg, arm
-        _CARRIED, _TORSO,  # bag, scarf
-    ),
+LABELS: dict[PartPalette, dict[str, int]] = {
+    "lip": {
+        "Background": 0,
+        "Hat": _HEAD, "Hair": _HEAD, "Glove": _ARMS, "Sunglasses": _HEAD,
+        "Upper-clothes": _TORSO, "Dress": _TORSO, "Coat": _TORSO, "Socks": _FEET, "Pants": _LEGS,
+        "Jumpsuits": _TORSO, "Scarf": _TORSO, "Skirt": _LEGS, "Face": _HEAD,
+        "Left-arm": _ARMS, "Right-arm": _ARMS, "Left-leg": _LEGS, "Right-leg": _LEGS,
+        "Left-shoe": _FEET, "Right-shoe": _FEET,
+    },
+    "pascal_person_part": {
+        "Background": 0,
+        "Head": _HEAD, "Torso": _TORSO, "Upper Arms": _ARMS, "Lower Arms": _ARMS,
+        "Upper Legs": _LEGS, "Lower Legs": _LEGS,
+    },
+    "atr": {
+        "Background": 0,
+        "Hat": _HEAD, "Hair": _HEAD, "Sunglasses": _HEAD,
+        "Upper-clothes": _TORSO, "Skirt": _LEGS, "Pants": _LEGS, "Dress": _TORSO, "Belt": _TORSO,
+        "Left-shoe": _FEET, "Right-shoe": _FEET, "Face": _HEAD,
+        "Left-leg": _LEGS, "Right-leg": _LEGS, "Left-arm": _ARMS, "Right-arm": _ARMS,
+        "Bag": _CARRIED, "Scarf": _TORSO,
+    },
 }  # fmt: skip
+"""What the labels 0, 1, … of a palette are called by its data set, in order, and which of our body parts they are."""
 
 
 def common_parts(labels: Tensor, palette: PartPalette) -> Tensor:
@@ -46,9 +51,9 @@ def common_parts(labels: Tensor, palette: PartPalette) -> Tensor:
     """
     if palette == "as_is":
         return labels
-    if palette not in _PARTS:
-        raise ValueError(f"Expected a palette as_is, {', '.join(_PARTS)} (got {palette!r})")
-    table = torch.tensor(_PARTS[palette], dtype=torch.uint8, device=labels.device)
+    if palette not in LABELS:
+        raise ValueError(f"Expected a palette as_is, {', '.join(LABELS)} (got {palette!r})")
+    table = torch.tensor(list(LABELS[palette].values()), dtype=torch.uint8, device=labels.device)
     if labels.numel() and int(labels.max()) >= len(table):
         raise ValueError(f"Expected labels 0 to {len(table) - 1} of the palette {palette} (got {int(labels.max())})")
     return table[labels.long()]

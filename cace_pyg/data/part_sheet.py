@@ -34,7 +34,7 @@ def part_sheet(pictures: list[Path], limit: int = 32) -> Image.Image:
 def _tile(path: Path) -> Image.Image:
     with Image.open(path) as picture, Image.open(part_map_path(path)) as labels:
         width = max(1, round(picture.width * _HEIGHT / picture.height))
-        colours = Image.fromarray(np.asarray(labels))
+        colours = Image.fromarray(np.array(labels))  # indices, whatever their colours
         colours.putpalette(COLOURS)
         tile = Image.new("RGB", (2 * width, _HEIGHT), "white")
         tile.paste(picture.convert("RGB").resize((width, _HEIGHT)), (0, 0))

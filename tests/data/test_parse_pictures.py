@@ -3,18 +3,19 @@
 MediaPipe itself is not here: a program of our own stands in its place.
 """
 
+import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from cace_pyg.data import mediapipe_parser
 from cace_pyg.data.__main__ import main
-from cace_pyg.data.mediapipe_parser import ARMS, FEET, HEAD, LEGS, TORSO, Seen, body_parts, parse_picture
+from cace_pyg.data.image_folder import read_image_folder
+from cace_pyg.data.mediapipe_parser import ARMS, FEET, HEAD, LEGS, TORSO, Seen, answer, body_parts, parse_picture
 from cace_pyg.data.parse_pictures import parse_pictures, sorted_pictures
-from cace_pyg.data.part_map import part_map_path, read_part_map
-from cace_pyg.data.part_palette import common_parts
+from cace_pyg.data.part_map import check_part_maps, part_map_path, read_part_map
 from cace_pyg.data.part_sheet import part_sheet
 from cace_pyg.data.sample import Sample
 
@@ -41,15 +42,32 @@ def person_mask() -> np.ndarray:
     return mask
 
 
+NOBODY = np.zeros((640, 640), dtype=bool)
+INSIDE = np.s_[BOX[1] : BOX[3], BOX[0] : BOX[2]]
+
+
+def at(labels, row, column):
+    """The label at a place of the canvas."""
+    return labels[row - BOX[1], column - BOX[0]]
+
+
 def test_limbs_are_where_the_pose_says():
-    labels, how = body_parts(Seen(standing(), person_mask()), BOX)
-    assert how == "pose" and labels.dtype == np.uint8
+    labels, how = body_parts(Seen(standing(), person_mask(), ~person_mask()), BOX)
+    assert how == "pose" and labels.dtype == np.uint8 and labels.shape == (512, 200)
     places = {HEAD: (105, 320), TORSO: (250, 320), ARMS: (290, 386), LEGS: (460, 346), FEET: (556, 356)}
-    assert {part: labels[place] for part, place in places.items()} == {part: part for part in places}
-    assert labels[105, 240] == 0  # in the mask, but far from every limb
-    assert not labels[~person_mask()].any()
-    mirrored, _ = body_parts(Seen(standing() * [-1, 1] + [640, 0], person_mask()[:, ::-1]), BOX)
+    assert {part: at(labels, *place) for part, place in places.items()} == {part: part for part in places}
+    assert at(labels, 75, 240) == 0  # in the outline, but far from every limb
+    assert not labels[~person_mask()[INSIDE]].any()
+    mirrored, _ = body_parts(Seen(standing() * [-1, 1] + [640, 0], person_mask()[:, ::-1], NOBODY), BOX)
     assert (mirrored[:, ::-1] == labels).mean() > 0.99
+    assert (body_parts(Seen(standing(), NOBODY, person_mask()), BOX)[0] == labels).all()  # no outline: the mask
+
+
+def test_a_head_seen_from_the_side_stays_above_the_shoulders():
+    profile = standing()
+    profile[0, 0] += 60  # the nose, far in front of ears and shoulders
+    labels, how = body_parts(Seen(profile, person_mask(), NOBODY), BOX)
+    assert how == "pose" and at(labels, 80, 320) == HEAD and at(labels, 80, 398) == 0
 
 
 def upside_down() -> np.ndarray:
@@ -60,20 +78,42 @@ def upside_down() -> np.ndarray:
     "landmarks", [None, upside_down(), standing() * 0.3 + 200], ids=["none", "upside down", "small"]
 )
 def test_stripes_stand_in_for_a_pose_that_is_none(landmarks):
-    labels, how = body_parts(Seen(landmarks, person_mask()), BOX)
-    assert how == "mask" and [labels[row, 320] for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
-    assert not labels[~person_mask()].any()
-    labels, how = body_parts(Seen(landmarks, np.zeros((640, 640), dtype=bool)), BOX)
-    assert how == "box" and labels[64:576, 220:420].all() and not labels[:64].any() and not labels[:, 420:].any()
+    labels, how = body_parts(Seen(landmarks, ~person_mask(), person_mask()), BOX)
+    assert how == "mask" and [at(labels, row, 320) for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
+    assert not labels[~person_mask()[INSIDE]].any()
+    speck = NOBODY.copy()
+    speck[300:310, 300:310] = True
+    for empty in (NOBODY, speck):
+        labels, how = body_parts(Seen(landmarks, NOBODY, empty), BOX)
+        assert how == "box" and labels.all() and (np.unique(labels) == [HEAD, TORSO, LEGS, FEET]).all()
 
 
-@pytest.mark.parametrize("size", [(48, 128), (128, 48), (7, 7), (300, 1000)])
+def test_a_pose_that_only_the_mirror_shows_is_turned_back():
+    """The models see someone, arms to one side, where the blue half of a picture is on the left."""
+    leaning, seen = standing(), []
+    leaning[[13, 14, 15, 16], 0] = 386
+
+    def look(canvas):
+        seen.append(canvas[320, 250, 2] > 128)
+        return Seen(leaning if seen[-1] else None, person_mask(), person_mask())
+
+    halves = Image.new("RGB", (200, 512), "black")
+    halves.paste("blue", (0, 0, 100, 512))
+    plain, how = parse_picture(halves, look)
+    assert how == "pose" and seen == [True]
+    turned, how = parse_picture(halves.transpose(Image.Transpose.FLIP_LEFT_RIGHT), look)
+    assert how == "pose" and seen == [True, False, True]
+    assert (np.asarray(turned)[:, ::-1] == np.asarray(plain)).all()
+    assert not (np.asarray(turned) == np.asarray(plain)).all()
+
+
+@pytest.mark.parametrize("size", [(48, 128), (128, 48), (7, 7), (300, 1000), (1, 400)])
 def test_a_map_has_the_size_of_its_picture(size):
     canvases = []
 
     def look(canvas):
         canvases.append(canvas)
-        return Seen(None, np.zeros((640, 640), dtype=bool))
+        return Seen(None, NOBODY, NOBODY)
 
     found, how = parse_picture(Image.new("L", size, 255), look)
     assert found.size == size and found.mode == "P" and how == "box"
@@ -137,6 +177,59 @@ def test_broken_pictures_are_listed(crops):
     assert not part_map_path(crops / "query" / "3_c1.jpg").exists() and "3_c1.jpg: broken" in str(found)
 
 
+def test_hidden_files_are_no_pictures_and_two_may_not_share_a_map(crops):
+    program = str(crops.parent / "program.py")
+    (crops / "query" / "._1_c1.jpg").write_text("what macOS leaves")
+    found = parse_pictures(crops, program=program)
+    assert (found.pose, found.unreadable) == (3, ())
+    Image.new("RGB", (8, 16), "red").save(crops / "query" / "1_c1.png")
+    with pytest.raises(ValueError, match="one picture for the label map .*1_c1.png .got .*1_c1.jpg and .*1_c1.png"):
+        parse_pictures(crops, program=program)
+
+
+@pytest.mark.parametrize("names", [("1.jpg", "2.jpg"), ("door/1.jpg", "yard/2.jpg")], ids=["no camera", "cameras"])
+def test_maps_in_a_tree_of_folders_are_no_pictures_of_it(tmp_path, names):
+    for part in ("train", "query", "gallery"):
+        for place in (f"{who}/{name}" for who in ("anna", "bob") for name in names):
+            path = tmp_path / "set" / part / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 16), "blue").save(path)
+    before = read_image_folder(tmp_path / "set")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    assert parse_pictures(tmp_path / "set", program=str(tmp_path / "program.py")).pose == 12
+    assert read_image_folder(tmp_path / "set") == before
+    check_part_maps([*before.train, *before.query, *before.gallery])
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+    """The disk is full, or the picture is broken: no map, and no rest of one."""
+    Image.new("RGB", (8, 16)).save(tmp_path / "1.png")
+    (tmp_path / "2.jpg").write_bytes(b"no picture")
+    task = {"picture": str(tmp_path / "1.png"), "map": str(tmp_path / "parts" / "q" / "1.png")}
+
+    def look(canvas):
+        return Seen(None, NOBODY, NOBODY)
+
+    def full(image, path, format):
+        open(path, "wb").close()
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(Image.Image, "save", full)
+        answer(task, look)
+    assert not list((tmp_path / "parts" / "q").iterdir())
+    assert "cannot identify" in answer(task | {"picture": str(tmp_path / "2.jpg")}, look)["error"]
+    assert answer(task, look) == {"how": "box"}
+    assert [path.name for path in (tmp_path / "parts" / "q").iterdir()] == ["1.png"]
+
+
+def test_the_parser_needs_nothing_of_this_library():
+    """It runs where there is MediaPipe and no torch."""
+    hide = "import sys; sys.modules.update(torch=None, cace_pyg=None, tqdm=None, mediapipe=None)"
+    program = f"{hide}; import runpy; runpy.run_path({mediapipe_parser.__file__!r})"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_what_is_missing_is_named(crops, tmp_path, capsys):
     assert main(["parse", str(tmp_path / "nowhere")]) == 2
     assert "there is no folder" in capsys.readouterr().err
@@ -145,49 +238,10 @@ def test_what_is_missing_is_named(crops, tmp_path, capsys):
     assert "there are no pictures" in capsys.readouterr().err
     assert main(["parse", str(crops), "--python", str(tmp_path / "python9")]) == 2
     assert "give another --python" in capsys.readouterr().err
+    assert main(["parse", str(crops), "--draw", str(tmp_path / "no" / "sheet.png")]) == 2
+    assert "Expected --draw FILE.png in a folder that is there" in capsys.readouterr().err
     lacking = tmp_path / "lacking.py"
-    with pytest.raises(RuntimeError, match="has no MediaPipe.*mediapipe==0.10.21"):
+    with pytest.raises(RuntimeError, match=r"has no MediaPipe.*mediapipe==0.10.21.*cace-pyg\[semantic\]"):
         lacking.write_text("raise SystemExit(\"ModuleNotFoundError: No module named 'mediapipe'\")")
         parse_pictures(crops, sys.executable, program=str(lacking))
     assert not (crops / "parts").exists()
-
-
-@pytest.mark.parametrize(("palette", "classes"), [("lip", 20), ("pascal_person_part", 7), ("atr", 18)])
-def test_palettes_map_every_label_to_a_part(palette, classes):
-    parts = common_parts(torch.arange(classes, dtype=torch.uint8), palette)
-    assert parts[0] == 0 and parts[1:].min() >= 1 and parts.max() <= 6 and parts.dtype == torch.uint8
-    with pytest.raises(ValueError, match=rf"labels 0 to {classes - 1} of the palette {palette} \(got {classes}\)"):
-        common_parts(torch.tensor([classes], dtype=torch.uint8), palette)
-
-
-def test_well_known_labels():
-    """Hair, upper clothes, trousers, face, left arm, left shoe; hair, upper clothes, trousers, shoe, face, bag."""
-    lip, atr = (common_parts(torch.arange(n, dtype=torch.uint8), name) for name, n in (("lip", 20), ("atr", 18)))
-    assert [int(lip[label]) for label in (2, 5, 9, 13, 14, 18)] == [
-        1,
-        2,
-        4,
-        1,
-        3,
-        5,
-    ]
-    assert [int(atr[label]) for label in (2, 4, 6, 9, 11, 16)] == [
-        1,
-        2,
-        4,
-        5,
-        1,
-        6,
-    ]
-    labels = torch.tensor([200], dtype=torch.uint8)
-    assert common_parts(labels, "as_is") is labels
-
-
-def test_a_map_of_another_palette_is_named(tmp_path):
-    sample = Sample(tmp_path / "query" / "1.jpg", 1, 1)
-    path = part_map_path(sample.path)
-    path.parent.mkdir(parents=True)
-    Image.new("L", (4, 8), 19).save(path)
-    assert (read_part_map(sample, (8, 4), "lip") == 5).all()
-    with pytest.raises(ValueError, match=r"1.png: .* 0 to 17 of the palette atr \(got 19\).*data.part_palette"):
-        read_part_map(sample, (8, 4), "atr")
