@@ -16,7 +16,7 @@ def parsed(*arguments):
 
 
 def test_yaml_and_back_is_the_same_configuration():
-    text = to_yaml(parsed("--graph.form=paper", "--train.epochs=3", "--evaluation.fusion=0.25"))
+    text = to_yaml(parsed("--graph.form=paper", "--graph.sharpness=1", "--train.epochs=3", "--evaluation.fusion=0.25"))
     config = from_yaml(text)
     assert config.train.epochs == 3 and config.evaluation.fusion == 0.25 and config.data.root == "data/synthetic"
     builder = config.graph(32)

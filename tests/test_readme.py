@@ -18,13 +18,15 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"`(python -m [^`]+)`", README)))
-ELSEWHERE = {
+ELSEWHERE = {  # in tests/engine; the last downloads
     "--quick",
     "--resume",
     "--data.root PATH",
     "--run_dir",
+    "--start_from RUN_DIR/checkpoints/best.ckpt",
+    "--train.epochs 0",
     "--backbone.weights imagenet",
-}  # tests/engine; it downloads
+}
 OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)
 FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", README)))
 
