@@ -8,9 +8,10 @@ from typing import get_args
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from cace_pyg.data.check_dataset import check_dataset
-from cace_pyg.data.parse_pictures import parse_pictures, sorted_pictures
+from cace_pyg.data.parse_pictures import parse_pictures
 from cace_pyg.data.part_sheet import part_sheet
 from cace_pyg.data.read_dataset import DatasetName
+from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 
 EXPLANATION = """Data sets.

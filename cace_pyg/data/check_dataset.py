@@ -1,6 +1,5 @@
 """Which data set a folder is, whether it is whole, and whether its pictures can be read."""
 
-import struct
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from cace_pyg.data.market1501 import MARKET1501
 from cace_pyg.data.msmt17 import MSMT17, MSMT17_TRAINVAL
 from cace_pyg.data.occluded_duke import OCCLUDED_DUKE
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
+from cace_pyg.data.read_picture import BROKEN
 from cace_pyg.data.sample import Sample, Splits
 
 _EXPECTED = {
@@ -26,7 +26,6 @@ _EXPECTED = {
     "msmt17": MSMT17,
     "msmt17_trainval": MSMT17_TRAINVAL,
 }
-_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 _SHOWN = 20
 
 
@@ -163,6 +162,6 @@ def _reason(path: Path) -> str:
     try:
         with Image.open(path) as picture:
             picture.convert("RGB")
-    except _BROKEN as error:
+    except BROKEN as error:
         return str(error) or type(error).__name__
     return ""

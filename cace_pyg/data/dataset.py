@@ -1,19 +1,18 @@
 """Pictures as a torch data set."""
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cace_pyg.data.draw import Draw
 from cace_pyg.data.part_map import read_part_map
 from cace_pyg.data.part_palette import PartPalette
+from cace_pyg.data.read_picture import read_picture
 from cace_pyg.data.sample import Sample
+from cace_pyg.data.transforms import to_tensor
 
 
 class Item(NamedTuple):
@@ -105,11 +104,4 @@ def relabel(samples: Sequence[Sample]) -> dict[int, int]:
 
 def _decode(path: Path, size: tuple[int, int]) -> Tensor:
     """uint8 ``(3, height, width)``."""
-    try:
-        with Image.open(path) as picture:
-            resized = picture.convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # all of them come from broken files
-        raise ValueError(
-            f"cannot read the picture {path}: {error}; expected a whole JPEG or PNG file, replace or remove it"
-        ) from error
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+    return to_tensor(read_picture(path), size)

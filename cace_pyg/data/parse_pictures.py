@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from cace_pyg.data import mediapipe_parser
 from cace_pyg.data.part_map import part_map_path
+from cace_pyg.data.sorted_pictures import sorted_pictures
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_MAPS = "parts"
 _SHOWN = 20
 
 
@@ -84,17 +83,6 @@ def parse_pictures(
             unreadable.append((path, answer["error"]))
     made = (counts[how] for how in ("pose", "mask", "box"))
     return Parsed(*made, len(tasks) - len(todo), tuple(unreadable))
-
-
-def sorted_pictures(root: Path) -> list[Path]:
-    """The pictures in ``root`` and its folders, without hidden files and folders called ``parts``."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; expected a data set or a folder of crops")
-    found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _ENDINGS and path.is_file()]
-    found = [path for path in found if path.name[0] != "." and _MAPS not in path.relative_to(root).parts]
-    if not found:
-        raise FileNotFoundError(f"there are no pictures in {root} ({', '.join(sorted(_ENDINGS))})")
-    return found
 
 
 def _check_names(tasks: Sequence[tuple[Path, Path]]) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cace_pyg.torchvision_operators import import_torchvision
@@ -31,6 +33,12 @@ class AugmentationSettings:
         for name in ("crop_padding", "colour_jitter"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Expected augmentation.{name} of at least 0 (got {getattr(self, name)})")
+
+
+def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A decoded RGB picture, resized bilinearly to (height, width), as uint8 ``(3, height, width)``."""
+    resized = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
 def training_transform(settings: AugmentationSettings) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:

@@ -64,7 +64,7 @@ def measure_pairs(
     """
     measured = []
     for position, nearest in enumerate(tqdm(index, desc="second stage", unit="query", leave=False)):
-        one = query.prepared.select(slice(position, position + 1)).to(device)
+        one = query.prepared_of(position).to(device)
         for chunk in nearest.split(pairs_per_batch):
             measured.append(model.pair_distance(one, gallery.prepared.select(chunk).to(device)).cpu())
     return torch.cat(measured).reshape(index.shape)

@@ -31,6 +31,10 @@ class Extraction:
     embedding: Tensor
     prepared: PreparedClues
 
+    def prepared_of(self, position: int) -> PreparedClues:
+        """The pair stage's input of one image."""
+        return self.prepared.select(slice(position, position + 1))
+
     @property
     def pids(self) -> Tensor:
         return torch.tensor([sample.pid for sample in self.samples])

@@ -77,7 +77,7 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
     # One person and two cameras, so that the protocol has something to rank; only the distances are looked at.
     a, b = (Sample(picture, pid=1, camid=camera) for camera, picture in enumerate(pictures))
     evaluation = evaluate_model(model, state, (a,), (b,), config)
-    view = view_pair(model, evaluation.query, 0, evaluation.gallery, 0)
+    view = view_pair(model, evaluation.query.prepared, evaluation.gallery.prepared)
     graph = pair_to_networkx(view.graph, model.conditional.settings.degree_floor)
     matching, clusters = decisive_matching(graph), clue_clusters(graph)
     _annotate(graph, matching, clusters)

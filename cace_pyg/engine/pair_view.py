@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from cace_pyg.engine.extraction import Extraction
 from cace_pyg.graph import pair_to_data
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, PreparedClues
 from cace_pyg.nn.degree import normalise_degree
 
 
@@ -33,18 +32,14 @@ class PairView:
 
 
 @torch.no_grad()
-def view_pair(
-    model: CaceNet, a: Extraction, index_a: int, b: Extraction, index_b: int, strongest: int = 20
-) -> PairView:
-    """Look into the pair of image ``index_a`` of ``a`` and image ``index_b`` of ``b``; the model is on the CPU.
+def view_pair(model: CaceNet, a: PreparedClues, b: PreparedClues, strongest: int = 20) -> PairView:
+    """Look into the pair of one image a and one image b; the model is on the CPU.
 
     An inter edge counts by its share in the propagation, a_ij / √(d_i d_j) with the model's own degree floor: the
     weight that reaches the embedding.
     """
-    one_a, one_b = slice(index_a, index_a + 1), slice(index_b, index_b + 1)
-    prepared_a, prepared_b = a.prepared.select(one_a), b.prepared.select(one_b)
-    blocks = model.conditional.blocks(prepared_a, prepared_b)
-    grid = prepared_a.keys.grid
+    blocks = model.conditional.blocks(a, b)
+    grid = a.keys.grid
     n = grid[0] * grid[1]
     settings = model.conditional.settings
     scale = normalise_degree(blocks.adjacency()[0].sum(-1), settings.mode, settings.degree_floor).scale
@@ -52,7 +47,7 @@ def view_pair(
     weight, flat = share.flatten().topk(min(strongest, n * n))
     matches = torch.stack([flat // n, flat % n], dim=-1).double()
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
-    magnitude = model.conditional.discrepancy(prepared_a, prepared_b)[0].reshape(2, *grid).numpy()
-    graph = pair_to_data(blocks, prepared_a.nodes, prepared_b.nodes, grid)
+    magnitude = model.conditional.discrepancy(a, b)[0].reshape(2, *grid).numpy()
+    graph = pair_to_data(blocks, a.nodes, b.nodes, grid)
     label = model.conditional.discrepancy_label
     return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], label, grid)

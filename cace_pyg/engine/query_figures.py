@@ -62,7 +62,7 @@ def _pair_figure(
     model: CaceNet, evaluation: Evaluation, query: int, position: int, before: Tensor, after: Tensor
 ) -> ReportFigure:
     sample, other = evaluation.query.samples[query], evaluation.gallery.samples[position]
-    view = view_pair(model, evaluation.query, query, evaluation.gallery, position)
+    view = view_pair(model, evaluation.query.prepared_of(query), evaluation.gallery.prepared_of(position))
     is_match = _matches(evaluation, query, position)
     figure = correspondences(
         sample.path,

@@ -82,17 +82,28 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict]:
 def evaluate_model(
     model: CaceNet, state: dict, query: tuple[Sample, ...], gallery: tuple[Sample, ...], config: Config
 ) -> Evaluation:
-    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
-
-    Without a trained pair branch the second stage has nothing to say: its weight is 0 unless a number is given.
-    """
-    fusion = config.evaluation.fusion
-    untrained = fusion == "auto" and not trains_pairs(config)
-    weight = 0.0 if untrained else resolve_fusion_weight(fusion, state["fusion_weight"])
+    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU."""
+    weight = fusion_weight_of(config, state["fusion_weight"])
     device = Fabric(accelerator=config.device, devices=1).device
     evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device)
     model.to("cpu")
     return evaluation
+
+
+def fusion_weight_of(config: Config, chosen: float | None) -> float:
+    """The weight of the conditional distance that a run's configuration asks for.
+
+    Without a trained pair branch the second stage has nothing to say: its weight is 0 unless a number is given.
+
+    Args:
+        config: the run's.
+        chosen: the weight chosen on held-out identities in training.
+
+    Raises:
+        ValueError: see :func:`resolve_fusion_weight`.
+    """
+    untrained = config.evaluation.fusion == "auto" and not trains_pairs(config)
+    return 0.0 if untrained else resolve_fusion_weight(config.evaluation.fusion, chosen)
 
 
 def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:

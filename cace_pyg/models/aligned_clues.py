@@ -37,8 +37,11 @@ class AlignedClues(torch.nn.Module):
         """Everything that depends on one image alone."""
         keys = self.builder.prepare(clues)
         unit = torch.nn.functional.normalize(clues.features, dim=-1)
-        intra = intra_edges(self.builder, self.settings.edges, keys)
-        return PreparedClues(keys, intra, unit, own=unit.new_zeros(len(unit), 0))
+        return self.restore(keys, unit, own=unit.new_zeros(len(unit), 0))
+
+    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PreparedClues:
+        """What :meth:`prepare` returned, from what of it depends on the image and cannot be computed again."""
+        return PreparedClues(keys, intra_edges(self.builder, self.settings.edges, keys), nodes, own)
 
     def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:
         """See :func:`cace_pyg.nn.aligned_distance`: ``(pair,)``, 0 to 2."""

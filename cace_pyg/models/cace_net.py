@@ -77,6 +77,10 @@ class CaceNet(torch.nn.Module):
         """What the pair stage needs of each image; compute it once and pass it to :meth:`condition_prepared`."""
         return self.conditional.prepare(clues)
 
+    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PreparedClues:
+        """Prepared clues from their own keys, nodes and own parts, as a gallery keeps them."""
+        return self.conditional.restore(keys, nodes, own)
+
     def condition(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
         """f(a|b) and f(b|a) of the pairs (a₀, b₀), (a₁, b₁), …, each ``(pair, embedding)``.
 

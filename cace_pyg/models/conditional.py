@@ -95,12 +95,16 @@ class ConditionalEmbedding(torch.nn.Module):
         x = clues.features
         mean = x.mean(1)
         own = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
-        intra, tail = intra_edges(self.builder, self.settings.edges, keys), self._tail()
         if self._projects_to_embedding:
-            nodes, tail = torch.nn.functional.linear(x, tail @ self.convolution.lin.weight), None
+            nodes = torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
         else:
             nodes = x if self.settings.convolution is not None else self.convolution.lin(x)
-        return PreparedClues(keys, intra, nodes, own, tail)
+        return self.restore(keys, nodes, own)
+
+    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PreparedClues:
+        """What :meth:`prepare` returned, from what of it depends on the image and cannot be computed again."""
+        tail = None if self._projects_to_embedding else self._tail()
+        return PreparedClues(keys, intra_edges(self.builder, self.settings.edges, keys), nodes, own, tail)
 
     def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""

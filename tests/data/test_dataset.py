@@ -53,7 +53,7 @@ def test_a_cached_picture_is_read_once_and_safe_from_transforms(samples):
     samples[0].path.unlink()
     dataset.transform = unchanged
     assert torch.equal(dataset[0].image, plain)
-    with pytest.raises(ValueError, match="cannot read the picture"):
+    with pytest.raises(FileNotFoundError, match="there is no picture"):
         ReidDataset(samples, unchanged, SIZE)[0]
 
 

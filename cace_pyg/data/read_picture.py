@@ -1,0 +1,45 @@
+"""Whatever holds a picture, as a decoded one."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Picture = str | Path | bytes | np.ndarray | Image.Image
+BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # all come from broken files
+
+
+def read_picture(picture: Picture) -> Image.Image:
+    """An RGB picture from a file's path, the bytes of a file, a PIL image, or an array.
+
+    Args:
+        picture: an array is uint8, (height, width, 3) or (height, width).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, no picture, or far too large; or an array of another shape or type.
+    """
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    name = "from bytes" if isinstance(picture, bytes) else picture
+    if not isinstance(picture, bytes) and not Path(picture).exists():
+        raise FileNotFoundError(f"there is no picture at {picture}")
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            return opened.convert("RGB")
+    except BROKEN as error:
+        raise ValueError(
+            f"cannot read the picture {name}: {error}; expected a whole JPEG or PNG file, replace or remove it"
+        ) from error
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
+        raise ValueError(
+            f"Expected a picture as uint8 (height, width, 3) or (height, width) (got {array.dtype} {array.shape})"
+        )
+    return Image.fromarray(array).convert("RGB")

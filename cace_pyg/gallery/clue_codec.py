@@ -1,0 +1,108 @@
+"""The second stage's input of an image as few bytes, and back."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues
+from cace_pyg.models import CaceNet, PreparedClues
+
+Precision = Literal["int8", "float16"]
+MOST_BYTES = 64 * 1024  # of an image
+
+
+class ClueCodec:
+    """Keeps what the second stage needs of an image and cannot compute again: keys, nodes and the image's own part.
+
+    ``int8`` keeps keys and nodes as whole numbers from −127 to 127 and a float32 scale for each clue, so that a faint
+    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The own part (some hundred numbers)
+    is float16 in both.
+
+    Args:
+        example: prepared clues of the model, of any images: their sizes count.
+        precision: ``int8`` or ``float16``.
+
+    Raises:
+        ValueError: an image would need more than 64 KiB: the graph or the convolution keeps whole clues.
+    """
+
+    def __init__(self, example: PreparedClues, precision: Precision):
+        self.precision = precision
+        self.grid = example.keys.grid
+        n = self.grid[0] * self.grid[1]
+        fields: list[tuple] = [("own", "<f2", (example.own.size(1),))]
+        for name, values in (("keys", example.keys.features), ("nodes", example.nodes)):
+            kind = "i1" if precision == "int8" else "<f2"
+            fields.append((name, kind, (n, values.size(2))))
+            if precision == "int8":
+                fields.append((f"{name}_scale", "<f4", (n, 1)))
+        self.kind = np.dtype(fields)
+        if self.bytes_per_image > MOST_BYTES:
+            widths = (
+                f"keys {example.keys.features.size(2)}, nodes {example.nodes.size(2)} channels for each of {n} clues"
+            )
+            raise ValueError(
+                f"Expected at most {MOST_BYTES:,} bytes an image for the second stage (got {self.bytes_per_image:,}: "
+                f"{widths}); a gallery wants a model with a narrow graph, such as --graph.form released and "
+                "--conditional.width 64, or --precision int8"
+            )
+
+    @property
+    def bytes_per_image(self) -> int:
+        return self.kind.itemsize
+
+    def encode(self, prepared: PreparedClues) -> list[bytes]:
+        """One blob an image.
+
+        Raises:
+            ValueError: a number is not finite, or too large for half precision.
+        """
+        records = np.zeros(len(prepared), self.kind)
+        records["own"] = _half(prepared.own, "the own part")
+        for name, values in (("keys", prepared.keys.features), ("nodes", prepared.nodes)):
+            if self.precision == "float16":
+                records[name] = _half(values, name)
+            else:
+                records[name], records[f"{name}_scale"] = _whole(values)
+        return [record.tobytes() for record in records]
+
+    def decode(self, blobs: list[bytes], model: CaceNet) -> PreparedClues:
+        """The prepared clues of some images, float32, on the CPU.
+
+        Raises:
+            ValueError: a blob of another size: it was made by another model, or is damaged.
+        """
+        wrong = [len(blob) for blob in blobs if len(blob) != self.bytes_per_image]
+        if wrong:
+            raise ValueError(
+                f"Expected {self.bytes_per_image} bytes of clues an image (got {wrong[0]} for {len(wrong)} of "
+                f"{len(blobs)}); the gallery is damaged, or another model made it"
+            )
+        records = np.frombuffer(b"".join(blobs), self.kind)
+        keys = Clues(self._values(records, "keys"), self.grid)
+        own = torch.from_numpy(records["own"].astype(np.float32))
+        with torch.no_grad():
+            return model.restore(keys, self._values(records, "nodes"), own)
+
+    def _values(self, records: np.ndarray, name: str) -> Tensor:
+        values = records[name].astype(np.float32)
+        return torch.from_numpy(values * records[f"{name}_scale"] if self.precision == "int8" else values)
+
+
+def _half(values: Tensor, name: str) -> np.ndarray:
+    half = values.cpu().half()
+    if not half.isfinite().all():
+        raise ValueError(f"Expected {name} to fit half precision (got up to {float(values.abs().max()):.3g})")
+    return half.numpy()
+
+
+def _whole(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    values = values.cpu().numpy()
+    if not values.shape[2]:  # a graph of locations has no keys
+        return values.astype(np.int8), np.ones((*values.shape[:2], 1), np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("Expected clues of finite numbers (got NaN or infinity); the network has diverged")
+    scale = np.abs(values).max(axis=2, keepdims=True) / 127
+    return np.rint(values / np.where(scale > 0, scale, 1)).astype(np.int8), scale

@@ -1,0 +1,75 @@
+"""A search and a gallery, as text, as JSON and as a figure."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cace_pyg.data.read_picture import Picture, read_picture
+from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.search_result import SearchResult
+from cace_pyg.viz import RankedImage, ranked_lists
+
+
+def describe_hits(found: SearchResult) -> str:
+    """One line a hit: rank, rank before the second stage, distances, camera, time, other columns, name."""
+    if not len(found):
+        return "nothing found: the gallery is empty, or the filter lets nothing through"
+    lines = [f"{'rank':>4}{'was':>5}{'distance':>10}{'individual':>12}{'conditional':>13}  camera  image"]
+    for hit in found:
+        conditional = "–" if hit.conditional is None else f"{hit.conditional:.4f}"
+        told = [f"{name}={value}" for name, value in {"time": hit.time, **hit.metadata}.items() if value is not None]
+        lines.append(
+            f"{hit.rank:>4}{hit.first_stage_rank:>5}{hit.distance:>10.4f}{hit.individual:>12.4f}{conditional:>13}"
+            f"  {hit.camera or '–':<6}  {'  '.join([hit.image, *told])}"
+        )
+    spent = ", ".join(f"{name.replace('_', ' ')} {1e3 * seconds:.0f} ms" for name, seconds in found.seconds.items())
+    return "\n".join([*lines, spent])
+
+
+def hits_as_dicts(found: SearchResult) -> list[dict]:
+    """Each hit as JSON takes it."""
+    names = ("image", "rank", "first_stage_rank", "distance", "individual", "conditional", "camera")
+    return [
+        {name: getattr(hit, name) for name in names}
+        | {"time": hit.time and hit.time.isoformat()}
+        | {
+            "metadata": {
+                name: str(value) if hasattr(value, "isoformat") else value for name, value in hit.metadata.items()
+            }
+        }
+        for hit in found
+    ]
+
+
+def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure:
+    """The query and its first ten hits, before and after the second stage; nobody knows which are right.
+
+    Raises:
+        ValueError: nothing was found.
+    """
+    rows = {"individual": found.first_stage, "two stages": found.hits}
+    ranked = {
+        name: [
+            RankedImage(read_picture(gallery.thumbnail(hit.image)), None, hit.distance, hit.camera or "")
+            for hit in hits
+        ]
+        for name, hits in rows.items()
+    }
+    return ranked_lists(read_picture(query), ranked)
+
+
+def describe_stats(path: Path, stats: Mapping) -> str:
+    """What :meth:`Gallery.stats` says, for people."""
+    cameras = ", ".join(f"{camera} {count}" for camera, count in stats["cameras"].items()) or "none"
+    return "\n".join(
+        [
+            f"{path}: {stats['images']} pictures, {stats['bytes'] / 2**20:.1f} MiB "
+            f"({stats['bytes_per_image'] / 1024:.1f} KiB each; {stats['clue_bytes_per_image']:,} bytes for the second "
+            f"stage, {stats['precision']})",
+            f"model: {stats['model']}",
+            f"cameras: {cameras}",
+            f"columns for --where: {', '.join(['image', 'camera', 'time', 'added', *stats['metadata']])}",
+            f"not in the search index: {stats['not_indexed']} (up to 50,000 are searched one by one)",
+        ]
+    )

@@ -1,0 +1,84 @@
+"""A trained model that takes pictures."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from cace_pyg.config import from_yaml
+from cace_pyg.data.read_picture import Picture, read_picture
+from cace_pyg.data.transforms import evaluation_transform, to_tensor
+from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.run import fusion_weight_of, load_model
+from cace_pyg.gallery.model_fingerprint import model_fingerprint
+from cace_pyg.models import PreparedClues
+
+
+class Embedded(NamedTuple):
+    """Some images: unit-length individual embeddings ``(image, embedding)`` and the second stage's input."""
+
+    embedding: Tensor
+    prepared: PreparedClues
+
+
+class Embedder:
+    """From pictures to what both stages compare, as evaluation does it.
+
+    Args:
+        checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery.
+        device: auto, cpu, cuda, mps.
+        overrides: dotted options of the configuration, such as ``--evaluation.fusion=0.5``.
+
+    Attributes:
+        model: in evaluation mode.
+        config: the run's.
+        fusion_weight: of the conditional distance; 0 where the pair branch was not trained.
+        fingerprint: see :func:`model_fingerprint`.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or the graph needs label
+            maps of body parts, which a picture alone has not.
+    """
+
+    def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):
+        state = load_checkpoint(checkpoint)
+        self.config = from_yaml(state["config"], *overrides)
+        self.model, _ = load_model(checkpoint, self.config)
+        if self.model.needs_parts:
+            raise ValueError(
+                f"{checkpoint} was trained with --graph Semantic, which needs a label map for every picture; a gallery "
+                "has pictures alone: train with another graph, such as CorrespondenceAttention"
+            )
+        self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
+        self.fingerprint = model_fingerprint(state)
+        self.device = Fabric(accelerator=device, devices=1).device
+        self.model.to(self.device)
+
+    @cached_property
+    def example(self) -> Embedded:
+        """A grey picture embedded: what sizes this model's images have."""
+        return self([np.full((self.config.data.height, self.config.data.width, 3), 128, np.uint8)])
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Picture]) -> Embedded:
+        """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
+
+        Raises:
+            FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_picture.read_picture`; or no picture came.
+        """
+        if not len(pictures):
+            raise ValueError("Expected at least one picture (got none)")
+        transform, size = evaluation_transform(), (self.config.data.height, self.config.data.width)
+        embeddings, prepared = [], []
+        step = self.config.evaluation.batch_size
+        for first in range(0, len(pictures), step):
+            batch = [transform(to_tensor(read_picture(one), size)) for one in pictures[first : first + step]]
+            embedding, clues = self.model(torch.stack(batch).to(self.device))
+            embeddings.append(torch.nn.functional.normalize(embedding, dim=-1).cpu())
+            prepared.append(self.model.prepare(clues).to("cpu"))
+        return Embedded(torch.cat(embeddings), PreparedClues.concatenate(prepared))

@@ -1,0 +1,53 @@
+"""Why a picture of the gallery was found."""
+
+from dataclasses import dataclass
+
+import networkx as nx
+from matplotlib.figure import Figure
+from PIL import Image
+from torch_geometric.data import Data
+
+from cace_pyg.engine.pair_view import PairView
+from cace_pyg.gallery.search_result import SearchHit
+from cace_pyg.graph import pair_to_networkx
+from cace_pyg.viz import correspondences
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The pair graph of a query and an image of the gallery, as the second stage saw it.
+
+    Attributes:
+        hit: the image, with its distances.
+        view: graph, strongest correspondences and discrepancy of each clue.
+        pictures: the query, and the image's file (its thumbnail where the file is gone).
+        degree_floor: of the model's convolution.
+    """
+
+    hit: SearchHit
+    view: PairView
+    pictures: tuple[Image.Image, Image.Image]
+    degree_floor: str
+
+    @property
+    def data(self) -> Data:
+        """The pair graph, see :func:`cace_pyg.graph.pair_to_data`; image a is the query."""
+        return self.view.graph
+
+    def networkx(self) -> nx.Graph:
+        """The pair graph, see :func:`cace_pyg.graph.pair_to_networkx`."""
+        return pair_to_networkx(self.view.graph, self.degree_floor)
+
+    def figure(self, strongest: int = 20) -> Figure:
+        """Both pictures, the ``strongest`` correspondences, and how far each clue differs from those it meets."""
+        return correspondences(
+            *self.pictures,
+            self.view.matches,
+            self.view.grid,
+            distance_before=self.hit.individual,
+            distance_after=self.hit.distance,
+            feature_map_a=self.view.discrepancy_a,
+            feature_map_b=self.view.discrepancy_b,
+            feature_map_label=self.view.discrepancy_label,
+            strongest=strongest,
+        )

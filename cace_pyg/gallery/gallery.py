@@ -1,0 +1,334 @@
+"""A gallery that lasts: pictures on disk, ready for both stages."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from cace_pyg.data.read_picture import Picture, read_picture
+from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
+from cace_pyg.engine.pair_view import view_pair
+from cace_pyg.gallery.added import Added
+from cace_pyg.gallery.clue_codec import ClueCodec, Precision
+from cace_pyg.gallery.embedder import Embedded, Embedder
+from cace_pyg.gallery.entry import Value
+from cace_pyg.gallery.explanation import Explanation
+from cace_pyg.gallery.gallery_table import GalleryTable
+from cace_pyg.gallery.new_picture import NewPicture, decode
+from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.retrieval import euclidean_distance, rank, rerank
+
+_MODEL = "model.ckpt"
+_KEPT = ("config", "identities", "fusion_weight", "model", "epoch")  # of a checkpoint
+_BATCH = 64  # images a commit
+
+
+class Gallery:
+    """Pictures of pedestrians, found again by the two stages of CACE-Net (§3.5).
+
+    A folder holds the model (``model.ckpt``) and a LanceDB table with, for each image, its individual embedding
+    (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail, its path, camera, time and any
+    other column. The first stage is a search by cosine, exhaustive up to 50,000 images and through an index above
+    (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every change is one commit: a process
+    that is killed leaves the gallery as its last commit left it.
+
+    Made by :meth:`create` or :meth:`open`.
+    """
+
+    def __init__(self, path: Path, embedder: Embedder, table: GalleryTable):
+        self.path = path
+        self.embedder = embedder
+        self._table = table
+        self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
+
+    @classmethod
+    def create(
+        cls, path: str | Path, checkpoint: str | Path, precision: Precision = "int8", device: str = "auto"
+    ) -> "Gallery":
+        """Make an empty gallery.
+
+        Args:
+            path: its folder; new, or without a gallery.
+            checkpoint: ``best.ckpt`` of a run; what is needed of it is copied into the gallery.
+            precision: of what the second stage needs, see :class:`ClueCodec`.
+            device: auto, cpu, cuda, mps.
+
+        Raises:
+            FileExistsError: there is a gallery.
+            FileNotFoundError, ValueError: see :class:`Embedder` and :class:`ClueCodec`.
+            RuntimeError: LanceDB is not installed, or the folder cannot be written.
+        """
+        path, checkpoint = Path(path), Path(checkpoint)
+        if is_gallery(path):
+            raise FileExistsError(f"there is a gallery at {path} already: add to it, or choose another --gallery")
+        embedder = Embedder(checkpoint, device)
+        example = embedder.example
+        codec = ClueCodec(example.prepared, precision)
+        state = load_checkpoint(checkpoint)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RuntimeError(f"cannot make the folder {path}: {error}; choose another --gallery") from error
+        save_checkpoint(path / _MODEL, {name: state[name] for name in _KEPT})
+        about = {
+            "format": 1,
+            "model": embedder.fingerprint,
+            "precision": precision,
+            "clue_bytes": codec.bytes_per_image,
+        }
+        return cls(path, embedder, GalleryTable.create(path, example.embedding.size(1), about))
+
+    @classmethod
+    def open(
+        cls, path: str | Path, checkpoint: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
+    ) -> "Gallery":
+        """Open a gallery that is there, with the model that it was made with.
+
+        Args:
+            path: its folder.
+            checkpoint: the model that you mean; refused unless it is the gallery's.
+            device: auto, cpu, cuda, mps.
+            overrides: dotted options, such as ``--evaluation.fusion=0.5``; none may change the model.
+
+        Raises:
+            FileNotFoundError: there is no gallery.
+            ValueError: it was made by another model, or by a newer version of this library.
+            RuntimeError: LanceDB is not installed.
+        """
+        path = Path(path)
+        table = GalleryTable(path)
+        if table.about["format"] != 1:
+            raise ValueError(f"Expected a gallery of format 1 at {path} (got {table.about['format']}); update cace_pyg")
+        embedder = Embedder(path / _MODEL, device, overrides)
+        meant = Embedder(Path(checkpoint), device).fingerprint if checkpoint is not None else table.about["model"]
+        for fingerprint, whose in ((meant, checkpoint), (embedder.fingerprint, path / _MODEL)):
+            if fingerprint != table.about["model"]:
+                raise ValueError(
+                    f"the gallery {path} was made by model {table.about['model']}, but {whose} is model {fingerprint}; "
+                    "their embeddings cannot be compared: leave --checkpoint out to use the gallery's own model, or "
+                    "index the pictures into another --gallery"
+                )
+        return cls(path, embedder, table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def add(
+        self,
+        pictures: Iterable[Picture],
+        camera: Sequence[str | None] | None = None,
+        taken: Sequence[datetime | None] | None = None,
+        metadata: Sequence[Mapping[str, Value]] | None = None,
+        progress: bool = False,
+    ) -> Added:
+        """Add pictures; what is there already and has not changed is left alone, so adding twice is harmless.
+
+        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one.
+        Images are committed 64 at a time: when this is stopped, those before stay.
+
+        Args:
+            pictures: paths, or PIL images, arrays, bytes of files.
+            camera: of each picture.
+            taken: when each was taken.
+            metadata: other columns of each; the type of a column is that of its first value.
+            progress: show a bar; it counts images that are committed.
+
+        Raises:
+            ValueError: as many cameras, times or metadata as pictures are expected, or metadata that no column takes.
+        """
+        pictures = list(pictures)
+        told = []
+        for name, values, unknown in (("camera", camera, None), ("taken", taken, None), ("metadata", metadata, {})):
+            if values is not None and len(values) != len(pictures):
+                raise ValueError(f"Expected {name} for each of {len(pictures)} pictures (got {len(values)})")
+            told.append([unknown] * len(pictures) if values is None else values)
+        found = Added()
+        with tqdm(total=len(pictures), desc="index", unit="image", disable=not progress) as bar:
+            for first in range(0, len(pictures), _BATCH):
+                these = range(first, min(first + _BATCH, len(pictures)))
+                found += self._add_batch([NewPicture.of(pictures[i], *(values[i] for values in told)) for i in these])
+                bar.update(len(these))
+        return found
+
+    def remove(self, images: Sequence[str | Path] = (), where: str | None = None) -> int:
+        """Remove images by name, or all that a filter lets through; returns how many there were.
+
+        Raises:
+            ValueError: the filter is no SQL.
+        """
+        names = [one if str(one).startswith("sha256:") else str(Path(one).absolute()) for one in images]
+        return self._table.remove_images(names) + (self._table.remove(where) if where else 0)
+
+    def missing(self) -> list[str]:
+        """Images whose file is gone."""
+        named = [row["image"] for row in self._table.rows(None, ["image"])]
+        return [name for name in named if not name.startswith("sha256:") and not Path(name).is_file()]
+
+    def search(
+        self,
+        picture: Picture | Sequence[Picture],
+        top_k: int = 10,
+        where: str | None = None,
+        first_stage: int | None = None,
+    ) -> SearchResult | list[SearchResult]:
+        """Find the images that most likely show the person of a picture.
+
+        Args:
+            picture: a path, PIL image, array or the bytes of a file; or a list of them.
+            top_k: how many to return.
+            where: SQL over the columns, such as ``camera = 'c3'``.
+            first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
+
+        Returns:
+            A result, or one for each picture of a list. Fewer hits than ``top_k`` where the gallery, or what the filter
+            leaves of it, is smaller.
+
+        Raises:
+            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is no SQL.
+            FileNotFoundError: there is no such file.
+        """
+        first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
+        if top_k < 1 or first_stage < 0:
+            raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
+        if isinstance(picture, list | tuple):
+            return [self.search(one, top_k, where, first_stage) for one in picture]
+        started = time.perf_counter()
+        query = self.embedder([picture])
+        return self._search(query, top_k, where, first_stage, time.perf_counter() - started)
+
+    def explain(self, picture: Picture, hit: SearchHit) -> Explanation:
+        """The pair graph of a picture and an image that was found for it.
+
+        Raises:
+            ValueError: the image is no longer in the gallery; or the picture cannot be read.
+        """
+        query = self.embedder([picture])
+        found = self._table.rows_of([hit.image], ["clues", "thumbnail"])
+        if not found:
+            raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
+        model = self.embedder.model.cpu()
+        view = view_pair(model, query.prepared, self._codec.decode([found[0]["clues"]], model))
+        self.embedder.model.to(self.embedder.device)
+        pictures = read_picture(picture), _file_or_thumbnail(hit, found[0]["thumbnail"])
+        return Explanation(hit, view, pictures, model.conditional.settings.degree_floor)
+
+    def thumbnail(self, image: str) -> bytes | None:
+        """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""
+        found = self._table.rows_of([image], ["thumbnail"])
+        return found[0]["thumbnail"] if found else None
+
+    def optimize(self) -> None:
+        """Put small files together, forget removed rows, and make or renew the index of a large gallery.
+
+        Best while nobody else is reading: the files of earlier versions are deleted.
+        """
+        self._table.optimize()
+
+    def stats(self) -> dict:
+        """Counts, bytes, cameras, columns, and the model; for people and programs."""
+        about, table = self._table.about, self._table.stats()
+        cameras: dict[str, int] = {}
+        for row in self._table.rows(None, ["camera"]):
+            cameras[row["camera"] or "unknown"] = cameras.get(row["camera"] or "unknown", 0) + 1
+        return {
+            "images": table["rows"],
+            "bytes": table["bytes"],
+            "bytes_per_image": table["bytes"] / max(table["rows"], 1),
+            "clue_bytes_per_image": about["clue_bytes"],
+            "precision": about["precision"],
+            "model": about["model"],
+            "cameras": dict(sorted(cameras.items())),
+            "metadata": self._table.metadata_columns,
+            "not_indexed": table["not_indexed"],
+        }
+
+    def _add_batch(self, pictures: list[NewPicture]) -> Added:
+        known = self._table.known([one.image for one in pictures])
+        fresh = {one.image: one for one in pictures if not one.is_in(known.get(one.image))}
+        decoded, unreadable = decode(list(fresh.values()))
+        if decoded:
+            embedded = self.embedder([picture for _, picture in decoded])
+            blobs = self._codec.encode(embedded.prepared)
+            rows = zip(decoded, embedded.embedding.numpy(), blobs, strict=True)
+            self._table.put([new.entry(picture, embedding, clues) for (new, picture), embedding, clues in rows])
+        replaced = sum(new.image in known for new, _ in decoded)
+        added = len(decoded) - replaced
+        return Added(added, replaced, len(pictures) - len(fresh), tuple(unreadable))
+
+    def _search(self, query: Embedded, top_k: int, where: str | None, first_stage: int, seconds: float) -> SearchResult:
+        clock = [time.perf_counter()]
+        rows = self._table.nearest(query.embedding[0].numpy(), max(top_k, first_stage), where)
+        if not rows:
+            return SearchResult((), (), {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]})
+        individual = euclidean_distance(query.embedding, torch.stack([row["embedding"] for row in rows]))
+        order = rank(individual)[0]
+        rows, individual = [rows[position] for position in order], individual[:, order]
+        clock.append(time.perf_counter())
+        conditional = self._conditional(query, rows[:first_stage])
+        fused = self._fused(individual, conditional)
+        ranking = rank(fused)[0].tolist()
+        clock.append(time.perf_counter())
+        hits = _hits(rows, individual[0], conditional[0], fused[0], ranking)
+        first, second = (later - sooner for sooner, later in pairwise(clock))
+        seconds_by_stage = {"embedding": seconds, "first_stage": first, "second_stage": second}
+        return SearchResult(
+            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), seconds_by_stage
+        )
+
+    @torch.no_grad()
+    def _conditional(self, query: Embedded, rows: list[dict]) -> Tensor:
+        """The second stage's distance of the first rows, ``(1, row)``; empty where the model has no pair branch."""
+        if not rows or self.embedder.fusion_weight == 0:
+            return torch.empty(1, 0)
+        device, model = self.embedder.device, self.embedder.model
+        clues = self._codec.decode(self._table.clues(rows), model).to(device)
+        return model.pair_distance(query.prepared.to(device), clues).cpu()[None]
+
+    def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
+        if not conditional.size(1):
+            return individual
+        index = torch.arange(conditional.size(1))[None]
+        return rerank(individual, index, conditional, self.embedder.fusion_weight)
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether a gallery was made at ``path``."""
+    try:
+        GalleryTable(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _hits(
+    rows: list[dict], individual: Tensor, conditional: Tensor, fused: Tensor, ranking: list[int]
+) -> list[SearchHit]:
+    """Every row as a hit, in the order of the first stage."""
+    ranks = {position: number for number, position in enumerate(ranking, start=1)}
+    return [
+        SearchHit(
+            image=row["image"],
+            rank=ranks[position],
+            first_stage_rank=position + 1,
+            distance=float(fused[position]),
+            individual=float(individual[position]),
+            conditional=float(conditional[position]) if position < len(conditional) else None,
+            camera=row["camera"],
+            time=row["time"],
+            metadata=row["metadata"],
+        )
+        for position, row in enumerate(rows)
+    ]
+
+
+def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:
+    try:
+        return read_picture(hit.path or thumbnail)
+    except (OSError, ValueError):  # gone or changed since: the thumbnail is what was indexed
+        return read_picture(thumbnail)

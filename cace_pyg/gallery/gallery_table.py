@@ -1,0 +1,242 @@
+"""The table of a gallery in LanceDB."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cace_pyg.gallery.entry import Entry, Value
+
+_NAME = "images"
+_ABOUT = b"cace_pyg.gallery"
+_OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "camera", "time", "added")
+_COLUMN = r"[a-z][a-z0-9_]*"
+_SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
+_INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
+_PROBES, _REFINE = 20, 2
+_INDEX_AGAIN = 0.2  # share of the rows that came after the index was made
+
+
+class GalleryTable:
+    """Rows of :class:`Entry` under one name each; every change is one commit, seen whole or not at all.
+
+    Args:
+        folder: of the gallery; the table is ``folder/images.lance``.
+
+    Raises:
+        RuntimeError: LanceDB is not installed.
+        FileNotFoundError: there is no table.
+    """
+
+    def __init__(self, folder: Path):
+        database = _connect(folder)
+        if not (folder / f"{_NAME}.lance").is_dir():
+            raise FileNotFoundError(
+                f"there is no gallery at {folder}; make one with python -m cace_pyg.search index FOLDER --gallery "
+                f"{folder} --checkpoint RUN_DIR/checkpoints/best.ckpt"
+            )
+        self._table = database.open_table(_NAME)
+
+    @classmethod
+    def create(cls, folder: Path, embedding_channels: int, about: Mapping) -> "GalleryTable":
+        """An empty table; ``about`` stays with it.
+
+        Raises:
+            RuntimeError: LanceDB is not installed.
+            ValueError: there is a table already.
+        """
+        database = _connect(folder)
+        import pyarrow as pa
+
+        schema = pa.schema(
+            [
+                pa.field("image", pa.string(), nullable=False),
+                pa.field("sha256", pa.string(), nullable=False),
+                pa.field("embedding", pa.list_(pa.float16(), embedding_channels), nullable=False),
+                pa.field("clues", pa.binary(), nullable=False),
+                pa.field("thumbnail", pa.binary(), nullable=False),
+                pa.field("camera", pa.string()),
+                pa.field("time", pa.timestamp("us")),
+                pa.field("added", pa.timestamp("us"), nullable=False),
+            ],
+            metadata={_ABOUT: json.dumps(dict(about)).encode()},
+        )
+        database.create_table(_NAME, schema=schema)
+        return cls(folder)
+
+    @property
+    def about(self) -> dict:
+        """What :meth:`create` was given."""
+        return json.loads(self._table.schema.metadata[_ABOUT])
+
+    @property
+    def metadata_columns(self) -> list[str]:
+        """Columns beside those that every gallery has."""
+        return [name for name in self._table.schema.names if name not in _OWN]
+
+    def __len__(self) -> int:
+        return self._table.count_rows()
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Add entries, in one commit; an entry of a name that is there takes its place.
+
+        Raises:
+            ValueError: a column's name is none, or its value does not fit its type.
+        """
+        self._add_columns(entries)
+        import pyarrow as pa
+
+        schema, now = self._table.schema, datetime.now(UTC).replace(tzinfo=None)
+        rows = []
+        for entry in entries:
+            row = {name: entry.metadata.get(name) for name in self.metadata_columns}
+            row |= {name: getattr(entry, name) for name in _OWN if name not in ("embedding", "added")}
+            rows.append(row | {"embedding": np.asarray(entry.embedding, np.float16), "added": now})
+        try:
+            table = pa.Table.from_pylist(rows, schema=schema.remove_metadata())
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:5])
+            raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
+        self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all().execute(table)
+
+    def known(self, images: Sequence[str]) -> dict[str, dict]:
+        """What is told of those images that are there, by name."""
+        columns = ["image", "sha256", "camera", "time", *self.metadata_columns]
+        return {row["image"]: row for row in self.rows_of(images, columns)}
+
+    def rows_of(self, images: Sequence[str], columns: Sequence[str]) -> list[dict]:
+        """Columns of those images that are there, in any order."""
+        return self.rows(_is_one_of(images), columns) if images else []
+
+    def rows(self, where: str | None, columns: Sequence[str]) -> list[dict]:
+        """Columns of all rows that a filter lets through, in any order.
+
+        Raises:
+            ValueError: the filter is no SQL, or names a column that is not there.
+        """
+        query = self._table.search().select(list(columns)).limit(max(len(self), 1))
+        return self._run(query.where(where) if where else query, where).to_pylist()
+
+    def nearest(self, embedding: np.ndarray, count: int, where: str | None) -> list[dict]:
+        """The ``count`` rows nearest by the angle of their embedding, nearest first as the index has it.
+
+        Returns:
+            Of each row ``image``, ``camera``, ``time``, ``metadata``, ``embedding`` (unit length, float32)
+            and ``_rowid``.
+
+        Raises:
+            ValueError: see :meth:`rows`.
+        """
+        extra = self.metadata_columns
+        query = self._table.search(embedding.astype(np.float32), vector_column_name="embedding").with_row_id(True)
+        query = query.distance_type("cosine").limit(count)
+        query = query.select(["image", "camera", "time", "embedding", "_distance", *extra])
+        if self._index("embedding"):
+            query = query.nprobes(_PROBES).refine_factor(_REFINE)
+        found = self._run(query.where(where, prefilter=True) if where else query, where)
+        vectors = found["embedding"].combine_chunks().flatten().to_numpy().astype(np.float32).reshape(len(found), -1)
+        unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
+        rows = found.drop_columns(["embedding"]).to_pylist()
+        return [
+            row | {"embedding": vector, "metadata": {name: row[name] for name in extra}}
+            for row, vector in zip(rows, unit, strict=True)
+        ]
+
+    def clues(self, rows: Sequence[Mapping]) -> list[bytes]:
+        """The clues of rows that :meth:`nearest` found, in their order."""
+        places = [row["_rowid"] for row in rows]
+        found = self._table.take_row_ids(places).with_row_id().select(["clues"]).to_arrow()
+        by_place = dict(zip(found["_rowid"].to_pylist(), found["clues"].to_pylist(), strict=True))
+        return [by_place[place] for place in places]
+
+    def remove(self, where: str) -> int:
+        """Remove the rows that a filter lets through; returns how many.
+
+        Raises:
+            ValueError: see :meth:`rows`.
+        """
+        count = len(self.rows(where, ["image"]))
+        if count:
+            self._table.delete(where)
+        return count
+
+    def remove_images(self, images: Sequence[str]) -> int:
+        """Remove rows by name; returns how many there were."""
+        return self.remove(_is_one_of(images)) if images else 0
+
+    def optimize(self) -> None:
+        """Put small files together, forget removed rows, and make or renew the index of a large gallery.
+
+        Best while nobody else is reading: the files of earlier versions are deleted.
+        """
+        self._table.optimize(cleanup_older_than=timedelta(0))
+        rows = len(self)
+        if rows >= _INDEX_FROM and self._not_indexed("embedding") > _INDEX_AGAIN * rows:
+            from lancedb.index import BTree, HnswSq
+
+            self._table.create_index("embedding", config=HnswSq(distance_type="cosine"), replace=True)
+            self._table.create_index("image", config=BTree(), replace=True)
+
+    def stats(self) -> dict[str, int]:
+        """Rows, bytes on disk, and rows that the index does not hold (all of them where there is none)."""
+        files = [path for path in Path(self._table.uri).rglob("*") if path.is_file()]
+        return {
+            "rows": len(self),
+            "bytes": sum(path.stat().st_size for path in files),
+            "not_indexed": self._not_indexed("embedding"),
+        }
+
+    def _index(self, column: str) -> str | None:
+        """The name of a column's index."""
+        return next((index.name for index in self._table.list_indices() if index.columns == [column]), None)
+
+    def _not_indexed(self, column: str) -> int:
+        name = self._index(column)
+        return self._table.index_stats(name).num_unindexed_rows if name else len(self)
+
+    def _add_columns(self, entries: Sequence[Entry]) -> None:
+        """Columns for metadata that the table has none for yet; their type is that of the first value."""
+        fresh: dict[str, Value] = {}
+        for entry in entries:
+            for name, value in entry.metadata.items():
+                if value is not None and name not in self._table.schema.names:
+                    fresh.setdefault(name, value)
+        for name in fresh:
+            if not re.fullmatch(_COLUMN, name) or name in _OWN:
+                raise ValueError(
+                    f"Expected a metadata column as lower-case letters, digits and _, and none of {', '.join(_OWN)} "
+                    f"(got {name!r})"
+                )
+        if fresh:
+            self._table.add_columns({name: f"cast(NULL as {_SQL[type(value)]})" for name, value in fresh.items()})
+
+    def _run(self, query, where: str | None) -> list[dict]:
+        try:
+            return query.to_arrow()
+        except (RuntimeError, ValueError, OSError) as error:
+            if where is None:
+                raise
+            columns = ", ".join(name for name in self._table.schema.names if name not in ("embedding", "clues"))
+            raise ValueError(
+                f"cannot filter by {where!r}: {error}. Expected SQL such as \"camera = 'c3' and time > timestamp "
+                f"'2026-01-31 12:00:00'\"; columns: {columns}"
+            ) from error
+
+
+def _is_one_of(images: Sequence[str]) -> str:
+    quoted = ", ".join("'" + image.replace("'", "''") + "'" for image in images)
+    return f"image in ({quoted})"
+
+
+def _connect(folder: Path):
+    try:
+        import lancedb
+    except ImportError as error:
+        raise RuntimeError(
+            "a gallery is kept in LanceDB, which is not installed: pip install 'cace-pyg[gallery]'"
+        ) from error
+    return lancedb.connect(folder, read_consistency_interval=timedelta(0))

@@ -1,0 +1,170 @@
+"""``python -m cace_pyg.search``: a gallery that lasts, and who is in it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cace_pyg.data.sorted_pictures import sorted_pictures
+from cace_pyg.engine.atomic_file import atomic_file
+from cace_pyg.gallery import Gallery
+from cace_pyg.gallery.describe import describe_hits, describe_stats, hits_as_dicts, hits_figure
+from cace_pyg.gallery.gallery import is_gallery
+from cace_pyg.gallery.picture_facts import PictureFacts, facts_from_names, facts_from_table
+
+DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
+
+  python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
+  python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
+
+Needs LanceDB: pip install 'cace-pyg[gallery]'. The gallery keeps a copy of the model, so only index needs a checkpoint.
+Exit status 0: all is well; 1: pictures could not be read; 2: nothing could be done."""
+INDEX = """Add all pictures of a folder to a gallery, and make it if there is none. Pictures that are in it and have not
+changed are left alone, so the same command goes on where it was stopped."""
+WHERE = "SQL over the columns (stats lists them): \"camera = 'c3' and time > timestamp '2026-01-31 12:00:00'\""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser.print_help()
+        return 0
+    known = parser.parse_args(arguments)
+    try:
+        return known.run(known)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was counted is in the gallery, the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m cace_pyg.search", description=DESCRIPTION, formatter_class=kind)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, summary in (
+        ("index", _index, "add the pictures of a folder, into a new gallery if there is none"),
+        ("add", _add, "add single pictures to a gallery"),
+        ("remove", _remove, "remove pictures from a gallery"),
+        ("query", _query, "find the person of a picture"),
+        ("stats", _stats, "what a gallery holds"),
+    ):
+        command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
+        command.set_defaults(run=run)
+        command.add_argument("--gallery", required=True, type=Path, help="its folder, such as people.lance")
+        command.add_argument("--checkpoint", type=Path, help="the model; refused where the gallery has another")
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+        _ARGUMENTS[name](command)
+    return parser
+
+
+def _index_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path)
+    command.add_argument("--precision", choices=("int8", "float16"), default="int8", help="of the second stage's cache")
+    facts = command.add_mutually_exclusive_group()
+    facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
+    facts.add_argument("--metadata", type=Path, help="columns from a CSV file with a column path")
+
+
+def _add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("pictures", type=Path, nargs="+")
+    command.add_argument("--camera", help="of all of them")
+
+
+def _remove_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("pictures", type=Path, nargs="*")
+    command.add_argument("--where", help=WHERE)
+    command.add_argument("--missing", action="store_true", help="pictures whose file is gone")
+
+
+def _query_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("picture", type=Path)
+    command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
+    command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
+    command.add_argument("--where", help=WHERE)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--figure", type=Path, help="PNG or SVG of the ranked list, before and after the second stage")
+
+
+_ARGUMENTS = {
+    "index": _index_arguments,
+    "add": _add_arguments,
+    "remove": _remove_arguments,
+    "query": _query_arguments,
+    "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
+}
+
+
+def _open(known: argparse.Namespace) -> Gallery:
+    return Gallery.open(known.gallery, known.checkpoint, known.device)
+
+
+def _index(known: argparse.Namespace) -> int:
+    pictures = sorted_pictures(known.folder)
+    facts = _facts(known, pictures)
+    if is_gallery(known.gallery):
+        gallery = _open(known)
+    elif known.checkpoint is None:
+        raise ValueError(
+            f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes it"
+        )
+    else:
+        gallery = Gallery.create(known.gallery, known.checkpoint, known.precision, known.device)
+    added = gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
+    gallery.optimize()
+    print(added)
+    print(f"gallery: {known.gallery}, {len(gallery)} pictures")
+    return 1 if added.unreadable else 0
+
+
+def _facts(known: argparse.Namespace, pictures: list[Path]) -> PictureFacts:
+    if known.pattern:
+        return facts_from_names(pictures, known.folder, known.pattern)
+    if known.metadata:
+        return facts_from_table(pictures, known.folder, known.metadata)
+    nothing = [None] * len(pictures)
+    return PictureFacts(nothing, nothing, [{}] * len(pictures))
+
+
+def _add(known: argparse.Namespace) -> int:
+    added = _open(known).add(known.pictures, camera=[known.camera] * len(known.pictures))
+    print(added)
+    return 1 if added.unreadable else 0
+
+
+def _remove(known: argparse.Namespace) -> int:
+    if not (known.pictures or known.where or known.missing):
+        raise ValueError("Expected pictures, --where SQL or --missing (got none): nothing says what to remove")
+    gallery = _open(known)
+    named = [*known.pictures, *(gallery.missing() if known.missing else [])]
+    removed = gallery.remove(named, known.where)
+    print(f"removed: {removed}; left: {len(gallery)}")
+    return 0
+
+
+def _query(known: argparse.Namespace) -> int:
+    formats = (".png", ".svg")
+    if known.figure and (known.figure.suffix.lower() not in formats or not known.figure.parent.is_dir()):
+        raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
+    gallery = _open(known)
+    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage)
+    print(json.dumps(hits_as_dicts(found), indent=2) if known.json else describe_hits(found))
+    if known.figure:
+        with atomic_file(known.figure) as file:
+            hits_figure(gallery, known.picture, found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
+        print(f"written: {known.figure}", file=sys.stderr)
+    return 0
+
+
+def _stats(known: argparse.Namespace) -> int:
+    stats = _open(known).stats()
+    print(json.dumps(stats, indent=2) if known.json else describe_stats(known.gallery, stats))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
