@@ -63,6 +63,6 @@ def options(tiny, tmp_path):
         "train.num_identities": 4, "train.num_instances": 4,
         "train.epochs": 2, "train.batches_per_epoch": 4, "train.warmup_epochs": 1, "train.validate_every": 1,
         "train.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
-        "pair_phase.anchors": 6, "evaluation.top_k": 10,
+        "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]

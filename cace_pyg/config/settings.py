@@ -110,6 +110,8 @@ class PairPhaseSettings:
     """A negative is drawn from this many nearest wrong identities of its anchor."""
     clues: Literal["cached", "fresh"] = "cached"
     """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
+    clue_dropout: NonNegativeFloat = 0.0
+    """Probability of leaving a whole clue out, of anchor, match and non-match alike; 0: none."""
     learning_rate: PositiveFloat = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
     weight_decay: NonNegativeFloat = 1e-2
@@ -118,6 +120,10 @@ class PairPhaseSettings:
     """Epochs in which the learning rate grows linearly from 0."""
     margin: NonNegativeFloat = 0.3
     """Triplet margin on ‖f(a|b) − f(b|a)‖, between unit-length embeddings (0 to 2)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clue_dropout < 1:
+            raise ValueError(f"Expected pair_phase.clue_dropout in [0, 1), such as 0.5 (got {self.clue_dropout})")
 
 
 @dataclass

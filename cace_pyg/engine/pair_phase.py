@@ -12,6 +12,7 @@ from cace_pyg.data.draw import Draw
 from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
+from cace_pyg.engine.clue_dropout import clue_dropout
 from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
@@ -80,6 +81,7 @@ class PairPhase:
         Beside them their body parts, ``(3·anchors, n)``, or label maps, where the graph needs them.
         """
         self.sampler.set_epoch(epoch)
+        self.dropout = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
         if self.clues is not None:
             for triplets in self.sampler:
                 chosen = self.clues.select(triplets.flatten())
@@ -104,7 +106,7 @@ class PairPhase:
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues
-        prepared = model.prepare(clues)
+        prepared = model.prepare(clue_dropout(clues, self.settings.clue_dropout, self.dropout))
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)

@@ -1,0 +1,29 @@
+"""Clues left out at random."""
+
+import pytest
+import torch
+
+from cace_pyg.engine.clue_dropout import clue_dropout
+from cace_pyg.graph import Clues
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_whole_clues_go_and_the_mean_is_expected_to_stay():
+    clues = Clues(torch.rand(400, 12, 5) + 1, (4, 3), torch.zeros(400, 12, dtype=torch.long))
+    left = clue_dropout(clues, 0.25, seeded())
+    gone = (left.features == 0).all(-1)
+    assert torch.equal(gone, (left.features == 0).any(-1))
+    assert float(gone.float().mean()) == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(left.features[~gone], clues.features[~gone] / 0.75)
+    assert float(left.features.mean() / clues.features.mean()) == pytest.approx(1, abs=0.03)
+    assert left.parts is clues.parts and left.grid == clues.grid
+
+
+def test_the_generator_decides_and_zero_leaves_everything():
+    clues = Clues(torch.rand(3, 6, 2), (3, 2))
+    once, again, other = (clue_dropout(clues, 0.5, seeded(seed)).features for seed in (1, 1, 2))
+    assert torch.equal(once, again) and not torch.equal(once, other)
+    assert clue_dropout(clues, 0, seeded()) is clues
