@@ -1,13 +1,13 @@
 """Which engine is the fastest here."""
 
 from cace_pyg.models.propagation import Engine
-from cace_pyg.nn.node_wise import NodeWise
+from cace_pyg.nn.node_wise import NodeWiseForm
 
 _SPARSE_BELOW = 0.1
 _SPARSE_FROM_CHANNELS = 512
 
 
-def choose_engine(node_wise: NodeWise, device: str, density: float, channels: int) -> tuple[Engine, str]:
+def choose_engine(node_wise: NodeWiseForm, device: str, density: float, channels: int) -> tuple[Engine, str]:
     """What ``engine: auto`` means for a model, and why; the numbers are the same whatever is chosen.
 
     Builders draw dense blocks, so an engine on edges has to pay for turning them into edges first. Measured on 2 CPU

@@ -16,7 +16,7 @@ from cace_pyg.models.propagation import Engine, convolve_pairs, pool_pairs
 from cace_pyg.models.pyg_layer import PygLayer
 from cace_pyg.models.verification_head import VerificationHead
 from cace_pyg.nn import DiscrepancyConv
-from cace_pyg.nn.node_wise import apply_node_wise
+from cace_pyg.nn.node_wise import NodeWise
 from cace_pyg.retrieval import conditional_distance
 
 
@@ -71,6 +71,7 @@ class ConditionalEmbedding(torch.nn.Module):
             self.convolution = DiscrepancyConv(channels, width, settings.mode, degree_floor=settings.degree_floor)
         else:
             self.convolution = PygLayer(settings.convolution, channels, width)
+        self.node_wise = NodeWise(settings.node_wise, width)
         literal = not settings.residual and settings.width is None
         self.expansion = torch.nn.Identity() if literal else torch.nn.Linear(width, channels, bias=False)
         if settings.residual:
@@ -169,10 +170,10 @@ class ConditionalEmbedding(torch.nn.Module):
     def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """The mean of φ of the convolved clues of either image, ``(pair, width)`` each."""
         if self.settings.convolution is not None:
-            both = apply_node_wise(self._convolve(blocks, a, b), self.settings.node_wise).mean(2)
+            both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
             return both[:, 0], both[:, 1]
         engine = self._engine or self._choose(blocks, b.nodes.size(-1))
-        return pool_pairs(engine, self.convolution, self.settings.node_wise, blocks, a.nodes, b.nodes)
+        return pool_pairs(engine, self.convolution, self.node_wise, blocks, a.nodes, b.nodes)
 
     def _convolve(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Tensor:
         """The convolved clues of both images, ``(pair, 2, n, width)``."""

@@ -10,7 +10,7 @@ from torch_geometric.nn import MessagePassing
 from cace_pyg.models.pair_graph import Edges
 from cace_pyg.models.propagation import Engine
 from cace_pyg.nn.degree import DegreeFloor, Mode
-from cace_pyg.nn.node_wise import NodeWise
+from cace_pyg.nn.node_wise import NodeWiseForm
 
 
 @dataclass
@@ -21,8 +21,8 @@ class ConditionalSettings:
     """`discrepancy` (Eq. 7) or `smooth` (Eq. 6; Table 1, "Normal")."""
     residual: bool = True
     """Add the convolution, zero-initialised, to the clues. False is Eq. 7 to the letter, which collapses."""
-    node_wise: NodeWise = "magnitude"
-    """`identity` (the paper), `relu`, `magnitude` or `square` (our addition) of each node before pooling."""
+    node_wise: NodeWiseForm = "magnitude"
+    """`identity` (the paper), `relu`, `magnitude`, `square` or `mlp` (our addition) of each node before pooling."""
     width: PositiveInt | None = 64
     """Channels of the convolution, expanded again after pooling; null is the paper's square Θ."""
     degree_floor: DegreeFloor = "textbook"

@@ -10,7 +10,7 @@ from torch_geometric.utils import to_torch_csr_tensor
 from cace_pyg.graph import PairBlocks, block_edges
 from cace_pyg.nn import DiscrepancyConv, PooledDiscrepancy, pooled_messages
 from cace_pyg.nn.dense_discrepancy_conv import convolve_dense
-from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
+from cace_pyg.nn.node_wise import NodeWise
 
 Engine = Literal[
     "auto", "pooled", "gram", "pooled_messages", "dense", "message_passing", "segment_csr", "sparse_matrix"
@@ -54,7 +54,8 @@ def pool_pairs(
 ) -> tuple[Tensor, Tensor]:
     """The mean over each image of the node-wise function of the convolved clues, ``(pair, channel)`` each.
 
-    Arguments as in :func:`convolve_pairs`. ``pooled_messages`` needs ``node_wise="identity"``.
+    Arguments as in :func:`convolve_pairs`. ``pooled_messages`` needs the identity as
+    ``node_wise``.
     """
     if engine in ("pooled", "gram"):
         pooled = PooledDiscrepancy(convolution.mode, convolution.degree_floor, node_wise)
@@ -66,7 +67,7 @@ def pool_pairs(
         convolution.fuse = True
         both = pooled_messages(convolution, _stack(nodes_a, nodes_b).flatten(0, 1), *edges, image, pairs)
     else:
-        both = apply_node_wise(convolve_pairs(engine, convolution, blocks, nodes_a, nodes_b), node_wise).mean(2)
+        both = node_wise(convolve_pairs(engine, convolution, blocks, nodes_a, nodes_b)).mean(2)
     return both[:, 0], both[:, 1]
 
 

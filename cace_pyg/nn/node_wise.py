@@ -1,29 +1,46 @@
 """What happens to each node between the convolution and the pooling."""
 
-from typing import Literal
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
-NodeWise = Literal["identity", "relu", "magnitude", "square"]
+NodeWiseForm = Literal["identity", "relu", "magnitude", "square", "mlp"]
 
 
-def apply_node_wise(x: Tensor, form: NodeWise) -> Tensor:
-    """Apply the node-wise function to every entry of ``x`` (any shape).
+class NodeWise(torch.nn.Module):
+    """The node-wise function φ, the same for every node.
 
     ``identity`` is the paper. With average pooling it lets discrepancies of opposite sign cancel; ``magnitude``
     (the absolute value, per channel), ``square`` and ``relu`` keep them (our addition); ``square`` lets few large
-    differences weigh more than many small ones. Only ``identity`` is linear, so only it allows pooling before
-    propagating.
+    differences weigh more than many small ones. ``mlp`` learns what to keep: one hidden layer on [|x|, x], where
+    channels meet. Only ``identity`` is linear, so only it allows pooling before propagating.
+
+    Args:
+        form: one of these names.
+        channels: of a node; only ``mlp`` has weights of its own.
+
+    Shapes: ``(…, channel)`` to the same.
 
     Raises:
         ValueError: ``form`` is not a known name.
     """
-    if form == "identity":
-        return x
-    if form == "relu":
-        return x.relu()
-    if form == "magnitude":
-        return x.abs()
-    if form == "square":
-        return x.square()
-    raise ValueError(f"Expected node_wise 'identity', 'relu', 'magnitude' or 'square' (got {form!r})")
+
+    def __init__(self, form: NodeWiseForm = "identity", channels: int = 0):
+        if form not in get_args(NodeWiseForm):
+            raise ValueError(f"Expected node_wise {', '.join(map(repr, get_args(NodeWiseForm)))} (got {form!r})")
+        super().__init__()
+        self.form = form
+        if form == "mlp":
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(2 * channels, channels), torch.nn.ReLU(), torch.nn.Linear(channels, channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "mlp":
+            return self.layers(torch.cat([x.abs(), x], dim=-1))
+        if self.form == "relu":
+            return x.relu()
+        if self.form == "magnitude":
+            return x.abs()
+        return x.square() if self.form == "square" else x

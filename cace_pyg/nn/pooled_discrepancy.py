@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, normalise_degree, sign_of
-from cace_pyg.nn.node_wise import NodeWise, apply_node_wise
+from cace_pyg.nn.node_wise import NodeWise
 
 
 class PooledDiscrepancy(torch.nn.Module):
@@ -12,12 +12,12 @@ class PooledDiscrepancy(torch.nn.Module):
 
     With ``node_wise="identity"`` everything after the adjacency is linear and :math:`L` is symmetric, so
     :math:`p^\top (L X) = (L p)^\top X`: the convolution runs on the *pooling vector* (two numbers a node), and one
-    weighted sum of the projected clues follows. This is exact with average pooling only. ``relu`` and ``magnitude``
-    are not linear: they take the map path, block by block in the projected space, which costs ``channel / 2`` times
-    the arithmetic of the pooled one but never builds the 2n×2n matrix.
+    weighted sum of the projected clues follows. This is exact with average pooling only. The other forms of
+    :class:`NodeWise` are not linear: they take the map path, block by block in the projected space, which costs
+    ``channel / 2`` times the arithmetic of the pooled one but never builds the 2n×2n matrix.
 
-    There are no parameters: the caller projects the clues (``DiscrepancyConv.lin``) and computes the intra blocks,
-    once per image whatever number of pairs it enters.
+    It has no parameters but those of ``node_wise``: the caller projects the clues (``DiscrepancyConv.lin``) and
+    computes the intra blocks, once per image whatever number of pairs it enters.
 
     Shapes:
         - **input:** projected clues ``(pair, n, channel)`` of a and b, blocks ``intra_a`` ``(pair, n, n)``,
@@ -27,21 +27,21 @@ class PooledDiscrepancy(torch.nn.Module):
     """
 
     def __init__(
-        self, mode: Mode = "discrepancy", degree_floor: DegreeFloor = "textbook", node_wise: NodeWise = "identity"
+        self, mode: Mode = "discrepancy", degree_floor: DegreeFloor = "textbook", node_wise: NodeWise | None = None
     ):
         check_form(mode, degree_floor)
         super().__init__()
         self.mode = mode
         self.degree_floor = degree_floor
-        self.node_wise = node_wise
+        self.node_wise = node_wise or NodeWise()
 
     def forward(
         self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the pooled images a and b, each given the other (see the class)."""
-        if self.node_wise != "identity":
+        if self.node_wise.form != "identity":
             maps = self.convolve(projected_a, projected_b, intra_a, inter, intra_b)
-            map_a, map_b = (apply_node_wise(one, self.node_wise) for one in maps)
+            map_a, map_b = (self.node_wise(one) for one in maps)
             return map_a.mean(-2), map_b.mean(-2)
         norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
         pooled_a = self._pool(projected_a, projected_b, intra_a, inter, norm_a, norm_b)

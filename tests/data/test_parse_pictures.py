@@ -17,8 +17,8 @@ from cace_pyg.data.mediapipe_parser import ARMS, FEET, HEAD, LEGS, TORSO, Seen, 
 from cace_pyg.data.parse_pictures import parse_pictures
 from cace_pyg.data.part_map import check_part_maps, part_map_path, read_part_map
 from cace_pyg.data.part_sheet import part_sheet
-from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.sample import Sample
+from cace_pyg.data.sorted_pictures import sorted_pictures
 
 BOX = (220, 64, 420, 576)  # of a crop on the canvas
 

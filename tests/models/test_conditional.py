@@ -56,6 +56,10 @@ def literal_convolved(model: ConditionalEmbedding, a: Clues, b: Clues, pair: int
     smooth = root @ adjacency @ root
     operator = torch.eye(2 * N).double() + (smooth if settings.mode == "smooth" else -smooth)
     y = operator @ x @ model.convolution.lin.weight.T
+    if settings.node_wise == "mlp":
+        first, _, last = model.node_wise.layers
+        hidden = torch.hstack([y.abs(), y]) @ first.weight.T + first.bias
+        return hidden.clamp(min=0) @ last.weight.T + last.bias
     return {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs(), "square": y**2}[settings.node_wise]
 
 
@@ -72,7 +76,7 @@ def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tens
     return embedded.chunk(2)
 
 
-NODE_WISE = ["identity", "relu", "magnitude", "square"]
+NODE_WISE = ["identity", "relu", "magnitude", "square", "mlp"]
 FORMS = list(itertools.product(["discrepancy", "smooth"], [True, False], NODE_WISE, [8, None]))
 
 

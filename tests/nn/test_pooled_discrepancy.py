@@ -5,14 +5,14 @@ import torch
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
 from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv, PooledDiscrepancy, pooled_messages
-from cace_pyg.nn.node_wise import apply_node_wise
+from cace_pyg.nn.node_wise import NodeWise
 
 N = 4
 
 
-def pooled_map(dense, x, adjacency, node_wise="identity"):
+def pooled_map(dense, x, adjacency, node_wise=None):
     """Convolve, apply the node-wise function, pool: ``(2, pair, channel)``."""
-    nodes = apply_node_wise(dense(x, adjacency), node_wise)
+    nodes = (node_wise or NodeWise())(dense(x, adjacency))
     return torch.stack([nodes[:, :N].mean(1), nodes[:, N:].mean(1)])
 
 
@@ -25,13 +25,14 @@ def assert_same_gradients(got, wanted, adjacency):
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
-@pytest.mark.parametrize("node_wise", ["identity", "relu", "magnitude", "square"])
+@pytest.mark.parametrize("node_wise", ["identity", "relu", "magnitude", "square", "mlp"])
 @pytest.mark.parametrize("floor", ["textbook", "released"])
 @pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
 def test_blocks_give_the_values_and_gradients_of_the_map_path(make_adjacency, mode, floor, node_wise, pairs):
     adjacency = make_adjacency(pairs, 2 * N).requires_grad_()
     x = torch.randn(pairs, 2 * N, 5, dtype=torch.float64, requires_grad=True)
     dense = DenseDiscrepancyConv(5, 3, mode, degree_floor=floor).double()
+    node_wise = NodeWise(node_wise, 3).double()
     pooled = PooledDiscrepancy(mode, floor, node_wise)
     probe = torch.randn(2, pairs, 3, dtype=torch.float64)
     inputs = [x, adjacency, dense.lin.weight]
@@ -78,7 +79,7 @@ def test_one_image_a_stands_for_all_pairs(make_adjacency, node_wise):
     z = torch.randn(3, 2 * N, 5, dtype=torch.float64)
     adjacency[:, :N, :N], z[:, :N] = adjacency[:1, :N, :N].clone(), z[:1, :N].clone()
     blocks = adjacency[:, :N, :N], adjacency[:, :N, N:], adjacency[:, N:, N:]
-    pooled = PooledDiscrepancy(node_wise=node_wise)
+    pooled = PooledDiscrepancy(node_wise=NodeWise(node_wise))
     expected = pooled(z[:, :N], z[:, N:], *blocks)
     torch.testing.assert_close(pooled(z[:1, :N], z[:, N:], blocks[0][:1], *blocks[1:]), expected)
 
