@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         ("add", _add, "add single pictures to a gallery"),
         ("remove", _remove, "remove pictures from a gallery"),
         ("query", _query, "find the person of a picture"),
+        ("optimize", _optimize, "put its files together, delete what earlier versions left, renew its index"),
         ("stats", _stats, "what a gallery holds"),
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
@@ -95,6 +96,7 @@ _ARGUMENTS = {
     "add": _add_arguments,
     "remove": _remove_arguments,
     "query": _query_arguments,
+    "optimize": lambda command: None,
     "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
 }
 
@@ -157,6 +159,13 @@ def _query(known: argparse.Namespace) -> int:
         with atomic_file(known.figure) as file:
             hits_figure(gallery, known.picture, found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)
+    return 0
+
+
+def _optimize(known: argparse.Namespace) -> int:
+    gallery = _open(known)
+    gallery.optimize()
+    print(describe_stats(known.gallery, gallery.stats()))
     return 0
 
 

@@ -226,7 +226,7 @@ class Gallery:
     def optimize(self) -> None:
         """Put small files together, forget removed rows, and make or renew the index of a large gallery.
 
-        Best while nobody else is reading: the files of earlier versions are deleted.
+        Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
         """
         self._table.optimize()
 

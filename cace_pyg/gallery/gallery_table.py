@@ -16,6 +16,7 @@ _ABOUT = b"cace_pyg.gallery"
 _OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "camera", "time", "added")
 _COLUMN = r"[a-z][a-z0-9_]*"
 _SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
+_OUTDATED = timedelta(minutes=1)  # nobody reads or writes from an older version any more
 _INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
 _INDEX_AGAIN = 0.2  # share of the rows that came after the index was made
@@ -33,12 +34,13 @@ class GalleryTable:
     """
 
     def __init__(self, folder: Path):
-        database = _connect(folder)
+        lancedb = _lancedb()
         if not (folder / f"{_NAME}.lance").is_dir():
             raise FileNotFoundError(
                 f"there is no gallery at {folder}; make one with python -m cace_pyg.search index FOLDER --gallery "
                 f"{folder} --checkpoint RUN_DIR/checkpoints/best.ckpt"
             )
+        database = lancedb.connect(folder, read_consistency_interval=timedelta(0))  # others may write, too
         self._table = database.open_table(_NAME)
 
     @classmethod
@@ -49,7 +51,7 @@ class GalleryTable:
             RuntimeError: LanceDB is not installed.
             ValueError: there is a table already.
         """
-        database = _connect(folder)
+        database = _lancedb().connect(folder)
         import pyarrow as pa
 
         schema = pa.schema(
@@ -138,6 +140,8 @@ class GalleryTable:
         if self._index("embedding"):
             query = query.nprobes(_PROBES).refine_factor(_REFINE)
         found = self._run(query.where(where, prefilter=True) if where else query, where)
+        if not len(found):
+            return []
         vectors = found["embedding"].combine_chunks().flatten().to_numpy().astype(np.float32).reshape(len(found), -1)
         unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
         rows = found.drop_columns(["embedding"]).to_pylist()
@@ -171,9 +175,9 @@ class GalleryTable:
     def optimize(self) -> None:
         """Put small files together, forget removed rows, and make or renew the index of a large gallery.
 
-        Best while nobody else is reading: the files of earlier versions are deleted.
+        Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
         """
-        self._table.optimize(cleanup_older_than=timedelta(0))
+        self._table.optimize(cleanup_older_than=_OUTDATED)
         rows = len(self)
         if rows >= _INDEX_FROM and self._not_indexed("embedding") > _INDEX_AGAIN * rows:
             from lancedb.index import BTree, HnswSq
@@ -203,7 +207,7 @@ class GalleryTable:
         fresh: dict[str, Value] = {}
         for entry in entries:
             for name, value in entry.metadata.items():
-                if value is not None and name not in self._table.schema.names:
+                if value is not None and name not in self.metadata_columns:
                     fresh.setdefault(name, value)
         for name in fresh:
             if not re.fullmatch(_COLUMN, name) or name in _OWN:
@@ -232,11 +236,11 @@ def _is_one_of(images: Sequence[str]) -> str:
     return f"image in ({quoted})"
 
 
-def _connect(folder: Path):
+def _lancedb():
     try:
         import lancedb
     except ImportError as error:
         raise RuntimeError(
             "a gallery is kept in LanceDB, which is not installed: pip install 'cace-pyg[gallery]'"
         ) from error
-    return lancedb.connect(folder, read_consistency_interval=timedelta(0))
+    return lancedb

@@ -1,0 +1,89 @@
+"""``kill -9`` at any moment: nothing that was reported as added is lost, nothing half-added is found."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from cace_pyg import Gallery
+
+KILLS = 12
+CHUNK = 5
+
+
+def keep_adding(path, pictures, log):
+    """Add a few pictures at a time, remove one now and then, and report each commit."""
+    import torch
+
+    torch.set_num_threads(1)
+    gallery = Gallery.open(path)
+    with open(log, "a", buffering=1) as file:
+        file.write("ready\n")
+        for first in range(0, len(pictures), CHUNK):
+            these = pictures[first : first + CHUNK]
+            gallery.add(these)
+            file.write("".join(f"added {one}\n" for one in these))
+            if first % (4 * CHUNK) == 0:
+                file.write(f"removing {these[0]}\n")
+                gallery.remove([these[0]])
+                file.write(f"removed {these[0]}\n")
+            if first % (6 * CHUNK) == 0:
+                gallery.optimize()
+    os._exit(0)
+
+
+def told(log):
+    """Pictures that are in the gallery for sure, and those that may be."""
+    sure, maybe = set(), set()
+    for line in log.read_text().splitlines():
+        what, _, name = line.partition(" ")
+        if what == "added":
+            sure.add(name)
+        elif what == "removing":
+            sure.discard(name)
+            maybe.add(name)
+        elif what == "removed":
+            maybe.discard(name)
+    return sure, maybe
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
+    pictures = [str(one) for one in [*pictures, *(sample.path for sample in splits.train)]]
+    path, log = tmp_path / "people.lance", tmp_path / "log"
+    Gallery.create(path, checkpoint)
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch", "torch_geometric", "cace_pyg.gallery", "lancedb"])
+    chosen = random.Random(0)
+    killed = 0
+    for _ in range(KILLS):
+        log.unlink(missing_ok=True)
+        before = {row["image"] for row in Gallery.open(path)._table.rows(None, ["image"])}
+        process = server.Process(target=keep_adding, args=(path, pictures, log))
+        process.start()
+        while not log.exists() or "ready" not in log.read_text():
+            assert process.is_alive()
+            time.sleep(0.002)
+        time.sleep(chosen.uniform(0, 0.5))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+
+        gallery = Gallery.open(path)
+        rows = gallery._table.rows(None, ["image", "clues", "thumbnail", "embedding"])
+        names = [row["image"] for row in rows]
+        assert len(names) == len(set(names)), "an image is found twice"
+        sure, maybe = told(log)
+        unharmed = before - {line.split(" ", 1)[1] for line in log.read_text().splitlines() if line[:3] == "rem"}
+        assert (sure | unharmed) - maybe <= set(names), "an image that was reported is lost"
+        gallery._codec.decode([row["clues"] for row in rows], gallery.embedder.model)  # all of them whole
+        assert all(row["thumbnail"][:2] == b"\xff\xd8" and len(row["embedding"]) == 16 for row in rows)
+        if rows:
+            hits = gallery.search(pictures[0], top_k=len(rows))
+            assert {hit.image for hit in hits} == set(names)
+    assert killed >= KILLS // 2  # most were not done yet
+    gallery.add(pictures)
+    assert {row["image"] for row in gallery._table.rows(None, ["image"])} == set(pictures)
