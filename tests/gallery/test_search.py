@@ -1,0 +1,122 @@
+"""``python -m cace_pyg.search``: what it prints and writes, and what it refuses."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from cace_pyg.search import main as search
+
+
+@pytest.fixture
+def folder(pictures, tmp_path):
+    made = tmp_path / "crops"
+    for number, picture in enumerate(pictures[:20]):
+        (made / f"day{number % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, made / f"day{number % 2}" / picture.name)
+    return made
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "people.lance"
+
+
+def test_from_a_folder_to_an_answer(folder, path, checkpoint, splits, tmp_path, capsys):
+    index = ["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint)]
+    pattern = r"day(?P<day>\d)/(?P<pid>-?\d+)_c(?P<camera>\d)"
+    assert search([*index, "--pattern", pattern]) == 0
+    assert "added: 20; replaced" in (printed := capsys.readouterr().out) and "20 pictures" in printed
+    assert search(index[:4]) == 0  # the gallery's own model; nothing is told, nothing changes
+    assert "added: 0; replaced, because they had changed: 0; there already: 20" in capsys.readouterr().out
+
+    query = ["query", str(splits.query[0].path), "--gallery", str(path)]
+    assert search([*query, "--top_k", "4", "--figure", str(tmp_path / "hits.svg")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["rank", "was", "distance", "individual", "conditional", "camera", "image"]
+    assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"] and "second stage" in lines[5]
+    assert "<svg" in (tmp_path / "hits.svg").read_text()
+    assert search([*query, "--json", "--where", "day = 1 and camera = '2'"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found and all(hit["metadata"]["day"] == 1 and hit["camera"] == "2" for hit in found)
+    assert search([*query, "--where", "camera = 'x'"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+
+    assert search(["stats", "--gallery", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 20
+    assert search(["optimize", "--gallery", str(path)]) == 0
+    assert "20 pictures" in capsys.readouterr().out
+    victim = next(folder.rglob("*.jpg"))
+    assert search(["remove", str(victim), "--gallery", str(path)]) == 0
+    assert "removed: 1; left: 19" in capsys.readouterr().out
+    shutil.rmtree(folder / "day0")
+    assert search(["remove", "--missing", "--gallery", str(path)]) == 0
+    assert "left: 10" in capsys.readouterr().out or "left: 9" in capsys.readouterr().out
+    assert search(["add", str(splits.query[0].path), "--camera", "c1", "--gallery", str(path)]) == 0
+    assert "added: 1" in capsys.readouterr().out
+
+
+def test_unreadable_pictures_are_listed_and_the_exit_code_says_so(folder, path, checkpoint, capsys):
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    assert search(["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint)]) == 1
+    printed = capsys.readouterr().out
+    assert "added: 20" in printed and "cannot be read: 1" in printed and "broken.jpg: cannot read" in printed
+
+
+def test_a_table_tells_of_pictures(folder, path, checkpoint, tmp_path, capsys):
+    table = tmp_path / "facts.csv"
+    some = sorted(folder.rglob("*.jpg"))[:2]
+    names = [one.relative_to(folder).as_posix() for one in some]
+    table.write_text(f"path,camera,time,size\n{names[0]},3,2026-01-31T12:00:00,1.5\n{names[1]},c4,,\n")
+    index = ["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint), "--metadata", str(table)]
+    assert search(index) == 0
+    capsys.readouterr()
+    where = "time > timestamp '2026-01-31 11:00:00' and size > 1 and camera = '3'"
+    assert search(["query", str(some[0]), "--gallery", str(path), "--json", "--where", where]) == 0
+    (hit,) = json.loads(capsys.readouterr().out)
+    assert (hit["time"], hit["metadata"]) == ("2026-01-31T12:00:00", {"size": 1.5})
+    for text, message in (
+        ("file,camera\na,b\n", "a column path in"),
+        ("path,time\n" + names[0] + ",noon\n", "Expected times as 2026-01-31T12:00:00 (got 'noon')"),
+        ("path,camera\nnobody.jpg,1\n", "names 1 pictures that are not in"),
+    ):
+        table.write_text(text)
+        assert search(index) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["index", "FOLDER", "--gallery", "PATH"], "there is no gallery at PATH yet: --checkpoint RUN_DIR"),
+        (["index", "nowhere", "--gallery", "PATH", "--checkpoint", "CKPT"], "there is no folder nowhere"),
+        (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "c(\\d)"], "named groups"),
+        (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "(?P<a>zzz)"], "it fits none"),
+        (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "("], "no regular expression"),
+        (["query", "A.jpg", "--gallery", "PATH"], "no gallery at PATH; make one with"),
+        (["query", "A.jpg", "--gallery", "PATH", "--figure", "x.pdf"], "--figure FILE.png or FILE.svg"),
+        (["remove", "--gallery", "PATH"], "nothing says what to remove"),
+    ],
+)
+def test_what_is_refused(folder, path, checkpoint, arguments, message, capsys):
+    real = {"FOLDER": str(folder), "PATH": str(path), "CKPT": str(checkpoint)}
+    assert search([real.get(one, one) for one in arguments]) == 2
+    assert message.replace("PATH", str(path)) in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_help_explains_itself(capsys):
+    assert search([]) == 0
+    assert "index FOLDER --gallery people.lance" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        search(["query", "--help"])
+    assert "--first_stage" in capsys.readouterr().out
+
+
+def test_the_figure_of_a_picture_is_a_picture(folder, path, checkpoint, tmp_path):
+    assert search(["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint)]) == 0
+    picture = str(next(folder.rglob("*.jpg")))
+    assert search(["query", picture, "--gallery", str(path), "--figure", str(tmp_path / "hits.png")]) == 0
+    with Image.open(tmp_path / "hits.png") as figure:
+        assert figure.format == "PNG" and min(figure.size) > 300
