@@ -67,6 +67,7 @@ def describe_stats(path: Path, stats: Mapping) -> str:
             f"{path}: {stats['images']} pictures, {stats['bytes'] / 2**20:.1f} MiB "
             f"({stats['bytes_per_image'] / 1024:.1f} KiB each; {stats['clue_bytes_per_image']:,} bytes for the second "
             f"stage, {stats['precision']})",
+            f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
             f"model: {stats['model']}",
             f"cameras: {cameras}",
             f"columns for --where: {', '.join(['image', 'camera', 'time', 'added', *stats['metadata']])}",

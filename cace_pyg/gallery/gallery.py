@@ -239,6 +239,7 @@ class Gallery:
         return {
             "images": table["rows"],
             "bytes": table["bytes"],
+            "bytes_on_disk": table["bytes_on_disk"],
             "bytes_per_image": table["bytes"] / max(table["rows"], 1),
             "clue_bytes_per_image": about["clue_bytes"],
             "precision": about["precision"],

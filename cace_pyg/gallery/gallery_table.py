@@ -186,11 +186,12 @@ class GalleryTable:
             self._table.create_index("image", config=BTree(), replace=True)
 
     def stats(self) -> dict[str, int]:
-        """Rows, bytes on disk, and rows that the index does not hold (all of them where there is none)."""
+        """Rows, their bytes, bytes on disk (earlier versions and index too), and rows that the index does not hold."""
         files = [path for path in Path(self._table.uri).rglob("*") if path.is_file()]
         return {
             "rows": len(self),
-            "bytes": sum(path.stat().st_size for path in files),
+            "bytes": self._table.stats()["total_bytes"],
+            "bytes_on_disk": sum(path.stat().st_size for path in files),
             "not_indexed": self._not_indexed("embedding"),
         }
 
