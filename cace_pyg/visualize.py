@@ -1,22 +1,38 @@
-"""``python -m cace_pyg.visualize``: what a trained model sees between two pictures."""
+"""``python -m cace_pyg.visualize``: what a trained model sees."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from cace_pyg.config import from_yaml
+from cace_pyg.config import Config, from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.pair_analysis import PairAnalysis, analyse_pair
+from cace_pyg.engine.draw_conditional_maps import draw_conditional_maps
+from cace_pyg.engine.draw_correspondences import draw_correspondences
+from cace_pyg.engine.draw_ranked_lists import draw_ranked_lists
+from cace_pyg.engine.pair_analysis import analyse_pair
 from cace_pyg.engine.pair_report import describe_pair, write_pair
+from cace_pyg.engine.write_figures import write_figures
 
-DESCRIPTION = """Compare two pictures with a trained model and take their pair graph apart.
+DESCRIPTION = """Draw what a trained model sees, as PNG and SVG.
+
+  python -m cace_pyg.visualize pair A.jpg B.jpg --checkpoint RUN_DIR/checkpoints/best.ckpt
+  python -m cace_pyg.visualize conditional_maps QUERY.jpg GALLERY.jpg … --checkpoint RUN_DIR/checkpoints/best.ckpt
+  python -m cace_pyg.visualize correspondences A.jpg B.jpg --checkpoint RUN_DIR/checkpoints/best.ckpt
+  python -m cace_pyg.visualize ranked_lists --checkpoint RUN_DIR/checkpoints/best.ckpt
+
+The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
+--evaluation.fusion paper | auto | 0.5, --data.root PATH, --data.height 256."""
+PAIR = """Compare two pictures and take their pair graph apart.
 
 Printed: the individual, conditional and fused distance; density and degrees of the graph; the decisive
 correspondences (a maximum-weight matching: each clue is used once); the clusters of clues (communities).
-Written: matching.png, clusters.png, degrees.png, and graph.graphml, which Gephi opens.
-
-The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
---evaluation.fusion paper | auto | 0.5, --data.height 256."""
+Written: matching, clusters, degrees, and graph.graphml, which Gephi opens."""
+CONDITIONAL_MAPS = """Feature maps of a query, by itself and given each gallery image (Fig. 4 of the paper): L2 norm of
+each clue, and what changes in the query and in the gallery image. Up to eight gallery images."""
+CORRESPONDENCES = """For the clues of A that weigh most: the partner in B that the model's graph gives most weight,
+beside the partner that is most similar (Fig. 5 of the paper)."""
+RANKED_LISTS = """The first ten gallery images of some queries, by the individual embedding and after the second stage,
+right and wrong ones framed (Fig. 6 of the paper). Evaluates the model on its data set first."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,51 +44,88 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
-        folder = _output(known)
-        analysis = _analyse(known, overrides)
-        formats = ("png", "svg") if known.format == "svg" else ("png",)
-        files = write_pair(folder, analysis, known.strongest, formats)
+        folder = _folder(known)
+        config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
+        files = known.run(known, config, folder)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(describe_pair(analysis, known.strongest), end="\n\n")
     print("\n".join(f"written: {path}" for path in files))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m cace_pyg.visualize",
-        "python -m cace_pyg.visualize --checkpoint RUN_DIR/checkpoints/best.ckpt --pair A.jpg B.jpg [options]",
-        DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-    parser.add_argument("--pair", required=True, nargs="+", type=Path, metavar="PICTURE", help="two pictures, a and b")
-    parser.add_argument("--output", type=Path, help="folder for the files (default: RUN_DIR/pairs/A__B)")
-    parser.add_argument("--strongest", type=int, default=20, help="matches to draw and print (default: 20)")
-    parser.add_argument("--format", choices=("png", "svg"), default="png", help="svg: vector figures beside the PNGs")
+    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser("python -m cace_pyg.visualize", description=DESCRIPTION, **kind)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, summary, description in (
+        ("pair", _pair, "take the pair graph of two pictures apart", PAIR),
+        ("conditional_maps", _conditional_maps, "feature maps given other images (Fig. 4)", CONDITIONAL_MAPS),
+        ("correspondences", _correspondences, "the graph beside top-K similarity (Fig. 5)", CORRESPONDENCES),
+        ("ranked_lists", _ranked_lists, "ranked lists of queries, both stages (Fig. 6)", RANKED_LISTS),
+    ):
+        command = commands.add_parser(name, help=summary, description=description, **kind)
+        command.set_defaults(run=run, command=name)
+        if name == "ranked_lists":
+            command.add_argument("--query", nargs="+", default=(), metavar="NAME", help="file names among the queries")
+        else:
+            command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+        if name in ("pair", "correspondences"):
+            command.add_argument("--strongest", type=int, default=20, help="lines to draw (default: 20)")
+        command.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
+        command.add_argument("--output", type=Path, help="folder for the files (default: below RUN_DIR/figures)")
+        command.add_argument("--format", choices=("png", "svg", "both"), default="both", help="default: both")
     return parser
 
 
-def _output(known: argparse.Namespace) -> Path:
-    """Check what argparse cannot, and find the folder to write into."""
-    if len(known.pair) != 2:
-        raise ValueError(f"Expected two pictures after --pair (got {len(known.pair)}); give --pair A.jpg B.jpg")
-    if known.strongest < 1:
+def _folder(known: argparse.Namespace) -> Path:
+    """The folder to write into; what argparse cannot check is checked."""
+    count = len(getattr(known, "pictures", ()))
+    if known.command in ("pair", "correspondences") and count != 2:
+        raise ValueError(f"Expected two pictures (got {count}): {known.command} A.jpg B.jpg")
+    if known.command == "conditional_maps" and count < 2:
+        raise ValueError("Expected a query and at least one gallery picture (got 1 picture)")
+    if getattr(known, "strongest", 1) < 1:
         raise ValueError(f"Expected --strongest of at least 1 (got {known.strongest})")
     beside = known.checkpoint.parent
     run_dir = beside.parent if beside.name == "checkpoints" else beside
-    folder = known.output or run_dir / "pairs" / "__".join(picture.stem for picture in known.pair)
+    folder = known.output or run_dir / "figures"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
-    return folder
+    return folder if known.output or known.command != "pair" else folder / _name(known)
 
 
-def _analyse(known: argparse.Namespace, overrides: list[str]) -> PairAnalysis:
-    config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
-    return analyse_pair(known.checkpoint, tuple(known.pair), config)
+def _name(known: argparse.Namespace) -> str:
+    """Of a figure, from the first two pictures."""
+    return f"{known.command}_{'__'.join(picture.stem for picture in known.pictures[:2])}"
+
+
+def _formats(known: argparse.Namespace) -> tuple[str, ...]:
+    return ("png", "svg") if known.format == "both" else (known.format,)
+
+
+def _pair(known: argparse.Namespace, config: Config, folder: Path) -> list[Path]:
+    analysis = analyse_pair(known.checkpoint, tuple(known.pictures), config)
+    files = write_pair(folder, analysis, known.strongest, _formats(known))
+    print(describe_pair(analysis, known.strongest), end="\n\n")
+    return files
+
+
+def _conditional_maps(known: argparse.Namespace, config: Config, folder: Path) -> list[Path]:
+    query, *gallery = known.pictures
+    figure = draw_conditional_maps(known.checkpoint, query, gallery, config)
+    return write_figures(folder, {_name(known): figure}, _formats(known))
+
+
+def _correspondences(known: argparse.Namespace, config: Config, folder: Path) -> list[Path]:
+    figure = draw_correspondences(known.checkpoint, tuple(known.pictures), config, known.strongest)
+    return write_figures(folder, {_name(known): figure}, _formats(known))
+
+
+def _ranked_lists(known: argparse.Namespace, config: Config, folder: Path) -> list[Path]:
+    figures = draw_ranked_lists(known.checkpoint, config, known.query)
+    named = {f"ranked_lists_{Path(name).stem}": figure for name, figure in figures.items()}
+    return write_figures(folder, named, _formats(known))
 
 
 if __name__ == "__main__":

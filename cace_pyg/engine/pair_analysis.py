@@ -7,8 +7,8 @@ import networkx as nx
 import numpy as np
 
 from cace_pyg.config import Config
-from cace_pyg.data.sample import Sample
 from cace_pyg.engine.pair_view import PairView, view_pair
+from cace_pyg.engine.picture_samples import picture_samples
 from cace_pyg.engine.run import evaluate_model, load_model
 from cace_pyg.graph import (
     ClueClusters,
@@ -69,13 +69,9 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
         ValueError: a file is no picture, or a checkpoint that does not fit; or ``evaluation.fusion auto`` of a run
             that chose no weight.
     """
-    for picture in pictures:
-        if not picture.is_file():
-            raise FileNotFoundError(f"no picture at {picture}; expected the files of two pictures, such as A.jpg B.jpg")
+    a, b = picture_samples(pictures)
     config = replace(config, data=replace(config.data, workers=0))  # two pictures are not worth a process
     model, state = load_model(checkpoint, config)
-    # One person and two cameras, so that the protocol has something to rank; only the distances are looked at.
-    a, b = (Sample(picture, pid=1, camid=camera) for camera, picture in enumerate(pictures))
     evaluation = evaluate_model(model, state, (a,), (b,), config)
     view = view_pair(model, evaluation.query.prepared, evaluation.gallery.prepared)
     graph = pair_to_networkx(view.graph, model.conditional.settings.degree_floor)

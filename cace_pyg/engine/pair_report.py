@@ -1,6 +1,5 @@
 """What was found in one pair, as text and as files."""
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from matplotlib.figure import Figure
 
 from cace_pyg.engine.atomic_file import atomic_file
 from cace_pyg.engine.pair_analysis import PairAnalysis
+from cace_pyg.engine.write_figures import write_figures
 from cace_pyg.viz import cluster_cells, decisive_correspondences, weighted_degrees
 
-_DOTS_PER_INCH = 150
 _LONGEST_NAME = 36
 
 
@@ -78,14 +77,11 @@ def write_pair(folder: Path, analysis: PairAnalysis, strongest: int, formats: Se
     Returns:
         The files.
     """
-    contents = {"graph.graphml": _graphml(analysis.graph)}
-    for name, figure in pair_figures(analysis, strongest).items():
-        contents |= {f"{name}.{one}": _rendered(figure, one) for one in formats}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        with atomic_file(folder / name) as file:
-            file.write(content)
-    return [folder / name for name in contents]
+    files = write_figures(folder, pair_figures(analysis, strongest), formats)
+    graph = folder / "graph.graphml"
+    with atomic_file(graph) as file:
+        nx.write_graphml(analysis.graph, file)
+    return [graph, *files]
 
 
 def _describe_matching(analysis: PairAnalysis, strongest: int) -> str:
@@ -130,16 +126,3 @@ def _modularity(analysis: PairAnalysis) -> str:
 
 def _shorten(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
-
-
-def _rendered(figure: Figure, image_format: str) -> bytes:
-    rendered = io.BytesIO()
-    metadata = {"Date": None} if image_format == "svg" else None  # the same pair gives the same file
-    figure.savefig(rendered, format=image_format, dpi=_DOTS_PER_INCH, facecolor="white", metadata=metadata)
-    return rendered.getvalue()
-
-
-def _graphml(graph: nx.Graph) -> bytes:
-    text = io.BytesIO()
-    nx.write_graphml(graph, text)
-    return text.getvalue()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from cace_pyg.engine.inter_shares import inter_shares
 from cace_pyg.graph import pair_to_data
 from cace_pyg.models import CaceNet, PreparedClues
-from cace_pyg.nn.degree import normalise_degree
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,12 @@ class PairView:
 def view_pair(model: CaceNet, a: PreparedClues, b: PreparedClues, strongest: int = 20) -> PairView:
     """Look into the pair of one image a and one image b; the model is on the CPU.
 
-    An inter edge counts by its share in the propagation, a_ij / √(d_i d_j) with the model's own degree floor: the
-    weight that reaches the embedding.
+    An inter edge counts by its share in the propagation, see :func:`inter_shares`.
     """
     blocks = model.conditional.blocks(a, b)
     grid = a.keys.grid
     n = grid[0] * grid[1]
-    settings = model.conditional.settings
-    scale = normalise_degree(blocks.adjacency()[0].sum(-1), settings.mode, settings.degree_floor).scale
-    share = scale[:n, None] * blocks.inter[0] * scale[None, n:]
+    share = inter_shares(blocks, model.conditional.settings)[0]
     weight, flat = share.flatten().topk(min(strongest, n * n))
     matches = torch.stack([flat // n, flat % n], dim=-1).double()
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]

@@ -1,6 +1,7 @@
 """A few queries before and after the second stage, and what it saw in them."""
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from cace_pyg.engine.evaluation import Evaluation
@@ -40,22 +41,38 @@ def query_figures(model: CaceNet, evaluation: Evaluation, query: int, why: str) 
         why: the caption.
     """
     sample = evaluation.query.samples[query]
-    before = evaluation.distances.individual[query]
-    after = evaluation.distances.two_stage(evaluation.fusion_weight)[query]
-    order_before, order_after = _valid_order(evaluation, query, before), _valid_order(evaluation, query, after)
+    before, after = _distances(evaluation, query)
+    figures = [ReportFigure(f"Query {sample.path.name}", why, query_lists(evaluation, query), "Queries")]
+    second_stage = set(evaluation.distances.index[query].tolist())
+    for is_match in (True, False):
+        for position in _valid_order(evaluation, query, after):
+            if position in second_stage and _matches(evaluation, query, position) == is_match:
+                figures.append(_pair_figure(model, evaluation, query, position, before, after))
+                break
+    return figures
+
+
+def query_lists(evaluation: Evaluation, query: int) -> Figure:
+    """The ranked lists of one query, by the individual embedding and after the second stage.
+
+    Args:
+        evaluation: of query and gallery.
+        query: position of the query.
+    """
+    before, after = _distances(evaluation, query)
+    order_before, order_after = (_valid_order(evaluation, query, distance) for distance in (before, after))
     was = {position: rank for rank, position in enumerate(order_before, start=1)}
     rows = {
         "individual": [_ranked(evaluation, query, position, before) for position in order_before[:_RANKS]],
         "two_stage": [_ranked(evaluation, query, p, after, f"was {was[p]}") for p in order_after[:_RANKS]],
     }
-    figures = [ReportFigure(f"Query {sample.path.name}", why, ranked_lists(sample.path, rows), "Queries")]
-    second_stage = set(evaluation.distances.index[query].tolist())
-    for is_match in (True, False):
-        for position in order_after:
-            if position in second_stage and _matches(evaluation, query, position) == is_match:
-                figures.append(_pair_figure(model, evaluation, query, position, before, after))
-                break
-    return figures
+    return ranked_lists(evaluation.query.samples[query].path, rows)
+
+
+def _distances(evaluation: Evaluation, query: int) -> tuple[Tensor, Tensor]:
+    """To every gallery image, before and after the second stage."""
+    fused = evaluation.distances.two_stage(evaluation.fusion_weight)
+    return evaluation.distances.individual[query], fused[query]
 
 
 def _pair_figure(

@@ -106,6 +106,11 @@ class CaceNet(torch.nn.Module):
         self._check_embeddings()
         return self.conditional.all_pairs(prepared)
 
+    def conditional_maps(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
+        """The feature maps behind f(a|b) and f(b|a), see :meth:`ConditionalEmbedding.conditional_maps`."""
+        self._check_embeddings()
+        return self.conditional.conditional_maps(clues_a, clues_b)
+
     def pair_distance(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
         """What the second stage ranks by, ``(pair,)``; one image a may stand for all pairs.
 
@@ -127,8 +132,8 @@ class CaceNet(torch.nn.Module):
     def _check_embeddings(self) -> None:
         if not isinstance(self.conditional, ConditionalEmbedding):
             raise ValueError(
-                "compare aligned_clues has distances of pairs, no conditional embeddings; use pair_distance, and train "
-                "it in the pair phase (loss.pairwise_weight 0)"
+                "compare aligned_clues has distances of pairs, no conditional embeddings and maps; use pair_distance, "
+                "and train it in the pair phase (loss.pairwise_weight 0)"
             )
 
 

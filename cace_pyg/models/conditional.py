@@ -1,5 +1,6 @@
 """Conditional embedding: each image of a pair embedded given the other."""
 
+from dataclasses import replace
 from typing import NamedTuple, get_args
 
 import torch
@@ -147,8 +148,27 @@ class ConditionalEmbedding(torch.nn.Module):
         return blocks
 
     def discrepancy(self, a: PreparedClues, b: PreparedClues) -> Tensor:
-        """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``: what Fig. 4 of the paper draws."""
+        """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``."""
         return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)
+
+    def conditional_maps(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
+        """The feature maps whose averages become f(a|b) and f(b|a): x_i + U φ(ℒX)_i, without the residual U φ(ℒX)_i.
+
+        What Fig. 4 of the paper draws. One image a may stand for all pairs.
+
+        Returns:
+            ``(pair, n, channel)`` each, with as many channels as a clue.
+        """
+        a, b = (self._with_map_nodes(clues) for clues in (clues_a, clues_b))
+        maps = self.expansion(self.node_wise(self._convolve(self.blocks(a, b), a, b)))
+        if self.settings.residual:
+            maps = maps + torch.stack([clues_a.features.expand_as(clues_b.features), clues_b.features], dim=1)
+        return maps[:, 0], maps[:, 1]
+
+    def _with_map_nodes(self, clues: Clues) -> PreparedClues:
+        """:meth:`prepare`, but the nodes are never projected past the expansion."""
+        projected = clues.features if self.settings.convolution is not None else self.convolution.lin(clues.features)
+        return replace(self.prepare(clues), nodes=projected)
 
     def _tail(self) -> Tensor:
         """What is linear after the pooling, E·U: ``(embedding, width)``."""

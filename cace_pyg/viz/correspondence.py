@@ -2,21 +2,17 @@
 
 from collections.abc import Sequence
 
-import matplotlib.patheffects as effects
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from cace_pyg.viz.feature_map import draw_feature_map
-from cace_pyg.viz.palette import BLACK, GREY
+from cace_pyg.viz.joined_pictures import HEIGHT, draw_joined_pictures, joined_width
+from cace_pyg.viz.matches_to_draw import matches_to_draw
+from cace_pyg.viz.palette import GREY
 from cace_pyg.viz.picture import Picture, load_picture
-from cace_pyg.viz.verdict_border import verdict_color, verdict_sign
+from cace_pyg.viz.verdict_border import verdict_sign
 
-_HEIGHT = 256.0
-_GAP = 110.0
 _COLOUR_BAR = 60.0
 _WIDTH, _TALLEST, _WORDS = 9.0, 4.2, 0.75
 
@@ -62,36 +58,15 @@ def correspondences(
     Raises:
         ValueError: a clue outside the grid, a weight that is negative or not finite, a map of another shape.
     """
-    drawn = _strongest(_checked_matches(matches, grid), strongest)
+    drawn = matches_to_draw(matches, grid, strongest)
     pictures = load_picture(image_a), load_picture(image_b)
     maps = _checked_maps(feature_map_a, feature_map_b, grid)
-    widths = [_HEIGHT * picture.shape[1] / picture.shape[0] for picture in pictures]
-    figure, pair_axes, map_axes = _layout(widths, maps)
-
-    _draw_pair(pair_axes, pictures, widths, is_match)
-    _draw_lines(pair_axes, drawn, grid, widths)
+    figure, pair_axes, map_axes = _layout(pictures, maps)
+    draw_joined_pictures(pair_axes, pictures, drawn, grid, is_match)
     pair_axes.set_xlabel(_describe_lines(drawn), fontsize=8.5, color=GREY, labelpad=6)
     _draw_maps(figure, map_axes, pictures, maps, feature_map_label)
     figure.suptitle(_title(pid_a, pid_b, is_match, distance_before, distance_after), fontsize=10.5)
     return figure
-
-
-def _checked_matches(matches: Sequence[tuple[int, int, float]] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    table = np.asarray(matches, dtype=float)
-    if not table.size:
-        return np.zeros((0, 3))
-    if table.ndim != 2 or table.shape[1] != 3:
-        raise ValueError(f"Expected matches as rows (clue of a, clue of b, weight) (got shape {table.shape})")
-    nodes, weights, clues = table[:, :2], table[:, 2], grid[0] * grid[1]
-    if (nodes != np.floor(nodes)).any() or nodes.min() < 0 or nodes.max() >= clues:
-        raise ValueError(
-            f"Expected whole numbers from 0 to {clues - 1} as clues on a grid of {grid} "
-            f"(got {nodes.min():g} to {nodes.max():g}); "
-            "number them in each picture from 0, not through the pair graph"
-        )
-    if not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(f"Expected finite weights ≥ 0 (got {weights.min():g} to {weights.max():g})")
-    return table
 
 
 def _checked_maps(
@@ -106,66 +81,19 @@ def _checked_maps(
     return tuple(None if values is None else np.asarray(values, dtype=float) for values in (map_a, map_b))
 
 
-def _strongest(matches: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` matches of most weight, the weakest first, so that the strong ones are drawn on top."""
-    positive = matches[matches[:, 2] > 0]
-    order = np.argsort(-positive[:, 2], kind="stable")[:count]
-    return positive[order][::-1]
-
-
-def _layout(widths: list[float], maps: tuple) -> tuple[Figure, Axes, list[Axes | None]]:
+def _layout(pictures: tuple, maps: tuple) -> tuple[Figure, Axes, list[Axes | None]]:
     """The pair's axes in the middle, a map's axes on the side of its picture."""
-    columns = [widths[0]] * (maps[0] is not None) + [sum(widths) + _GAP] + [widths[1]] * (maps[1] is not None)
+    sides = [
+        [HEIGHT * one.shape[1] / one.shape[0]] * (drawn is not None) for one, drawn in zip(pictures, maps, strict=True)
+    ]
+    columns = [*sides[0], joined_width(pictures), *sides[1]]
     colour_bar = _COLOUR_BAR if len(columns) > 1 else 0.0
-    height = min(_TALLEST, _WIDTH * _HEIGHT / (sum(columns) + colour_bar))
+    height = min(_TALLEST, _WIDTH * HEIGHT / (sum(columns) + colour_bar))
     figure = Figure(figsize=(_WIDTH, height + _WORDS), layout="constrained")
     axes = list(figure.subplots(1, len(columns), squeeze=False, width_ratios=columns)[0])
     map_a = axes.pop(0) if maps[0] is not None else None
     map_b = axes.pop() if maps[1] is not None else None
     return figure, axes[0], [map_a, map_b]
-
-
-def _draw_pair(axes: Axes, pictures: tuple, widths: list[float], is_match: bool | None) -> None:
-    colour = BLACK if is_match is None else verdict_color(is_match)
-    style = (0, (3, 1.5)) if is_match is not None and not is_match else "-"
-    for picture, left, width in zip(pictures, (0.0, widths[0] + _GAP), widths, strict=True):
-        axes.imshow(picture, extent=(left, left + width, _HEIGHT, 0.0), interpolation="bilinear")
-        frame = Rectangle(
-            (left, 0.0),
-            width,
-            _HEIGHT,
-            fill=False,
-            edgecolor=colour,
-            linestyle=style,
-            linewidth=2.5,
-            clip_on=False,
-        )
-        axes.add_patch(frame)
-    axes.set(xlim=(-2, sum(widths) + _GAP + 2), ylim=(_HEIGHT + 2, -2), xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
-def _centres(nodes: np.ndarray, grid: tuple[int, int], left: float, width: float) -> np.ndarray:
-    """The middles of the clues' cells, (match, 2) as x and y, in the units of the pair's axes."""
-    rows, columns = np.divmod(nodes.astype(int), grid[1])
-    return np.stack([left + (columns + 0.5) * width / grid[1], (rows + 0.5) * _HEIGHT / grid[0]], axis=1)
-
-
-def _draw_lines(axes: Axes, matches: np.ndarray, grid: tuple[int, int], widths: list[float]) -> None:
-    if not len(matches):
-        return
-    start = _centres(matches[:, 0], grid, 0.0, widths[0])
-    end = _centres(matches[:, 1], grid, widths[0] + _GAP, widths[1])
-    strength = matches[:, 2] / matches[:, 2].max()
-    # Neighbouring rows in a get neighbouring colours: a line that leaves its bundle is seen at once.
-    colours = colormaps["plasma"](0.1 + 0.8 * start[:, 1] / _HEIGHT)
-    colours[:, 3] = 0.35 + 0.65 * strength
-    line_widths = 0.6 + 2.4 * strength
-    lines = LineCollection(np.stack([start, end], axis=1), colors=colours, linewidths=line_widths, zorder=3)
-    lines.set_path_effects([effects.withStroke(linewidth=3.6, foreground="#ffffff66")])
-    axes.add_collection(lines)
-    for ends in (start, end):
-        axes.scatter(*ends.T, c=colours, s=14 + 20 * strength, edgecolors="white", linewidths=0.7, zorder=4)
 
 
 def _describe_lines(matches: np.ndarray) -> str:

@@ -8,7 +8,7 @@ _OPACITY = 0.6
 
 
 def draw_feature_map(
-    axes: Axes, picture: np.ndarray, feature_map: np.ndarray, limits: tuple[float, float]
+    axes: Axes, picture: np.ndarray, feature_map: np.ndarray, limits: tuple[float, float], colours: str = "viridis"
 ) -> AxesImage:
     """Lay one number a clue over the picture, in grey below, so that only the map speaks in colour.
 
@@ -16,7 +16,8 @@ def draw_feature_map(
         axes: where to draw; the y axis runs down, from 0 to the picture's height.
         picture: RGB, (height, width, 3).
         feature_map: one number a clue, (H, W), any unit. Its cells stay visible: nothing is interpolated.
-        limits: the values of the darkest and the brightest colour, to share one scale between pictures.
+        limits: the values of the first and the last colour, to share one scale between pictures.
+        colours: matplotlib's name of the scale.
 
     Returns:
         The map's image, for a colour bar.
@@ -27,7 +28,7 @@ def draw_feature_map(
     low, high = limits
     overlay = axes.imshow(
         feature_map,
-        cmap="viridis",
+        cmap=colours,
         alpha=_OPACITY,
         extent=extent,
         interpolation="nearest",

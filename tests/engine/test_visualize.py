@@ -10,9 +10,13 @@ from cace_pyg.config import config_of, config_parser, from_yaml, parse, to_yaml
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.checkpoint import save_checkpoint
+from cace_pyg.engine.draw_conditional_maps import conditional_maps_figure
+from cace_pyg.engine.draw_correspondences import compare_partners
 from cace_pyg.engine.evaluation import measure
+from cace_pyg.engine.extraction import extract_clues
 from cace_pyg.engine.pair_analysis import analyse_pair
 from cace_pyg.engine.pair_report import describe_pair
+from cace_pyg.engine.picture_samples import picture_samples
 from cace_pyg.engine.run import load_model
 from cace_pyg.train import main as train
 from cace_pyg.visualize import main as visualize
@@ -49,9 +53,9 @@ def test_a_pair_of_a_trained_model_is_taken_apart(options, pair, tmp_path, capsy
     assert train(options) == 0
     capsys.readouterr()
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    command = ["--checkpoint", str(best), "--pair", *map(str, pair), "--strongest", "3"]
-    assert visualize(command) == 0
-    folder = tmp_path / "run" / "pairs" / f"{pair[0].stem}__{pair[1].stem}"
+    command = ["pair", *map(str, pair), "--checkpoint", str(best), "--strongest", "3"]
+    assert visualize([*command, "--format", "png"]) == 0
+    folder = tmp_path / "run" / "figures" / f"pair_{pair[0].stem}__{pair[1].stem}"
     assert files(folder) == FILES
     for name in FILES - {"graph.graphml"}:
         with Image.open(folder / name) as picture:
@@ -62,7 +66,7 @@ def test_a_pair_of_a_trained_model_is_taken_apart(options, pair, tmp_path, capsy
     assert printed.count("written: ") == 4 and str(folder / "matching.png") in printed
 
     before = {name: (folder / name).read_bytes() for name in FILES}
-    assert visualize([*command, "--format", "svg", "--data.workers=1"]) == 0
+    assert visualize([*command, "--data.workers=1"]) == 0
     assert files(folder) == FILES | {"matching.svg", "clusters.svg", "degrees.svg"}
     assert b"<svg" in (folder / "clusters.svg").read_bytes()
     assert before == {name: (folder / name).read_bytes() for name in FILES}  # the same command, the same files
@@ -86,7 +90,7 @@ def test_matching_clusters_and_statistics_are_of_the_graph_that_is_written(best,
     config = from_yaml(torch.load(best, weights_only=True)["config"])
     analysis = analyse_pair(best, pair, config)
     n = analysis.view.grid[0] * analysis.view.grid[1]
-    assert visualize(["--checkpoint", str(best), "--pair", *map(str, pair), "--output", str(tmp_path / "out")]) == 0
+    assert visualize(["pair", *map(str, pair), "--checkpoint", str(best), "--output", str(tmp_path / "out")]) == 0
     written = nx.read_graphml(tmp_path / "out" / "graph.graphml", node_type=int)
     assert len(written) == 2 * n == analysis.statistics.nodes
     assert written.number_of_edges() == analysis.statistics.edges
@@ -102,7 +106,7 @@ def test_matching_clusters_and_statistics_are_of_the_graph_that_is_written(best,
 
 
 def test_a_pair_without_edges_is_described(best, pair, tmp_path, capsys):
-    command = ["--checkpoint", str(best), "--pair", *map(str, pair), "--output", str(tmp_path / "out")]
+    command = ["pair", *map(str, pair), "--checkpoint", str(best), "--output", str(tmp_path / "out"), "--format", "png"]
     model = torch.load(best, weights_only=True)
     for name, weight in model["model"].items():
         if name.startswith("conditional.builder"):
@@ -121,29 +125,97 @@ def test_every_match_can_be_described(best, pair):
     assert len(every.splitlines()) - len(one.splitlines()) == len(analysis.matching) - 1
 
 
+@pytest.fixture
+def clues_of(best):
+    """A model, and the clues of given pictures."""
+    torch.set_num_threads(1)
+    config = from_yaml(torch.load(best, weights_only=True)["config"])
+    model, _ = load_model(best, config)
+    return model, lambda paths: extract_clues(model, picture_samples(paths), config, "cpu")
+
+
+def test_conditional_maps_are_drawn_of_the_models_own_maps(best, clues_of, pair, tmp_path):
+    command = ["conditional_maps", *map(str, pair), str(pair[1]), "--checkpoint", str(best), "--output", str(tmp_path)]
+    assert visualize(command) == 0
+    name = f"conditional_maps_{pair[0].stem}__{pair[1].stem}"
+    assert {f"{name}.png", f"{name}.svg"} <= files(tmp_path)
+    model, of = clues_of
+    embedding, clues = of([pair[0], pair[1], pair[1]])
+    figure = conditional_maps_figure(model, embedding, clues, [pair[0], pair[1], pair[1]])
+    a, b = clues.select(slice(0, 1)), clues.select(slice(1, 2))
+    for_query, for_gallery = (one[0].norm(dim=-1).detach() for one in model.conditional_maps(a, b))
+    drawn = [axes.images[-1].get_array().flatten() for axes in figure.axes if len(axes.images) == 2]
+    own_query, own_gallery = (one.features[0].norm(dim=-1) for one in (a, b))
+    for expected in (own_query, for_query, for_query - own_query, for_gallery - own_gallery):
+        assert any(np.allclose(one, expected, atol=1e-5) for one in drawn)
+    assert len(drawn) == 1 + 2 * 3
+
+
+def test_partners_are_the_heaviest_and_the_most_similar_of_the_same_clues(best, clues_of, pair, tmp_path):
+    command = ["correspondences", *map(str, pair), "--checkpoint", str(best), "--output", str(tmp_path / "out")]
+    assert visualize([*command, "--strongest", "4", "--format", "svg"]) == 0
+    assert files(tmp_path / "out") == {f"correspondences_{pair[0].stem}__{pair[1].stem}.svg"}
+    model, of = clues_of
+    _, clues = of(pair)
+    learned, similar = compare_partners(model, clues.select(slice(0, 1)), clues.select(slice(1, 2)), 4)
+    analysis = analyse_pair(best, pair, from_yaml(torch.load(best, weights_only=True)["config"]))
+    share = np.zeros((analysis.statistics.nodes // 2,) * 2)
+    for i, j, value in analysis.graph.edges(data="share"):
+        if i < len(share) <= j:
+            share[i, j - len(share)] = value
+    start = np.argsort(-share.max(1))[:4]
+    np.testing.assert_array_equal(learned[:, 0], start)
+    np.testing.assert_array_equal(learned[:, 1], share[start].argmax(1))
+    np.testing.assert_allclose(learned[:, 2], share[start].max(1), rtol=1e-4)
+    unit = torch.nn.functional.normalize(clues.features, dim=-1).numpy()
+    np.testing.assert_array_equal(similar[:, :2].T, [start, (unit[0] @ unit[1].T)[start].argmax(1)])
+
+
+def test_ranked_lists_of_queries_that_are_named_and_of_chosen_ones(best, tiny, tmp_path, capsys):
+    query = read_market_layout(tiny).query[1].path
+    command = ["ranked_lists", "--checkpoint", str(best), "--output", str(tmp_path / "out"), "--format", "png"]
+    assert visualize([*command, "--query", query.name]) == 0
+    assert files(tmp_path / "out") == {f"ranked_lists_{query.stem}.png"}
+    assert visualize(command) == 0
+    assert 1 <= len(files(tmp_path / "out")) <= 5
+    assert visualize([*command, "--query", "nobody.jpg"]) == 2
+    assert "among the data set's" in capsys.readouterr().err
+
+
 def test_what_it_refuses(best, pair, tmp_path, capsys):
     a, b = map(str, pair)
     no_picture = tmp_path / "no.jpg"
     no_picture.write_text("words")
     start, out = ["--checkpoint", str(best)], ["--output", str(tmp_path / "out")]
     for command, words in (
-        ([*start, "--pair", a, str(tmp_path / "absent.jpg")], "no picture at"),
-        ([*start, "--pair", a, str(no_picture)], "cannot read the picture"),
-        ([*start, "--pair", a], "Expected two pictures after --pair (got 1)"),
-        ([*start, "--pair", a, b, b], "Expected two pictures after --pair (got 3)"),
-        ([*start, "--pair", a, b, "--strongest", "0"], "--strongest of at least 1"),
-        ([*start, "--pair", a, b, "--data.hight", "64"], "data.height"),
-        (["--checkpoint", str(tmp_path / "absent.ckpt"), "--pair", a, b], "no checkpoint at"),
+        (["pair", a, str(tmp_path / "absent.jpg"), *start], "no picture at"),
+        (["pair", a, str(no_picture), *start], "cannot read the picture"),
+        (["pair", a, *start], "Expected two pictures (got 1)"),
+        (["correspondences", a, b, b, *start], "Expected two pictures (got 3)"),
+        (["pair", a, b, *start, "--strongest", "0"], "--strongest of at least 1"),
+        (["pair", a, b, *start, "--data.hight", "64"], "data.height"),
+        (["pair", a, b, "--checkpoint", str(tmp_path / "absent.ckpt")], "no checkpoint at"),
+        (["conditional_maps", a, *start], "at least one gallery picture"),
+        (["conditional_maps", a, *[b] * 9, *start], "1 to 8 gallery images"),
+        (["ranked_lists", *start, "--data.root", str(tmp_path / "absent")], "absent"),
     ):
         assert visualize([*command, *out]) == 2
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
-    assert visualize([*start, "--pair", a, b, "--output", str(no_picture)]) == 2
+    assert visualize(["pair", a, b, *start, "--output", str(no_picture)]) == 2
     assert "Expected --output to name a folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        visualize(["--pair", a, b])
+        visualize(["pair", a, b])
     assert stop.value.code == 2
-    assert not (tmp_path / "run" / "pairs").exists()
+    assert not (tmp_path / "run" / "figures").exists()
+
+
+def test_aligned_clues_have_no_conditional_maps(options, pair, tmp_path, capsys):
+    assert train([*options, "--conditional.compare=aligned_clues"]) == 0
+    best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert visualize(["conditional_maps", *map(str, pair), "--checkpoint", best]) == 2
+    assert "no conditional embeddings and maps" in capsys.readouterr().err
+    assert visualize(["correspondences", *map(str, pair), "--checkpoint", best]) == 0
 
 
 def test_it_helps(capsys):
@@ -152,4 +224,4 @@ def test_it_helps(capsys):
     with pytest.raises(SystemExit) as stop:
         visualize(["--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out == bare and "--pair A.jpg B.jpg" in bare
+    assert capsys.readouterr().out == bare and "pair A.jpg B.jpg" in bare

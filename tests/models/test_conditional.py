@@ -110,6 +110,22 @@ def test_every_engine_on_other_graphs_and_with_blocks_switched_off(kind, node_wi
         torch.testing.assert_close(torch.stack(model(model.prepare(a), model.prepare(b))), expected)
 
 
+@pytest.mark.parametrize("width", [2, 8, None])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("node_wise", NODE_WISE)
+def test_conditional_maps_are_what_the_conditional_embeddings_are_the_average_of(node_wise, residual, width):
+    a, b = clues(1), clues(3)
+    model = make("auto", node_wise=node_wise, residual=residual, width=width)
+    maps = model.conditional_maps(a, b)
+    for pair in range(3):
+        y = model.expansion(literal_convolved(model, a, b.select(slice(pair, pair + 1)), 0))
+        y = y + torch.cat([a.features[0], b.features[pair]]) if residual else y
+        torch.testing.assert_close(torch.cat([one[pair] for one in maps]), y)
+    assert maps[0].shape == maps[1].shape == (3, N, CHANNELS)
+    expected = torch.cat(model(model.prepare(a), model.prepare(b)))
+    torch.testing.assert_close(model.encoder(torch.cat([one.mean(1) for one in maps])), expected)
+
+
 @pytest.mark.parametrize("width", [2, 8])
 @pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
 def test_one_image_stands_for_all_pairs(node_wise, width):

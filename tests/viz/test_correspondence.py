@@ -21,7 +21,7 @@ def _lines(figure: Figure) -> LineCollection:
 def test_lines_join_the_middles_of_the_cells() -> None:
     (segment,) = _lines(correspondences(_A, _B, [(1, 6, 0.5)], _GRID)).get_segments()
     # a is 128 wide and 256 high, in cells of 64 × 64: clue 1 is row 0, column 1. b is 64 wide, from 238 on.
-    np.testing.assert_allclose(segment, [[96, 32], [238 + 16, 256 - 32]])
+    np.testing.assert_allclose(segment[[0, -1]], [[96, 32], [238 + 16, 256 - 32]])
 
 
 def test_width_and_opacity_grow_with_the_weight_and_only_the_strongest_are_drawn() -> None:
