@@ -53,8 +53,8 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
             "checkpoint": f"{checkpoint.parent.parent.name}",
             "precision": precision,
             "clue_bytes": size,
-            "individual_mAP": 100 * first.mAP,
-            "individual_rank1": 100 * first.rank1,
+            "individual_mAP": f"{100 * first.mAP:.2f}",
+            "individual_rank1": f"{100 * first.rank1:.2f}",
             "two_stage_mAP": 100 * both.mAP,
             "two_stage_rank1": 100 * both.rank1,
         }

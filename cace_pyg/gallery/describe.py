@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from cace_pyg.data.read_picture import Picture, read_picture
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.search_result import SearchResult
+from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.viz import RankedImage, ranked_lists
 
 
@@ -48,15 +48,17 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
     Raises:
         ValueError: nothing was found.
     """
-    rows = {"individual": found.first_stage, "two stages": found.hits}
-    ranked = {
-        name: [
-            RankedImage(read_picture(gallery.thumbnail(hit.image)), None, hit.distance, hit.camera or "")
-            for hit in hits
-        ]
-        for name, hits in rows.items()
+
+    def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
+        camera = f"camera {hit.camera}" if hit.camera else ""
+        picture = read_picture(gallery.thumbnail(hit.image))
+        return RankedImage(picture, None, distance, " ".join(word for word in (camera, note) if word))
+
+    rows = {
+        "individual": [ranked(hit, hit.individual) for hit in found.first_stage],
+        "two stages": [ranked(hit, hit.distance, f"was {hit.first_stage_rank}") for hit in found.hits],
     }
-    return ranked_lists(read_picture(query), ranked)
+    return ranked_lists(read_picture(query), rows)
 
 
 def describe_stats(path: Path, stats: Mapping) -> str:

@@ -1,6 +1,7 @@
 """A trained model that takes pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.run import fusion_weight_of, load_model
 from cace_pyg.gallery.model_fingerprint import model_fingerprint
-from cace_pyg.models import PreparedClues
+from cace_pyg.models import CaceNet, PreparedClues
+from cace_pyg.models.cace_net import Individual
 
 
 class Embedded(NamedTuple):
@@ -64,7 +66,6 @@ class Embedder:
         """A grey picture embedded: what sizes this model's images have."""
         return self([np.full((self.config.data.height, self.config.data.width, 3), 128, np.uint8)])
 
-    @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture]) -> Embedded:
         """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
 
@@ -73,12 +74,28 @@ class Embedder:
         """
         if not len(pictures):
             raise ValueError("Expected at least one picture (got none)")
-        transform, size = evaluation_transform(), (self.config.data.height, self.config.data.width)
-        embeddings, prepared = [], []
         step = self.config.evaluation.batch_size
-        for first in range(0, len(pictures), step):
-            batch = [transform(to_tensor(read_picture(one), size)) for one in pictures[first : first + step]]
-            embedding, clues = self.model(torch.stack(batch).to(self.device))
-            embeddings.append(torch.nn.functional.normalize(embedding, dim=-1).cpu())
-            prepared.append(self.model.prepare(clues).to("cpu"))
-        return Embedded(torch.cat(embeddings), PreparedClues.concatenate(prepared))
+        individuals = [self._forward(pictures[first : first + step]) for first in range(0, len(pictures), step)]
+        with torch.no_grad():
+            prepared = [self.model.prepare(one.clues).to("cpu") for one in individuals]
+        return Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PreparedClues.concatenate(prepared))
+
+    def clues(self, pictures: Sequence[Picture]) -> Individual:
+        """Unit-length embeddings and whole clues of a few pictures, on the CPU."""
+        embedding, clues = self._forward(pictures)
+        return Individual(embedding.cpu(), clues.to("cpu"))
+
+    @contextmanager
+    def on_cpu(self) -> Iterator[CaceNet]:
+        """The model on the CPU, and back where it was afterwards."""
+        try:
+            yield self.model.cpu()
+        finally:
+            self.model.to(self.device)
+
+    @torch.no_grad()
+    def _forward(self, pictures: Sequence[Picture]) -> Individual:
+        transform, size = evaluation_transform(), (self.config.data.height, self.config.data.width)
+        batch = [transform(to_tensor(read_picture(one), size)) for one in pictures]
+        embedding, clues = self.model(torch.stack(batch).to(self.device))
+        return Individual(torch.nn.functional.normalize(embedding, dim=-1), clues)

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch_geometric.data import Data
 
+from cace_pyg.engine.draw_conditional_maps import conditional_maps_figure
 from cace_pyg.engine.pair_view import PairView
+from cace_pyg.gallery.embedder import Embedder
 from cace_pyg.gallery.search_result import SearchHit
 from cace_pyg.graph import pair_to_networkx
 from cace_pyg.viz import correspondences
@@ -21,13 +23,13 @@ class Explanation:
         hit: the image, with its distances.
         view: graph, strongest correspondences and discrepancy of each clue.
         pictures: the query, and the image's file (its thumbnail where the file is gone).
-        degree_floor: of the model's convolution.
+        embedder: the gallery's.
     """
 
     hit: SearchHit
     view: PairView
     pictures: tuple[Image.Image, Image.Image]
-    degree_floor: str
+    embedder: Embedder
 
     @property
     def data(self) -> Data:
@@ -36,7 +38,7 @@ class Explanation:
 
     def networkx(self) -> nx.Graph:
         """The pair graph, see :func:`cace_pyg.graph.pair_to_networkx`."""
-        return pair_to_networkx(self.view.graph, self.degree_floor)
+        return pair_to_networkx(self.view.graph, self.embedder.model.conditional.settings.degree_floor)
 
     def figure(self, strongest: int = 20) -> Figure:
         """Both pictures, the ``strongest`` correspondences, and how far each clue differs from those it meets."""
@@ -51,3 +53,15 @@ class Explanation:
             feature_map_label=self.view.discrepancy_label,
             strongest=strongest,
         )
+
+    def conditional_maps(self) -> Figure:
+        """Feature maps of both pictures, each by itself and given the other (Fig. 4 of the paper).
+
+        The gallery keeps no feature maps: both pictures pass the network again.
+
+        Raises:
+            ValueError: the model compares aligned clues, and has no conditional maps.
+        """
+        embedding, clues = self.embedder.clues(self.pictures)
+        with self.embedder.on_cpu() as model:
+            return conditional_maps_figure(model, embedding, clues, self.pictures)

@@ -212,11 +212,10 @@ class Gallery:
         found = self._table.rows_of([hit.image], ["clues", "thumbnail"])
         if not found:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
-        model = self.embedder.model.cpu()
-        view = view_pair(model, query.prepared, self._codec.decode([found[0]["clues"]], model))
-        self.embedder.model.to(self.embedder.device)
+        with self.embedder.on_cpu() as model:
+            view = view_pair(model, query.prepared, self._codec.decode([found[0]["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found[0]["thumbnail"])
-        return Explanation(hit, view, pictures, model.conditional.settings.degree_floor)
+        return Explanation(hit, view, pictures, self.embedder)
 
     def thumbnail(self, image: str) -> bytes | None:
         """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""

@@ -12,7 +12,8 @@ from cace_pyg.viz.feature_map import draw_feature_map
 from cace_pyg.viz.palette import BLACK, GREY
 from cace_pyg.viz.picture import Picture, load_picture
 
-_WIDTH, _CELL, _WORDS = 9.0, 1.75, 1.0
+_WIDTH, _CELL, _TALL, _BAR, _WORDS = 9.0, 1.3, 1.9, 1.0, 1.0
+_NORM = "‖x‖ of each clue"
 _MOST = 8
 _CHANGES = "PuOr_r"  # diverging, apart for colour-blind readers
 
@@ -57,16 +58,18 @@ def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[Conditi
         raise ValueError(f"Expected 1 to {_MOST} gallery images, which a page has room for (got {len(given)})")
     _check_maps(before, given)
     picture = load_picture(query)
-    figure = Figure(figsize=(_WIDTH, 4 * _CELL + _WORDS), layout="constrained")
+    columns = 1 + len(given)
+    figure = Figure(figsize=(min(_WIDTH, columns * _CELL + _BAR), 4 * _TALL + _WORDS), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.01)
-    axes = figure.subplots(4, 1 + len(given))
+    grid = figure.add_gridspec(4, columns + 1, width_ratios=[1.0] * columns + [0.12])
+    axes = np.array([[figure.add_subplot(grid[row, column]) for column in range(columns)] for row in range(4)])
     norms = _limits([before, *(one.query for one in given)])
     largest = max(np.abs(change).max() for one in given for change in _changes(one, before)) or 1.0
     _draw_query(axes[:, 0], picture, before, norms)
     for column, one in zip(axes.T[1:], given, strict=True):
         overlays = _draw_given(column, picture, before, one, norms, largest)
-    for overlay, row, label in zip(overlays, (axes[1], axes[2:]), ("‖x‖ of each clue", "change of ‖x‖"), strict=True):
-        figure.colorbar(overlay, ax=row, label=label, shrink=0.9, aspect=15 * len(np.atleast_2d(row)))
+    for overlay, rows, label in zip(overlays, (grid[1, -1], grid[2:, -1]), (_NORM, f"change of {_NORM}"), strict=True):
+        figure.colorbar(overlay, cax=figure.add_subplot(rows), label=label)
     figure.suptitle(title, fontsize=10.5)
     return figure
 

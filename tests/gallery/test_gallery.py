@@ -194,6 +194,9 @@ def test_an_answer_is_explained_by_the_graph_that_was_compared(gallery, splits, 
         exact = pair_to_data(model.conditional.blocks(a, b), a.nodes, b.nodes, explanation.view.grid)
     assert explanation.data.edge_weight.sum() == pytest.approx(float(exact.edge_weight.sum()), rel=0.05)
     assert len(explanation.figure(strongest=3).axes) == 4  # two maps, the pair, the colour bar
+    before = gallery.embedder.clues([query]).clues.features.norm(dim=-1)[0]
+    drawn = [axes.images[-1].get_array().ravel() for axes in explanation.conditional_maps().axes if axes.images[1:]]
+    assert len(drawn) == 4 and np.allclose(drawn[0], before, atol=1e-5)
     gallery.remove([hit.image])
     with pytest.raises(ValueError, match="is not in the gallery .* any more; search again"):
         gallery.explain(query, hit)

@@ -28,7 +28,12 @@ def test_columns_show_norms_in_one_scale_and_changes_in_one_around_zero():
 
 
 def test_no_change_at_all_is_drawn():
-    conditional_maps(_A, np.ones((4, 2)), [one(np.ones((4, 2)))]).canvas.draw()
+    figure = conditional_maps(_A, np.ones((4, 2)), [one(np.ones((4, 2)))])
+    figure.canvas.draw()
+    norms = [axes for axes in figure.axes if axes.images and axes.images[-1].get_cmap().name == "viridis"]
+    pictures = [axes for axes in figure.axes if len(axes.images) == 1]
+    for above, below in zip(pictures, norms, strict=False):  # a column is a column
+        assert abs(above.get_position().x0 - below.get_position().x0) < 0.02
 
 
 @pytest.mark.parametrize(
