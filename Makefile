@@ -26,6 +26,12 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	$(PIP) --no-build-isolation -e '.[test]'
 	@echo "torch-scatter: compiled once (about 5 minutes on 2 cores), then from pip's cache"
 	$(PIP) --no-build-isolation torch-scatter
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "chromium: for the tests of the web page"; \
+	  (apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null \
+	  || echo "chromium could not be installed: the browser tests will be skipped"; \
+	else echo "no chromium: the browser tests will be skipped (apt install chromium)"; fi
 	@touch $@
 
 demo: $(VENV)/.ready

@@ -16,6 +16,7 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
 
   python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
+  python -m cace_pyg.search serve --gallery people.lance
 
 Needs LanceDB: pip install 'cace-pyg[gallery]'. The gallery keeps a copy of the model, so only index needs a checkpoint.
 Exit status 0: all is well; 1: pictures could not be read; 2: nothing could be done."""
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         ("add", _add, "add single pictures to a gallery"),
         ("remove", _remove, "remove pictures from a gallery"),
         ("query", _query, "find the person of a picture"),
+        ("serve", _serve, "a web page to look people up, on this machine"),
         ("optimize", _optimize, "put its files together, delete what earlier versions left, renew its index"),
         ("stats", _stats, "what a gallery holds"),
     ):
@@ -91,11 +93,18 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--figure", type=Path, help="PNG or SVG of the ranked list, before and after the second stage")
 
 
+def _serve_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    command.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
+    command.add_argument("--open", action="store_true", help="open the page in the browser")
+
+
 _ARGUMENTS = {
     "index": _index_arguments,
     "add": _add_arguments,
     "remove": _remove_arguments,
     "query": _query_arguments,
+    "serve": _serve_arguments,
     "optimize": lambda command: None,
     "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
 }
@@ -159,6 +168,17 @@ def _query(known: argparse.Namespace) -> int:
         with atomic_file(known.figure) as file:
             hits_figure(gallery, known.picture, found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)
+    return 0
+
+
+def _serve(known: argparse.Namespace) -> int:
+    if not 0 <= known.port <= 65535:
+        raise ValueError(f"Expected --port from 0 to 65535 (got {known.port})")
+    try:
+        from cace_pyg.gallery.page import serve
+    except ImportError as error:
+        raise RuntimeError(f"serve needs Starlette and uvicorn ({error}): pip install 'cace-pyg[gallery]'") from error
+    serve(_open(known), known.host, known.port, known.open)
     return 0
 
 

@@ -1,11 +1,13 @@
 """A search and a gallery, as text, as JSON and as a figure."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from cace_pyg.data.read_picture import Picture, read_picture
+from cace_pyg.gallery.entry import Value
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.viz import RankedImage, ranked_lists
@@ -27,19 +29,21 @@ def describe_hits(found: SearchResult) -> str:
     return "\n".join([*lines, spent])
 
 
-def hits_as_dicts(found: SearchResult) -> list[dict]:
+def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict]:
     """Each hit as JSON takes it."""
     names = ("image", "rank", "first_stage_rank", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
         | {"time": hit.time and hit.time.isoformat()}
-        | {
-            "metadata": {
-                name: str(value) if hasattr(value, "isoformat") else value for name, value in hit.metadata.items()
-            }
-        }
-        for hit in found
+        | {"metadata": {name: _as_json(value) for name, value in hit.metadata.items()}}
+        for hit in hits
     ]
+
+
+def _as_json(value: Value) -> str | int | float | bool | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return str(value) if hasattr(value, "isoformat") else value
 
 
 def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure:

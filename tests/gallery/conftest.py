@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cace_pyg import Gallery
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.assembly import build_model
@@ -45,3 +46,12 @@ def splits(tiny):
 def pictures(splits):
     """The gallery's files: more than the second stage looks at."""
     return [sample.path for sample in splits.gallery]
+
+
+@pytest.fixture(scope="session")
+def shown_gallery(checkpoint, splits, tmp_path_factory):
+    """A gallery that no test changes."""
+    made = Gallery.create(tmp_path_factory.mktemp("shown") / "people.lance", checkpoint)
+    cameras = [f"c{sample.camid}" for sample in splits.gallery]
+    made.add([one.path for one in splits.gallery], cameras, metadata=[{"pid": one.pid} for one in splits.gallery])
+    return made

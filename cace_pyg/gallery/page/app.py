@@ -1,0 +1,144 @@
+"""The page's routes."""
+
+import io
+import threading
+from collections.abc import Sequence
+from importlib.resources import files
+
+from matplotlib.figure import Figure
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cace_pyg.gallery.describe import hits_as_dicts
+from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.page.headers import SafeHeaders
+from cace_pyg.gallery.page.recent_queries import RecentQueries, RecentQuery
+from cace_pyg.gallery.page.upload import UploadError, read_upload
+
+_FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_MOST_HITS = 100
+_FIGURES = ("correspondences", "conditional_maps")
+
+
+def gallery_page(gallery: Gallery, hosts: Sequence[str]) -> Starlette:
+    """An ASGI application on one gallery.
+
+    Routes: ``GET /`` the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body gives both
+    rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or
+    ``conditional_maps``) a PNG. Errors come as ``{"error": …}``. One request at a time looks into the gallery.
+
+    Args:
+        gallery: what is searched.
+        hosts: names that the page may be asked for under, against DNS rebinding; ``*``: any.
+    """
+    page = _Page(gallery)
+    routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
+    routes += [
+        Route("/stats", page.stats),
+        Route("/search", page.search, methods=["POST"]),
+        Route("/thumbnail", page.thumbnail),
+        Route("/explain", page.explain),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        exception_handlers={HTTPException: _error, UploadError: _error, ValueError: _error},
+    )
+
+
+class _Page:
+    """What the routes share."""
+
+    def __init__(self, gallery: Gallery):
+        self.gallery = gallery
+        self.queries = RecentQueries()
+        self.lock = threading.Lock()
+
+    async def stats(self, request: Request) -> Response:
+        stats = await run_in_threadpool(self.gallery.stats)
+        return JSONResponse({name: stats[name] for name in ("images", "cameras", "metadata", "model")})
+
+    async def search(self, request: Request) -> Response:
+        _refuse_other_sites(request)
+        where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
+        picture = await read_upload(request.stream())
+
+        def search() -> Response:
+            with self.lock:
+                found = self.gallery.search(picture, top_k, where)
+            token = self.queries.keep(RecentQuery(picture, found))
+            rankings = {"hits": hits_as_dicts(found.hits), "first_stage": hits_as_dicts(found.first_stage)}
+            return JSONResponse({"query": token, "seconds": dict(found.seconds), **rankings})
+
+        return await run_in_threadpool(search)
+
+    async def thumbnail(self, request: Request) -> Response:
+        found = await run_in_threadpool(self.gallery.thumbnail, request.query_params.get("image", ""))
+        if found is None:
+            raise HTTPException(404, "this image is not in the gallery")
+        return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+    async def explain(self, request: Request) -> Response:
+        asked = request.query_params
+        figure = asked.get("figure", _FIGURES[0])
+        if figure not in _FIGURES:
+            raise HTTPException(400, f"Expected figure {' or '.join(_FIGURES)} (got {figure!r})")
+        query = self.queries.get(asked.get("query", ""))
+        hit = query.hit(asked.get("image", "")) if query else None
+        if hit is None:
+            raise HTTPException(404, "this search is over: search again")
+
+        def explain() -> Response:
+            with self.lock:
+                explanation = self.gallery.explain(query.picture, hit)
+                drawn = explanation.figure() if figure == "correspondences" else explanation.conditional_maps()
+            return Response(_png(drawn), media_type="image/png")
+
+        return await run_in_threadpool(explain)
+
+
+def _file(name: str, kind: str):
+    content = files(__package__).joinpath(name).read_bytes()
+
+    async def endpoint(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return endpoint
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page of another site must not search here, though the browser would let it send."""
+    headers = request.headers
+    origin = headers.get("origin")
+    same = origin is None or origin.split("://")[-1] == headers.get("host")
+    if not same or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "this search came from another site")
+
+
+def _whole(request: Request, name: str, default: int) -> int:
+    value = request.query_params.get(name, str(default))
+    if not value.isdecimal() or not 1 <= int(value) <= _MOST_HITS:
+        raise HTTPException(400, f"Expected {name} as a whole number from 1 to {_MOST_HITS} (got {value!r})")
+    return int(value)
+
+
+def _png(figure: Figure) -> bytes:
+    rendered = io.BytesIO()
+    figure.savefig(rendered, format="png", dpi=130, facecolor="white")
+    return rendered.getvalue()
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", getattr(error, "status", 400))
+    return JSONResponse({"error": getattr(error, "detail", str(error))}, status)

@@ -1,0 +1,167 @@
+"use strict";
+// One search at a time: what comes back from an older one is thrown away.
+const at = (id) => document.getElementById(id);
+let picture = null;
+let query = null;
+let lists = { hits: [], first_stage: [] };
+let shown = null; // { list, position } in the dialog
+let searches = 0;
+
+function make(tag, { text, ...attributes } = {}, ...children) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function say(text, kind = "") {
+  at("status").textContent = text;
+  at("status").className = kind;
+}
+
+async function answered(response) {
+  if (response.ok) return response;
+  const told = await response.json().catch(() => ({}));
+  throw new Error(told.error || `the server answered ${response.status}`);
+}
+
+async function start() {
+  const stats = await (await answered(await fetch("stats"))).json();
+  at("about").textContent = `${stats.images.toLocaleString()} pictures. This runs on your machine; your picture is not stored.`;
+  for (const [camera, count] of Object.entries(stats.cameras)) {
+    if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
+  }
+  const columns = ["image", "camera", "time", ...stats.metadata];
+  at("columns").textContent = `SQL over ${columns.join(", ")}, such as camera IN ('1', '2')`;
+}
+
+function choose(file) {
+  if (!file) return;
+  picture = file;
+  URL.revokeObjectURL(at("preview").src);
+  at("preview").src = URL.createObjectURL(file);
+  at("preview").alt = `your picture ${file.name || ""}`;
+  at("preview").hidden = false;
+  at("invitation").hidden = true;
+  search();
+}
+
+function filter() {
+  const camera = at("camera").value;
+  const where = at("where").value.trim();
+  const parts = [];
+  if (camera) parts.push(`camera = '${camera.replaceAll("'", "''")}'`);
+  if (where) parts.push(`(${where})`);
+  return parts.join(" AND ");
+}
+
+async function search() {
+  if (!picture) return say("Choose a picture first.", "wrong");
+  const number = ++searches;
+  say("Searching …", "busy");
+  try {
+    const asked = new URLSearchParams({ top_k: at("top_k").value, where: filter() });
+    const response = await answered(await fetch(`search?${asked}`, { method: "POST", body: picture }));
+    const found = await response.json();
+    if (number !== searches) return;
+    query = found.query;
+    lists = found;
+    for (const name of ["hits", "first_stage"]) show(name);
+    at("answer").hidden = false;
+    const spent = Object.values(found.seconds).reduce((sum, one) => sum + one, 0);
+    say(found.hits.length ? `${found.hits.length} nearest, in ${Math.round(1000 * spent)} ms.` : "Nothing found: the filter lets nothing through.");
+  } catch (error) {
+    if (number !== searches) return;
+    at("answer").hidden = true;
+    say(error.message, "wrong");
+  }
+}
+
+function change(hit) {
+  const up = hit.first_stage_rank - hit.rank;
+  if (up > 0) return make("span", { class: "up", text: `▲${up}`, title: `up from ${hit.first_stage_rank}` });
+  if (up < 0) return make("span", { class: "down", text: `▼${-up}`, title: `down from ${hit.first_stage_rank}` });
+  return make("span", { class: "level", text: "=", title: "the same rank in both stages" });
+}
+
+function show(list) {
+  at(list).replaceChildren(...lists[list].map((hit, position) => {
+    const rank = make("span", { text: `${list === "hits" ? hit.rank : hit.first_stage_rank}` });
+    const row = make("span", { class: "rank" }, rank, ...(list === "hits" ? [change(hit)] : []));
+    const distance = (list === "hits" ? hit.distance : hit.individual).toFixed(3);
+    const place = hit.camera ? `${distance} · camera ${hit.camera}` : distance;
+    const image = make("img", { alt: "", src: `thumbnail?${new URLSearchParams({ image: hit.image })}`, loading: "lazy" });
+    const button = make("button", { type: "button", class: "hit" }, image, row, make("span", { class: "quiet", text: place }));
+    button.dataset.image = hit.image;
+    button.setAttribute("aria-label", `rank ${rank.textContent}, ${name(hit)}, ${place}: why?`);
+    button.addEventListener("click", () => explain(list, position));
+    for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => mark(hit.image));
+    for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => mark(null));
+    return make("li", {}, button);
+  }));
+}
+
+function mark(image) {
+  for (const button of document.querySelectorAll(".hit")) button.classList.toggle("same", button.dataset.image === image);
+}
+
+const name = (hit) => hit.image.split(/[\\/]/).pop();
+
+function explain(list, position) {
+  const hit = lists[list][position];
+  shown = { list, position };
+  at("why_title").textContent = `${hit.rank}. ${name(hit)}`;
+  const facts = {
+    "rank, both stages": hit.rank, "rank, first stage": hit.first_stage_rank,
+    "individual distance": hit.individual.toFixed(3),
+    "conditional distance": hit.conditional === null ? "–" : hit.conditional.toFixed(3),
+    "ranked by": hit.distance.toFixed(3), camera: hit.camera, time: hit.time, ...hit.metadata, file: hit.image,
+  };
+  at("facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
+    .map(([term, value]) => make("div", term === "file" ? { class: "whole" } : {}, make("dt", { text: term }), make("dd", { text: `${value}` }))));
+  for (const figure of ["correspondences", "conditional_maps"]) {
+    at(figure).removeAttribute("src");
+    at(figure).src = `explain?${new URLSearchParams({ query, image: hit.image, figure })}`;
+  }
+  at("previous").disabled = position === 0;
+  at("next").disabled = position === lists[list].length - 1;
+  if (!at("why").open) at("why").showModal();
+}
+
+function step(by) {
+  const position = shown.position + by;
+  if (position >= 0 && position < lists[shown.list].length) explain(shown.list, position);
+}
+
+function closed() {
+  const { list, position } = shown;
+  at(list).querySelectorAll(".hit")[position]?.focus();
+}
+
+for (const figure of ["correspondences", "conditional_maps"]) {
+  at(figure).addEventListener("error", () => { at(figure).alt = "this model has no such figure, or the search is over"; });
+}
+at("ask").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+at("picture").addEventListener("change", () => choose(at("picture").files[0]));
+for (const field of ["camera", "top_k"]) at(field).addEventListener("change", () => picture && search());
+for (const event of ["dragenter", "dragover"]) {
+  document.addEventListener(event, (dragged) => { dragged.preventDefault(); at("drop").classList.add("over"); });
+}
+for (const event of ["dragleave", "drop"]) document.addEventListener(event, () => at("drop").classList.remove("over"));
+document.addEventListener("drop", (event) => { event.preventDefault(); choose(event.dataTransfer.files[0]); });
+document.addEventListener("paste", (event) => choose([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))));
+at("close").addEventListener("click", () => at("why").close());
+at("previous").addEventListener("click", () => step(-1));
+at("next").addEventListener("click", () => step(1));
+at("why").addEventListener("close", closed);
+at("why").addEventListener("click", (event) => { if (event.target === at("why")) at("why").close(); });
+document.addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!by) return;
+  if (at("why").open) return step(by);
+  const hits = [...document.querySelectorAll(".hit")];
+  const position = hits.indexOf(document.activeElement);
+  if (position >= 0) { event.preventDefault(); hits[position + by]?.focus(); }
+});
+start().catch((error) => say(error.message, "wrong"));

@@ -1,0 +1,56 @@
+"""A picture that came over the network."""
+
+import io
+from collections.abc import AsyncIterator
+
+from PIL import Image
+
+from cace_pyg.data.read_picture import BROKEN
+
+MOST_BYTES = 10 * 2**20
+MOST_PIXELS = 40_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+class UploadError(ValueError):
+    """What is wrong with an upload, and the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+async def read_upload(stream: AsyncIterator[bytes]) -> Image.Image:
+    """The RGB picture in the body of a request, kept in memory only.
+
+    Args:
+        stream: the body; reading stops where it is too long.
+
+    Raises:
+        UploadError: more than 10 MiB or 40 megapixels (status 413), neither JPEG nor PNG nor WebP, whatever its name
+            (415), empty or truncated (422).
+    """
+    body = bytearray()
+    async for part in stream:
+        body += part
+        if len(body) > MOST_BYTES:
+            raise UploadError(413, f"Expected a picture of at most {MOST_BYTES // 2**20} MiB (got more); scale it down")
+    if not body:
+        raise UploadError(422, "Expected a picture (got nothing)")
+    return _decoded(io.BytesIO(body))
+
+
+def _decoded(file: io.BytesIO) -> Image.Image:
+    try:
+        opened = Image.open(file, formats=FORMATS)  # reads the header, no pixels
+    except BROKEN as error:
+        raise UploadError(415, "Expected a JPEG, PNG or WebP picture (got something else)") from error
+    with opened:
+        pixels = opened.width * opened.height
+        if pixels > MOST_PIXELS:
+            size = f"{opened.width} × {opened.height}"
+            raise UploadError(413, f"Expected at most {MOST_PIXELS // 10**6} megapixels (got {size}); scale it down")
+        try:
+            return opened.convert("RGB")
+        except BROKEN as error:
+            raise UploadError(422, f"cannot read the picture: {error}; expected a whole file") from error

@@ -1,0 +1,159 @@
+"""The page, clicked through in a real browser."""
+
+import base64
+import shutil
+import socket
+import threading
+
+import pytest
+
+from cace_pyg.gallery.page import serve
+from cace_pyg.search import main as search
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DROP = """([name, content]) => {
+  const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+  document.getElementById("drop").dispatchEvent(
+    new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        try:
+            started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium (apt install chromium, or playwright install chromium): {error}"[:200])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(shown_gallery):
+    listens, told = threading.Event(), []
+
+    def ready(*server_and_address):
+        told.extend(server_and_address)
+        listens.set()
+
+    thread = threading.Thread(target=serve, args=(shown_gallery, "127.0.0.1", 0, False, ready))
+    thread.start()
+    assert listens.wait(30)
+    server, at = told
+    yield at
+    server.should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.wrong, page.asked = [], []
+    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    yield page
+    assert not page.wrong
+    assert all(url.startswith((address, "blob:")) for url in page.asked)
+    context.close()
+
+
+def images(page, ranking):
+    page.wait_for_selector(f"#{ranking} .hit")
+    return [hit.get_attribute("data-image") for hit in page.query_selector_all(f"#{ranking} .hit")]
+
+
+def until(page, condition):
+    """Wait until a condition holds; what it gave."""
+    for _ in range(200):
+        if found := condition():
+            return found
+        page.wait_for_timeout(100)
+    raise AssertionError("waited 20 s in vain")
+
+
+def shown(page, figure):
+    """Wait until a figure is there; its width in pixels."""
+    return until(page, lambda: page.evaluate("(id) => document.getElementById(id).naturalWidth", figure))
+
+
+def test_a_dropped_picture_is_searched_and_explained(page, shown_gallery, splits):
+    query = splits.query[0].path
+    page.evaluate(DROP, [query.name, base64.b64encode(query.read_bytes()).decode()])
+    found = shown_gallery.search(query, 10)
+    assert images(page, "hits") == [hit.image for hit in found.hits]
+    assert images(page, "first_stage") == [hit.image for hit in found.first_stage]
+    assert "nearest, in" in page.inner_text("#status")
+    page.locator("#hits .hit").nth(2).click()
+    assert found[2].path.name in page.inner_text("#why_title")
+    assert shown(page, "correspondences") > 500 and shown(page, "conditional_maps") > 300
+    assert f"{found[2].distance:.3f}" in page.inner_text("#facts")
+    page.locator("#close").click()
+    assert not page.is_visible("#why")
+
+
+def test_the_keyboard_is_enough(page, splits):
+    page.set_input_files("#picture", splits.query[1].path)
+    hits = images(page, "hits")
+    page.locator("#hits .hit").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#why[open]")
+    assert page.inner_text("#why_title").startswith("2. ")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#why_title").startswith("4. ")
+    page.keyboard.press("ArrowLeft")
+    shown(page, "conditional_maps")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#why")
+    until(page, lambda: page.evaluate("() => document.activeElement.dataset.image") == hits[2])  # where it was left
+
+
+def test_filters_narrow_the_answer_and_errors_are_told(page, splits):
+    page.set_input_files("#picture", splits.query[0].path)
+    cameras = {sample.path.name: sample.camid for sample in splits.gallery}
+
+    def shown_cameras():
+        return {cameras[image.split("/")[-1]] for image in images(page, "hits")}
+
+    assert len(shown_cameras()) > 1
+    page.select_option("#camera", "c2")
+    until(page, lambda: shown_cameras() == {2})
+    page.fill("#where", "nonsense =")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#status.wrong")
+    assert "cannot filter by" in page.inner_text("#status") and not page.is_visible("#answer")
+    page.wrong.clear()  # Chromium itself notes the refusal
+    page.fill("#where", "pid > 100000")
+    page.locator("button[type=submit]").click()
+    page.get_by_text("Nothing found").wait_for()
+
+
+def test_it_fits_a_phone(page, splits):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.set_input_files("#picture", splits.query[0].path)
+    images(page, "hits")
+    width = "() => document.documentElement.scrollWidth"
+    assert page.evaluate(width) <= 360
+    page.locator("#hits .hit").first.click()
+    shown(page, "conditional_maps")
+    assert page.evaluate(width) <= 360
+    assert page.evaluate("() => document.getElementById('why').scrollWidth") <= 360
+
+
+def test_nobody_else_is_let_in_unasked(shown_gallery, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert search(["serve", "--gallery", str(shown_gallery.path), "--port", port]) == 2
+    assert "choose another --port" in capsys.readouterr().err
+    assert search(["serve", "--gallery", str(shown_gallery.path), "--port", "99999"]) == 2
+    assert "from 0 to 65535" in capsys.readouterr().err
