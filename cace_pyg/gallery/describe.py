@@ -76,6 +76,7 @@ def describe_stats(path: Path, stats: Mapping) -> str:
             f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
             f"model: {stats['model']}",
             f"cameras: {cameras}",
+            f"taken: {' to '.join(stats['times']) if stats['times'] else 'unknown'}",
             f"columns for --where: {', '.join(['image', 'camera', 'time', 'added', *stats['metadata']])}",
             f"not in the search index: {stats['not_indexed']} (up to 50,000 are searched one by one)",
         ]

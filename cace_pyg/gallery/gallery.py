@@ -230,10 +230,12 @@ class Gallery:
         self._table.optimize()
 
     def stats(self) -> dict:
-        """Counts, bytes, cameras, columns, and the model; for people and programs."""
+        """Counts, bytes, cameras, first and last time, columns, and the model; for people and programs."""
         about, table = self._table.about, self._table.stats()
         cameras: dict[str, int] = {}
-        for row in self._table.rows(None, ["camera"]):
+        rows = self._table.rows(None, ["camera", "time"])
+        times = [row["time"] for row in rows if row["time"]]
+        for row in rows:
             cameras[row["camera"] or "unknown"] = cameras.get(row["camera"] or "unknown", 0) + 1
         return {
             "images": table["rows"],
@@ -244,6 +246,7 @@ class Gallery:
             "precision": about["precision"],
             "model": about["model"],
             "cameras": dict(sorted(cameras.items())),
+            "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,
             "not_indexed": table["not_indexed"],
         }

@@ -1,8 +1,8 @@
 """The page's routes."""
 
+import asyncio
 import io
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ from cace_pyg.gallery.describe import hits_as_dicts
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.page.headers import SafeHeaders
 from cace_pyg.gallery.page.recent_queries import RecentQueries, RecentQuery
-from cace_pyg.gallery.page.upload import UploadError, read_upload
+from cace_pyg.gallery.page.upload import UploadError, decode_upload, read_upload
 
 _FILES = {
     "/": ("page.html", "text/html"),
@@ -28,6 +28,7 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _MOST_HITS = 100
+_LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept to be explained: 3 MiB
 _FIGURES = ("correspondences", "conditional_maps")
 
 
@@ -36,13 +37,14 @@ def gallery_page(gallery: Gallery, hosts: Sequence[str]) -> Starlette:
 
     Routes: ``GET /`` the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body gives both
     rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or
-    ``conditional_maps``) a PNG. Errors come as ``{"error": …}``. One request at a time looks into the gallery.
+    ``conditional_maps``) a PNG. Errors come as ``{"error": …}``. One search or drawing runs at a time; who does
+    not wait for it any more is passed over.
 
     Args:
         gallery: what is searched.
         hosts: names that the page may be asked for under, against DNS rebinding; ``*``: any.
     """
-    page = _Page(gallery)
+    page = _Page(gallery, private="*" not in hosts)
     routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
     routes += [
         Route("/stats", page.stats),
@@ -60,28 +62,31 @@ def gallery_page(gallery: Gallery, hosts: Sequence[str]) -> Starlette:
 class _Page:
     """What the routes share."""
 
-    def __init__(self, gallery: Gallery):
+    def __init__(self, gallery: Gallery, private: bool):
         self.gallery = gallery
+        self.private = private
         self.queries = RecentQueries()
-        self.lock = threading.Lock()
+        self.turn = asyncio.Lock()
 
     async def stats(self, request: Request) -> Response:
         stats = await run_in_threadpool(self.gallery.stats)
-        return JSONResponse({name: stats[name] for name in ("images", "cameras", "metadata", "model")})
+        told = {name: stats[name] for name in ("images", "cameras", "times", "metadata", "model")}
+        return JSONResponse(told | {"private": self.private})
 
     async def search(self, request: Request) -> Response:
         _refuse_other_sites(request)
         where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
-        picture = await read_upload(request.stream())
+        body = await read_upload(request.stream())
 
         def search() -> Response:
-            with self.lock:
-                found = self.gallery.search(picture, top_k, where)
+            picture = decode_upload(body)
+            found = self.gallery.search(picture, top_k, where)
+            picture.thumbnail(_LARGEST_KEPT)
             token = self.queries.keep(RecentQuery(picture, found))
             rankings = {"hits": hits_as_dicts(found.hits), "first_stage": hits_as_dicts(found.first_stage)}
             return JSONResponse({"query": token, "seconds": dict(found.seconds), **rankings})
 
-        return await run_in_threadpool(search)
+        return await self._in_turn(request, search)
 
     async def thumbnail(self, request: Request) -> Response:
         found = await run_in_threadpool(self.gallery.thumbnail, request.query_params.get("image", ""))
@@ -100,12 +105,18 @@ class _Page:
             raise HTTPException(404, "this search is over: search again")
 
         def explain() -> Response:
-            with self.lock:
-                explanation = self.gallery.explain(query.picture, hit)
-                drawn = explanation.figure() if figure == "correspondences" else explanation.conditional_maps()
+            explanation = self.gallery.explain(query.picture, hit)
+            drawn = explanation.figure() if figure == "correspondences" else explanation.conditional_maps()
             return Response(_png(drawn), media_type="image/png")
 
-        return await run_in_threadpool(explain)
+        return await self._in_turn(request, explain)
+
+    async def _in_turn(self, request: Request, work: Callable[[], Response]) -> Response:
+        """Work in a thread, after those who came before; not for somebody who has gone meanwhile."""
+        async with self.turn:
+            if await request.is_disconnected():
+                raise HTTPException(503, "nobody waits for this answer any more")
+            return await run_in_threadpool(work)
 
 
 def _file(name: str, kind: str):

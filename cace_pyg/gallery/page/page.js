@@ -1,11 +1,13 @@
 "use strict";
 // One search at a time: what comes back from an older one is thrown away.
 const at = (id) => document.getElementById(id);
+const FIGURES = ["correspondences", "conditional_maps"];
 let picture = null;
 let query = null;
 let lists = { hits: [], first_stage: [] };
 let shown = null; // { list, position } in the dialog
 let searches = 0;
+let drawing = new AbortController(); // stops what is drawn for a picture that is left
 
 function make(tag, { text, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
@@ -28,12 +30,17 @@ async function answered(response) {
 
 async function start() {
   const stats = await (await answered(await fetch("stats"))).json();
-  at("about").textContent = `${stats.images.toLocaleString()} pictures. This runs on your machine; your picture is not stored.`;
+  const where = stats.private ? "This runs on your machine alone" : "Everybody who reaches this machine can search";
+  at("about").textContent = `${stats.images.toLocaleString()} pictures. ${where}; your picture is not stored.`;
   for (const [camera, count] of Object.entries(stats.cameras)) {
     if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
   }
   const columns = ["image", "camera", "time", ...stats.metadata];
-  at("columns").textContent = `SQL over ${columns.join(", ")}, such as camera IN ('1', '2')`;
+  const camera = Object.keys(stats.cameras).find((name) => name !== "unknown") || "1";
+  at("columns").textContent = `SQL over ${columns.join(", ")}, such as camera IN (${quoted(camera)})`;
+  if (!stats.times) return;
+  for (const label of document.querySelectorAll(".time")) label.hidden = false;
+  at("columns").textContent += `. Pictures were taken ${stats.times.join(" to ").replaceAll("T", " ")}.`;
 }
 
 function choose(file) {
@@ -47,11 +54,16 @@ function choose(file) {
   search();
 }
 
+const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
+const moment = (field) => `timestamp ${quoted(at(field).value.replace("T", " "))}`;
+
 function filter() {
   const camera = at("camera").value;
   const where = at("where").value.trim();
   const parts = [];
-  if (camera) parts.push(`camera = '${camera.replaceAll("'", "''")}'`);
+  if (camera) parts.push(`camera = ${quoted(camera)}`);
+  if (at("from").value) parts.push(`time >= ${moment("from")}`);
+  if (at("until").value) parts.push(`time <= ${moment("until")}`);
   if (where) parts.push(`(${where})`);
   return parts.join(" AND ");
 }
@@ -60,6 +72,7 @@ async function search() {
   if (!picture) return say("Choose a picture first.", "wrong");
   const number = ++searches;
   say("Searching …", "busy");
+  at("answer").setAttribute("aria-busy", "true");
   try {
     const asked = new URLSearchParams({ top_k: at("top_k").value, where: filter() });
     const response = await answered(await fetch(`search?${asked}`, { method: "POST", body: picture }));
@@ -75,6 +88,8 @@ async function search() {
     if (number !== searches) return;
     at("answer").hidden = true;
     say(error.message, "wrong");
+  } finally {
+    if (number === searches) at("answer").removeAttribute("aria-busy");
   }
 }
 
@@ -120,13 +135,36 @@ function explain(list, position) {
   };
   at("facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
     .map(([term, value]) => make("div", term === "file" ? { class: "whole" } : {}, make("dt", { text: term }), make("dd", { text: `${value}` }))));
-  for (const figure of ["correspondences", "conditional_maps"]) {
-    at(figure).removeAttribute("src");
-    at(figure).src = `explain?${new URLSearchParams({ query, image: hit.image, figure })}`;
-  }
+  drawing.abort();
+  drawing = new AbortController();
+  for (const figure of FIGURES) draw(figure, hit.image, drawing.signal);
   at("previous").disabled = position === 0;
   at("next").disabled = position === lists[list].length - 1;
   if (!at("why").open) at("why").showModal();
+}
+
+async function draw(figure, image, signal) {
+  const told = at(figure).parentElement.nextElementSibling;
+  URL.revokeObjectURL(at(figure).src);
+  at(figure).removeAttribute("src");
+  at(figure).hidden = true;
+  told.textContent = "Drawing …";
+  told.className = "drawing busy";
+  try {
+    await new Promise((done) => setTimeout(done, 150)); // who only passes by asks for nothing
+    if (signal.aborted) return;
+    const response = await answered(await fetch(`explain?${new URLSearchParams({ query, image, figure })}`, { signal }));
+    const drawn = URL.createObjectURL(await response.blob());
+    if (signal.aborted) return URL.revokeObjectURL(drawn);
+    at(figure).src = drawn;
+    at(figure).hidden = false;
+    told.textContent = "";
+    told.className = "drawing";
+  } catch (error) {
+    if (signal.aborted) return;
+    told.textContent = error.message;
+    told.className = "drawing wrong";
+  }
 }
 
 function step(by) {
@@ -135,13 +173,11 @@ function step(by) {
 }
 
 function closed() {
+  drawing.abort();
   const { list, position } = shown;
   at(list).querySelectorAll(".hit")[position]?.focus();
 }
 
-for (const figure of ["correspondences", "conditional_maps"]) {
-  at(figure).addEventListener("error", () => { at(figure).alt = "this model has no such figure, or the search is over"; });
-}
 at("ask").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 at("picture").addEventListener("change", () => choose(at("picture").files[0]));
 for (const field of ["camera", "top_k"]) at(field).addEventListener("change", () => picture && search());
@@ -159,7 +195,7 @@ at("why").addEventListener("click", (event) => { if (event.target === at("why"))
 document.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!by) return;
-  if (at("why").open) return step(by);
+  if (at("why").open) return event.target.closest(".figure") || step(by); // a wide figure scrolls by arrow keys
   const hits = [...document.querySelectorAll(".hit")];
   const position = hits.indexOf(document.activeElement);
   if (position >= 0) { event.preventDefault(); hits[position + by]?.focus(); }

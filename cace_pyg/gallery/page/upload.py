@@ -20,15 +20,14 @@ class UploadError(ValueError):
         self.status = status
 
 
-async def read_upload(stream: AsyncIterator[bytes]) -> Image.Image:
-    """The RGB picture in the body of a request, kept in memory only.
+async def read_upload(stream: AsyncIterator[bytes]) -> bytes:
+    """The body of a request, kept in memory only.
 
     Args:
         stream: the body; reading stops where it is too long.
 
     Raises:
-        UploadError: more than 10 MiB or 40 megapixels (status 413), neither JPEG nor PNG nor WebP, whatever its name
-            (415), empty or truncated (422).
+        UploadError: more than 10 MiB (status 413), or empty (422).
     """
     body = bytearray()
     async for part in stream:
@@ -37,12 +36,18 @@ async def read_upload(stream: AsyncIterator[bytes]) -> Image.Image:
             raise UploadError(413, f"Expected a picture of at most {MOST_BYTES // 2**20} MiB (got more); scale it down")
     if not body:
         raise UploadError(422, "Expected a picture (got nothing)")
-    return _decoded(io.BytesIO(body))
+    return bytes(body)
 
 
-def _decoded(file: io.BytesIO) -> Image.Image:
+def decode_upload(body: bytes) -> Image.Image:
+    """The RGB picture in a body; its size is looked at before any pixel.
+
+    Raises:
+        UploadError: more than 40 megapixels (status 413), neither JPEG nor PNG nor WebP, whatever its name (415), or
+            truncated (422).
+    """
     try:
-        opened = Image.open(file, formats=FORMATS)  # reads the header, no pixels
+        opened = Image.open(io.BytesIO(body), formats=FORMATS)  # reads the header, no pixels
     except BROKEN as error:
         raise UploadError(415, "Expected a JPEG, PNG or WebP picture (got something else)") from error
     with opened:
