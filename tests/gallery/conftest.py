@@ -1,5 +1,7 @@
 """A model of random weights, and pictures to index."""
 
+from datetime import datetime, timedelta
+
 import pytest
 import torch
 
@@ -50,8 +52,10 @@ def pictures(splits):
 
 @pytest.fixture(scope="session")
 def shown_gallery(checkpoint, splits, tmp_path_factory):
-    """A gallery that no test changes."""
+    """A gallery that no test changes; a picture a minute, from noon on."""
     made = Gallery.create(tmp_path_factory.mktemp("shown") / "people.lance", checkpoint)
     cameras = [f"c{sample.camid}" for sample in splits.gallery]
-    made.add([one.path for one in splits.gallery], cameras, metadata=[{"pid": one.pid} for one in splits.gallery])
+    taken = [datetime(2026, 1, 31, 12) + timedelta(minutes=i) for i in range(len(cameras))]
+    pids = [{"pid": one.pid} for one in splits.gallery]
+    made.add([one.path for one in splits.gallery], cameras, taken, pids)
     return made

@@ -2,8 +2,13 @@
 
 import base64
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import urllib.request
+from datetime import datetime
 
 import pytest
 
@@ -138,6 +143,34 @@ def test_filters_narrow_the_answer_and_errors_are_told(page, splits):
     page.get_by_text("Nothing found").wait_for()
 
 
+def test_pictures_of_some_minutes(page, shown_gallery, splits):
+    first, last = datetime(2026, 1, 31, 12, 5), datetime(2026, 1, 31, 12, 9)
+    page.set_input_files("#picture", splits.query[0].path)
+    images(page, "hits")
+    page.fill("#from", f"{first:%Y-%m-%dT%H:%M:%S}")
+    page.fill("#until", f"{last:%Y-%m-%dT%H:%M:%S}")
+    page.locator("button[type=submit]").click()
+    until(page, lambda: len(images(page, "hits")) == 5)
+    found = shown_gallery.search(splits.query[0].path, len(splits.gallery))
+    assert set(images(page, "hits")) == {hit.image for hit in found if first <= hit.time <= last}
+
+
+def test_who_passes_by_asks_for_nothing_and_a_refusal_stands_where_the_figure_would(page, splits):
+    page.set_input_files("#picture", splits.query[0].path)
+    images(page, "hits")
+    page.locator("#hits .hit").first.click()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    shown(page, "conditional_maps")
+    assert len([url for url in page.asked if "figure=conditional_maps" in url]) <= 2
+    page.route("**/explain?*", lambda route: route.fulfill(status=404, json={"error": "this search is over"}))
+    page.keyboard.press("ArrowRight")
+    page.locator("#why .drawing.wrong").nth(1).wait_for()
+    assert page.locator("#why .drawing.wrong").all_inner_texts() == ["this search is over"] * 2
+    assert not page.is_visible("#correspondences")
+    page.wrong.clear()  # Chromium itself notes the refusals
+
+
 def test_it_fits_a_phone(page, splits):
     page.set_viewport_size({"width": 360, "height": 740})
     page.set_input_files("#picture", splits.query[0].path)
@@ -157,3 +190,15 @@ def test_nobody_else_is_let_in_unasked(shown_gallery, capsys):
     assert "choose another --port" in capsys.readouterr().err
     assert search(["serve", "--gallery", str(shown_gallery.path), "--port", "99999"]) == 2
     assert "from 0 to 65535" in capsys.readouterr().err
+
+
+def test_any_loopback_address_answers_and_ctrl_c_ends_it(shown_gallery):
+    host = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # elsewhere there is only one
+    command = [sys.executable, "-m", "cace_pyg.search", "serve", "--gallery", shown_gallery.path, "--host", host]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        told = run.stdout.readline()
+        with urllib.request.urlopen(told.split()[2]) as answer:
+            assert answer.status == 200
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 0 and "pictures: http://" in told
+        assert "stopped" not in (wrong := run.stderr.read()) and "Traceback" not in wrong

@@ -1,8 +1,10 @@
 """What the page's server answers, and what it refuses."""
 
+import asyncio
 import io
 import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -129,6 +131,42 @@ def test_a_query_leaves_no_file_behind(client, shown_gallery, query, tmp_path, m
     client.get("/explain", params={"query": answer["query"], "image": answer["hits"][0]["image"]})
     assert before == {path: path.stat().st_mtime_ns for path in Path(shown_gallery.path).rglob("*")}
     assert not list(tmp_path.iterdir())
+
+
+def test_a_large_picture_is_searched_as_it_is_and_kept_small(client, shown_gallery, query, monkeypatch):
+    kept = []
+    monkeypatch.setattr(RecentQueries, "keep", lambda self, one: kept.append(one) or "token")
+    large = Image.open(query).resize((1300, 2600))
+    answer = client.post("/search", content=encoded(large, "PNG")).json()
+    expected = [hit.distance for hit in shown_gallery.search(large)]
+    assert [one["distance"] for one in answer["hits"]] == pytest.approx(expected)
+    assert kept[0].picture.size == (512, 1024)
+
+
+def test_nothing_is_drawn_for_who_has_gone(client, shown_gallery, query, monkeypatch):
+    answer = client.post("/search", content=query.read_bytes()).json()
+    monkeypatch.setattr(shown_gallery, "explain", lambda *_: pytest.fail("drawn in vain"))
+    asked = urlencode({"query": answer["query"], "image": answer["hits"][0]["image"]}).encode()
+    headers = [(b"host", b"testserver")]
+    scope = {"type": "http", "method": "GET", "path": "/explain", "query_string": asked, "headers": headers}
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app(scope, receive, send))
+    assert sent[0]["status"] == 503
+
+
+def test_stats_tell_what_the_filters_need(client, shown_gallery, splits):
+    told = client.get("/stats").json()
+    assert told["images"] == len(splits.gallery) and sum(told["cameras"].values()) == told["images"]
+    assert told["times"][0] == "2026-01-31T12:00:00" and told["metadata"] == ["pid"] and told["private"]
+    open_to_all = TestClient(gallery_page(shown_gallery, ["*"]), base_url="http://gallery.example")
+    assert not open_to_all.get("/stats").json()["private"]
 
 
 def test_only_the_last_queries_are_remembered():

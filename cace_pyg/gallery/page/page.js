@@ -55,7 +55,11 @@ function choose(file) {
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
-const moment = (field) => `timestamp ${quoted(at(field).value.replace("T", " "))}`;
+
+function moment(field) {
+  const [day, clock] = at(field).value.split("T");
+  return `timestamp ${quoted(`${day} ${clock.length === 5 ? `${clock}:00` : clock}`)}`; // browsers leave :00 out
+}
 
 function filter() {
   const camera = at("camera").value;

@@ -36,7 +36,10 @@ def serve(
         raise RuntimeError(f"cannot listen on {host}, port {port}: {error}; choose another --port or --host") from error
     open_to_others = not _is_loopback(host)
     if open_to_others:
-        print(f"warning: everybody who reaches {host} can search this gallery; there is no password and no encryption", file=sys.stderr)
+        print(
+            f"warning: everybody who reaches {host} can search this gallery; there is no password and no encryption",
+            file=sys.stderr,
+        )
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     app = gallery_page(gallery, ["*"] if open_to_others else [*_LOOPBACK_NAMES, host])
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
