@@ -159,12 +159,14 @@ def test_who_passes_by_asks_for_nothing_and_a_refusal_stands_where_the_figure_wo
     page.set_input_files("#picture", splits.query[0].path)
     images(page, "hits")
     page.locator("#hits .hit").first.click()
-    for _ in range(5):
+    for _ in range(12):  # there are 10
         page.keyboard.press("ArrowRight")
     shown(page, "conditional_maps")
+    assert page.inner_text("#why_title").startswith("10. ")
+    assert page.evaluate("() => document.activeElement.id") == "close"
     assert len([url for url in page.asked if "figure=conditional_maps" in url]) <= 2
     page.route("**/explain?*", lambda route: route.fulfill(status=404, json={"error": "this search is over"}))
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
     page.locator("#why .drawing.wrong").nth(1).wait_for()
     assert page.locator("#why .drawing.wrong").all_inner_texts() == ["this search is over"] * 2
     assert not page.is_visible("#correspondences")

@@ -135,7 +135,7 @@ function explain(list, position) {
     "rank, both stages": hit.rank, "rank, first stage": hit.first_stage_rank,
     "individual distance": hit.individual.toFixed(3),
     "conditional distance": hit.conditional === null ? "–" : hit.conditional.toFixed(3),
-    "ranked by": hit.distance.toFixed(3), camera: hit.camera, time: hit.time, ...hit.metadata, file: hit.image,
+    "ranked by": hit.distance.toFixed(3), camera: hit.camera, time: hit.time?.replace("T", " "), ...hit.metadata, file: hit.image,
   };
   at("facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
     .map(([term, value]) => make("div", term === "file" ? { class: "whole" } : {}, make("dt", { text: term }), make("dd", { text: `${value}` }))));
@@ -145,6 +145,7 @@ function explain(list, position) {
   at("previous").disabled = position === 0;
   at("next").disabled = position === lists[list].length - 1;
   if (!at("why").open) at("why").showModal();
+  if (document.activeElement.disabled) at("close").focus(); // a button that is disabled would lose the focus
 }
 
 async function draw(figure, image, signal) {
