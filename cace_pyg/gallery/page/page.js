@@ -45,6 +45,7 @@ async function start() {
 
 function choose(file) {
   if (!file) return;
+  at("why").close(); // what it shows belongs to the search before
   picture = file;
   URL.revokeObjectURL(at("preview").src);
   at("preview").src = URL.createObjectURL(file);
