@@ -60,7 +60,7 @@ def test_commands_run(command, options, tiny, tmp_path):
         short = [one for one in options if not one.startswith("--run_dir")]
         skip = [f"--skip={row.name}" for row in STUDIES["components"][1:]]
         arguments += [*short, *skip, f"--run_dir={tmp_path / 'ablation'}", "--seeds=1"]
-    elif arguments[1] in ("cace_pyg.evaluate", "cace_pyg.visualize"):
+    elif arguments[1] in ("cace_pyg.evaluate", "cace_pyg.visualize", "cace_pyg.export"):
         assert train(options) == 0
         pictures = sorted((tiny / "query").glob("*.jpg"))
         arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]

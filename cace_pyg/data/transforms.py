@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cace_pyg.torchvision_operators import import_torchvision
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, what published weights expect
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what published weights expect
 
 
 @dataclass
@@ -64,7 +64,7 @@ def evaluation_transform() -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
 
 def _normalisation() -> list[torch.nn.Module]:
     v2 = import_torchvision("transforms.v2")
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
 
 
 class _Transform(torch.nn.Module):

@@ -15,8 +15,8 @@ from cace_pyg.config import from_yaml
 from cace_pyg.data.read_picture import Picture, read_picture
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.model_fingerprint import model_fingerprint
 from cace_pyg.engine.run import fusion_weight_of, load_model
-from cace_pyg.gallery.model_fingerprint import model_fingerprint
 from cace_pyg.models import CaceNet, PreparedClues
 from cace_pyg.models.cace_net import Individual
 

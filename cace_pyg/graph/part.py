@@ -36,7 +36,7 @@ class Part(GraphBuilder):
     def intra(self, prepared: Clues) -> Tensor:
         location = self._location(prepared.grid).to(prepared.features.device)
         same = (location[:, None] == location[None]).to(prepared.features.dtype)
-        return same.repeat(len(prepared), 1, 1)
+        return same.repeat(prepared.features.size(0), 1, 1)  # len would tie an exported model to one batch size
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
         return self.intra(prepared_b)

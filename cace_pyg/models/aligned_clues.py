@@ -37,7 +37,7 @@ class AlignedClues(torch.nn.Module):
         """Everything that depends on one image alone."""
         keys = self.builder.prepare(clues)
         unit = torch.nn.functional.normalize(clues.features, dim=-1)
-        return self.restore(keys, unit, own=unit.new_zeros(len(unit), 0))
+        return self.restore(keys, unit, own=unit.new_zeros(unit.size(0), 0))
 
     def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PreparedClues:
         """What :meth:`prepare` returned, from what of it depends on the image and cannot be computed again."""

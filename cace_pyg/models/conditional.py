@@ -180,7 +180,8 @@ class ConditionalEmbedding(torch.nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Both conditional embeddings, normalised together."""
         pooled_a, pooled_b = pooled if tail is None else (one @ tail.mT for one in pooled)
-        embedded_a, embedded_b = self.encoder.batch_norm(torch.cat([own_a + pooled_a, own_b + pooled_b])).chunk(2)
+        both = self.encoder.batch_norm(torch.cat([own_a + pooled_a, own_b + pooled_b]))
+        embedded_a, embedded_b = both.unflatten(0, (2, -1))  # chunk would tie an exported model to one batch size
         return embedded_a, embedded_b
 
     def _compare(self, a_given_b: Tensor, b_given_a: Tensor, pooled: tuple[Tensor, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from cace_pyg.engine.evaluation import measure
 from cace_pyg.gallery import Embedder
 from cace_pyg.gallery.clue_codec import ClueCodec
 from cace_pyg.graph import pair_to_data
-from tests.gallery.conftest import make_checkpoint
+from tests.random_checkpoint import make_checkpoint
 
 
 @pytest.fixture

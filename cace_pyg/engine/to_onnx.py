@@ -1,0 +1,79 @@
+"""A module as an ONNX model."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils import _pytree
+
+if TYPE_CHECKING:
+    import onnx
+
+_OPSET = 18
+_MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file has less than 2 GiB, and the graph needs some of it
+
+
+def to_onnx(
+    module: torch.nn.Module,
+    inputs: tuple,
+    open_sizes: tuple,
+    names: tuple[Sequence[str], Sequence[str]],
+    metadata: dict[str, str],
+) -> "onnx.ModelProto":
+    """One self-contained model with the outputs of ``module``, and the same bytes each time.
+
+    Args:
+        module: in evaluation mode.
+        inputs: example arguments; sizes that stay open are 2 or more.
+        open_sizes: of each argument those that stay open, as ``torch.export`` takes them.
+        names: of the model's inputs and of its outputs, in their order.
+        metadata: kept in the model.
+
+    Raises:
+        ValueError: the weights need 2 GiB or more.
+        RuntimeError: torch cannot trace the module with these sizes open, or ONNX has no word for something in it.
+    """
+    size = sum(one.nbytes for one in module.state_dict().values())
+    if size > _MOST_BYTES:
+        raise ValueError(f"Expected weights of less than 2 GiB, which an ONNX file can hold (got {size:,} bytes)")
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells its own developers what is deprecated
+            # given the module itself, torch.onnx fixes a size that cannot stay open, without a word
+            program = torch.export.export(module, _owned(inputs), dynamic_shapes=open_sizes, strict=False)
+            model = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=names[0],
+                output_names=names[1],
+                opset_version=_OPSET,
+                external_data=False,
+                verbose=False,
+            ).model_proto
+    except Exception as error:  # torch raises many kinds
+        raise RuntimeError(_root(error)) from error
+    _forget_origin(model)
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what went wrong first; torch wraps it in advice for its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+
+
+def _owned(inputs: tuple) -> tuple:
+    """Copies that are no views: torch guards the base of a view, which the traced program does not have."""
+    return _pytree.tree_map(torch.clone, inputs)
+
+
+def _forget_origin(model: "onnx.ModelProto") -> None:
+    """Leave out the stack traces, which hold paths of this machine."""
+    graph = model.graph
+    for described in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        described.ClearField("metadata_props")
+        described.ClearField("doc_string")

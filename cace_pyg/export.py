@@ -1,0 +1,78 @@
+"""``python -m cace_pyg.export``: a trained model as two ONNX files."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.export_onnx import Exported, export_onnx
+
+DESCRIPTION = """Write a trained model as two ONNX files, for programs without torch.
+
+individual.onnx: pictures (uint8) to unit-length embeddings and what the second stage needs of each picture.
+pair.onnx: that of one query and of many gallery pictures to the second stage's distances.
+
+Both are run in onnxruntime and compared with torch before they are kept. What a program has to know besides (size of
+the pictures, fusion weight, top k) stands in their metadata: docs/export.md. Needs pip install 'cace-pyg[onnx]'.
+
+The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
+--evaluation.fusion paper | auto | 0.5, --evaluation.top_k 50."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser.print_help()
+        return 0
+    known, overrides = parser.parse_known_args(arguments)
+    try:
+        exported = _export(known, overrides)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(_described(exported))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m cace_pyg.export",
+        "python -m cace_pyg.export --checkpoint RUN_DIR/checkpoints/best.ckpt [--output FOLDER] [options]",
+        DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
+    parser.add_argument("--output", type=Path, help="folder for individual.onnx and pair.onnx (default: RUN_DIR/onnx)")
+    return parser
+
+
+def _export(known: argparse.Namespace, overrides: list[str]) -> Exported:
+    parser = config_parser("export", "")
+    parsed = parse(parser, ["--config", load_checkpoint(known.checkpoint)["config"], *overrides])
+    output = _run_folder(known.checkpoint) / "onnx" if known.output is None else known.output
+    return export_onnx(known.checkpoint, config_of(parsed, parser), to_yaml(parsed), output)
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    """The run that a checkpoint stands in; its own folder, where it was taken out of one."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def _described(exported: Exported) -> str:
+    metadata = exported.metadata
+    lines = [
+        f"model {metadata['fingerprint']}, fusion weight {metadata['fusion_weight']}, top k {metadata['top_k']}",
+        "largest difference between onnxruntime and torch, batches of 1, 2 and 5:",
+        *(f"  {name:<22}{difference:.1e}" for name, difference in exported.differences.items()),
+        *(f"written: {path} ({path.stat().st_size:,} bytes)" for path in (exported.individual, exported.pair)),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
