@@ -111,7 +111,7 @@ def _individual_model(
     open_sizes = ({0: torch.export.Dim("image")},) * len(inputs)
     names = ("images", "part_maps")[: len(inputs)], ("embedding", *clues.names)
     with _explained(model, "individual.onnx"):
-        return to_onnx(branch, inputs, open_sizes, names, metadata)
+        return to_onnx(branch, inputs, open_sizes, "image", names, metadata)
 
 
 def _pair_model(
@@ -124,7 +124,7 @@ def _pair_model(
     open_sizes = dict.fromkeys(query), {name: {0: torch.export.Dim("pair")} for name in gallery}
     names = [f"{side}_{name}" for side in ("query", "gallery") for name in clues.names], ["distance"]
     with _explained(model, "pair.onnx"):
-        return to_onnx(PairScorer(model, clues).eval(), (query, gallery), open_sizes, names, metadata)
+        return to_onnx(PairScorer(model, clues).eval(), (query, gallery), open_sizes, "pair", names, metadata)
 
 
 def _branch(model: CaceNet, clues: ExportedClues, examples: ProbePictures) -> tuple[IndividualBranch, tuple]:

@@ -18,6 +18,7 @@ def to_onnx(
     module: torch.nn.Module,
     inputs: tuple,
     open_sizes: tuple,
+    open_name: str,
     names: tuple[Sequence[str], Sequence[str]],
     metadata: dict[str, str],
 ) -> "onnx.ModelProto":
@@ -26,7 +27,8 @@ def to_onnx(
     Args:
         module: in evaluation mode.
         inputs: example arguments; sizes that stay open are 2 or more.
-        open_sizes: of each argument those that stay open, as ``torch.export`` takes them.
+        open_sizes: of each argument those that stay open, as ``torch.export`` takes them; all are one size.
+        open_name: what the model calls it.
         names: of the model's inputs and of its outputs, in their order.
         metadata: kept in the model.
 
@@ -54,6 +56,7 @@ def to_onnx(
     except Exception as error:  # torch raises many kinds
         raise RuntimeError(_root(error)) from error
     _forget_origin(model)
+    _name_open_size(model, open_name)
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     return model
@@ -69,6 +72,15 @@ def _root(error: BaseException) -> str:
 def _owned(inputs: tuple) -> tuple:
     """Copies that are no views: torch guards the base of a view, which the traced program does not have."""
     return _pytree.tree_map(torch.clone, inputs)
+
+
+def _name_open_size(model: "onnx.ModelProto", name: str) -> None:
+    """torch calls it s46 or so. What onnx infers in between is dropped: it can be inferred again."""
+    model.graph.ClearField("value_info")
+    for described in (*model.graph.input, *model.graph.output):
+        for size in described.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = name
 
 
 def _forget_origin(model: "onnx.ModelProto") -> None:

@@ -92,6 +92,8 @@ def test_as_torch_at_sizes_that_were_not_traced(name, tiny, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "fusion weight 1.0, top k 7" in printed and "largest difference between onnxruntime and torch" in printed
     individual, pair = (session(tmp_path / "out" / f"{one}.onnx") for one in ("individual", "pair"))
+    assert {one.shape[0] for one in (*individual.get_inputs(), *individual.get_outputs())} == {"image"}
+    assert {one.shape[0] for one in (*pair.get_inputs(), *pair.get_outputs())} == {1, "pair"}
     names = json.loads(individual.get_modelmeta().custom_metadata_map["clues"])
     model, _ = load_model(checkpoint, from_yaml(load_checkpoint(checkpoint)["config"]))
 
