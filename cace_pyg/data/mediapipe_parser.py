@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 HEAD, TORSO, ARMS, LEGS, FEET = range(1, 6)
 COLOURS = (0, 0, 0, 240, 190, 60, 200, 60, 60, 70, 160, 230, 60, 120, 70, 150, 90, 190, 240, 240, 240)
@@ -177,7 +177,7 @@ def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str
     """
     try:
         with Image.open(task["picture"]) as picture:
-            found, how = parse_picture(picture, look)
+            found, how = parse_picture(ImageOps.exif_transpose(picture), look)
     except _BROKEN as error:
         return {"error": str(error) or type(error).__name__}
     partial = f"{task['map']}.{os.getpid()}.partial"

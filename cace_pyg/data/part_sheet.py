@@ -7,6 +7,7 @@ from PIL import Image
 
 from cace_pyg.data.mediapipe_parser import COLOURS
 from cace_pyg.data.part_map import part_map_path
+from cace_pyg.data.read_picture import read_picture
 
 _HEIGHT, _GAP, _COLUMNS = 192, 6, 8  # pixels; pairs in a row
 
@@ -32,11 +33,12 @@ def part_sheet(pictures: list[Path], limit: int = 32) -> Image.Image:
 
 
 def _tile(path: Path) -> Image.Image:
-    with Image.open(path) as picture, Image.open(part_map_path(path)) as labels:
+    picture = read_picture(path)
+    with Image.open(part_map_path(path)) as labels:
         width = max(1, round(picture.width * _HEIGHT / picture.height))
         colours = Image.fromarray(np.array(labels))  # indices, whatever their colours
         colours.putpalette(COLOURS)
         tile = Image.new("RGB", (2 * width, _HEIGHT), "white")
-        tile.paste(picture.convert("RGB").resize((width, _HEIGHT)), (0, 0))
+        tile.paste(picture.resize((width, _HEIGHT)), (0, 0))
         tile.paste(colours.resize((width, _HEIGHT), Image.Resampling.NEAREST).convert("RGB"), (width, 0))
     return tile

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 Picture = str | Path | bytes | np.ndarray | Image.Image
 BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # all come from broken files
@@ -13,6 +13,8 @@ BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBom
 
 def read_picture(picture: Picture) -> Image.Image:
     """An RGB picture from a file's path, the bytes of a file, a PIL image, or an array.
+
+    Upright: where EXIF data says how the camera was held, the picture is turned by it.
 
     Args:
         picture: an array is uint8, (height, width, 3) or (height, width).
@@ -24,17 +26,21 @@ def read_picture(picture: Picture) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return _upright(picture)
     name = "from bytes" if isinstance(picture, bytes) else picture
     if not isinstance(picture, bytes) and not Path(picture).exists():
         raise FileNotFoundError(f"there is no picture at {picture}")
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
-            return opened.convert("RGB")
+            return _upright(opened)
     except BROKEN as error:
         raise ValueError(
             f"cannot read the picture {name}: {error}; expected a whole JPEG or PNG file, replace or remove it"
         ) from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(picture).convert("RGB")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -30,11 +30,11 @@ def load_picture(picture: Picture, canvas: tuple[int, int] | None = None) -> np.
 
 def _to_pil(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return ImageOps.exif_transpose(picture).convert("RGB")
     if isinstance(picture, np.ndarray):
         return Image.fromarray(_to_bytes(picture)).convert("RGB")
     with Image.open(picture) as image:
-        return image.convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _to_bytes(array: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import AsyncIterator
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cace_pyg.data.read_picture import BROKEN
 
@@ -40,7 +40,7 @@ async def read_upload(stream: AsyncIterator[bytes]) -> bytes:
 
 
 def decode_upload(body: bytes) -> Image.Image:
-    """The RGB picture in a body; its size is looked at before any pixel.
+    """The RGB picture in a body, upright; its size is looked at before any pixel.
 
     Raises:
         UploadError: more than 40 megapixels (status 413), neither JPEG nor PNG nor WebP, whatever its name (415), or
@@ -56,6 +56,6 @@ def decode_upload(body: bytes) -> Image.Image:
             size = f"{opened.width} × {opened.height}"
             raise UploadError(413, f"Expected at most {MOST_PIXELS // 10**6} megapixels (got {size}); scale it down")
         try:
-            return opened.convert("RGB")
+            return ImageOps.exif_transpose(opened).convert("RGB")
         except BROKEN as error:
             raise UploadError(422, f"cannot read the picture: {error}; expected a whole file") from error
