@@ -141,7 +141,7 @@ def plot(rows: list[dict]) -> Figure:
 def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict]:
     """Index for real, then fill up and measure at every size; bytes an image are those of real pictures."""
     settings = SyntheticSettings(
-        train_identities=40 if options.quick else 150, test_identities=20, images_per_identity=8, distractors=0, junk=0,
+        train_identities=40 if options.quick else 100, test_identities=20, images_per_identity=8, distractors=0, junk=0,
         seed=7,
     )  # fmt: skip
     splits = read_market_layout(make_synthetic(folder / "pictures", settings, progress=False))
@@ -191,7 +191,7 @@ def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gallery_search", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="ascending")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000], help="ascending")
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--checkpoint", type=Path, help="of a trained model (default: random weights)")
     parser.add_argument("--config", default="configs/synthetic.yaml", help="of the random weights")

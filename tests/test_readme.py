@@ -3,16 +3,20 @@
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
 
+from cace_pyg import Gallery
 from cace_pyg.engine.studies import STUDIES
 from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
+from tests.random_checkpoint import make_checkpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,6 +38,16 @@ FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`
 def small_cnn_weights(folder):
     torch.save(Backbone("small_cnn").trunk.state_dict(), folder / "weights.pth")
     return str(folder / "weights.pth")
+
+
+def serve_until_stopped(arguments):
+    """Run a command that ends with Ctrl-C only; it says where its page is, and the page answers."""
+    with subprocess.Popen([sys.executable, *arguments, "--port=0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        address = re.search(r"http://\S+", run.stdout.readline()).group()
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert page.status == 200
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == 0
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
@@ -65,6 +79,20 @@ def test_commands_run(command, options, tiny, tmp_path):
         pictures = sorted((tiny / "query").glob("*.jpg"))
         arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]
         arguments[arguments.index("--checkpoint") + 1] = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    elif arguments[1] == "cace_pyg.search":
+        files = {
+            "FOLDER": tiny / "query",
+            "PICTURE": next((tiny / "query").glob("*.jpg")),
+            "people.lance": tmp_path / "people.lance",
+            "runs/synthetic/checkpoints/best.ckpt": make_checkpoint(tmp_path / "best.ckpt", tiny),
+        }
+        arguments = [str(files.get(word, word)) for word in arguments]
+        if arguments[2] != "index":
+            Gallery.create(tmp_path / "people.lance", tmp_path / "best.ckpt").add(
+                sorted((tiny / "query").glob("*.jpg"))
+            )
+        if arguments[2] == "serve":
+            return serve_until_stopped(arguments)
     elif arguments[1:3] == ["cace_pyg.data", "check"]:
         arguments[-1] = str(tiny)
     elif arguments[1] == "cace_pyg.data":
