@@ -46,6 +46,13 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             _NO_GRAPH, (*_FROZEN, "--graph=NoAlignment"), None, None, "trained alike on the same pairs; no edge at all"
         ),
         StudyRow(
+            f"{_NO_GRAPH}, square",
+            (*_FROZEN, "--graph=NoAlignment", "--conditional.node_wise=square"),
+            None,
+            None,
+            "a second control: without edges, squares do better than a small network",
+        ),
+        StudyRow(
             "+ visual clue alignment",
             (*_FROZEN, "--conditional.compare=aligned_clues"),
             (78.29, 89.68),
