@@ -18,7 +18,7 @@ DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, a
 components (Table 1): alignment, GCN within images, between them, smoothing and discrepancy
 alignment  (Table 2): the graph builders
 mixup      (Table 3): α of the mix-up identity loss, in joint training
-pooling    (ours):    Eq. 7 to the letter, with a residual, with magnitudes, with a verification head
+pooling    (ours):    Eq. 7 to the letter, with a residual, with magnitudes, with a verification head and what it pools
 
 The individual branch is trained once a seed, and every row starts from it. A row that is done is kept: if it was
 stopped, the same command goes on. RUN_DIR/STUDY holds table.md, table.csv and gains.png, the other folders the runs.
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="YAML file of the run that the rows vary")
     parser.add_argument("--seeds", type=int, default=3, help="0 to this, less one (default: 3)")
     parser.add_argument("--run_dir", type=Path, default=Path("runs/ablation"), help="folder (default: runs/ablation)")
-    parser.add_argument("--quick", action="store_true", help="a third of the epochs of both phases")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the epochs of both phases")
     parser.add_argument("--skip", action="append", default=[], metavar="ROW", help="leave a row out; may be repeated")
     return parser
 

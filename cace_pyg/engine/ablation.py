@@ -64,7 +64,7 @@ class Ablation:
         arguments: options of ``python -m cace_pyg.train``, ``--config`` among them.
         seeds: 0 to this, less one.
         folder: of all runs.
-        quick: a third of the epochs of both phases.
+        quick: a quarter of the epochs of both phases.
 
     Attributes:
         fingerprint: of the data set.
@@ -153,8 +153,8 @@ def _check(row: StudyRow, config: Config, pictures: Sequence[Sample]) -> None:
 
 
 def _shortened(config: Config) -> tuple[str, str]:
-    """A third of the epochs of both phases."""
-    train, pair = (-(-epochs // 3) for epochs in (config.train.epochs, config.pair_phase.epochs))
+    """A quarter of the epochs of both phases."""
+    train, pair = (-(-epochs // 4) for epochs in (config.train.epochs, config.pair_phase.epochs))
     return f"--train.epochs={train}", f"--pair_phase.epochs={pair}"
 
 

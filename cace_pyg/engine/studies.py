@@ -151,6 +151,11 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
                 ("--conditional.compare=verification", "--conditional.node_wise=square"),
                 "nothing cancels, and few large differences count most",
             ),
+            (
+                "verification, small network",
+                ("--conditional.compare=verification", "--conditional.node_wise=mlp"),
+                "a layer of its own decides what of each difference counts",
+            ),
         )
         for row in (
             StudyRow(f"{name}, no graph", (*_FROZEN, *options, "--graph=NoAlignment"), None, None, "the control"),
