@@ -1,0 +1,169 @@
+"""What galleries of millions and billions of pictures take, reckoned from the measured results of other benchmarks.
+
+Measured, and read from ``benchmarks/results``: pictures indexed a second and core, bytes a picture, the time to make
+the index of a million pictures, and both stages' time for a query on a million. All else is arithmetic: a large gallery
+is so many galleries of a million pictures, each searched for every query; encoding on a GPU is the network's
+operations, counted, over a share of the device's published rate. Prices are inputs, not facts.
+"""
+
+import argparse
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cace_pyg.config import config_of, config_parser, parse
+from cace_pyg.engine.assembly import build_model
+
+RESULTS = Path(__file__).parent / "results"
+_HOURS_OF_A_MONTH = 730
+SHARD = 1_000_000  # pictures; the largest gallery that was measured
+MODELS = {  # results file, options of the network whose operations are counted
+    "small CNN, 96 × 48": ("gallery_search.csv", ["--config", "configs/synthetic.yaml"]),
+    "ResNet-50, 384 × 128": (
+        "gallery_search_resnet50.csv",
+        ["--config", "configs/market1501.yaml", "--graph.form=released", "--backbone.weights=null"],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one model, on one core.
+
+    Attributes:
+        bytes: on disk, a picture, without the index.
+        encoded: pictures a second, decoded, embedded and committed.
+        index_hours: core hours to make the index of a shard.
+        query_ms: core milliseconds that a query costs in one shard, stage one.
+        pairs_ms: core milliseconds of stage two, a query.
+        flop: operations of the backbone, a picture (counted; a multiplication with its addition is two).
+    """
+
+    bytes: float
+    encoded: float
+    index_hours: float
+    query_ms: float
+    pairs_ms: float
+    flop: float
+
+    @classmethod
+    def read(cls, name: str) -> "Measured":
+        """From the results of ``benchmarks.gallery_search``."""
+        file, arguments = MODELS[name]
+        own, small = _rows(file), _rows("gallery_search.csv")
+        smaller = max(own)  # the index of a million was measured with the small model; wider embeddings take longer
+        slower = own[smaller]["optimize_s"] / small[smaller]["optimize_s"]
+        return cls(
+            own[smaller]["bytes_per_image"],
+            own[smaller]["images_a_second"],
+            slower * small[SHARD]["optimize_s"] / 3600,
+            small[SHARD]["first_stage_p50_ms"],
+            own[smaller]["second_stage_p50_ms"],
+            flop_of(arguments),
+        )
+
+
+def _rows(file: str) -> dict[int, dict[str, float]]:
+    """Results by the gallery's size."""
+    with (RESULTS / file).open(newline="") as opened:
+        rows = list(csv.DictReader(line for line in opened if not line.startswith("#")))
+    words = ("model", "indexed")
+    return {int(row["images"]): {name: float(row[name]) for name in row if name not in words} for row in rows}
+
+
+def flop_of(arguments: Sequence[str]) -> float:
+    """Operations of one picture through a configuration's individual branch."""
+    parser = config_parser("train", "")
+    config = config_of(parse(parser, list(arguments)), parser)
+    model = build_model(config, 2, pretrained=False).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        model(torch.zeros(1, 3, config.data.height, config.data.width))
+    return counted.get_total_flops()
+
+
+def reckon(pictures: int, measured: Measured, prices: argparse.Namespace) -> list[tuple[str, str]]:
+    """What a gallery takes: names and values."""
+    shards = -(-pictures // SHARD)
+    core_hours = pictures / measured.encoded / 3600
+    network = measured.flop / (prices.gpu_share * prices.gpu_tflops * 1e12)  # seconds a picture
+    gpu_hours = pictures * max(network, 1 / (prices.decoded * prices.machine_cores)) / 3600
+    index_hours = shards * measured.index_hours
+    query_seconds = (shards * measured.query_ms + measured.pairs_ms) / 1000
+    stored = pictures * measured.bytes
+    by_disk = stored / (prices.machine_tb * 1e12)
+    by_cores = prices.queries * query_seconds / prices.machine_cores
+    machines = math.ceil(max(by_disk, by_cores))
+    return [
+        ("operations to encode it, counted", f"{_number(pictures * measured.flop / 1e18)} × 10¹⁸"),
+        ("on disk, without the index", _bytes(stored)),
+        ("a month of it on object storage", _money(stored / 1e9 * prices.storage_gb_month)),
+        ("encoding on CPUs", f"{_number(core_hours)} core hours, {_money(core_hours * prices.core_hour)}"),
+        (
+            f"encoding on a GPU that {prices.machine_cores} cores decode for, arithmetic",
+            f"{_number(gpu_hours)} GPU hours, {_money(gpu_hours * prices.gpu_hour)}",
+        ),
+        ("making the indexes", f"{_number(index_hours)} core hours, {_money(index_hours * prices.core_hour)}"),
+        (f"galleries of {SHARD:,}", f"{shards:,}"),
+        ("a query", f"{_number(query_seconds)} core seconds, {_money(query_seconds / 3600 * prices.core_hour)}"),
+        (
+            f"machines ({prices.machine_cores} cores, {prices.machine_tb:g} TB), {prices.queries:g} queries a second",
+            f"{machines:,}, {_money(machines * prices.machine_cores * prices.core_hour * _HOURS_OF_A_MONTH)} a month",
+        ),
+    ]
+
+
+def table(prices: argparse.Namespace) -> str:
+    """Markdown: a column for each model and size."""
+    columns = [
+        (f"{name}: {size:,}", dict(reckon(size, measured, prices)))
+        for name, measured in ((name, Measured.read(name)) for name in MODELS)
+        for size in prices.sizes
+    ]
+    lines = ["| pictures | " + " | ".join(title for title, _ in columns) + " |", "| --- |" + " --- |" * len(columns)]
+    for name in columns[0][1]:
+        lines.append(f"| {name} | " + " | ".join(values[name] for _, values in columns) + " |")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Two digits that count."""
+    return f"{float(f'{value:.2g}'):,.10g}"
+
+
+def _money(dollars: float) -> str:
+    return f"${_number(dollars)}"
+
+
+def _bytes(count: float) -> str:
+    return f"{_number(count / 1e12)} TB" if count >= 1e12 else f"{_number(count / 1e9)} GB"
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Sizes and prices."""
+    parser = argparse.ArgumentParser("python -m benchmarks.scale", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**7, 10**9], help="pictures")
+    parser.add_argument("--queries", type=float, default=10, help="a second (default: 10)")
+    parser.add_argument("--core_hour", type=float, default=0.05, help="$ for a CPU core (default: 0.05)")
+    parser.add_argument("--gpu_hour", type=float, default=3, help="$ for a GPU (default: 3)")
+    parser.add_argument("--storage_gb_month", type=float, default=0.023, help="$ for a GB and month (default: 0.023)")
+    parser.add_argument("--gpu_tflops", type=float, default=989, help="published bf16 rate (default: 989, an H100)")
+    parser.add_argument("--gpu_share", type=float, default=0.3, help="of that rate that is reached (default: 0.3)")
+    parser.add_argument("--decoded", type=float, default=1000, help="pictures a second and core (default: 1000)")
+    parser.add_argument("--machine_cores", type=int, default=64, help="(default: 64)")
+    parser.add_argument("--machine_tb", type=float, default=8, help="TB of its disk (default: 8)")
+    parser.add_argument("--quick", action="store_true", help="the same; it takes a second")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    print(table(options()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The table in the documentation is what the measured results say."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.scale import MODELS, SHARD, Measured, flop_of, options, reckon, table
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_documentation_has_todays_table():
+    assert table(options([])) in (DOCS / "scale.md").read_text(), "paste what python -m benchmarks.scale prints"
+
+
+def test_arithmetic_by_hand():
+    measured = Measured(bytes=10_000, encoded=100, index_hours=0.5, query_ms=20, pairs_ms=30, flop=1e9)
+    found = dict(reckon(3 * SHARD - 5, measured, options(["--core_hour", "0.1", "--queries", "2"])))
+    assert found["on disk, without the index"] == "30 GB"
+    assert found["encoding on CPUs"] == "8.3 core hours, $0.83"  # 3e6 / 100 / 3600
+    assert found["making the indexes"] == "1.5 core hours, $0.15"  # three galleries
+    assert found["a query"].startswith("0.09 core seconds")  # 3 · 20 + 30 ms
+    assert found["machines (64 cores, 8 TB), 2 queries a second"].startswith("1, ")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_operations_are_counted(name):
+    flop = flop_of(MODELS[name][1])
+    assert flop == pytest.approx({"small CNN, 96 × 48": 1.4e8, "ResNet-50, 384 × 128": 1.2e10}[name], rel=0.1)
