@@ -1,5 +1,6 @@
 """``python -m cace_pyg.train``: train CACE-Net, evaluate both stages, write a report."""
 
+import os
 import sys
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
@@ -16,6 +17,7 @@ EXPLANATION = """Train CACE-Net, evaluate it in two stages, write a report.
   python -m cace_pyg.train … --dry_run                          one step and one batch of everything, nothing kept
   python -m cace_pyg.train … --graph FullyConnected             another graph builder
   python -m cace_pyg.train … --run_dir runs/mine --resume       go on where a run was stopped
+  torchrun --nproc_per_node 4 --max-restarts 3 -m cace_pyg.train …    several GPUs or machines, see docs/ranks.md
   python -m cace_pyg.train --help                               every option with its unit and default
 
 A run folder holds config.yaml, log.csv, metrics.json, checkpoints/ and report.html."""
@@ -36,16 +38,23 @@ def main(arguments: list[str] | None = None) -> int:
             dry_run(config_of(parsed, parser), to_yaml(parsed))
             print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
             return 0
-        folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume)
+        folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume or _was_restarted())
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command with --resume goes on from the last whole epoch", file=sys.stderr)
         return 130
+    if evaluation is None:  # another rank has it
+        return 0
     print(results_table(evaluation))
     print(f"report:  {folder.report}\nmetrics: {folder.metrics}\nbest:    {folder.best}")
     return 0
+
+
+def _was_restarted() -> bool:
+    """Whether torchrun has started this rank again after another had failed: it goes on, as with --resume."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
 if __name__ == "__main__":

@@ -94,6 +94,14 @@ class TrainSettings:
     """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
     validate_every: PositiveInt = 10
     """Epochs between validations on the held-out identities."""
+    accumulate: PositiveInt = 1
+    """Passes in which a rank's share of a batch is computed; fewer pictures in memory, triplets within a pass only."""
+    pairs_across_ranks: bool = False
+    """Under torchrun: triplets and pairs between the pictures of all ranks, as one process has them (docs/ranks.md)."""
+    sync_batchnorm: bool = False
+    """Under torchrun, on GPUs: BatchNorm over the pictures of all ranks."""
+    compile: str | None = None
+    """Backend of torch.compile for the backbone, such as inductor; null: not compiled."""
 
 
 @dataclass

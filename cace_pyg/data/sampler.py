@@ -19,9 +19,13 @@ class RandomIdentitySampler:
         num_instances: pictures of each.
         seed: with the epoch, determines every batch.
         batches_per_epoch: none: as many as one pass over the pictures needs. ``len()`` is this number.
+        rank: of this process. Each of ``ranks`` processes gets its own identities of every batch, rank by rank; all of
+            them together see what one process would.
+        ranks: processes that share each batch.
 
     Raises:
-        ValueError: too few identities for a batch, nobody with two pictures, or a number below what makes sense.
+        ValueError: too few identities for a batch, nobody with two pictures, identities that the ranks cannot share
+            evenly, or a number below what makes sense.
     """
 
     def __init__(
@@ -31,7 +35,14 @@ class RandomIdentitySampler:
         num_instances: int,
         seed: int = 0,
         batches_per_epoch: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ):
+        if num_identities % ranks:
+            raise ValueError(
+                f"Expected num_identities to be a multiple of the {ranks} ranks that share a batch (got "
+                f"{num_identities}); change --train.num_identities or the number of ranks"
+            )
         self.by_pid: dict[int, list[int]] = defaultdict(list)
         for index, pid in enumerate(pids):
             self.by_pid[int(pid)].append(index)  # tensors as keys would all be different
@@ -53,6 +64,8 @@ class RandomIdentitySampler:
             )
         self.num_identities = num_identities
         self.num_instances = num_instances
+        share = num_identities // ranks * num_instances
+        self.own = slice(rank * share, (rank + 1) * share)
         self.seed = seed
         self.epoch = 0
         self.batches = batches_per_epoch or -(-len(pids) // (num_identities * num_instances))
@@ -77,7 +90,7 @@ class RandomIdentitySampler:
                     waiting.reverse()
                 chosen.append(waiting.pop())
             indices = [index for pid in chosen for index in self._take(pid, unused, rng)]
-            yield [Draw(index, rng.getrandbits(62)) for index in indices]
+            yield [Draw(index, rng.getrandbits(62)) for index in indices][self.own]
 
     def _take(self, pid: int, unused: dict[int, list[int]], rng: random.Random) -> list[int]:
         """The next pictures of one identity; all different as long as it has enough."""

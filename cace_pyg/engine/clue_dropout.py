@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import torch
+from torch import Tensor
 
 from cace_pyg.graph import Clues
 
 
-def clue_dropout(clues: Clues, probability: float, generator: torch.Generator) -> Clues:
+def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
     """Set whole clues to zero, and scale the others so that their mean is expected to stay (Srivastava et al., 2014).
 
     The pair branch sees a few thousand confusions of the training pictures again and again, and learns them by heart;
@@ -17,10 +17,9 @@ def clue_dropout(clues: Clues, probability: float, generator: torch.Generator) -
     Args:
         clues: of some images.
         probability: of a clue to go, in [0, 1); 0 returns the clues as they are.
-        generator: random numbers, on the CPU.
+        drawn: a number for each clue, ``(image, n)``, uniform in [0, 1).
     """
     if probability == 0:
         return clues
-    kept = torch.rand(clues.features.shape[:2], generator=generator) >= probability
-    kept = kept.to(clues.features).unsqueeze(-1) / (1 - probability)
+    kept = (drawn >= probability).to(clues.features).unsqueeze(-1) / (1 - probability)
     return replace(clues, features=clues.features * kept)

@@ -1,6 +1,7 @@
 """The joint phase: individual losses, and with a pairwise weight the pairwise ones, on P×K batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from cace_pyg.data.dataset import Item, ReidDataset, relabel
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
+from cace_pyg.engine.ranks import Ranks
+from cace_pyg.graph import Clues
 from cace_pyg.losses import CaceLoss
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import euclidean_distance
@@ -22,17 +25,25 @@ class JointPhase:
     Args:
         config: the run.
         samples: training pictures.
+        ranks: processes that share each batch.
+
+    Raises:
+        ValueError: the ranks, or the passes of a step, cannot share the identities of a batch evenly, or too few are
+            left for a triplet.
     """
 
     name = "joint"
 
-    def __init__(self, config: Config, samples: Sequence[Sample]):
+    def __init__(self, config: Config, samples: Sequence[Sample], ranks: Ranks):
         settings = config.train
         self.epochs = settings.epochs
         self.learning_rate = settings.learning_rate
         self.warmup_epochs = settings.warmup_epochs
         self.trains_pairs = config.loss.pairwise_weight > 0
+        self.passes = settings.accumulate
         self.settings = settings
+        self.ranks = ranks
+        _check_shares(config, ranks)
         self.loss = CaceLoss(config.loss)
         self.sampler = RandomIdentitySampler(
             [sample.pid for sample in samples],
@@ -40,6 +51,8 @@ class JointPhase:
             settings.num_instances,
             config.seed,
             settings.batches_per_epoch,
+            ranks.rank,
+            ranks.count,
         )
         size = (config.data.height, config.data.width)
         self.dataset = ReidDataset(
@@ -79,6 +92,9 @@ class JointPhase:
     ) -> dict[str, Tensor]:
         """The terms whose sum is minimised."""
         embedding, clues = model(images, part_maps)
+        if self.settings.pairs_across_ranks:
+            embedding, labels = self.ranks.gather(embedding), self.ranks.gather(labels)
+            clues = self._gathered(clues) if self.trains_pairs else clues
         unit = torch.nn.functional.normalize(embedding, dim=-1)
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
         if self.trains_pairs:
@@ -86,3 +102,26 @@ class JointPhase:
             pairs = model.condition_all(prepared)
             terms |= self.loss.pairwise(model.pair_classifier(pairs.embedding), pairs.distance, labels)
         return terms
+
+    def _gathered(self, clues: Clues) -> Clues:
+        """The clues of all ranks, with gradients where the pairwise losses may reach the backbone."""
+        features = clues.features.detach() if self.settings.detach_clues else clues.features
+        parts = None if clues.parts is None else self.ranks.gather(clues.parts)
+        return replace(clues, features=self.ranks.gather(features), parts=parts)
+
+
+def _check_shares(config: Config, ranks: Ranks) -> None:
+    settings, together = config.train, ranks.count if config.train.pairs_across_ranks else 1
+    passes = ranks.count * settings.accumulate
+    if settings.num_identities % passes:
+        raise ValueError(
+            f"Expected train.num_identities to be a multiple of {ranks.count} ranks times train.accumulate "
+            f"{settings.accumulate} (got {settings.num_identities})"
+        )
+    share = settings.num_identities // passes * together
+    if share < 2:
+        raise ValueError(
+            f"Expected at least 2 identities in a pass (got {share}: train.num_identities {settings.num_identities} "
+            f"over {ranks.count} ranks and train.accumulate {settings.accumulate}); raise --train.num_identities, or "
+            "give --train.pairs_across_ranks true"
+        )

@@ -14,6 +14,7 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
 from cace_pyg.engine.clue_dropout import clue_dropout
 from cace_pyg.engine.extraction import extract_clues, extract_embeddings
+from cace_pyg.engine.ranks import Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
 from cace_pyg.models import CaceNet
@@ -27,12 +28,17 @@ class PairPhase:
     Args:
         config: the run.
         samples: training pictures.
+        ranks: processes that share each batch of triplets.
+
+    Raises:
+        ValueError: the ranks cannot share the anchors evenly.
     """
 
     name = "pair"
     trains_pairs = True
+    passes = 1  # forward and backward passes of a step
 
-    def __init__(self, config: Config, samples: Sequence[Sample]):
+    def __init__(self, config: Config, samples: Sequence[Sample], ranks: Ranks):
         settings = config.pair_phase
         self.epochs = settings.epochs
         self.learning_rate = settings.learning_rate
@@ -40,6 +46,7 @@ class PairPhase:
         self.settings = settings
         self.config = config
         self.samples = samples
+        self.own = ranks.share(settings.anchors, "pair_phase.anchors")
         self.own_encoder = config.conditional.own_encoder
 
     def start(self, model: CaceNet, fresh: bool, device) -> None:
@@ -78,13 +85,14 @@ class PairPhase:
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.
 
-        Beside them their body parts, ``(3·anchors, n)``, or label maps, where the graph needs them.
+        Of this rank's share of the anchors. Beside them their body parts, ``(3·anchors, n)``, or label maps, where the
+        graph needs them.
         """
         self.sampler.set_epoch(epoch)
         self.dropout = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
         if self.clues is not None:
             for triplets in self.sampler:
-                chosen = self.clues.select(triplets.flatten())
+                chosen = self.clues.select(triplets[:, self.own].flatten())
                 yield (chosen.features,) if chosen.parts is None else (chosen.features, chosen.parts)
             return
         augmented = ReidDataset(
@@ -106,15 +114,23 @@ class PairPhase:
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues
-        prepared = model.prepare(clue_dropout(clues, self.settings.clue_dropout, self.dropout))
+        prepared = model.prepare(self._with_dropout(clues))
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)
         distance = model.pair_distance(prepared.select(anchor), prepared.select(others))
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
+    def _with_dropout(self, clues: Clues) -> Clues:
+        """Clue dropout; the random numbers are drawn for all ranks, so that each hides what one process would."""
+        if self.settings.clue_dropout == 0:
+            return clues
+        drawn = torch.rand(3, self.settings.anchors, clues.features.size(1), generator=self.dropout)
+        return clue_dropout(clues, self.settings.clue_dropout, drawn[:, self.own].flatten(0, 1))
+
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
         """One augmentation seed for each picture of a batch, from the run's seed, the epoch and the step."""
         seed = ((self.config.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**62
-        seeds = torch.randint(2**31, (triplets.numel(),), generator=torch.Generator().manual_seed(seed))
-        return [Draw(int(index), int(seed)) for index, seed in zip(triplets.flatten(), seeds, strict=True)]
+        seeds = torch.randint(2**31, triplets.shape, generator=torch.Generator().manual_seed(seed))
+        own = triplets[:, self.own].flatten(), seeds[:, self.own].flatten()
+        return [Draw(int(index), int(seed)) for index, seed in zip(*own, strict=True)]

@@ -23,8 +23,10 @@ from cace_pyg.engine.training import Trainer
 from cace_pyg.models import CaceNet
 
 
-def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation]:
+def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation | None]:
     """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json``, ``queries.csv`` and ``report.html``.
+
+    Under ``torchrun`` all ranks train and the first evaluates; the others return no evaluation.
 
     Raises:
         ValueError: the configuration or the data set does not fit; raised before anything is trained.
@@ -39,7 +41,7 @@ def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> 
 
 def train_and_evaluate(
     config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
-) -> tuple[RunFolder, Evaluation]:
+) -> tuple[RunFolder, Evaluation | None]:
     """:func:`run` on pictures that are read already.
 
     Args:
@@ -55,6 +57,9 @@ def train_and_evaluate(
     if trainer.model.needs_parts:
         check_part_maps([*splits.train, *splits.query, *splits.gallery])
     folder = trainer.run()
+    if not trainer.is_first:
+        return folder, None
+    environment |= {"ranks": str(trainer.ranks.count)}
     model, state = load_model(folder.best, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
     folder.write_metrics(metrics_of(evaluation, environment))

@@ -10,8 +10,9 @@ from cace_pyg.engine.atomic_file import atomic_file
 
 
 class RunFolder:
-    """``config.yaml``, ``log.csv``, ``metrics.json``, ``queries.csv``, ``checkpoints/last.ckpt`` and ``best.ckpt``,
-    ``report.html``.
+    """``config.yaml``, ``log.csv``, ``metrics.json``, ``queries.csv``, ``report.html`` and ``checkpoints``.
+
+    Checkpoints: ``last.ckpt``, ``previous.ckpt`` (the one before) and ``best.ckpt``.
 
     Args:
         path: the folder.
@@ -25,6 +26,7 @@ class RunFolder:
         self.queries = self.path / "queries.csv"
         self.report = self.path / "report.html"
         self.last = self.path / "checkpoints" / "last.ckpt"
+        self.previous = self.path / "checkpoints" / "previous.ckpt"
         self.best = self.path / "checkpoints" / "best.ckpt"
 
     def open(self, config_yaml: str, resume: bool) -> None:

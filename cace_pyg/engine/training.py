@@ -1,23 +1,29 @@
 """The training loop."""
 
+import gc
 import math
+import os
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.checkpoint import load_checkpoint, load_individual_branch, load_model_state, save_checkpoint
+from cace_pyg.engine.checkpoint import load_individual_branch, load_model_state, save_checkpoint
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
+from cace_pyg.engine.latest_checkpoint import LatestCheckpoint, latest_checkpoint
+from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.pair_phase import PairPhase
+from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.engine.synchronise_batch_norm import synchronise_batch_norm
 from cace_pyg.models import CaceNet
 
 Phase = JointPhase | PairPhase
@@ -40,12 +46,14 @@ class Progress:
 class Trainer:
     """Trains both phases as ``config`` says; leaves ``last.ckpt``, ``best.ckpt`` and ``log.csv`` in the run folder.
 
+    Under ``torchrun`` every rank makes one; the first writes and validates.
+
     Args:
         config: the run.
         config_yaml: its text, kept in the folder and in every checkpoint.
         splits: training pictures, and the query and gallery of held-out training identities (may be empty).
         environment: kept in every checkpoint: versions, machine, data-set fingerprint.
-        resume: go on from ``last.ckpt`` if there is one.
+        resume: go on from ``last.ckpt`` if there is one, or the one before if it is truncated.
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
@@ -59,26 +67,42 @@ class Trainer:
             raise ValueError("there is nothing to train: train.epochs and pair_phase.epochs are both 0")
         self.config = config
         self.splits = splits
-        self.folder = RunFolder(config.run_dir)
-        self.folder.open(config_yaml, resume)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self.fabric = Fabric(accelerator=config.device, devices=1, precision=config.precision)
+        self.fabric = launch_fabric(config)
+        self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
+        self.folder = RunFolder(config.run_dir)
+        if self.is_first:
+            self.folder.open(config_yaml, resume)
+        self.fabric.barrier()
         identities = len({sample.pid for sample in splits.train})
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment}
         torch.manual_seed(config.seed)
-        continues = resume and self.folder.last.exists()
-        self.model = build_model(config, identities, pretrained=not continues and config.start_from is None)
-        if self.model.backbone.loaded_weights is not None:
+        latest = latest_checkpoint(self.folder) if resume else None
+        pretrained = latest is None and config.start_from is None
+        for first in (True, False):  # the first rank downloads weights, the others find them
+            if first == self.is_first:
+                self.model = build_model(config, identities, pretrained)
+            self.fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
+        if self.model.backbone.loaded_weights is not None and self.is_first:
             tqdm.write(str(self.model.backbone.loaded_weights))
-        if config.start_from is not None and not continues:
+        if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
         _check_pair_branch(self.model, config)
         _check_graph(self.model, config)
         self.progress, self.optimizer_state = Progress(), None
-        if continues:
-            self._continue()
+        if latest is not None:
+            self._continue(latest)
+        if config.train.sync_batchnorm:
+            self.model = synchronise_batch_norm(self.model, self.fabric.device)
+        if config.train.compile is not None:
+            self.model.backbone.compile(backend=config.train.compile)
         self.model.to(self.fabric.device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and validates."""
+        return self.ranks.rank == 0
 
     def run(self) -> RunFolder:
         """Train all epochs that are left.
@@ -88,9 +112,10 @@ class Trainer:
         """
         first_epoch = 0
         for make_phase in (JointPhase, PairPhase):
-            phase = make_phase(self.config, self.splits.train)
+            phase = make_phase(self.config, self.splits.train, self.ranks)
             if self.progress.epoch < first_epoch + phase.epochs:
                 self._run_phase(phase, first_epoch)
+                gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives
             first_epoch += phase.epochs
         return self.folder
 
@@ -103,38 +128,60 @@ class Trainer:
         last = first_epoch + phase.epochs
         for epoch in range(self.progress.epoch + 1, last + 1):
             started = time.perf_counter()
-            torch.manual_seed(self.config.seed + 1_000_003 * epoch)  # dropout and the like, whatever ran before
+            # dropout and the like, whatever ran before
+            torch.manual_seed(self.config.seed + 1_000_003 * epoch + 7_919 * self.ranks.rank)
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
-            if self.splits.query and (epoch == last or epoch % self.config.train.validate_every == 0):
-                row |= self._validate(phase)
-            row["seconds"] = round(time.perf_counter() - started, 2)
-            self._record(row, optimizer)
+            if self.is_first:
+                if self.splits.query and (epoch == last or epoch % self.config.train.validate_every == 0):
+                    row |= self._validate(phase)
+                row["seconds"] = round(time.perf_counter() - started, 2)
+                self._record(row, optimizer)
+            self.progress.epoch = epoch
 
     def _run_epoch(self, phase: Phase, training_step, optimizer, epoch: int) -> dict[str, float]:
         """One pass of a phase; the mean of every loss term."""
         phase.set_mode(self.model)
         steps = len(phase.sampler)
         totals: dict[str, float] = {}
-        bar = tqdm(phase.batches(epoch), total=steps, desc=f"{phase.name} {epoch + 1}/{phase.epochs}", unit="step")
+        title = f"{phase.name} {epoch + 1}/{phase.epochs}"
+        bar = tqdm(phase.batches(epoch), total=steps, desc=title, unit="step", disable=not self.is_first)
         for step, batch in enumerate(bar):
             at = epoch * steps + step
             factor = learning_rate_factor(at, phase.epochs * steps, phase.warmup_epochs * steps)
             for group in optimizer.param_groups:
                 group["lr"] = phase.learning_rate * factor
-            terms = training_step(*(one.to(self.fabric.device) for one in batch))
-            loss = sum(terms.values())
-            _check_finite(loss, terms, phase, epoch, step)
             optimizer.zero_grad()
-            self.fabric.backward(loss)
+            for terms in self._passes(phase, training_step, batch, epoch, step):
+                for name, term in terms.items():
+                    totals[name] = totals.get(name, 0.0) + term.item() / phase.passes
             optimizer.step()
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0.0) + term.item()
             bar.set_postfix(_postfix(totals, step + 1, self.model, phase))
         _check_weights(self.model, phase, epoch)
         row = {"learning_rate": phase.learning_rate * factor}
-        row |= {name: total / steps for name, total in totals.items()}
+        row |= self._over_ranks({name: total / steps for name, total in totals.items()})
         return row | (_density(self.model) if phase.trains_pairs else {})
+
+    def _passes(
+        self, phase: Phase, training_step, batch: Sequence[Tensor], epoch: int, step: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """Forward and backward of a batch, in as many passes as the phase wants; the loss terms of each."""
+        parts = zip(*(one.to(self.fabric.device).chunk(phase.passes) for one in batch), strict=True)
+        for number, part in enumerate(parts, 1):
+            waits = self.ranks.count > 1 and number < phase.passes  # the ranks add their gradients up once
+            with self.fabric.no_backward_sync(training_step, enabled=waits):
+                terms = training_step(*part)
+                loss = sum(terms.values())
+                _check_finite(loss, terms, phase, epoch, step)
+                self.fabric.backward(loss / phase.passes)
+            yield terms
+
+    def _over_ranks(self, means: dict[str, float]) -> dict[str, float]:
+        """The mean over the ranks."""
+        if self.ranks.count == 1:
+            return means
+        reduced = self.fabric.all_reduce(torch.tensor([*means.values()], dtype=torch.float64), reduce_op="mean")
+        return dict(zip(means, reduced.tolist(), strict=True))
 
     def _validate(self, phase: Phase) -> dict[str, float]:
         """Metrics on the held-out identities; with a trained pair branch also the fusion weight that is best there."""
@@ -157,6 +204,8 @@ class Trainer:
         state = self.fixed | {"model": self.model.state_dict()} | vars(progress)
         if is_best:
             save_checkpoint(self.folder.best, state)
+        if self.folder.last.exists():
+            os.replace(self.folder.last, self.folder.previous)
         save_checkpoint(self.folder.last, state | {"optimizer": optimizer.state_dict()})
         self.folder.write_log(progress.log)
 
@@ -175,15 +224,20 @@ class Trainer:
         progress.fusion_weight = row.get("validation_fusion_weight")
         return True
 
-    def _continue(self) -> None:
-        state = load_checkpoint(self.folder.last)
-        load_model_state(self.model, state["model"], self.folder.last)
+    def _continue(self, latest: LatestCheckpoint) -> None:
+        """Take over what a checkpoint holds; all ranks have read it."""
+        state = latest.state
+        load_model_state(self.model, state["model"], latest.path)
+        if self.is_first and latest.path != self.folder.last:
+            os.replace(latest.path, self.folder.last)  # else what is broken would become the one before
+        if self.is_first and latest.problem:
+            tqdm.write(f"{latest.problem}; going on from the checkpoint before, after epoch {state['epoch']}")
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
         self.optimizer_state = state["optimizer"]
 
 
 class TrainingStep(torch.nn.Module):
-    """From a batch to loss terms in one forward pass, which is what Fabric (precision, later DDP) wraps."""
+    """From a batch to loss terms in one forward pass, which is what Fabric wraps for precision and DDP."""
 
     def __init__(self, model: CaceNet, phase: Phase):
         super().__init__()

@@ -63,3 +63,20 @@ def test_pids_may_be_a_tensor():
 def test_no_batches_are_refused():
     with pytest.raises(ValueError, match=r"batches_per_epoch of at least 1.*\(got 0\)"):
         RandomIdentitySampler([1, 1, 2, 2], 2, 2, batches_per_epoch=0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_ranks_share_the_identities_of_every_batch(ranks):
+    pids = [pid for pid in range(10) for _ in range(3)]
+    whole = list(RandomIdentitySampler(pids, 4, 2, seed=3))
+    shares = [RandomIdentitySampler(pids, 4, 2, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert len({len(one) for one in shares}) == 1
+    for together, *batches in zip(whole, *shares, strict=True):
+        assert [draw for batch in batches for draw in batch] == together
+        people = [{pids[draw.index] for draw in batch} for batch in batches]
+        assert sum(map(len, people)) == len(set.union(*people)) == 4
+
+
+def test_ranks_that_cannot_share_a_batch():
+    with pytest.raises(ValueError, match="multiple of the 3 ranks"):
+        RandomIdentitySampler([0, 0, 1, 1, 2, 2, 3, 3], 4, 2, ranks=3)

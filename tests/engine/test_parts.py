@@ -13,6 +13,7 @@ from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.extraction import extract, extract_clues, extract_embeddings
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.pair_phase import PairPhase
+from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.training import Trainer
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph.clue_parts import clue_parts
@@ -83,7 +84,7 @@ def test_every_picture_keeps_its_own_parts(make_model):
     assert len(wanted.unique()) > 3
     assert torch.equal(extract_clues(model, samples, config, "cpu")[1].parts, wanted)
     assert torch.equal(extract(model, samples, config, "cpu", "training").prepared.keys.parts, wanted)
-    phase = PairPhase(config, samples)
+    phase = PairPhase(config, samples, Ranks())
     phase.start(model, True, "cpu")
     (features, parts), triplets = next(phase.batches(0)), next(iter(phase.sampler))
     assert torch.equal(parts, wanted[triplets.flatten()]) and features.shape[:2] == parts.shape
@@ -99,7 +100,7 @@ def test_maps_are_read_only_where_a_graph_needs_them(make_model):
         config, model, samples = make_model(
             f"--graph={graph}", f"--loss.pairwise_weight={weight}", f"--pair_phase.clues={clues}"
         )
-        phases = JointPhase(config, samples), PairPhase(config, samples)
+        phases = JointPhase(config, samples, Ranks()), PairPhase(config, samples, Ranks())
         for phase, with_parts, fields in zip(phases, wanted, (2, 1), strict=True):
             phase.start(model, True, "cpu")
             assert len(next(iter(phase.batches(0)))) == fields + with_parts

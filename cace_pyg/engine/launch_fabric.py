@@ -1,0 +1,32 @@
+"""Devices, precision and ranks of a training, by Lightning Fabric."""
+
+import os
+from datetime import timedelta
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch.distributed import is_torchelastic_launched
+
+from cace_pyg.config import Config
+
+_PATIENCE = timedelta(hours=3)  # the other ranks wait while the first validates; torchrun notices a dead rank at once
+
+
+def launch_fabric(config: Config) -> Fabric:
+    """One device, or under ``torchrun`` as many ranks as it started, with DDP between them.
+
+    Gradients are averaged with gloo on CPUs and NCCL on GPUs. Parameters that a phase leaves alone have none.
+    """
+    ranks = int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else 1
+    if ranks == 1:
+        return Fabric(accelerator=config.device, devices=1, precision=config.precision)
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=here,
+        num_nodes=ranks // here,
+        precision=config.precision,
+        strategy=DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True),
+    )
+    fabric.launch()
+    return fabric

@@ -1,0 +1,162 @@
+"""Training on several processes: the same as on one, written once, and it survives the death of one."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from cace_pyg.config import config_of, config_parser, parse
+from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.data.sample import Splits
+from cace_pyg.engine.joint_phase import JointPhase
+from cace_pyg.engine.ranks import Ranks
+from cace_pyg.engine.training import Trainer, TrainingStep
+from cace_pyg.train import main as train
+
+ROOT = Path(__file__).parents[2]
+ACROSS = ["--train.pairs_across_ranks=true", "--loss.pairwise_weight=1", "--train.detach_clues=false"]
+
+
+def torchrun(*arguments, restarts=0, ranks=2):
+    """A process of torchrun, with one thread a rank."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    restartable = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # docs/ranks.md
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | restartable
+    return subprocess.Popen(
+        [*launch, f"--max-restarts={restarts}", *arguments], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(process):
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed[-3000:]
+    return printed
+
+
+def configured(arguments):
+    parser = config_parser("train", "")
+    return config_of(parse(parser, arguments), parser)
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory):
+    """A run on two ranks: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    return folder, finish(torchrun("-m", "cace_pyg.train", *options_of(tiny, folder)))
+
+
+def options_of(tiny, folder):
+    chosen = {
+        "config": "configs/synthetic.yaml", "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0,
+        "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16, "train.num_identities": 4,
+        "train.num_instances": 4, "train.epochs": 3, "train.batches_per_epoch": 12, "train.validate_every": 1,
+        "pair_phase.epochs": 1, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
+    }  # fmt: skip
+    return [f"--{name}={value}" for name, value in chosen.items()]
+
+
+def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path):
+    program = "tests/engine/gradients_on_ranks.py"
+    arguments = [*options, *ACROSS]
+    finish(torchrun(program, str(tmp_path / "two.pt"), *arguments))
+    finish(torchrun(program, str(tmp_path / "one.pt"), *arguments, ranks=1))
+    two, one = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two", "one"))
+    assert {"identity", "triplet", "pair_identity", "pair_triplet", "classifier.weight"} <= one["joint"].keys()
+    assert any(name.startswith("backbone") for name in one["joint"])
+    assert not any(name.startswith("backbone") for name in one["pair"])
+    for phase in ("joint", "pair"):
+        assert two[phase].keys() == one[phase].keys()
+        for name, expected in one[phase].items():
+            torch.testing.assert_close(two[phase][name], expected, rtol=1e-4, atol=1e-6)
+            assert name.endswith("bias") or expected.abs().max() > 1e-7, f"{name} has no gradient to compare"
+
+
+def test_results_are_written_once(undisturbed):
+    folder, printed = undisturbed
+    assert printed.count("report:") == printed.count("two_stage ") == 1
+    with (folder / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    assert (folder / "report.html").exists() and (folder / "metrics.json").exists()
+
+
+def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
+    folder, _ = undisturbed
+    process = torchrun("-m", "cace_pyg.train", *options_of(tiny, tmp_path / "run"), restarts=2)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    while not last.exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    ranks = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
+    ranks[0].kill()
+    finish(process)
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    once, again = weights(folder), weights(tmp_path / "run")
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(options) == 0
+    whole, last = weights(run), run / "checkpoints" / "last.ckpt"
+    content = last.read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        last.write_bytes(content[:length])
+        assert train([*options, "--resume"]) == 0
+        assert "truncated" in capsys.readouterr().out
+        again = weights(run)
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+    for name in ("last", "previous"):
+        (run / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
+    assert train([*options, "--resume"]) == 2
+    assert "no whole checkpoint is left" in capsys.readouterr().err
+
+
+def test_passes_accumulate_the_mean_of_their_losses(options, tiny):
+    samples = read_market_layout(tiny).train
+    trainer = Trainer(configured([*options, "--train.accumulate=2"]), "", Splits(samples, (), ()), {})
+    phase = JointPhase(trainer.config, samples, Ranks())
+    step, _ = trainer.fabric.setup(TrainingStep(trainer.model, phase), phase.optimizer(trainer.model))
+    trainer.model.eval()
+    images, labels = next(iter(phase.batches(0)))
+    assert len(list(trainer._passes(phase, step, (images, labels), 0, 0))) == 2
+    weight = next(trainer.model.backbone.parameters())
+    found = weight.grad.clone()
+    trainer.model.zero_grad()
+    halves = [phase.losses(trainer.model, images[half], labels[half]) for half in (slice(0, 8), slice(8, 16))]
+    (sum(sum(terms.values()) for terms in halves) / 2).backward()
+    torch.testing.assert_close(found, weight.grad)
+
+
+def test_the_backbone_can_be_compiled(options, tmp_path):
+    assert train([*options, "--train.compile=eager", "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert not [name for name in weights(tmp_path / "run") if "_orig_mod" in name]
+
+
+@pytest.mark.parametrize(
+    ("changed", "ranks", "named"),
+    [
+        (["--train.num_identities=4"], 3, "num_identities to be a multiple of 3 ranks"),
+        (["--train.num_identities=4", "--train.accumulate=3"], 1, "train.accumulate 3"),
+        (["--train.num_identities=4"], 4, "pairs_across_ranks"),
+    ],
+)
+def test_batches_that_ranks_cannot_share(options, tiny, changed, ranks, named):
+    with pytest.raises(ValueError, match=named):
+        JointPhase(configured([*options, *changed]), read_market_layout(tiny).train, Ranks(0, ranks))
+
+
+def test_synchronised_batch_norm_wants_gpus(options, capsys):
+    assert train([*options, "--train.sync_batchnorm=true"]) == 2
+    assert "Expected GPUs for train.sync_batchnorm" in capsys.readouterr().err
