@@ -93,7 +93,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
         ),
         StudyRow(
             "correspondence attention, as released",
-            (*_FROZEN, "--graph=CorrespondenceAttention"),
+            (*_FROZEN, "--graph=CorrespondenceAttention", "--graph.sharpness=1", "--graph.threshold=0"),
             None,
             "no alignment",
             "ReLU'd cosines, nearly all clues joined",
