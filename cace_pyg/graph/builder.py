@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph.clues import Clues, PairBlocks
+from cace_pyg.kernels import ReluGram
 
 
 class GraphBuilder(torch.nn.Module, ABC):
@@ -21,6 +22,7 @@ class GraphBuilder(torch.nn.Module, ABC):
 
     positional: bool = False  # looks at where a clue is
     needs_parts: bool = False  # looks at Clues.parts
+    is_relu_gram: bool = False  # inter is what relu_gram describes, so that the fused kernel can stand for it
 
     def prepare(self, clues: Clues) -> Clues:
         """Everything that depends on one image alone, done once per image however many pairs it enters.
@@ -39,6 +41,10 @@ class GraphBuilder(torch.nn.Module, ABC):
 
         Exchanging a and b transposes it. One image a may be paired with many b.
         """
+
+    def relu_gram(self, prepared_a: Clues, prepared_b: Clues) -> ReluGram:
+        """:meth:`inter` by its factors, where ``is_relu_gram``: nothing is computed yet."""
+        raise NotImplementedError(f"{type(self).__name__} has inter edges that are no ReLU'd product (is_relu_gram)")
 
     def among(self, prepared: Clues) -> Tensor:
         """:meth:`inter` of all pairs a ≤ b of a batch, ``(pair, n, n)`` in the order of ``torch.triu_indices``.

@@ -10,6 +10,7 @@ from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clues import Clues
 from cace_pyg.graph.gram import upper_gram
 from cace_pyg.graph.sparsify import sparsify
+from cace_pyg.kernels import ReluGram
 
 _FAINTEST = 1e-4  # of a sharpened edge
 
@@ -72,6 +73,7 @@ class CorrespondenceAttention(GraphBuilder):
         self.sharpness = sharpness
         self.threshold = threshold
         self.top_edges = top_edges
+        self.is_relu_gram = top_edges is None  # the strongest edges are known only when all are
         if form == "paper":
             self.intra_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
             self.inter_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
@@ -94,8 +96,13 @@ class CorrespondenceAttention(GraphBuilder):
         return self._edges((x @ x.mT).masked_fill(self_loop, 0.0))
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
+        gram = self.relu_gram(prepared_a, prepared_b)
+        return self._edges(gram.x_a @ gram.x_b.mT)
+
+    def relu_gram(self, prepared_a: Clues, prepared_b: Clues) -> ReluGram:
         x_a, x_b = prepared_a.features, prepared_b.features
-        return self._edges((x_a * self.inter_weight if self.form == "paper" else x_a) @ x_b.mT)
+        x_a = x_a * self.inter_weight if self.form == "paper" else x_a
+        return ReluGram(x_a, x_b, self.sharpness, self._cut)
 
     def among(self, prepared: Clues) -> Tensor:
         weight = self.inter_weight if self.form == "paper" else None
@@ -103,6 +110,10 @@ class CorrespondenceAttention(GraphBuilder):
 
     def _edges(self, importance: Tensor) -> Tensor:
         edges = importance.relu()
-        if self.sharpness == 1:
-            return sparsify(edges, self.threshold, self.top_edges)
-        return sparsify(edges**self.sharpness, max(self.threshold, _FAINTEST), self.top_edges)
+        edges = edges if self.sharpness == 1 else edges**self.sharpness
+        return sparsify(edges, self._cut, self.top_edges)
+
+    @property
+    def _cut(self) -> float:
+        """An edge of at most this weight is cut."""
+        return self.threshold if self.sharpness == 1 else max(self.threshold, _FAINTEST)

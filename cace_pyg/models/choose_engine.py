@@ -7,20 +7,27 @@ _SPARSE_BELOW = 0.1
 _SPARSE_FROM_CHANNELS = 512
 
 
-def choose_engine(node_wise: NodeWiseForm, device: str, density: float, channels: int) -> tuple[Engine, str]:
+def choose_engine(
+    node_wise: NodeWiseForm, device: str, density: float, channels: int, fusable: bool = False
+) -> tuple[Engine, str]:
     """What ``engine: auto`` means for a model, and why; the numbers are the same whatever is chosen.
 
     Builders draw dense blocks, so an engine on edges has to pay for turning them into edges first. Measured on 2 CPU
     cores (``benchmarks/results/gcn_throughput.csv``, n = 192): pooling first on blocks costs less than that alone. On
     the map path, which grows with the channels, the sparse product pays where there are many of them and few edges.
-    Other devices were not measured and get ``pooled``.
+    Other devices were not measured and get ``pooled``; or, where it can stand for the inter block, the fused kernel,
+    which was not measured either: its reason is the arithmetic of docs/kernels.md.
 
     Args:
         node_wise: between convolution and pooling.
         device: type of the device, such as ``cpu`` or ``cuda``.
         density: share of all entries of the first pairs' adjacency that are not zero, 0 to 1.
         channels: that the convolution moves.
+        fusable: the fused kernel runs on the device and knows the inter edges; of use with the identity only.
     """
+    said = f"auto: density {density:.1%}, {device}, {node_wise}, {channels} channels"
+    if fusable and node_wise == "identity":
+        return "fused", f"{said}; the fused kernel, on CUDA only"
     is_sparse = density < _SPARSE_BELOW and channels >= _SPARSE_FROM_CHANNELS
     engine = "sparse_matrix" if node_wise != "identity" and device == "cpu" and is_sparse else "pooled"
-    return engine, f"auto: density {density:.1%}, {device}, {node_wise}, {channels} channels"
+    return engine, said

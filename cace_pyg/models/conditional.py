@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, block_edges
 from cace_pyg.graph.gram import row_lengths
+from cace_pyg.kernels import runs_on
 from cace_pyg.models.choose_engine import choose_engine
 from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.embedding_head import EmbeddingHead
@@ -16,7 +17,7 @@ from cace_pyg.models.prepared_clues import PreparedClues
 from cace_pyg.models.propagation import Engine, convolve_pairs, pool_pairs
 from cace_pyg.models.pyg_layer import PygLayer
 from cace_pyg.models.verification_head import VerificationHead
-from cace_pyg.nn import DiscrepancyConv
+from cace_pyg.nn import DiscrepancyConv, PooledDiscrepancy
 from cace_pyg.nn.node_wise import NodeWise
 from cace_pyg.retrieval import conditional_distance
 
@@ -63,7 +64,7 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def __init__(self, channels: int, builder: GraphBuilder, encoder: EmbeddingHead, settings: ConditionalSettings):
         super().__init__()
-        _check_engine(settings)
+        _check_engine(settings, builder)
         self.settings = settings
         self.builder = builder
         self.encoder = encoder
@@ -110,7 +111,7 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def forward(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
-        return self._embed(a.own, b.own, self._pool(self.blocks(a, b), a, b), b.tail)
+        return self._embed(a.own, b.own, self._pool(a, b), b.tail)
 
     def all_pairs(self, prepared: PreparedClues) -> AllPairs:
         """All ordered pairs of a batch.
@@ -121,13 +122,12 @@ class ConditionalEmbedding(torch.nn.Module):
         images = len(prepared)
         first, second = torch.triu_indices(images, images, device=prepared.own.device)
         rows = [(prepared.select(slice(a, a + 1)), prepared.select(slice(a, None))) for a in range(images)]
-        if self.settings.engine in ("auto", "gram") and self.settings.edges != "intra":
-            among = self.builder.among(prepared.keys).split(row_lengths(images))
-            graphs = [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
+        if self._engine == "fused":
+            found = [self._pool(a, b) for a, b in rows]
         else:
-            graphs = [pair_blocks(self.builder, self.settings.edges, a, b) for a, b in rows]
-        self._note_density(graphs[0])
-        found = [self._pool(blocks, a, b) for blocks, (a, b) in zip(graphs, rows, strict=True)]
+            graphs = self._graphs(prepared, rows)
+            self._note_density(graphs[0])
+            found = [self._pool(a, b, blocks) for blocks, (a, b) in zip(graphs, rows, strict=True)]
         pooled = tuple(torch.cat(side) for side in zip(*found, strict=True))
         forward, backward = self._embed(prepared.own[first], prepared.own[second], pooled, prepared.tail)
         table = forward.new_zeros(images, images, forward.size(-1))
@@ -138,7 +138,7 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:
         """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification, of either sign."""
-        pooled = self._pool(self.blocks(a, b), a, b)
+        pooled = self._pool(a, b)
         return self._compare(*self._embed(a.own, b.own, pooled, b.tail), pooled)
 
     def blocks(self, a: PreparedClues, b: PreparedClues) -> PairBlocks:
@@ -188,13 +188,33 @@ class ConditionalEmbedding(torch.nn.Module):
         distance = conditional_distance(a_given_b, b_given_a)
         return distance if self.verification is None else distance + self.verification(*pooled)
 
-    def _pool(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
-        """The mean of φ of the convolved clues of either image, ``(pair, width)`` each."""
+    def _graphs(self, prepared: PreparedClues, rows: list[tuple[PreparedClues, PreparedClues]]) -> list[PairBlocks]:
+        """The adjacency of each pair of a batch, row by row."""
+        if self.settings.engine not in ("auto", "gram") or self.settings.edges == "intra":
+            return [pair_blocks(self.builder, self.settings.edges, a, b) for a, b in rows]
+        among = self.builder.among(prepared.keys).split(row_lengths(len(prepared)))
+        return [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
+
+    def _pool(self, a: PreparedClues, b: PreparedClues, blocks: PairBlocks | None = None) -> tuple[Tensor, Tensor]:
+        """The mean of φ of the convolved clues of either image, ``(pair, width)`` each.
+
+        ``blocks`` are the pairs' adjacency, where it exists already.
+        """
+        if self._engine == "fused" and blocks is None:
+            return self._pool_fused(a, b)
+        blocks = self.blocks(a, b) if blocks is None else blocks
         if self.settings.convolution is not None:
             both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
             return both[:, 0], both[:, 1]
         engine = self._engine or self._choose(blocks, b.nodes.size(-1))
         return pool_pairs(engine, self.convolution, self.node_wise, blocks, a.nodes, b.nodes)
+
+    def _pool_fused(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
+        if self.training:  # the kernel keeps no edges to count: the first pair shows the density
+            first = a.select(slice(1)), b.select(slice(1))
+            self._note_density(pair_blocks(self.builder, self.settings.edges, *first))
+        pooled = PooledDiscrepancy(self.convolution.mode, self.convolution.degree_floor)
+        return pooled(a.nodes, b.nodes, a.intra, self.builder.relu_gram(a.keys, b.keys), b.intra)
 
     def _convolve(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Tensor:
         """The convolved clues of both images, ``(pair, 2, n, width)``."""
@@ -206,8 +226,12 @@ class ConditionalEmbedding(torch.nn.Module):
 
     def _choose(self, blocks: PairBlocks, channels: int) -> Engine:
         within, between = (float(density) for density in blocks.density())
-        density, device = (within + between) / 2, blocks.inter.device.type
-        self._engine, self.engine_reason = choose_engine(self.settings.node_wise, device, density, channels)
+        density, device = (within + between) / 2, blocks.inter.device
+        fusable = self.builder.is_relu_gram and self.settings.edges != "intra" and runs_on(device)
+        fusable = fusable and blocks.inter.dtype != torch.float64
+        self._engine, self.engine_reason = choose_engine(
+            self.settings.node_wise, device.type, density, channels, fusable
+        )
         return self._engine
 
     def _note_density(self, blocks: PairBlocks) -> None:
@@ -216,7 +240,7 @@ class ConditionalEmbedding(torch.nn.Module):
                 self.density = blocks.density()
 
 
-def _check_engine(settings: ConditionalSettings) -> None:
+def _check_engine(settings: ConditionalSettings, builder: GraphBuilder) -> None:
     if settings.engine not in get_args(Engine):
         raise ValueError(f"Expected engine {', '.join(map(repr, get_args(Engine)))} (got {settings.engine!r})")
     if settings.engine == "pooled_messages" and settings.node_wise != "identity":
@@ -224,8 +248,25 @@ def _check_engine(settings: ConditionalSettings) -> None:
             f"engine pooled_messages pools before it propagates, which is exact with node_wise identity only (got "
             f"{settings.node_wise!r}); choose engine auto, or --conditional.node_wise identity"
         )
+    if settings.engine == "fused":
+        _check_fused(settings, builder)
     if settings.convolution is not None and settings.engine != "auto":
         raise ValueError(
             f"conditional.convolution replaces the discrepancy convolution and its engines (got engine "
             f"{settings.engine!r}); leave conditional.engine at auto"
         )
+
+
+def _check_fused(settings: ConditionalSettings, builder: GraphBuilder) -> None:
+    if settings.node_wise != "identity":
+        raise ValueError(
+            "engine fused knows products of the inter block with vectors, which is enough with node_wise identity only "
+            f"(got {settings.node_wise!r}); choose engine auto, or --conditional.node_wise identity"
+        )
+    if not builder.is_relu_gram:
+        raise ValueError(
+            "engine fused needs inter edges that are a ReLU'd product: CorrespondenceAttention without top_edges (got "
+            f"{type(builder).__name__}); choose engine auto"
+        )
+    if settings.edges == "intra":
+        raise ValueError("engine fused computes inter edges, and conditional.edges intra has none; choose engine auto")

@@ -36,8 +36,8 @@ class ConditionalSettings:
     own_encoder: bool = True
     """An encoder apart from the individual one; false shares it, as the authors' code does."""
     engine: Engine = "auto"
-    """Same numbers at different cost (docs/engines.md): `auto`, `pooled`, `gram`, `pooled_messages`, `dense`,
-    `message_passing`, `segment_csr`, `sparse_matrix`."""
+    """Same numbers at different cost (docs/engines.md): `auto`, `pooled`, `gram`, `fused` (CUDA), `pooled_messages`,
+    `dense`, `message_passing`, `segment_csr`, `sparse_matrix`."""
     convolution: Callable[[int, int], MessagePassing] | None = None
     """A layer of torch_geometric.nn instead of the discrepancy convolution, for comparison: GCNConv, GATConv, …
     mode, degree_floor and engine then mean nothing."""

@@ -13,7 +13,7 @@ from cace_pyg.nn.dense_discrepancy_conv import convolve_dense
 from cace_pyg.nn.node_wise import NodeWise
 
 Engine = Literal[
-    "auto", "pooled", "gram", "pooled_messages", "dense", "message_passing", "segment_csr", "sparse_matrix"
+    "auto", "pooled", "gram", "fused", "pooled_messages", "dense", "message_passing", "segment_csr", "sparse_matrix"
 ]
 _EDGE_LISTS = ("message_passing", "segment_csr", "sparse_matrix")
 
@@ -55,9 +55,9 @@ def pool_pairs(
     """The mean over each image of the node-wise function of the convolved clues, ``(pair, channel)`` each.
 
     Arguments as in :func:`convolve_pairs`. ``pooled_messages`` needs the identity as
-    ``node_wise``.
+    ``node_wise``. ``fused`` saves the inter block; one that exists already is pooled.
     """
-    if engine in ("pooled", "gram"):
+    if engine in ("pooled", "gram", "fused"):
         pooled = PooledDiscrepancy(convolution.mode, convolution.degree_floor, node_wise)
         return pooled(nodes_a, nodes_b, *blocks)
     if engine == "pooled_messages":

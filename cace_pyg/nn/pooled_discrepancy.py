@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from cace_pyg.kernels import ReluGram, relu_gram_products
 from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, normalise_degree, sign_of
 from cace_pyg.nn.node_wise import NodeWise
 
@@ -22,7 +23,8 @@ class PooledDiscrepancy(torch.nn.Module):
     Shapes:
         - **input:** projected clues ``(pair, n, channel)`` of a and b, blocks ``intra_a`` ``(pair, n, n)``,
           ``inter`` ``(pair, n, n)`` (rows: nodes of a), ``intra_b`` ``(pair, n, n)``. One image a may stand for all
-          pairs: its tensors then are ``(1, n, …)``, and nothing is copied.
+          pairs: its tensors then are ``(1, n, …)``, and nothing is copied. With the identity, ``inter`` may be a
+          :class:`~cace_pyg.kernels.ReluGram` instead, which the fused kernel never puts together (CUDA).
         - **output:** two tensors ``(pair, channel)``
     """
 
@@ -36,16 +38,23 @@ class PooledDiscrepancy(torch.nn.Module):
         self.node_wise = node_wise or NodeWise()
 
     def forward(
-        self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor, intra_b: Tensor
+        self, projected_a: Tensor, projected_b: Tensor, intra_a: Tensor, inter: Tensor | ReluGram, intra_b: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the pooled images a and b, each given the other (see the class)."""
         if self.node_wise.form != "identity":
+            if isinstance(inter, ReluGram):
+                raise ValueError(
+                    f"Expected the inter block itself, (pair, n, n), with node_wise {self.node_wise.form!r} (got a "
+                    "ReluGram, of which only products with vectors are known); ReluGram.block() puts it together"
+                )
             maps = self.convolve(projected_a, projected_b, intra_a, inter, intra_b)
             map_a, map_b = (self.node_wise(one) for one in maps)
             return map_a.mean(-2), map_b.mean(-2)
         norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
-        pooled_a = self._pool(projected_a, projected_b, intra_a, inter, norm_a, norm_b)
-        pooled_b = self._pool(projected_b, projected_a, intra_b, inter.mT, norm_b, norm_a)
+        pooling_a, pooling_b = norm_a.scale / projected_a.size(-2), norm_b.scale / projected_b.size(-2)
+        to_a, to_b = _times(inter, pooling_a, pooling_b)
+        pooled_a = self._pool(projected_a, projected_b, intra_a, to_b, norm_a, norm_b)
+        pooled_b = self._pool(projected_b, projected_a, intra_b, to_a, norm_b, norm_a)
         return pooled_a, pooled_b
 
     def convolve(
@@ -59,9 +68,12 @@ class PooledDiscrepancy(torch.nn.Module):
         neighbours_b = torch.baddbmm(intra_b @ scaled_b, inter.mT, scaled_a)
         return self._combine(projected_a, neighbours_a, norm_a), self._combine(projected_b, neighbours_b, norm_b)
 
-    def _normalise(self, intra_a: Tensor, inter: Tensor, intra_b: Tensor) -> tuple[Normalisation, Normalisation]:
-        norm_a = normalise_degree(intra_a.sum(-1) + inter.sum(-1), self.mode, self.degree_floor)
-        norm_b = normalise_degree(intra_b.sum(-1) + inter.sum(-2), self.mode, self.degree_floor)
+    def _normalise(
+        self, intra_a: Tensor, inter: Tensor | ReluGram, intra_b: Tensor
+    ) -> tuple[Normalisation, Normalisation]:
+        to_a, to_b = _sums(inter)
+        norm_a = normalise_degree(intra_a.sum(-1, dtype=to_a.dtype) + to_a, self.mode, self.degree_floor)
+        norm_b = normalise_degree(intra_b.sum(-1, dtype=to_b.dtype) + to_b, self.mode, self.degree_floor)
         return norm_a, norm_b
 
     def _pool(
@@ -69,18 +81,36 @@ class PooledDiscrepancy(torch.nn.Module):
         own: Tensor,
         other: Tensor,
         intra: Tensor,
-        inter: Tensor,
+        crossed: Tensor,
         norm: Normalisation,
         norm_other: Normalisation,
     ) -> Tensor:
-        """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result."""
+        """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result.
+
+        ``crossed`` is the pooling vector times the inter block, ``(pair, n of the other)``.
+        """
         sign, n = sign_of(self.mode), own.size(-2)
-        pooling = norm.scale.unsqueeze(-2) / n
+        pooling = (norm.scale.unsqueeze(-2) / n).to(intra.dtype)
         on_own = norm.self_weight.unsqueeze(-2) / n + sign * norm.scale.unsqueeze(-2) * (pooling @ intra)
-        on_other = sign * norm_other.scale.unsqueeze(-2) * (pooling @ inter)
-        return (on_own @ own + on_other @ other).squeeze(-2)
+        on_other = sign * (norm_other.scale * crossed).unsqueeze(-2)
+        return (on_own.to(own.dtype) @ own + on_other.to(other.dtype) @ other).squeeze(-2)
 
     def _combine(self, own: Tensor, neighbours: Tensor, norm: Normalisation) -> Tensor:
         """What a node keeps of itself, and its neighbours on top."""
         kept = norm.self_weight.unsqueeze(-1) * own
         return torch.addcmul(kept, norm.scale.unsqueeze(-1), neighbours, value=sign_of(self.mode))
+
+
+def _sums(inter: Tensor | ReluGram) -> tuple[Tensor, Tensor]:
+    """What the inter edges add to the degrees of a and of b."""
+    if not isinstance(inter, ReluGram):
+        return inter.sum(-1), inter.sum(-2)
+    ones = (x.new_ones(1, x.size(1), dtype=torch.float32) for x in (inter.x_a, inter.x_b))
+    return relu_gram_products(inter, *ones)
+
+
+def _times(inter: Tensor | ReluGram, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The inter block times ``right`` (pair, n_b), and its transpose times ``left`` (pair, n_a)."""
+    if isinstance(inter, ReluGram):
+        return relu_gram_products(inter, left, right)
+    return (right.unsqueeze(-2) @ inter.mT).squeeze(-2), (left.unsqueeze(-2) @ inter).squeeze(-2)

@@ -1,0 +1,31 @@
+"""A block of edges by its factors."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ReluGram(NamedTuple):
+    r"""The block :math:`R = \mathrm{ReLU}(X_a X_b^\top)^{p}`, zero where it is at most ``threshold``.
+
+    A description that costs nothing: :func:`relu_gram_products` multiplies with R without putting it together.
+
+    Attributes:
+        x_a: ``(pair, n_a, channel)``, or ``(1, n_a, channel)`` for all pairs. A diagonal weight between the factors,
+            W' of the paper, is multiplied into them once per image.
+        x_b: ``(pair, n_b, channel)`` or ``(1, n_b, channel)``.
+        sharpness: the exponent p, at least 1.
+        threshold: an edge of at most this is zero; in the unit of R, at least 0.
+    """
+
+    x_a: Tensor
+    x_b: Tensor
+    sharpness: float = 1.0
+    threshold: float = 0.0
+
+    def block(self) -> Tensor:
+        """R, put together after all: ``(pair, n_a, n_b)``."""
+        edges = (self.x_a @ self.x_b.mT).relu()
+        edges = edges if self.sharpness == 1 else edges**self.sharpness
+        return torch.where(edges > self.threshold, edges, 0.0) if self.threshold > 0 else edges
