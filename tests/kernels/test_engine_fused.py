@@ -1,0 +1,93 @@
+"""What the engine fused refuses, and where it is not."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected
+from cace_pyg.kernels import ReluGram, relu_gram_products, runs_on
+from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
+from cace_pyg.nn import PooledDiscrepancy
+from cace_pyg.nn.node_wise import NodeWise
+
+CPU = torch.device("cpu")
+
+
+def make(builder=None, **settings) -> ConditionalEmbedding:
+    settings = {"node_wise": "identity", **settings}
+    builder = builder or CorrespondenceAttention(8)
+    return ConditionalEmbedding(8, builder, EmbeddingHead(8, 4), ConditionalSettings(engine="fused", **settings))
+
+
+def test_forms_that_the_kernel_does_not_have_are_refused():
+    assert make().engine == "fused"
+    with pytest.raises(ValueError, match="node_wise identity only.*got 'magnitude'.*choose engine auto"):
+        make(node_wise="magnitude")
+    with pytest.raises(ValueError, match="CorrespondenceAttention without top_edges.*got FullyConnected"):
+        make(FullyConnected(8))
+    with pytest.raises(ValueError, match="without top_edges"):
+        make(CorrespondenceAttention(8, top_edges=2))
+    with pytest.raises(ValueError, match="conditional.edges intra has none"):
+        make(edges="intra")
+    with pytest.raises(NotImplementedError, match="FullyConnected"):
+        FullyConnected(8).relu_gram(None, None)
+    gram = ReluGram(torch.rand(1, 3, 2), torch.rand(1, 3, 2))
+    with pytest.raises(ValueError, match="node_wise 'relu'.*got a ReluGram"):
+        PooledDiscrepancy(node_wise=NodeWise("relu"))(gram.x_a, gram.x_b, gram.block(), gram, gram.block())
+
+
+def test_the_blocks_factors_are_the_block():
+    clues = torch.rand(2, 2, 6, 8)
+    for form in ({"form": "paper"}, {}, {"sharpness": 8.0}, {"threshold": 0.3}, {"sharpness": 2.0, "threshold": 0.4}):
+        builder = CorrespondenceAttention(8, **form)
+        assert builder.is_relu_gram
+        a, b = (builder.prepare(Clues(one, (3, 2))) for one in clues)
+        torch.testing.assert_close(builder.relu_gram(a, b).block(), builder.inter(a, b), rtol=0, atol=0)
+
+
+def test_shapes_and_precisions_that_do_not_fit_are_refused():
+    x, vector = torch.rand(2, 3, 4), torch.rand(2, 3)
+    for gram, left, words in (
+        (ReluGram(x.double(), x.double()), vector, "float32, bfloat16 or float16.*torch.float64.*engine pooled"),
+        (ReluGram(x, x.half()), vector, "both alike"),
+        (ReluGram(x[0], x), vector, r"x_a as \(pair, n_a, channel\)"),
+        (ReluGram(x, x[..., :3]), vector, r"\(2, 3, 4\) and \(2, 3, 3\)"),
+        (ReluGram(x, x), vector[:, :2], r"left as \(pair, 3\)"),
+        (ReluGram(x, x.repeat(2, 1, 1)), vector, r"one number of pairs, or 1, everywhere \(got 2, 4\)"),
+        (ReluGram(x, x), vector.to("meta"), "on one device.*cpu, meta"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            relu_gram_products(gram, left, vector)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="TRITON_INTERPRET=1 runs it on the CPU")
+def test_a_cpu_is_refused_and_auto_does_not_go_there():
+    x = torch.rand(1, 3, 4)
+    with pytest.raises(RuntimeError, match="runs on CUDA devices.*got clues on cpu.*engine pooled, or auto"):
+        relu_gram_products(ReluGram(x, x), torch.ones(1, 3), torch.ones(1, 3))
+    assert not runs_on(CPU)
+
+
+PROGRAM = """
+import sys
+sys.modules["triton"] = None
+import torch
+import cace_pyg.train
+from cace_pyg.kernels import ReluGram, relu_gram_products
+x = torch.rand(1, 3, 4)
+try:
+    relu_gram_products(ReluGram(x, x), torch.ones(1, 3), torch.ones(1, 3))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_without_triton_everything_else_works_and_the_error_names_the_extra():
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert "pip install 'cace-pyg[kernels]'" in found.stdout
+    assert "import triton" not in found.stdout
