@@ -24,6 +24,12 @@ class ReluGram(NamedTuple):
     sharpness: float = 1.0
     threshold: float = 0.0
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision in which a product takes the clues: autocast's where that is on."""
+        kind = self.x_a.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.x_a.dtype
+
     def block(self) -> Tensor:
         """R, put together after all: ``(pair, n_a, n_b)``."""
         edges = (self.x_a @ self.x_b.mT).relu()

@@ -36,8 +36,8 @@ def relu_gram_products(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Ten
         RuntimeError: no Triton, or clues on a CPU and no TRITON_INTERPRET=1.
     """
     x_a, x_b = gram.x_a, gram.x_b
-    if torch.is_autocast_enabled(x_a.device.type):
-        x_a, x_b = (x.to(torch.get_autocast_dtype(x.device.type)) for x in (x_a, x_b))
+    if gram.dtype != x_a.dtype:
+        x_a, x_b = x_a.to(gram.dtype), x_b.to(gram.dtype)
     _check(x_a, x_b, left, right)
     _kernels(x_a.device)
     pairs = torch.broadcast_shapes(*(one.shape[:1] for one in (x_a, x_b, left, right)))

@@ -206,7 +206,7 @@ class ConditionalEmbedding(torch.nn.Module):
         if self.settings.convolution is not None:
             both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
             return both[:, 0], both[:, 1]
-        engine = self._engine or self._choose(blocks, b.nodes.size(-1))
+        engine = self._engine or self._choose(blocks, a, b)
         return pool_pairs(engine, self.convolution, self.node_wise, blocks, a.nodes, b.nodes)
 
     def _pool_fused(self, a: PreparedClues, b: PreparedClues) -> tuple[Tensor, Tensor]:
@@ -224,14 +224,13 @@ class ConditionalEmbedding(torch.nn.Module):
         nodes = torch.cat([a.nodes.expand_as(b.nodes), b.nodes], dim=1).flatten(0, 1)
         return self.convolution(nodes, *block_edges(blocks)).view(pairs, 2, n, -1)
 
-    def _choose(self, blocks: PairBlocks, channels: int) -> Engine:
+    def _choose(self, blocks: PairBlocks, a: PreparedClues, b: PreparedClues) -> Engine:
         within, between = (float(density) for density in blocks.density())
         density, device = (within + between) / 2, blocks.inter.device
-        fusable = self.builder.is_relu_gram and self.settings.edges != "intra" and runs_on(device)
-        fusable = fusable and blocks.inter.dtype != torch.float64
-        self._engine, self.engine_reason = choose_engine(
-            self.settings.node_wise, device.type, density, channels, fusable
-        )
+        is_fusable = self.builder.is_relu_gram and self.settings.edges != "intra" and runs_on(device)
+        gram = self.builder.relu_gram(a.keys, b.keys) if is_fusable else None
+        chosen = choose_engine(self.settings.node_wise, device.type, density, b.nodes.size(-1), gram)
+        self._engine, self.engine_reason = chosen
         return self._engine
 
     def _note_density(self, blocks: PairBlocks) -> None:

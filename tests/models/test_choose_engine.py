@@ -1,7 +1,9 @@
 """What auto means."""
 
 import pytest
+import torch
 
+from cace_pyg.kernels import ReluGram
 from cace_pyg.models.choose_engine import choose_engine
 
 
@@ -21,9 +23,27 @@ def test_rule(node_wise, device, density, channels, engine):
     assert reason == f"auto: density {density:.1%}, {device}, {node_wise}, {channels} channels"
 
 
-@pytest.mark.parametrize(("node_wise", "engine"), [("identity", "fused"), ("magnitude", "pooled")])
-def test_the_fused_kernel_where_it_can_stand_for_the_inter_block(node_wise, engine):
-    picked, reason = choose_engine(node_wise, "cuda", 0.5, 64, fusable=True)
+@pytest.mark.parametrize(
+    ("node_wise", "channels", "dtype", "engine"),
+    [
+        ("identity", 256, torch.bfloat16, "fused"),
+        ("identity", 128, torch.float16, "fused"),
+        ("identity", 257, torch.bfloat16, "pooled"),  # computing it twice costs more than moving the block
+        ("identity", 128, torch.float32, "pooled"),  # likewise, without matrix units
+        ("magnitude", 128, torch.bfloat16, "pooled"),
+    ],
+)
+def test_the_fused_kernel_where_it_runs_and_pays(node_wise, channels, dtype, engine):
+    gram = ReluGram(torch.ones(1, 2, channels, dtype=dtype), torch.ones(3, 2, channels, dtype=dtype))
+    picked, reason = choose_engine(node_wise, "cuda", 0.5, 64, gram)
     assert picked == engine
     assert reason.startswith(f"auto: density 50.0%, cuda, {node_wise}, 64 channels")
     assert ("the fused kernel, on CUDA only" in reason) == (engine == "fused")
+    assert choose_engine("identity", "cuda", 0.5, 64)[0] == "pooled"  # it does not run there
+
+
+def test_autocast_counts_as_half_precision():
+    gram = ReluGram(torch.ones(1, 2, 8), torch.ones(3, 2, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert choose_engine("identity", "cuda", 0.5, 64, gram)[0] == "fused"
+    assert choose_engine("identity", "cuda", 0.5, 64, gram)[0] == "pooled"
