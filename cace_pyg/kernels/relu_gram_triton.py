@@ -93,10 +93,13 @@ def gradient(
 
 
 def default_tile(dtype: torch.dtype) -> Tile:
-    """Small in the interpreter, so that tests meet several tiles; else what fits the shared memory of every GPU."""
+    """What fits the registers and the shared memory of every GPU from 8.0 on; small in the interpreter, for tests.
+
+    By what the compiler reports (tests/kernels/test_compiles.py), not by speed: ``python -m benchmarks.gpu --tiles``.
+    """
     if INTERPRETED:
         return Tile(16, 16, 16)
-    return Tile(channels=32, stages=2) if dtype == torch.float32 else Tile()
+    return Tile(channels=32, warps=8, stages=2) if dtype == torch.float32 else Tile()
 
 
 @triton.jit
