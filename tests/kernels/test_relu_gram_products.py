@@ -1,5 +1,6 @@
 """The fused kernel against the block put together; on a GPU, and in Triton's interpreter (test_in_interpreter.py)."""
 
+import copy
 import os
 
 import pytest
@@ -175,3 +176,24 @@ def test_auto_takes_the_kernel_where_it_runs_and_says_so(monkeypatch):
         prepared = model.prepare(clues)
         model.distance(prepared, prepared)
         assert model.engine == picked
+
+
+def test_training_in_mixed_precision():
+    """Values and gradients under autocast, as near to those in float32 as plain torch's."""
+    torch.manual_seed(0)
+    features = torch.rand(3, 12, 64, device=DEVICE)
+    head, builder = EmbeddingHead(64, 8, False), CorrespondenceAttention(64, width=20)
+    found = {}
+    for engine, precision in (("pooled", None), ("pooled", torch.bfloat16), ("fused", torch.bfloat16)):
+        settings = ConditionalSettings(node_wise="identity", engine=engine)
+        model = ConditionalEmbedding(64, copy.deepcopy(builder), copy.deepcopy(head), settings).to(DEVICE)
+        torch.manual_seed(1)
+        for layer in (model.expansion, model.convolution.lin):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+        with torch.autocast(DEVICE.type, precision, enabled=precision is not None):
+            embedding = model.all_pairs(model.prepare(Clues(features, (4, 3)))).embedding
+        gradients = torch.autograd.grad(embedding.float().square().sum(), list(model.parameters()))
+        found[engine, precision] = [one.float() for one in (embedding, *gradients)]
+    for exact, plain, fused in zip(*found.values(), strict=True):
+        assert (fused - exact).norm() <= 2 * (plain - exact).norm() + 1e-4 * exact.norm()
+        assert exact.any()
