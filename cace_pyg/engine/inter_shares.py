@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cace_pyg.graph import PairBlocks
 from cace_pyg.models import ConditionalSettings
-from cace_pyg.nn.degree import normalise_degree
+from cace_pyg.nn.degree import node_degree, normalise_degree
 
 
 def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:
@@ -18,6 +18,6 @@ def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:
         ``(pair, n, n)``, rows: clues of a.
     """
     adjacency = blocks.adjacency()
-    scale = normalise_degree(adjacency.sum(-1), settings.mode, settings.degree_floor).scale
+    scale = normalise_degree(node_degree(adjacency), settings.mode, settings.degree_floor).scale
     n = blocks.inter.size(-1)
     return scale[:, :n, None] * blocks.inter * scale[:, None, n:]

@@ -16,17 +16,26 @@ def launch_fabric(config: Config) -> Fabric:
     """One device, or under ``torchrun`` as many ranks as it started, with DDP between them.
 
     Gradients are averaged with gloo on CPUs and NCCL on GPUs. Parameters that a phase leaves alone have none.
+
+    Raises:
+        ValueError: float16 on a CPU, for which Fabric would take bfloat16 instead.
     """
+    fabric = _fabric(config)
+    if config.precision == "16-mixed" and fabric.device.type == "cpu":
+        raise ValueError("Expected a GPU for --precision 16-mixed (got device cpu); give bf16-mixed or 32-true")
+    fabric.launch()
+    return fabric
+
+
+def _fabric(config: Config) -> Fabric:
     ranks = int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else 1
     if ranks == 1:
         return Fabric(accelerator=config.device, devices=1, precision=config.precision)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
-    fabric = Fabric(
+    return Fabric(
         accelerator=config.device,
         devices=here,
         num_nodes=ranks // here,
         precision=config.precision,
         strategy=DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True),
     )
-    fabric.launch()
-    return fabric

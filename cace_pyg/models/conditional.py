@@ -132,8 +132,8 @@ class ConditionalEmbedding(torch.nn.Module):
         forward, backward = self._embed(prepared.own[first], prepared.own[second], pooled, prepared.tail)
         table = forward.new_zeros(images, images, forward.size(-1))
         table = table.index_put((second, first), backward).index_put((first, second), forward)
-        distance = forward.new_zeros(images, images)
         upper = self._compare(forward, backward, pooled)
+        distance = upper.new_zeros(images, images)
         return AllPairs(table, distance.index_put((second, first), upper).index_put((first, second), upper))
 
     def distance(self, a: PreparedClues, b: PreparedClues) -> Tensor:

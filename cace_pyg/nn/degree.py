@@ -18,6 +18,11 @@ class Normalisation(NamedTuple):
     self_weight: Tensor
 
 
+def node_degree(weights: Tensor, dim: int = -1) -> Tensor:
+    """Sums of edge weights, in float32 where the weights have fewer bits: a sum of 384 has no bits to lose."""
+    return weights.sum(dim, dtype=torch.promote_types(weights.dtype, torch.float32))
+
+
 def normalise_degree(degree: Tensor, mode: Mode, floor: DegreeFloor) -> Normalisation:
     r"""Turn degrees into the factors of the propagation matrix.
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
 
-from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, sign_of
+from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, node_degree, normalise_degree, sign_of
 
 
 class DenseDiscrepancyConv(torch.nn.Module):
@@ -53,6 +53,7 @@ class DenseDiscrepancyConv(torch.nn.Module):
 
 def convolve_dense(projected: Tensor, adj: Tensor, mode: Mode, degree_floor: DegreeFloor) -> Tensor:
     """The convolution of projected nodes ``(pair, node, any)`` with whole matrices ``(pair, node, node)``."""
-    scale, self_weight = normalise_degree(adj.sum(-1), mode, degree_floor)
-    neighbours = adj @ (scale.unsqueeze(-1) * projected)
-    return self_weight.unsqueeze(-1) * projected + sign_of(mode) * scale.unsqueeze(-1) * neighbours
+    scale, self_weight = normalise_degree(node_degree(adj), mode, degree_floor)
+    neighbours = adj @ (scale.unsqueeze(-1) * projected).to(projected.dtype)
+    convolved = self_weight.unsqueeze(-1) * projected + sign_of(mode) * scale.unsqueeze(-1) * neighbours
+    return convolved.to(projected.dtype)

@@ -78,9 +78,18 @@ class DiscrepancyConv(MessagePassing):
     def convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """The convolution of nodes that ``lin`` has projected already, ``(|V|, any)``, without the bias.
 
+        Nodes in half precision are moved in float32, for which sparse matrices have a product on every device.
+
         Raises:
             ValueError: edge weights that are not the values of the sparse matrix beside them.
         """
+        wide = torch.promote_types(projected.dtype, torch.float32)
+        edge_index = edge_index.to(wide) if is_torch_sparse_tensor(edge_index) else edge_index
+        edge_weight = None if edge_weight is None else edge_weight.to(wide)
+        with torch.autocast(projected.device.type, enabled=False):
+            return self._convolve(projected.to(wide), edge_index, edge_weight).to(projected.dtype)
+
+    def _convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Tensor:
         row_ends = None
         if is_torch_sparse_tensor(edge_index):
             edge_weight = edge_index.values() if edge_weight is None else edge_weight

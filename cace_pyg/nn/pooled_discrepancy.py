@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.kernels import ReluGram, relu_gram_products
-from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, normalise_degree, sign_of
+from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, node_degree, normalise_degree, sign_of
 from cace_pyg.nn.node_wise import NodeWise
 
 
@@ -62,8 +62,8 @@ class PooledDiscrepancy(torch.nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The map path up to the node-wise function: the convolved nodes of a and of b, ``(pair, n, channel)``."""
         norm_a, norm_b = self._normalise(intra_a, inter, intra_b)
-        scaled_a = norm_a.scale.unsqueeze(-1) * projected_a
-        scaled_b = norm_b.scale.unsqueeze(-1) * projected_b
+        scaled_a = (norm_a.scale.unsqueeze(-1) * projected_a).to(projected_a.dtype)
+        scaled_b = (norm_b.scale.unsqueeze(-1) * projected_b).to(projected_b.dtype)
         neighbours_a = torch.baddbmm(intra_a @ scaled_a, inter, scaled_b)
         neighbours_b = torch.baddbmm(intra_b @ scaled_b, inter.mT, scaled_a)
         return self._combine(projected_a, neighbours_a, norm_a), self._combine(projected_b, neighbours_b, norm_b)
@@ -72,8 +72,8 @@ class PooledDiscrepancy(torch.nn.Module):
         self, intra_a: Tensor, inter: Tensor | ReluGram, intra_b: Tensor
     ) -> tuple[Normalisation, Normalisation]:
         to_a, to_b = _sums(inter)
-        norm_a = normalise_degree(intra_a.sum(-1, dtype=to_a.dtype) + to_a, self.mode, self.degree_floor)
-        norm_b = normalise_degree(intra_b.sum(-1, dtype=to_b.dtype) + to_b, self.mode, self.degree_floor)
+        norm_a = normalise_degree(node_degree(intra_a) + to_a, self.mode, self.degree_floor)
+        norm_b = normalise_degree(node_degree(intra_b) + to_b, self.mode, self.degree_floor)
         return norm_a, norm_b
 
     def _pool(
@@ -98,13 +98,14 @@ class PooledDiscrepancy(torch.nn.Module):
     def _combine(self, own: Tensor, neighbours: Tensor, norm: Normalisation) -> Tensor:
         """What a node keeps of itself, and its neighbours on top."""
         kept = norm.self_weight.unsqueeze(-1) * own
-        return torch.addcmul(kept, norm.scale.unsqueeze(-1), neighbours, value=sign_of(self.mode))
+        convolved = torch.addcmul(kept, norm.scale.unsqueeze(-1), neighbours.to(kept), value=sign_of(self.mode))
+        return convolved.to(own.dtype)
 
 
 def _sums(inter: Tensor | ReluGram) -> tuple[Tensor, Tensor]:
     """What the inter edges add to the degrees of a and of b."""
     if not isinstance(inter, ReluGram):
-        return inter.sum(-1), inter.sum(-2)
+        return node_degree(inter), node_degree(inter, -2)
     ones = (x.new_ones(1, x.size(1), dtype=torch.float32) for x in (inter.x_a, inter.x_b))
     return relu_gram_products(inter, *ones)
 
@@ -113,4 +114,5 @@ def _times(inter: Tensor | ReluGram, left: Tensor, right: Tensor) -> tuple[Tenso
     """The inter block times ``right`` (pair, n_b), and its transpose times ``left`` (pair, n_a)."""
     if isinstance(inter, ReluGram):
         return relu_gram_products(inter, left, right)
-    return (right.unsqueeze(-2) @ inter.mT).squeeze(-2), (left.unsqueeze(-2) @ inter).squeeze(-2)
+    left, right = left.unsqueeze(-2).to(inter.dtype), right.unsqueeze(-2).to(inter.dtype)
+    return (right @ inter.mT).squeeze(-2), (left @ inter).squeeze(-2)

@@ -338,3 +338,12 @@ def test_conditional_distances_come_from_the_other_image(options, tmp_path):
     _, _, distances = measure(model, splits.query, splits.gallery, config, "cpu")
     individual = distances.individual.gather(1, distances.index)
     assert (individual - distances.conditional).abs().mean() > 1e-3
+
+
+def test_mixed_precision(options, tmp_path, capsys):
+    short = ["--train.epochs=1", "--pair_phase.epochs=1", "--loss.pairwise_weight=1", "--conditional.node_wise=mlp"]
+    assert train([*options, *short, "--precision=bf16-mixed", "--conditional.compare=verification"]) == 0
+    state = checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["model"]
+    assert {tensor.dtype for tensor in state.values()} <= {torch.float32, torch.int64}
+    assert train([*options, f"--run_dir={tmp_path / 'other'}", "--precision=16-mixed", "--device=cpu"]) == 2
+    assert "Expected a GPU for --precision 16-mixed" in capsys.readouterr().err
