@@ -44,6 +44,12 @@ def test_differences_leave_out_where_a_run_runs():
     ]
 
 
+def test_a_run_older_than_a_setting_has_its_default():
+    now = to_yaml(parsed("--train.accumulate=2"))
+    before = "".join(line for line in now.splitlines(True) if "accumulate" not in line and "compile" not in line)
+    assert differences(before, now) == ["train.accumulate: 1 in the run, 2 now"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -66,8 +66,13 @@ def from_yaml(text: str, *overrides: str) -> Config:
 
 
 def differences(before: str, now: str) -> list[str]:
-    """What two YAML texts of :func:`to_yaml` differ in, a line each, but for where and on what the run runs."""
-    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(now))
+    """What two YAML texts of :func:`to_yaml` differ in, a line each, but for where and on what the run runs.
+
+    A setting that the run knows nothing of, since it is older than the setting, counts as the default.
+    """
+    defaults = to_yaml(parse(config_parser("train", ""), ["--data.root=."]))
+    old, new, usual = (_flat(yaml.safe_load(text)) for text in (before, now, defaults))
+    old |= {key: usual[key] for key in (new.keys() & usual.keys()) - old.keys()}
     keys = [key for key in sorted(old.keys() | new.keys()) if key not in _NO_MATTER and old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} in the run, {new.get(key)} now" for key in keys]
 
