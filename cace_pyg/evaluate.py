@@ -106,8 +106,10 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         ) from error
     model, state = load_model(known.checkpoint, config)
     evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
-    distances = evaluation.distances
-    stages = {"individual": distances.individual, "two_stage": distances.two_stage(evaluation.fusion_weight)}
+    if not (known.k_reciprocal or known.single_shot):
+        return results_table(evaluation), metrics_of(evaluation, environment)
+    distances = evaluation.distances  # from here on whole: query × gallery of them
+    stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
     embeddings = evaluation.query.embedding, evaluation.gallery.embedding
     labels = labels_of(evaluation.query, evaluation.gallery)
     further = further_results(stages, embeddings, labels, config, known.k_reciprocal, known.single_shot)

@@ -1,6 +1,6 @@
 """Two-stage evaluation (§3.5 of the paper)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,10 @@ from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
+    distance_blocks,
     euclidean_distance,
     evaluate,
+    evaluate_blocks,
     rerank,
     top_k,
 )
@@ -24,21 +26,35 @@ from cace_pyg.retrieval.fusion import FusionChoice
 
 @dataclass(frozen=True)
 class Distances:
-    """What both stages measured.
+    """What both stages measured; the distances to whole galleries are computed from the embeddings as they are wanted.
 
     Attributes:
-        individual: between individual embeddings, ``(query, gallery)``, 0 to 2.
+        query: unit-length individual embeddings, ``(query, embedding)``.
+        gallery: the same of the gallery.
         index: gallery positions of the top k of each query, ``(query, k)``.
         conditional: the second stage's distance of those, see :meth:`CaceNet.pair_distance`, ``(query, k)``.
     """
 
-    individual: Tensor
+    query: Tensor
+    gallery: Tensor
     index: Tensor
     conditional: Tensor
 
-    def two_stage(self, weight: float) -> Tensor:
+    def individual(self, queries: slice = slice(None)) -> Tensor:
+        """Distances of some queries to the gallery by the individual embedding, ``(query, gallery)``, 0 to 2."""
+        return euclidean_distance(self.query[queries], self.gallery)
+
+    def two_stage(self, weight: float, queries: slice = slice(None)) -> Tensor:
         """Distances that rank the top k by (1 − weight)·individual + weight·conditional, then the rest."""
-        return rerank(self.individual, self.index, self.conditional, weight)
+        return rerank(self.individual(queries), self.index[queries], self.conditional[queries], weight)
+
+    def blocks(self, weight: float = 0.0) -> Iterator[Tensor]:
+        """:meth:`two_stage` of all queries, some at a time; with weight 0 the individual distances."""
+        for queries, individual in distance_blocks(self.query, self.gallery):
+            if weight == 0:
+                yield individual
+            else:
+                yield rerank(individual, self.index[queries], self.conditional[queries], weight)
 
 
 @dataclass(frozen=True)
@@ -77,11 +93,11 @@ def measure(
     model.eval()
     extracted_query = extract(model, query, config, device, "query")
     extracted_gallery = extract(model, gallery, config, device, "gallery")
-    individual = euclidean_distance(extracted_query.embedding, extracted_gallery.embedding)
-    index = top_k(individual, config.evaluation.top_k)
+    embeddings = extracted_query.embedding, extracted_gallery.embedding
+    index = torch.cat([top_k(block, config.evaluation.top_k) for _, block in distance_blocks(*embeddings)])
     pairs = config.evaluation.pairs_per_batch
     conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device)
-    return extracted_query, extracted_gallery, Distances(individual, index, conditional)
+    return extracted_query, extracted_gallery, Distances(*embeddings, index, conditional)
 
 
 def evaluate_individual(
@@ -91,7 +107,8 @@ def evaluate_individual(
     sides = [extract_embeddings(model, samples, config, device) for samples in (query, gallery)]
     pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
     camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
-    return evaluate(euclidean_distance(*sides), *pids, *camids, same_camera=config.evaluation.same_camera)
+    blocks = (block for _, block in distance_blocks(*sides))
+    return evaluate_blocks(blocks, *pids, *camids, same_camera=config.evaluation.same_camera)
 
 
 def choose_weight(
@@ -101,9 +118,9 @@ def choose_weight(
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
     labels = labels_of(extracted_query, extracted_gallery)
     same_camera = config.evaluation.same_camera
-    measured = distances.individual, distances.index, distances.conditional
-    choice = choose_fusion_weight(*measured, *labels, same_camera=same_camera)
-    return choice, evaluate(distances.individual, *labels, same_camera=same_camera)
+    individual = distances.individual()
+    choice = choose_fusion_weight(individual, distances.index, distances.conditional, *labels, same_camera=same_camera)
+    return choice, evaluate(individual, *labels, same_camera=same_camera)
 
 
 def evaluate_two_stage(
@@ -112,8 +129,8 @@ def evaluate_two_stage(
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
     labels = labels_of(extracted_query, extracted_gallery)
-    individual = evaluate(distances.individual, *labels, **config.evaluation.policy())
-    two_stage = evaluate(distances.two_stage(weight), *labels, **config.evaluation.policy())
+    individual = evaluate_blocks(distances.blocks(), *labels, **config.evaluation.policy())
+    two_stage = evaluate_blocks(distances.blocks(weight), *labels, **config.evaluation.policy())
     engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
     return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
 

@@ -80,7 +80,7 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
     distances, weight = evaluation.distances, evaluation.fusion_weight
     return PairAnalysis(
         pictures=pictures,
-        individual=float(distances.individual),
+        individual=float(distances.individual()),
         conditional=float(distances.conditional),
         fused=float(distances.two_stage(weight)),
         fusion_weight=weight,

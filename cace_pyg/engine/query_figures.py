@@ -71,8 +71,8 @@ def query_lists(evaluation: Evaluation, query: int) -> Figure:
 
 def _distances(evaluation: Evaluation, query: int) -> tuple[Tensor, Tensor]:
     """To every gallery image, before and after the second stage."""
-    fused = evaluation.distances.two_stage(evaluation.fusion_weight)
-    return evaluation.distances.individual[query], fused[query]
+    distances, row = evaluation.distances, slice(query, query + 1)
+    return distances.individual(row)[0], distances.two_stage(evaluation.fusion_weight, row)[0]
 
 
 def _pair_figure(

@@ -2,9 +2,10 @@
 
 from cace_pyg.retrieval.conditional_distance import conditional_distance
 from cace_pyg.retrieval.distance import euclidean_distance
+from cace_pyg.retrieval.distance_blocks import distance_blocks
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
-from cace_pyg.retrieval.metrics import Metrics, evaluate
+from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
 from cace_pyg.retrieval.ranking import rank
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
@@ -17,8 +18,10 @@ __all__ = [
     "SingleShot",
     "choose_fusion_weight",
     "conditional_distance",
+    "distance_blocks",
     "euclidean_distance",
     "evaluate",
+    "evaluate_blocks",
     "evaluate_single_shot",
     "k_reciprocal_distance",
     "paired_bootstrap",

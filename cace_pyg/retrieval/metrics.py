@@ -1,6 +1,6 @@
 """mAP, CMC and mINP as the re-identification protocol has them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,15 +99,40 @@ def evaluate(
         ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (says why), or another
             argument is out of range.
     """
-    distance = _as_numpy(distance)
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    return evaluate_blocks([distance], *labels, max_rank, same_camera, average_precision)
+
+
+def evaluate_blocks(
+    blocks: Iterable[Tensor | ArrayLike],
+    query_pids: Tensor | ArrayLike,
+    gallery_pids: Tensor | ArrayLike,
+    query_camids: Tensor | ArrayLike,
+    gallery_camids: Tensor | ArrayLike,
+    max_rank: int = 50,
+    same_camera: Literal["remove", "keep"] = "remove",
+    average_precision: Literal["step", "trapezoid"] = "step",
+) -> Metrics:
+    """:func:`evaluate` of a distance matrix that comes some rows at a time, and is never held whole.
+
+    Args:
+        blocks: the rows of all queries in their order, ``(some queries, gallery)`` each.
+        query_pids: see :func:`evaluate`, as for all others.
+        gallery_pids: see there.
+        query_camids: see there.
+        gallery_camids: see there.
+        max_rank: see there.
+        same_camera: see there.
+        average_precision: see there.
+    """
     labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
-    _check(distance, *labels, max_rank, same_camera, average_precision)
+    _check(*labels, max_rank, same_camera, average_precision)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
     camids = gallery_camids[known]
     ranks, counted, absent, removed = [], [], 0, 0
-    for query, row in enumerate(_rows(distance, known)):
+    for query, row in enumerate(_all_rows(blocks, known, labels)):
         same = same_pid.get(int(query_pids[query]), known[:0])
         own = (camids[same] == query_camids[query]) & (same_camera == "remove")
         removed += int(own.sum())
@@ -137,14 +162,29 @@ def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
     return {int(pid): run for pid, run in zip(values, runs, strict=False) if pid != _DISTRACTOR}
 
 
-def _rows(distance: np.ndarray, known: np.ndarray) -> Iterator[np.ndarray]:
-    """The distances of each query to the gallery without junk, checked for NaN."""
+def _all_rows(
+    blocks: Iterable[Tensor | ArrayLike], known: np.ndarray, labels: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The rows of all blocks, which together are as many as there are queries."""
+    seen = 0
+    for block in map(_as_numpy, blocks):
+        whole = (seen + len(block) if block.ndim else 0, *block.shape[1:])
+        if block.ndim != 2 or block.shape[1] != len(labels[1]) or whole[0] > len(labels[0]):
+            raise ValueError(_misfit(whole if block.ndim == 2 else block.shape, labels))
+        yield from _rows(block, known, seen)
+        seen += len(block)
+    if seen != len(labels[0]):
+        raise ValueError(_misfit((seen, len(labels[1])), labels))
+
+
+def _rows(distance: np.ndarray, known: np.ndarray, first: int) -> Iterator[np.ndarray]:
+    """The distances of each query to the gallery without junk, checked for NaN; ``first`` is the first one's number."""
     for start in range(0, len(distance), _BLOCK):
         block = distance[start : start + _BLOCK]
         nan = np.isnan(block).any(axis=1)
         if nan.any():
             raise ValueError(
-                f"Expected distances that are numbers (got NaN for query {start + int(nan.argmax())}); "
+                f"Expected distances that are numbers (got NaN for query {first + start + int(nan.argmax())}); "
                 "check its embedding and those of the gallery"
             )
         # Rows scattered in memory (of a transposed matrix, or of block[:, known]) would be read slowly again and again.
@@ -212,8 +252,17 @@ def _nothing_counts(absent: int, same_camera: int) -> str:
     return message
 
 
+def _misfit(shape: tuple[int, ...], labels: Sequence[np.ndarray]) -> str:
+    if len(shape) != 2:
+        return f"Expected distance as (query, gallery) (got shape {shape})"
+    counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
+    return (
+        f"Expected distance as (query, gallery) with one pid and one camid for each (got {shape}, "
+        f"{counts[0]} and {counts[2]} for queries, {counts[1]} and {counts[3]} for the gallery)"
+    )
+
+
 def _check(
-    distance: np.ndarray,
     query_pids: np.ndarray,
     gallery_pids: np.ndarray,
     query_camids: np.ndarray,
@@ -222,15 +271,12 @@ def _check(
     same_camera: str,
     average_precision: str,
 ) -> None:
-    if distance.ndim != 2:
-        raise ValueError(f"Expected distance as (query, gallery) (got shape {distance.shape})")
-    queries, gallery = distance.shape
-    labels = (query_pids, gallery_pids, query_camids, gallery_camids)
-    if [one.shape for one in labels] != [(queries,), (gallery,)] * 2:
-        shapes = [len(one) if one.ndim == 1 else one.shape for one in labels]
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    if any(one.ndim != 1 for one in labels) or labels[0].shape != labels[2].shape or labels[1].shape != labels[3].shape:
+        counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
         raise ValueError(
-            f"Expected distance as (query, gallery) with one pid and one camid for each (got {distance.shape}, "
-            f"{shapes[0]} and {shapes[2]} for queries, {shapes[1]} and {shapes[3]} for the gallery)"
+            f"Expected one pid and one camid for each query and each gallery image (got {counts[0]} and {counts[2]} "
+            f"for queries, {counts[1]} and {counts[3]} for the gallery)"
         )
     if (query_pids == _JUNK).any():
         query = int(np.argmax(query_pids == _JUNK))

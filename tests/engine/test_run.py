@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 
+from cace_pyg.engine import evaluation
 from cace_pyg.engine.run import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.models import Backbone
@@ -336,7 +337,7 @@ def test_conditional_distances_come_from_the_other_image(options, tmp_path):
     model, _ = load_model(best, config)
     splits = read_market_layout(config.data.root)
     _, _, distances = measure(model, splits.query, splits.gallery, config, "cpu")
-    individual = distances.individual.gather(1, distances.index)
+    individual = distances.individual().gather(1, distances.index)
     assert (individual - distances.conditional).abs().mean() > 1e-3
 
 
@@ -347,3 +348,16 @@ def test_mixed_precision(options, tmp_path, capsys):
     assert {tensor.dtype for tensor in state.values()} <= {torch.float32, torch.int64}
     assert train([*options, f"--run_dir={tmp_path / 'other'}", "--precision=16-mixed", "--device=cpu"]) == 2
     assert "Expected a GPU for --precision 16-mixed" in capsys.readouterr().err
+
+
+def test_evaluation_in_blocks_changes_nothing(options, tmp_path, monkeypatch):
+    from cace_pyg.retrieval import distance_blocks as whole
+
+    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1"]) == 0
+    best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    found = []
+    for most in (10**9, 1):
+        monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b, most=most: whole(a, b, most))
+        assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "metrics.json")]) == 0
+        found.append(json.loads((tmp_path / "metrics.json").read_text()))
+    assert found[0] == found[1]

@@ -81,7 +81,7 @@ def test_the_distances_are_those_of_evaluation(best, tiny):
     position = int(distances.index[0, 0])
     paths = query.samples[0].path, gallery.samples[position].path
     analysis = analyse_pair(best, paths, config)
-    assert analysis.individual == pytest.approx(float(distances.individual[0, position]), abs=1e-5)
+    assert analysis.individual == pytest.approx(float(distances.individual()[0, position]), abs=1e-5)
     assert analysis.conditional == pytest.approx(float(distances.conditional[0, 0]), abs=1e-5)
     assert analysis.fused == pytest.approx(float(distances.two_stage(0.25)[0, position]), abs=1e-5)
 

@@ -39,7 +39,7 @@ def test_both_stages_are_those_of_evaluation(checkpoint, splits, pictures, tmp_p
         looked_at = {int(position) for position in distances.index[query]}
         for hit in result:
             position = pictures.index(hit.path)
-            assert hit.individual == pytest.approx(float(distances.individual[query, position]), abs=5e-3)
+            assert hit.individual == pytest.approx(float(distances.individual()[query, position]), abs=5e-3)
             if hit.conditional is None:
                 continue
             if position in looked_at:  # half precision may change who is last of the first stage

@@ -121,7 +121,7 @@ def test_queries_without_a_match_are_left_out_and_counted():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"got \(1, 2\), 1 and 1 for queries, 3 and 2"):
+    with pytest.raises(ValueError, match=r"got 1 and 1 for queries, 3 and 2"):
         evaluate(np.zeros((1, 2)), [1], [1, 2, 3], [1], [1, 2])
     with pytest.raises(ValueError, match="got NaN for query 1"):
         evaluate([[0.0, 1.0], [np.nan, 1.0]], [1, 1], [1, 2], [1, 1], [2, 2])
