@@ -150,6 +150,8 @@ class EvaluationSettings:
     """Pictures a forward pass."""
     pairs_per_batch: PositiveInt = 64
     """Pairs a forward pass of the second stage, all of one query."""
+    clues_on_disk: str | None = None
+    """Folder for what the second stage needs of each picture, where memory is too small for it; null: memory."""
     k1: PositiveInt = 20
     """Of k-reciprocal re-ranking (evaluate --k_reciprocal): neighbours looked at (Zhong et al., 2017: 20)."""
     k2: PositiveInt = 6

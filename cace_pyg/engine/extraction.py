@@ -13,6 +13,7 @@ from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
+from cace_pyg.engine.collect_clues import collect_clues
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PreparedClues
 
@@ -46,12 +47,20 @@ class Extraction:
 
 @torch.no_grad()
 def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str) -> Extraction:
-    """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode."""
-    embeddings, prepared = [], []
-    for embedding, clues in _forward(model, samples, config, device, name, model.needs_parts):
-        embeddings.append(embedding.cpu())
-        prepared.append(model.prepare(clues).to("cpu"))
-    return Extraction(tuple(samples), torch.cat(embeddings), PreparedClues.concatenate(prepared))
+    """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode.
+
+    Raises:
+        ValueError: see :func:`collect_clues`.
+    """
+    embeddings = []
+
+    def prepared() -> Iterator[PreparedClues]:
+        for embedding, clues in _forward(model, samples, config, device, name, model.needs_parts):
+            embeddings.append(embedding.cpu())
+            yield model.prepare(clues).to("cpu")
+
+    collected = collect_clues(prepared(), len(samples), config.evaluation.clues_on_disk)
+    return Extraction(tuple(samples), torch.cat(embeddings), collected)
 
 
 @torch.no_grad()

@@ -350,14 +350,15 @@ def test_mixed_precision(options, tmp_path, capsys):
     assert "Expected a GPU for --precision 16-mixed" in capsys.readouterr().err
 
 
-def test_evaluation_in_blocks_changes_nothing(options, tmp_path, monkeypatch):
+def test_evaluation_in_blocks_and_from_disk_changes_nothing(options, tmp_path, monkeypatch):
     from cace_pyg.retrieval import distance_blocks as whole
 
     assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1"]) == 0
     best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
     found = []
-    for most in (10**9, 1):
+    for most, folder in ((10**9, "null"), (1, str(tmp_path))):
         monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b, most=most: whole(a, b, most))
-        assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "metrics.json")]) == 0
+        on_disk = f"--evaluation.clues_on_disk={folder}"
+        assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "metrics.json"), on_disk]) == 0
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
     assert found[0] == found[1]
