@@ -130,7 +130,7 @@ def test_the_page_ranks_as_evaluation_does_without_torch(exported, tiny):
     query = splits.query[:3]
     evaluation = evaluate_two_stage(model, query, splits.gallery, config, state["fusion_weight"], "cpu")
     wanted = rank(evaluation.distances.two_stage(state["fusion_weight"]))
-    assert (wanted != rank(evaluation.distances.individual)).any(), "the second stage changes nothing here"
+    assert (wanted != rank(evaluation.distances.individual())).any(), "the second stage changes nothing here"
     (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     program += "\nassert 'torch' not in sys.modules and 'cace_pyg' not in sys.modules"
     files = [str(sample.path) for sample in splits.gallery]
