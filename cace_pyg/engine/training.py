@@ -180,7 +180,8 @@ class Trainer:
         """The mean over the ranks."""
         if self.ranks.count == 1:
             return means
-        reduced = self.fabric.all_reduce(torch.tensor([*means.values()], dtype=torch.float64), reduce_op="mean")
+        values = torch.tensor([*means.values()], dtype=torch.float64, device=self.fabric.device)
+        reduced = self.fabric.all_reduce(values, reduce_op="mean")
         return dict(zip(means, reduced.tolist(), strict=True))
 
     def _validate(self, phase: Phase) -> dict[str, float]:
