@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
@@ -13,6 +15,7 @@ from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.further_results import further_results
+from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.metrics_table import metrics_table
 from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.read_splits import read_splits
@@ -22,6 +25,7 @@ from cace_pyg.engine.run_folder import write_text
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
 
   python -m cace_pyg.evaluate --checkpoint RUN_DIR/checkpoints/best.ckpt
+  torchrun --nproc_per_node 4 -m cace_pyg.evaluate --checkpoint …    several GPUs or machines, see docs/ranks.md
   python -m cace_pyg.evaluate --config configs/market1501.yaml --data.root PATH --backbone.weights PATH
 
 With --checkpoint the configuration is the run's. With --config the network at backbone.weights is evaluated as it was
@@ -44,7 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if known.output is not None:
             _prepare_output(known.output)
-        text, content = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
+        found = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
+        if found is None:
+            return 0
+        text, content = found
         print(text)
         if known.output is not None:
             write_text(known.output, json.dumps(content, indent=2) + "\n")
@@ -93,7 +100,7 @@ def _prepare_output(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict] | None:
     if any(option.startswith("--backbone.weights") for option in overrides):
         raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
     config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
@@ -104,8 +111,12 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
             f"{error}\ndata.root, {Path(config.data.root).absolute()}, stands in the checkpoint; give --data.root and "
             "--data.name where the data lies elsewhere"
         ) from error
+    fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
     model, state = load_model(known.checkpoint, config)
-    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config, fabric)
+    if evaluation is None:  # the first rank has it
+        return None
+    environment |= {"ranks": str(fabric.world_size)}
     if not (known.k_reciprocal or known.single_shot):
         return results_table(evaluation), metrics_of(evaluation, environment)
     distances = evaluation.distances  # from here on whole: query × gallery of them
@@ -117,6 +128,8 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
 
 
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("a published network is evaluated by one process: start python, not torchrun")
     parser = config_parser("evaluate", "")
     config = config_of(parse(parser, ["--config", str(known.config), *overrides]), parser)
     splits, environment = _read(config, known)

@@ -9,7 +9,9 @@ from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.engine.every_query import every_query
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
+from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (
     Metrics,
@@ -72,31 +74,46 @@ class Evaluation:
 
 @torch.no_grad()
 def measure_pairs(
-    model: CaceNet, query: Extraction, gallery: Extraction, index: Tensor, pairs_per_batch: int, device
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    index: Tensor,
+    pairs_per_batch: int,
+    device,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """The distance of each query to its gallery images at ``index``, see :meth:`CaceNet.pair_distance`: ``(query, k)``.
 
-    Query by query, so that one image is paired with many and nothing of it is copied.
+    Query by query, so that one image is paired with many and nothing of it is copied. On several ranks the queries
+    travel, and each rank measures the pairs of the gallery images that it has.
     """
-    measured = []
-    for position, nearest in enumerate(tqdm(index, desc="second stage", unit="query", leave=False)):
-        one = query.prepared_of(position).to(device)
-        for chunk in nearest.split(pairs_per_batch):
-            measured.append(model.pair_distance(one, gallery.prepared.select(chunk).to(device)).cpu())
-    return torch.cat(measured).reshape(index.shape)
+    measured = torch.zeros(index.shape)
+    bar = tqdm(index, desc="second stage", unit="query", leave=False, disable=ranks.rank > 0)
+    for nearest, row, one in zip(bar, measured, every_query(query, ranks), strict=True):
+        here = gallery.holds(nearest)
+        if here.any():
+            one, chunks = one.to(device), (nearest[here] - gallery.first).split(pairs_per_batch)
+            pairs = [model.pair_distance(one, gallery.prepared.select(chunk).to(device)).cpu() for chunk in chunks]
+            row[here] = torch.cat(pairs)
+    return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
 
 
 def measure(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    device,
+    ranks: Ranks = ALONE,
 ) -> tuple[Extraction, Extraction, Distances]:
-    """Both stages' distances of a query and a gallery set; every image passes the backbone once."""
+    """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
     model.eval()
-    extracted_query = extract(model, query, config, device, "query")
-    extracted_gallery = extract(model, gallery, config, device, "gallery")
+    extracted_query = extract(model, query, config, device, "query", ranks)
+    extracted_gallery = extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
     index = torch.cat([top_k(block, config.evaluation.top_k) for _, block in distance_blocks(*embeddings)])
     pairs = config.evaluation.pairs_per_batch
-    conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device)
+    conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device, ranks)
     return extracted_query, extracted_gallery, Distances(*embeddings, index, conditional)
 
 
@@ -124,10 +141,21 @@ def choose_weight(
 
 
 def evaluate_two_stage(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, weight: float, device
-) -> Evaluation:
-    """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one."""
-    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    weight: float,
+    device,
+    ranks: Ranks = ALONE,
+) -> Evaluation | None:
+    """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
+
+    On several ranks all take part in extraction and pairs; the first has the result, the others none.
+    """
+    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
+    if ranks.rank > 0:
+        return None
     labels = labels_of(extracted_query, extracted_gallery)
     individual = evaluate_blocks(distances.blocks(), *labels, **config.evaluation.policy())
     two_stage = evaluate_blocks(distances.blocks(weight), *labels, **config.evaluation.policy())

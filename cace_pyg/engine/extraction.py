@@ -14,6 +14,7 @@ from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.collect_clues import collect_clues
+from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PreparedClues
 
@@ -25,16 +26,22 @@ class Extraction:
     Attributes:
         samples: the images.
         embedding: unit-length individual embeddings, ``(image, embedding)``.
-        prepared: the pair stage's input of each image.
+        prepared: the pair stage's input of each image; on several ranks, of this rank's images.
+        first: position of the first image that ``prepared`` holds.
     """
 
     samples: tuple[Sample, ...]
     embedding: Tensor
     prepared: PreparedClues
+    first: int = 0
 
     def prepared_of(self, position: int) -> PreparedClues:
         """The pair stage's input of one image."""
-        return self.prepared.select(slice(position, position + 1))
+        return self.prepared.select(slice(position - self.first, position - self.first + 1))
+
+    def holds(self, positions: Tensor) -> Tensor:
+        """Whether this rank has the pair stage's input of the images at ``positions``."""
+        return (positions >= self.first) & (positions < self.first + len(self.prepared))
 
     @property
     def pids(self) -> Tensor:
@@ -46,21 +53,26 @@ class Extraction:
 
 
 @torch.no_grad()
-def extract(model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str) -> Extraction:
+def extract(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, ranks: Ranks = ALONE
+) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode.
 
+    On several ranks each extracts its part. All get all embeddings; clues, which are large, stay where they were made.
+
     Raises:
-        ValueError: see :func:`collect_clues`.
+        ValueError: see :func:`collect_clues`; or there are fewer batches than ranks.
     """
-    embeddings = []
+    part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PreparedClues]:
-        for embedding, clues in _forward(model, samples, config, device, name, model.needs_parts):
+        for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts):
             embeddings.append(embedding.cpu())
             yield model.prepare(clues).to("cpu")
 
-    collected = collect_clues(prepared(), len(samples), config.evaluation.clues_on_disk)
-    return Extraction(tuple(samples), torch.cat(embeddings), collected)
+    collected = collect_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
+    whole = torch.cat(ranks.gather_objects(torch.cat(embeddings)))
+    return Extraction(tuple(samples), whole, collected, part.start)
 
 
 @torch.no_grad()
@@ -78,6 +90,18 @@ def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config
     """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU."""
     batches = _forward(model, samples, config, device, "embeddings", parts=False)
     return torch.cat([embedding.cpu() for embedding, _ in batches])
+
+
+def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
+    """The images that this rank extracts: whole batches, so that every batch is one that a single rank would make."""
+    batches = -(-images // batch_size)
+    if batches < ranks.count:
+        raise ValueError(
+            f"Expected at least a batch of {name} pictures for each of {ranks.count} ranks (got {images} pictures in "
+            f"{batches} batches of {batch_size}); give a smaller --evaluation.batch_size, or start fewer ranks"
+        )
+    part = ranks.run(batches)
+    return slice(part.start * batch_size, min(part.stop * batch_size, images))
 
 
 def _forward(

@@ -1,9 +1,12 @@
-"""The processes of one training."""
+"""The processes of one training or evaluation."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,26 @@ class Ranks:
         size = total // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
+    def run(self, total: int) -> slice:
+        """This rank's part of ``total`` things in a row; the parts differ by one at most."""
+        return slice(self.rank * total // self.count, (self.rank + 1) * total // self.count)
+
+    def gather_objects(self, own: T) -> list[T]:
+        """What each rank has, in the order of the ranks; small things, of any size."""
+        if self.count == 1:
+            return [own]
+        found: list = [None] * self.count
+        torch.distributed.all_gather_object(found, own)
+        return found
+
+    def send(self, own: T | None, sender: int) -> T:
+        """What one rank has, on every rank; the others' ``own`` is not looked at."""
+        if self.count == 1:
+            return own
+        sent = [own]
+        torch.distributed.broadcast_object_list(sent, src=sender)
+        return sent[0]
+
     def gather(self, own: Tensor) -> Tensor:
         """What all ranks have of a tensor, along its first dimension, rank by rank.
 
@@ -42,3 +65,6 @@ class Ranks:
             torch.distributed.all_gather(parts, own.contiguous())
             return torch.cat(parts)
         return torch.cat(torch.distributed.nn.functional.all_gather(own))
+
+
+ALONE = Ranks()

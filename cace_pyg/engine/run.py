@@ -16,6 +16,7 @@ from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import Evaluation, evaluate_two_stage, resolve_fusion_weight
 from cace_pyg.engine.further_results import NO_FURTHER_RESULTS, FurtherResults
 from cace_pyg.engine.metrics_table import metrics_table
+from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.reporting import report_run
 from cace_pyg.engine.run_folder import RunFolder, write_csv
@@ -85,12 +86,27 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict]:
 
 
 def evaluate_model(
-    model: CaceNet, state: dict, query: tuple[Sample, ...], gallery: tuple[Sample, ...], config: Config
-) -> Evaluation:
-    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU."""
+    model: CaceNet,
+    state: dict,
+    query: tuple[Sample, ...],
+    gallery: tuple[Sample, ...],
+    config: Config,
+    fabric: Fabric | None = None,
+) -> Evaluation | None:
+    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
+
+    Args:
+        model: in evaluation mode.
+        state: the rest of its checkpoint.
+        query: query pictures.
+        gallery: gallery pictures.
+        config: the run's.
+        fabric: of all ranks that take part, of which the first has the result; none: this process alone.
+    """
     weight = fusion_weight_of(config, state["fusion_weight"])
-    device = Fabric(accelerator=config.device, devices=1).device
-    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device)
+    device = (fabric or Fabric(accelerator=config.device, devices=1)).device
+    ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
+    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)
     model.to("cpu")
     return evaluation
 

@@ -1,0 +1,67 @@
+"""Evaluation on several processes: the result of one, written once."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cace_pyg.engine.every_query import every_query
+from cace_pyg.engine.extraction import Extraction, _part
+from cace_pyg.engine.ranks import Ranks
+from cace_pyg.evaluate import main as evaluate
+from cace_pyg.graph import Clues
+from cace_pyg.models import PreparedClues
+from tests.engine.test_ranks import finish, torchrun
+from tests.random_checkpoint import make_checkpoint
+
+
+@pytest.mark.parametrize(("ranks", "on_disk"), [(2, False), (3, True)])
+def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
+    checkpoint = make_checkpoint(tmp_path / "best.ckpt", tiny, **{"data.workers": 0, "evaluation.batch_size": 4})
+    command = ["--checkpoint", str(checkpoint), "--conditional.engine=pooled", "--device=cpu", "--output"]
+    if on_disk:
+        command.insert(0, f"--evaluation.clues_on_disk={tmp_path}")
+    printed = finish(torchrun("-m", "cace_pyg.evaluate", *command, str(tmp_path / "many.json"), ranks=ranks))
+    assert printed.count("two_stage ") == printed.count("metrics:") == 1
+    assert evaluate([*command, str(tmp_path / "one.json")]) == 0
+    many, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "one"))
+    assert many["environment"].pop("ranks") == str(ranks) and one["environment"].pop("ranks") == "1"
+    for result in (many, one):
+        del result["environment"]
+    assert many == one and one["two_stage"] != one["individual"]
+
+
+@pytest.mark.parametrize(("images", "batch_size", "ranks"), [(10, 4, 3), (64, 4, 5), (7, 1, 7), (9, 4, 1)])
+def test_every_image_is_one_ranks_and_batches_stay_whole(images, batch_size, ranks):
+    parts = [_part(images, batch_size, Ranks(rank, ranks), "query") for rank in range(ranks)]
+    assert [image for part in parts for image in range(images)[part]] == list(range(images))
+    assert all(part.start % batch_size == 0 and part.stop > part.start for part in parts)
+
+
+def test_too_few_batches_are_named():
+    with pytest.raises(ValueError, match=r"each of 3 ranks \(got 8 pictures in 2 batches of 4\)"):
+        _part(8, 4, Ranks(0, 3), "query")
+
+
+def test_queries_travel_without_the_rest_of_what_their_rank_has():
+    """A slice of a tensor would be sent with all of the tensor behind it."""
+    sizes = []
+
+    def send(own, sender):
+        sizes.append(own.nodes.untyped_storage().nbytes())
+        return own
+
+    nodes = torch.rand(40, 6, 5)
+    prepared = PreparedClues(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
+    alone = SimpleNamespace(rank=0, gather_objects=lambda own: [own], send=send)
+    found = [one.nodes for one in every_query(Extraction((), torch.rand(40, 2), prepared), alone)]
+    assert torch.equal(torch.cat(found), nodes)
+    assert sizes == [16 * 30 * 4, 16 * 30 * 4, 8 * 30 * 4]
+
+
+def test_a_published_network_wants_one_process(tmp_path, monkeypatch, capsys):
+    (tmp_path / "any.yaml").write_text("{}")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert evaluate(["--config", str(tmp_path / "any.yaml")]) == 2
+    assert "start python, not torchrun" in capsys.readouterr().err
