@@ -16,6 +16,7 @@ from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.further_results import further_results
 from cace_pyg.engine.launch_fabric import launch_fabric
+from cace_pyg.engine.leave_ranks import leave_ranks
 from cace_pyg.engine.metrics_table import metrics_table
 from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.read_splits import read_splits
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if known.output is not None:
             _prepare_output(known.output)
         found = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
+        leave_ranks()
         if found is None:
             return 0
         text, content = found

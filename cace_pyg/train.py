@@ -5,6 +5,7 @@ import sys
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
 from cace_pyg.engine.dry_run import dry_run
+from cace_pyg.engine.leave_ranks import leave_ranks
 from cace_pyg.engine.run import results_table, run
 
 DESCRIPTION = """Train CACE-Net on a data set, evaluate both stages and write a report."""
@@ -36,9 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         parsed = parse(parser, arguments)
         if parsed.dry_run:
             dry_run(config_of(parsed, parser), to_yaml(parsed))
+            leave_ranks()
             print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
             return 0
         folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume or _was_restarted())
+        leave_ranks()
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

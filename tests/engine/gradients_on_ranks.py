@@ -13,6 +13,7 @@ from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import launch_fabric
+from cace_pyg.engine.leave_ranks import leave_ranks
 from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.training import TrainingStep
@@ -49,6 +50,7 @@ def main(output, arguments):
     found, ranks = measure(config)
     if ranks.rank == 0:
         torch.save(found, output)
+    leave_ranks()
 
 
 if __name__ == "__main__":
