@@ -142,6 +142,10 @@ class Gallery:
         Raises:
             ValueError: as many cameras, times or metadata as pictures are expected, or metadata that no column takes.
         """
+        if isinstance(pictures, Picture):
+            raise ValueError(f"Expected a list of pictures to add (got one, {_kind(pictures)}); put it into a list")
+        if isinstance(camera, str):
+            raise ValueError(f"Expected a camera for each picture, in a list (got {camera!r})")
         pictures = list(pictures)
         told = []
         for name, values, unknown in (("camera", camera, None), ("taken", taken, None), ("metadata", metadata, {})):
@@ -160,8 +164,10 @@ class Gallery:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
         Raises:
-            ValueError: the filter is no SQL.
+            ValueError: the filter is no SQL, or one name comes without a list.
         """
+        if isinstance(images, str | Path):
+            raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
         names = [one if str(one).startswith("sha256:") else str(Path(one).absolute()) for one in images]
         return self._table.remove_images(names) + (self._table.remove(where) if where else 0)
 
@@ -335,3 +341,7 @@ def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:
         return read_picture(hit.path or thumbnail)
     except (OSError, ValueError):  # gone or changed since: the thumbnail is what was indexed
         return read_picture(thumbnail)
+
+
+def _kind(picture: Picture) -> str:
+    return repr(str(picture)) if isinstance(picture, str | Path) else type(picture).__name__

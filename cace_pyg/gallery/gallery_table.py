@@ -220,6 +220,8 @@ class GalleryTable:
             self._table.add_columns({name: f"cast(NULL as {_SQL[type(value)]})" for name, value in fresh.items()})
 
     def _run(self, query, where: str | None) -> list[dict]:
+        if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
+            raise ValueError(f"Expected one condition as a filter, without a ; outside quotes (got {where!r})")
         try:
             return query.to_arrow()
         except (RuntimeError, ValueError, OSError) as error:

@@ -238,3 +238,23 @@ def test_models_that_a_gallery_cannot_keep(tiny, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         Gallery.create(tmp_path / "people.lance", checkpoint)
     assert not (tmp_path / "people.lance").exists()
+
+
+def test_one_picture_without_a_list_is_refused(checkpoint, pictures, tmp_path):
+    gallery = Gallery.create(tmp_path / "people.lance", checkpoint)
+    for one in (str(pictures[0]), pictures[0], pictures[0].read_bytes(), np.zeros((8, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match="Expected a list of pictures to add"):
+            gallery.add(one)
+    with pytest.raises(ValueError, match="Expected a camera for each picture, in a list"):
+        gallery.add(pictures[:2], camera="12")
+    with pytest.raises(ValueError, match="Expected a list of images to remove"):
+        gallery.remove(str(pictures[0]))
+    assert len(gallery) == 0
+
+
+def test_a_filter_of_two_statements_is_refused(shown_gallery):
+    for where in ("camera = 'c2' ; and pid = 61", "1=1; x"):
+        with pytest.raises(ValueError, match="without a ; outside quotes"):
+            shown_gallery.remove(where=where)
+    assert len(shown_gallery) > 0
+    assert shown_gallery.remove(where="camera = 'a;b'") == 0
