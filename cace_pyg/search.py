@@ -2,26 +2,32 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
+from cace_pyg.data.table import TABLES
 from cace_pyg.engine.atomic_file import atomic_file
-from cace_pyg.gallery import Gallery
+from cace_pyg.gallery import Added, Gallery
+from cace_pyg.gallery.add_on_ray import add_on_ray
 from cace_pyg.gallery.describe import describe_hits, describe_stats, hits_as_dicts, hits_figure
 from cace_pyg.gallery.gallery import is_gallery
-from cace_pyg.gallery.picture_facts import PictureFacts, facts_from_names, facts_from_table
+from cace_pyg.gallery.picture_facts import PictureFacts, facts_from_names, facts_from_table, pictures_of_table
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
 
   python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
   python -m cace_pyg.search serve --gallery people.lance
+  python -m cace_pyg.search index FOLDER --gallery people.lance --engine ray --workers 8
 
-Needs LanceDB: pip install 'cace-pyg[gallery]'. The gallery keeps a copy of the model, so only index needs a checkpoint.
-Exit status 0: all is well; 1: pictures could not be read; 2: nothing could be done."""
+Needs LanceDB: pip install 'cace-pyg[gallery]', and for --engine ray 'cace-pyg[cluster]'. The gallery keeps a copy of
+the model, so only index needs a checkpoint.
+Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done."""
 INDEX = """Add all pictures of a folder to a gallery, and make it if there is none. Pictures that are in it and have not
-changed are left alone, so the same command goes on where it was stopped."""
+changed are left alone, so the same command goes on where it was stopped. Instead of a folder, a table (.csv, .parquet)
+with a column path, from its own folder on: its pictures, and columns from the others."""
 WHERE = "SQL over the columns (stats lists them): \"camera = 'c3' and time > timestamp '2026-01-31 12:00:00'\""
 
 
@@ -35,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = parser.parse_args(arguments)
     try:
         return known.run(known)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -66,11 +72,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path)
-    command.add_argument("--precision", choices=("int8", "float16"), default="int8", help="of the second stage's cache")
+    command.add_argument("folder", type=Path, help="or a table, .csv or .parquet, that names the pictures")
+    command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
-    facts.add_argument("--metadata", type=Path, help="columns from a CSV file with a column path")
+    facts.add_argument(
+        "--metadata", type=Path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
+    )
+    command.add_argument("--engine", choices=("local", "ray"), default="local", help="this process, or a Ray cluster")
+    command.add_argument("--workers", type=int, help="of ray (default: a worker for each GPU, or core where none is)")
+    command.add_argument("--ray_address", help="of a running cluster: auto, or HOST:6379 (default: start one here)")
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
@@ -82,6 +93,7 @@ def _remove_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("pictures", type=Path, nargs="*")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--missing", action="store_true", help="pictures whose file is gone")
+    command.add_argument("--force", action="store_true", help="also where --missing finds more than half of them gone")
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
@@ -105,7 +117,11 @@ _ARGUMENTS = {
     "remove": _remove_arguments,
     "query": _query_arguments,
     "serve": _serve_arguments,
-    "optimize": lambda command: None,
+    "optimize": lambda command: command.add_argument(
+        "--erase",
+        action="store_true",
+        help="leave nothing of removed pictures on disk; nobody else may use it",
+    ),
     "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
 }
 
@@ -115,21 +131,42 @@ def _open(known: argparse.Namespace) -> Gallery:
 
 
 def _index(known: argparse.Namespace) -> int:
-    pictures = sorted_pictures(known.folder)
-    facts = _facts(known, pictures)
+    if known.engine == "local" and (known.workers is not None or known.ray_address):
+        raise ValueError("--workers and --ray_address are for --engine ray (got --engine local)")
+    pictures, facts = _told_pictures(known)
     if is_gallery(known.gallery):
         gallery = _open(known)
+        if known.precision not in (None, kept := gallery.stats()["precision"]):
+            raise ValueError(f"{known.gallery} keeps clues as {kept}: leave --precision out, or make another --gallery")
     elif known.checkpoint is None:
         raise ValueError(
             f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes it"
         )
     else:
-        gallery = Gallery.create(known.gallery, known.checkpoint, known.precision, known.device)
-    added = gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
+        gallery = Gallery.create(known.gallery, known.checkpoint, known.precision or "int8", known.device)
+    added = _add_all(known, gallery, pictures, facts)
     gallery.optimize()
     print(added)
     print(f"gallery: {known.gallery}, {len(gallery)} pictures")
     return 1 if added.unreadable else 0
+
+
+def _add_all(known: argparse.Namespace, gallery: Gallery, pictures: list[Path], facts: PictureFacts) -> Added:
+    if known.engine == "local":
+        return gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
+    return add_on_ray(gallery, pictures, facts, known.workers, known.ray_address, known.device)
+
+
+def _told_pictures(known: argparse.Namespace) -> tuple[list[Path], PictureFacts]:
+    if known.folder.is_dir() or not (known.folder.is_file() or known.folder.suffix.lower() in TABLES):
+        pictures = sorted_pictures(known.folder)
+        return pictures, _facts(known, pictures)
+    if known.pattern or known.metadata:
+        raise ValueError(f"{known.folder} tells of its pictures itself: leave --pattern and --metadata out")
+    pictures = pictures_of_table(known.folder)
+    return pictures, facts_from_table(pictures, known.folder.parent, known.folder)
 
 
 def _facts(known: argparse.Namespace, pictures: list[Path]) -> PictureFacts:
@@ -142,6 +179,9 @@ def _facts(known: argparse.Namespace, pictures: list[Path]) -> PictureFacts:
 
 
 def _add(known: argparse.Namespace) -> int:
+    folders = [str(path) for path in known.pictures if path.is_dir()]
+    if folders:
+        raise ValueError(f"Expected pictures (got the folder {folders[0]}): index adds all pictures of a folder")
     added = _open(known).add(known.pictures, camera=[known.camera] * len(known.pictures))
     print(added)
     return 1 if added.unreadable else 0
@@ -151,10 +191,18 @@ def _remove(known: argparse.Namespace) -> int:
     if not (known.pictures or known.where or known.missing):
         raise ValueError("Expected pictures, --where SQL or --missing (got none): nothing says what to remove")
     gallery = _open(known)
-    named = [*known.pictures, *(gallery.missing() if known.missing else [])]
-    removed = gallery.remove(named, known.where)
+    missing = gallery.missing() if known.missing else []
+    if len(missing) > len(gallery) / 2 and not known.force:
+        raise ValueError(
+            f"{len(missing)} of {len(gallery)} files are gone, such as {missing[0]}: is their disk there? "
+            "--missing --force removes them"
+        )
+    unknown = [str(path) for path in known.pictures if path not in gallery]
+    removed = gallery.remove([*known.pictures, *missing], known.where)
     print(f"removed: {removed}; left: {len(gallery)}")
-    return 0
+    if unknown:
+        print(f"not in the gallery: {', '.join(unknown)}", file=sys.stderr)
+    return 1 if unknown else 0
 
 
 def _query(known: argparse.Namespace) -> int:
@@ -184,7 +232,7 @@ def _serve(known: argparse.Namespace) -> int:
 
 def _optimize(known: argparse.Namespace) -> int:
     gallery = _open(known)
-    gallery.optimize()
+    gallery.optimize(known.erase)
     print(describe_stats(known.gallery, gallery.stats()))
     return 0
 

@@ -18,7 +18,7 @@ EXPLANATION = """Train CACE-Net, evaluate it in two stages, write a report.
   python -m cace_pyg.train … --dry_run                          one step and one batch of everything, nothing kept
   python -m cace_pyg.train … --graph FullyConnected             another graph builder
   python -m cace_pyg.train … --run_dir runs/mine --resume       go on where a run was stopped
-  torchrun --nproc_per_node 4 --max-restarts 3 -m cace_pyg.train …    several GPUs or machines, see docs/ranks.md
+  torchrun --nproc_per_node 4 -m cace_pyg.train …               several GPUs or machines, see docs/ranks.md
   python -m cace_pyg.train --help                               every option with its unit and default
 
 A run folder holds config.yaml, log.csv, metrics.json, checkpoints/ and report.html."""
@@ -31,16 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(EXPLANATION)
         return 0
     parser = config_parser("train", DESCRIPTION)
-    parser.add_argument("--resume", action="store_true", help="go on from RUN_DIR/checkpoints/last.ckpt")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR, or begin it")
     parser.add_argument("--dry_run", action="store_true", help="try everything on a few pictures and keep nothing")
     try:
         parsed = parse(parser, arguments)
         if parsed.dry_run:
-            dry_run(config_of(parsed, parser), to_yaml(parsed))
+            reports = dry_run(config_of(parsed, parser), to_yaml(parsed))
             leave_ranks()
-            print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
+            if reports:
+                print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
             return 0
-        folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume or _was_restarted())
+        _check_restarts(parsed.resume)
+        folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume)
         leave_ranks()
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -55,9 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _was_restarted() -> bool:
-    """Whether torchrun has started this rank again after another had failed: it goes on, as with --resume."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def _check_restarts(resume: bool) -> None:
+    """A run that was started again must not take what another run had left for its own."""
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not resume:
+        raise ValueError(
+            "torchrun --max-restarts starts a run again after a failure: give --resume, which begins a run where there "
+            "is none, and else goes on with it"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A table of one's own pictures."""
 
-import csv
 from pathlib import Path
 
 from cace_pyg.data.own_pictures import PARTS, Labelled, splits_of
 from cace_pyg.data.sample import Splits
+from cace_pyg.data.table import read_table
 
 _COLUMNS = ("path", "pid", "split")  # camid may be left out
 
@@ -16,7 +16,7 @@ def read_manifest(path: str | Path) -> Splits:
     are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
 
     Args:
-        path: file ending in .csv or .parquet; the latter needs pyarrow (``pip install cace-pyg[parquet]``).
+        path: see :func:`cace_pyg.data.table.read_table`.
 
     Raises:
         FileNotFoundError: the table, or a picture in it, is missing.
@@ -24,9 +24,7 @@ def read_manifest(path: str | Path) -> Splits:
         ValueError: no table, a column is missing, a cell is empty or unknown; names row and column.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no table at {path} (data.root); expected a .csv or .parquet file")
-    rows = _rows(path)
+    rows = read_table(path)
     missing = [name for name in _COLUMNS if rows and name not in rows[0]]
     if not rows or missing:
         raise ValueError(
@@ -34,28 +32,6 @@ def read_manifest(path: str | Path) -> Splits:
             f"(got {', '.join(map(str, rows[0])) if rows else 'no row'})"
         )
     return splits_of([_labelled(row, number, path) for number, row in enumerate(rows, start=1)], path)
-
-
-def _rows(path: Path) -> list[dict]:
-    if path.suffix.lower() == ".csv":
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                return list(csv.DictReader(file))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"cannot read {path} as CSV in UTF-8: {error}") from error
-    if path.suffix.lower() != ".parquet":
-        raise ValueError(f"Expected a table ending in .csv or .parquet (got {path})")
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            f"{path} needs pyarrow: pip install pyarrow (or cace-pyg[parquet]), or save the table as .csv"
-        ) from error
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"cannot read {path} as Parquet: {error}") from error
 
 
 def _labelled(row: dict, number: int, table: Path) -> Labelled:

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
+import zipfile
 from pathlib import Path
 
 import torch
@@ -32,15 +33,16 @@ def load_checkpoint(path: Path) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, or not a checkpoint of this library.
+        ValueError: it is truncated or damaged, or not a checkpoint of this library.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
     try:
+        _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"cannot read checkpoint {path}. It is truncated or no checkpoint ({why})") from error
+        raise ValueError(f"cannot read checkpoint {path}. It is truncated, damaged or no checkpoint ({why})") from error
     missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
     if missing or state["format"] != _FORMAT:
         raise ValueError(
@@ -48,6 +50,14 @@ def load_checkpoint(path: Path) -> dict:
             "expected RUN_DIR/checkpoints/best.ckpt or last.ckpt; plain weights go to --backbone.weights"
         )
     return state
+
+
+def _check_sums(path: Path) -> None:
+    """torch would read a file with a hole in it."""
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is not what was written")
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -10,11 +10,14 @@ from cace_pyg.engine.read_splits import read_splits
 from cace_pyg.engine.run import check_fusion, train_and_evaluate
 
 
-def dry_run(config: Config, config_yaml: str) -> None:
+def dry_run(config: Config, config_yaml: str) -> bool:
     """All that a run does, in little: the whole data set is read and split, then a few of its identities go through.
 
     One step of each phase at full picture size and batch, validation, checkpoints, both stages of evaluation on one
     batch, and the report, in a temporary folder that is removed. The run folder is not touched.
+
+    Returns:
+        Whether this process is the one that has a result, as the first of several ranks has.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: see :func:`cace_pyg.engine.run.run`.
@@ -30,4 +33,6 @@ def dry_run(config: Config, config_yaml: str) -> None:
             train=replace(config.train, epochs=1, batches_per_epoch=1, validate_every=1),
             pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
         )
-        train_and_evaluate(short, config_yaml, excerpt(splits, identities), excerpt(held_out, identities))
+        parts = excerpt(splits, identities), excerpt(held_out, identities)
+        _, evaluation = train_and_evaluate(short, config_yaml, *parts)
+    return evaluation is not None

@@ -61,12 +61,12 @@ def extract(
     On several ranks each extracts its part. All get all embeddings; clues, which are large, stay where they were made.
 
     Raises:
-        ValueError: see :func:`collect_clues`; or there are fewer batches than ranks.
+        ValueError: see :func:`collect_clues`; or there are fewer images than ranks.
     """
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PreparedClues]:
-        for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts):
+        for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
             yield model.prepare(clues).to("cpu")
 
@@ -76,38 +76,43 @@ def extract(
 
 
 @torch.no_grad()
-def extract_clues(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, on the CPU."""
+def extract_clues(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, ranks: Ranks = ALONE
+) -> tuple[Tensor, Clues]:
+    """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU."""
     embeddings, several = [], []
-    for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts):
+    for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
         embeddings.append(embedding.cpu())
         several.append(clues.to("cpu"))
     return torch.cat(embeddings), Clues.concatenate(several)
 
 
 @torch.no_grad()
-def extract_embeddings(model: CaceNet, samples: Sequence[Sample], config: Config, device) -> Tensor:
-    """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU."""
-    batches = _forward(model, samples, config, device, "embeddings", parts=False)
+def extract_embeddings(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, ranks: Ranks = ALONE
+) -> Tensor:
+    """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU of every rank."""
+    batches = _forward(model, samples, config, device, "embeddings", False, ranks)
     return torch.cat([embedding.cpu() for embedding, _ in batches])
 
 
 def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
-    """The images that this rank extracts: whole batches, so that every batch is one that a single rank would make."""
-    batches = -(-images // batch_size)
-    if batches < ranks.count:
-        raise ValueError(
-            f"Expected at least a batch of {name} pictures for each of {ranks.count} ranks (got {images} pictures in "
-            f"{batches} batches of {batch_size}); give a smaller --evaluation.batch_size, or start fewer ranks"
-        )
-    part = ranks.run(batches)
+    """The images that this rank extracts: whole batches, so that every batch is one that a single rank would make.
+
+    Where there are fewer batches than ranks, batches are smaller.
+    """
+    if images < ranks.count:
+        raise ValueError(f"Expected a {name} picture for each of {ranks.count} ranks (got {images}); start fewer ranks")
+    if -(-images // batch_size) < ranks.count:
+        batch_size = images // ranks.count
+    part = ranks.run(-(-images // batch_size))
     return slice(part.start * batch_size, min(part.stop * batch_size, images))
 
 
 def _forward(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, parts: bool
+    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, parts: bool, ranks: Ranks
 ) -> Iterator[tuple[Tensor, Clues]]:
-    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
+    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts; one rank has a bar.
 
     Raises:
         FileNotFoundError: a picture has no label map.
@@ -118,7 +123,7 @@ def _forward(
     dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
     loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
-    for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False):
+    for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
         batch = Item(*batch)
         embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
         if not torch.isfinite(embedding).all():

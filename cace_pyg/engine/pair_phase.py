@@ -46,6 +46,7 @@ class PairPhase:
         self.settings = settings
         self.config = config
         self.samples = samples
+        self.ranks = ranks
         self.own = ranks.share(settings.anchors, "pair_phase.anchors")
         self.own_encoder = config.conditional.own_encoder
 
@@ -61,9 +62,9 @@ class PairPhase:
             model.start_conditional_from_individual()  # joint training with pairwise losses has made its own
         self.needs_parts = model.needs_parts
         if self.settings.clues == "cached":
-            embedding, self.clues = extract_clues(model, self.samples, self.config, device)
+            embedding, self.clues = extract_clues(model, self.samples, self.config, device, self.ranks)
         else:
-            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device), None
+            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device, self.ranks), None
         pids = torch.tensor([sample.pid for sample in self.samples])
         camids = torch.tensor([sample.camid for sample in self.samples])
         negatives = confusion_negatives(embedding, pids, self.settings.confusions)

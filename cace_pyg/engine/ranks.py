@@ -1,5 +1,6 @@
 """The processes of one training or evaluation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,6 +52,12 @@ class Ranks:
         sent = [own]
         torch.distributed.broadcast_object_list(sent, src=sender)
         return sent[0]
+
+    def take_firsts(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite these with what the first rank has in them."""
+        if self.count > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
 
     def gather(self, own: Tensor) -> Tensor:
         """What all ranks have of a tensor, along its first dimension, rank by rank.

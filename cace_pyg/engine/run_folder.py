@@ -51,6 +51,8 @@ class RunFolder:
                 )
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.path.rglob(".*.partial"):  # by a process that was killed while it wrote
+                left.unlink()
             write_text(self.config, config_yaml)
         except OSError as error:
             raise RuntimeError(f"cannot write the run folder {self.path}: {error}; choose another --run_dir") from error

@@ -58,6 +58,7 @@ class Trainer:
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
         FileNotFoundError, ValueError: no checkpoint at ``start_from``, or one of another individual branch.
+        ValueError: the ranks cannot share a phase's batches, or do not see one run folder.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.fabric = launch_fabric(config)
         self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
+        self.phases = [make(config, splits.train, self.ranks) for make in (JointPhase, PairPhase)]
         self.folder = RunFolder(config.run_dir)
         if self.is_first:
             self.folder.open(config_yaml, resume)
@@ -93,6 +95,7 @@ class Trainer:
         self.progress, self.optimizer_state = Progress(), None
         if latest is not None:
             self._continue(latest)
+        self._check_epochs()
         if config.train.sync_batchnorm:
             self.model = synchronise_batch_norm(self.model, self.fabric.device)
         if config.train.compile is not None:
@@ -111,8 +114,8 @@ class Trainer:
             RuntimeError: a loss is NaN or infinite, or a file cannot be written.
         """
         first_epoch = 0
-        for make_phase in (JointPhase, PairPhase):
-            phase = make_phase(self.config, self.splits.train, self.ranks)
+        while self.phases:
+            phase = self.phases.pop(0)  # with the workers of its loader
             if self.progress.epoch < first_epoch + phase.epochs:
                 self._run_phase(phase, first_epoch)
                 gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives
@@ -121,6 +124,7 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, first_epoch: int) -> None:
         fresh = self.progress.epoch == first_epoch
+        self.ranks.take_firsts(self.model.buffers())  # each has BatchNorm's statistics of its own last step
         phase.start(self.model, fresh, self.fabric.device)
         step, optimizer = self.fabric.setup(TrainingStep(self.model, phase), phase.optimizer(self.model))
         if not fresh:
@@ -207,7 +211,8 @@ class Trainer:
             save_checkpoint(self.folder.best, state)
         if self.folder.last.exists():
             os.replace(self.folder.last, self.folder.previous)
-        save_checkpoint(self.folder.last, state | {"optimizer": optimizer.state_dict()})
+        further = {"optimizer": optimizer.state_dict(), "precision": self.fabric.strategy.precision.state_dict()}
+        save_checkpoint(self.folder.last, state | further)
         self.folder.write_log(progress.log)
 
     def _is_best(self, row: dict) -> bool:
@@ -235,6 +240,16 @@ class Trainer:
             tqdm.write(f"{latest.problem}; going on from the checkpoint before, after epoch {state['epoch']}")
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
         self.optimizer_state = state["optimizer"]
+        if state.get("precision"):  # the loss scale of float16
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+
+    def _check_epochs(self) -> None:
+        epochs = self.ranks.gather_objects(self.progress.epoch)
+        if len(set(epochs)) > 1:
+            raise ValueError(
+                f"Expected all ranks to go on from one epoch (got {epochs}): every machine has to see the same folder "
+                f"as --run_dir {self.folder.path}"
+            )
 
 
 class TrainingStep(torch.nn.Module):

@@ -12,6 +12,8 @@ from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.viz import RankedImage, ranked_lists
 
+_TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "string": "word"}
+
 
 def describe_hits(found: SearchResult) -> str:
     """One line a hit: rank, rank before the second stage, distances, camera, time, other columns, name."""
@@ -56,7 +58,7 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
     def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
         camera = f"camera {hit.camera}" if hit.camera else ""
         picture = read_picture(gallery.thumbnail(hit.image))
-        return RankedImage(picture, None, distance, " ".join(word for word in (camera, note) if word))
+        return RankedImage(picture, None, distance, "\n".join(line for line in (note, camera) if line))
 
     rows = {
         "individual": [ranked(hit, hit.individual) for hit in found.first_stage],
@@ -67,6 +69,8 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
 
 def describe_stats(path: Path, stats: Mapping) -> str:
     """What :meth:`Gallery.stats` says, for people."""
+    columns = {"image": "word", "camera": "word", "time": "time", "added": "time"}
+    columns |= {name: _TYPES.get(kind, "time") for name, kind in stats["metadata"].items()}
     cameras = ", ".join(f"{camera} {count}" for camera, count in stats["cameras"].items()) or "none"
     return "\n".join(
         [
@@ -77,7 +81,7 @@ def describe_stats(path: Path, stats: Mapping) -> str:
             f"model: {stats['model']}",
             f"cameras: {cameras}",
             f"taken: {' to '.join(stats['times']) if stats['times'] else 'unknown'}",
-            f"columns for --where: {', '.join(['image', 'camera', 'time', 'added', *stats['metadata']])}",
+            f"columns for --where: {', '.join(f'{name} ({kind})' for name, kind in columns.items())}",
             f"not in the search index: {stats['not_indexed']} (up to 50,000 are searched one by one)",
         ]
     )

@@ -1,5 +1,6 @@
 """A gallery that lasts: pictures on disk, ready for both stages."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -61,10 +62,11 @@ class Gallery:
 
         Raises:
             FileExistsError: there is a gallery.
+            ValueError: ``path`` is the address of an object storage.
             FileNotFoundError, ValueError: see :class:`Embedder` and :class:`ClueCodec`.
             RuntimeError: LanceDB is not installed, or the folder cannot be written.
         """
-        path, checkpoint = Path(path), Path(checkpoint)
+        path, checkpoint = _folder(path), Path(checkpoint)
         if is_gallery(path):
             raise FileExistsError(f"there is a gallery at {path} already: add to it, or choose another --gallery")
         embedder = Embedder(checkpoint, device)
@@ -98,10 +100,11 @@ class Gallery:
 
         Raises:
             FileNotFoundError: there is no gallery.
-            ValueError: it was made by another model, or by a newer version of this library.
+            ValueError: ``path`` is an object storage's address; the gallery was made by another model, or by a newer
+                version of this library.
             RuntimeError: LanceDB is not installed.
         """
-        path = Path(path)
+        path = _folder(path)
         table = GalleryTable(path)
         if table.about["format"] != 1:
             raise ValueError(f"Expected a gallery of format 1 at {path} (got {table.about['format']}); update cace_pyg")
@@ -118,6 +121,10 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def __contains__(self, image: str | Path) -> bool:
+        """Whether an image of this name is in the gallery."""
+        return bool(self._table.rows_of([_name(image)], ["image"]))
 
     def add(
         self,
@@ -160,6 +167,19 @@ class Gallery:
                 bar.update(len(these))
         return found
 
+    def prepare_for_writers(self, metadata: Sequence[Mapping[str, Value]]) -> None:
+        """Make the columns that several processes will fill, so that one of a wrong name is refused before they start.
+
+        Raises:
+            ValueError: a column's name is none.
+        """
+        self._table.declare_key()
+        self._table.add_columns(metadata)
+
+    def stamps(self) -> dict[str, datetime]:
+        """When each image was added or last replaced, by name, on the clock of who did it."""
+        return {row["image"]: row["added"] for row in self._table.rows(None, ["image", "added"])}
+
     def remove(self, images: Sequence[str | Path] = (), where: str | None = None) -> int:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
@@ -168,8 +188,7 @@ class Gallery:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
-        names = [one if str(one).startswith("sha256:") else str(Path(one).absolute()) for one in images]
-        return self._table.remove_images(names) + (self._table.remove(where) if where else 0)
+        return self._table.remove_images([_name(one) for one in images]) + (self._table.remove(where) if where else 0)
 
     def missing(self) -> list[str]:
         """Images whose file is gone."""
@@ -212,8 +231,10 @@ class Gallery:
         """The pair graph of a picture and an image that was found for it.
 
         Raises:
-            ValueError: the image is no longer in the gallery; or the picture cannot be read.
+            ValueError: the image is no longer in the gallery; or the picture cannot be read; or ``hit`` is none.
         """
+        if not isinstance(hit, SearchHit):
+            raise ValueError(f"Expected a hit, such as gallery.search(picture)[0] (got {_kind(hit)})")
         query = self.embedder([picture])
         found = self._table.rows_of([hit.image], ["clues", "thumbnail"])
         if not found:
@@ -228,15 +249,20 @@ class Gallery:
         found = self._table.rows_of([image], ["thumbnail"])
         return found[0]["thumbnail"] if found else None
 
-    def optimize(self) -> None:
-        """Put small files together, forget removed rows, and make or renew the index of a large gallery.
+    def optimize(self, erase: bool = False) -> None:
+        """Put small files together, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
+        Earlier versions of the table are deleted when they are a minute old, so that others may read and write. What
+        was removed may stay in files that are not worth writing anew.
+
+        Args:
+            erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
+                reads or writes meanwhile fails.
         """
-        self._table.optimize()
+        self._table.optimize(erase)
 
     def stats(self) -> dict:
-        """Counts, bytes, cameras, first and last time, columns, and the model; for people and programs."""
+        """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
         about, table = self._table.about, self._table.stats()
         cameras: dict[str, int] = {}
         rows = self._table.rows(None, ["camera", "time"])
@@ -334,6 +360,19 @@ def _hits(
         )
         for position, row in enumerate(rows)
     ]
+
+
+def _folder(path: str | Path) -> Path:
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise ValueError(
+            f"Expected a gallery's folder on a file system (got {path}); object storage is not supported, unless it is "
+            "mounted as a folder"
+        )
+    return Path(path)
+
+
+def _name(image: str | Path) -> str:
+    return str(image) if str(image).startswith("sha256:") else str(Path(image).absolute())
 
 
 def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:

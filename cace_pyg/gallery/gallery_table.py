@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,9 @@ _ABOUT = b"cace_pyg.gallery"
 _OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "camera", "time", "added")
 _COLUMN = r"[a-z][a-z0-9_]*"
 _SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
+_KEY = b"lance-schema:unenforced-primary-key"  # the start of what Lance notes at the column
+_PATIENCE = timedelta(minutes=10)  # for commits of others that were sooner
+_TRIES = 20  # of a change of columns, each time that another writer was sooner
 _OUTDATED = timedelta(minutes=1)  # nobody reads or writes from an older version any more
 _INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
@@ -68,7 +72,9 @@ class GalleryTable:
             metadata={_ABOUT: json.dumps(dict(about)).encode()},
         )
         database.create_table(_NAME, schema=schema)
-        return cls(folder)
+        table = cls(folder)
+        table.declare_key()
+        return table
 
     @property
     def about(self) -> dict:
@@ -76,20 +82,32 @@ class GalleryTable:
         return json.loads(self._table.schema.metadata[_ABOUT])
 
     @property
-    def metadata_columns(self) -> list[str]:
-        """Columns beside those that every gallery has."""
-        return [name for name in self._table.schema.names if name not in _OWN]
+    def metadata_columns(self) -> dict[str, str]:
+        """Columns beside those that every gallery has, and what Arrow calls their type."""
+        return {field.name: str(field.type) for field in self._table.schema if field.name not in _OWN}
 
     def __len__(self) -> int:
         return self._table.count_rows()
 
+    def declare_key(self) -> None:
+        """Tell Lance that no two rows have one name, else two writers could each insert the same new one unnoticed."""
+        for left in reversed(range(_TRIES)):
+            if any(name.startswith(_KEY) for name in self._table.schema.field("image").metadata or {}):
+                return
+            try:
+                self._table.set_unenforced_primary_key("image")
+            except (RuntimeError, ValueError):  # another writer was sooner
+                if not left:
+                    raise
+
     def put(self, entries: Sequence[Entry]) -> None:
-        """Add entries, in one commit; an entry of a name that is there takes its place.
+        """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
 
         Raises:
             ValueError: a column's name is none, or its value does not fit its type.
         """
-        self._add_columns(entries)
+        self.declare_key()  # galleries of before have none
+        self.add_columns([entry.metadata for entry in entries])
         import pyarrow as pa
 
         schema, now = self._table.schema, datetime.now(UTC).replace(tzinfo=None)
@@ -103,7 +121,9 @@ class GalleryTable:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:5])
             raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
-        self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all().execute(table)
+        merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
+        # Through an index on the names Lance does not see that another writer inserts the same ones (lance PR 9238).
+        merge.use_index(False).execute(table, timeout=_PATIENCE)
 
     def known(self, images: Sequence[str]) -> dict[str, dict]:
         """What is told of those images that are there, by name."""
@@ -172,11 +192,17 @@ class GalleryTable:
         """Remove rows by name; returns how many there were."""
         return self.remove(_is_one_of(images)) if images else 0
 
-    def optimize(self) -> None:
-        """Put small files together, forget removed rows, and make or renew the index of a large gallery.
+    def optimize(self, erase: bool = False) -> None:
+        """Put small files together, and make or renew the index of a large gallery.
 
         Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
+
+        Args:
+            erase: write all rows anew and delete every earlier file at once, so that nothing is left of removed rows;
+                who reads or writes meanwhile fails.
         """
+        if erase:
+            self._table.update(values_sql={"image": "image"})  # every row moves into new files
         self._table.optimize(cleanup_older_than=_OUTDATED)
         rows = len(self)
         if rows >= _INDEX_FROM and self._not_indexed("embedding") > _INDEX_AGAIN * rows:
@@ -184,6 +210,10 @@ class GalleryTable:
 
             self._table.create_index("embedding", config=HnswSq(distance_type="cosine"), replace=True)
             self._table.create_index("image", config=BTree(), replace=True)
+        if erase:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0", UserWarning)
+                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def stats(self) -> dict[str, int]:
         """Rows, their bytes, bytes on disk (earlier versions and index too), and rows that the index does not hold."""
@@ -203,21 +233,37 @@ class GalleryTable:
         name = self._index(column)
         return self._table.index_stats(name).num_unindexed_rows if name else len(self)
 
-    def _add_columns(self, entries: Sequence[Entry]) -> None:
-        """Columns for metadata that the table has none for yet; their type is that of the first value."""
-        fresh: dict[str, Value] = {}
-        for entry in entries:
-            for name, value in entry.metadata.items():
-                if value is not None and name not in self.metadata_columns:
-                    fresh.setdefault(name, value)
+    def add_columns(self, metadata: Sequence[Mapping[str, Value]]) -> None:
+        """Columns for metadata that the table has none for yet; their type is that of the first value.
+
+        Raises:
+            ValueError: a column's name is none.
+        """
+        for left in reversed(range(_TRIES)):
+            fresh = self._fresh_columns(metadata)
+            try:
+                if fresh:
+                    self._table.add_columns({name: f"cast(NULL as {_SQL[kind]})" for name, kind in fresh.items()})
+                return
+            except (RuntimeError, ValueError):  # Lance retries rows by itself, columns not
+                if not left:
+                    raise
+
+    def _fresh_columns(self, metadata: Sequence[Mapping[str, Value]]) -> dict[str, type]:
+        """Names and types of columns that the table does not have."""
+        known = self.metadata_columns
+        fresh: dict[str, type] = {}
+        for told in metadata:
+            for name, value in told.items():
+                if value is not None and name not in known:
+                    fresh.setdefault(name, type(value))
         for name in fresh:
             if not re.fullmatch(_COLUMN, name) or name in _OWN:
                 raise ValueError(
                     f"Expected a metadata column as lower-case letters, digits and _, and none of {', '.join(_OWN)} "
                     f"(got {name!r})"
                 )
-        if fresh:
-            self._table.add_columns({name: f"cast(NULL as {_SQL[type(value)]})" for name, value in fresh.items()})
+        return fresh
 
     def _run(self, query, where: str | None) -> list[dict]:
         if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
@@ -228,8 +274,9 @@ class GalleryTable:
             if where is None:
                 raise
             columns = ", ".join(name for name in self._table.schema.names if name not in ("embedding", "clues"))
+            why = re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
             raise ValueError(
-                f"cannot filter by {where!r}: {error}. Expected SQL such as \"camera = 'c3' and time > timestamp "
+                f"cannot filter by {where!r}: {why}. Expected SQL such as \"camera = 'c3' and time > timestamp "
                 f"'2026-01-31 12:00:00'\"; columns: {columns}"
             ) from error
 

@@ -1,13 +1,15 @@
 """What file names and tables tell of pictures: camera, time, and any other column."""
 
-import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cace_pyg.data.table import read_table
 from cace_pyg.gallery.entry import Value
+
+_TYPED = (bool, int, float, datetime)  # not text
 
 
 @dataclass(frozen=True)
@@ -45,32 +47,48 @@ def facts_from_names(pictures: Sequence[Path], folder: Path, pattern: str) -> Pi
     return _facts([one.groupdict() if one else {} for one in found])
 
 
+def pictures_of_table(table: Path) -> list[Path]:
+    """The pictures that a CSV or Parquet file names in its column ``path``, relative to its folder or absolute.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
+        ValueError: it has no column ``path``, or a row without.
+    """
+    return [table.parent / row["path"] for row in _rows(table)]
+
+
 def facts_from_table(pictures: Sequence[Path], folder: Path, table: Path) -> PictureFacts:
-    """Facts that stand in a CSV file with a column ``path``, relative to the folder or absolute.
+    """Facts that stand in a CSV or Parquet file with a column ``path``, relative to the folder or absolute.
 
     Pictures that the table does not name get none.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it has no column ``path``, or names pictures that are not in the folder.
+        FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
+        ValueError: it has no column ``path``, or a row without, or names pictures that are not in the folder.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or "path" not in rows[0]:
-        raise ValueError(
-            f"Expected a table with a header and a column path in {table} (got {list(rows[0]) if rows else 'no row'})"
-        )
-    told = {(folder / row.pop("path")).absolute(): row for row in rows}
+    told = {(folder / row.pop("path")).absolute(): row for row in _rows(table)}
     strange = sorted(set(told) - {picture.absolute() for picture in pictures})
     if strange:
         raise ValueError(f"{table} names {len(strange)} pictures that are not in {folder}, such as {strange[0]}")
     return _facts([told.get(picture.absolute(), {}) for picture in pictures])
 
 
-def _facts(texts: Sequence[Mapping[str, str | None]]) -> PictureFacts:
-    columns = list(dict.fromkeys(name for text in texts for name in text))
-    typed = {name: _typed(name, [text.get(name) or None for text in texts]) for name in columns}
-    count = len(texts)
+def _rows(table: Path) -> list[dict]:
+    rows = read_table(table)
+    if not rows or "path" not in rows[0]:
+        raise ValueError(
+            f"Expected a table with a header and a column path in {table} (got {list(rows[0]) if rows else 'no row'})"
+        )
+    empty = [number for number, row in enumerate(rows, start=1) if not row["path"]]
+    if empty:
+        raise ValueError(f"Expected a path in row {empty[0]} of {table} (got an empty cell)")
+    return rows
+
+
+def _facts(told: Sequence[Mapping[str, Value]]) -> PictureFacts:
+    columns = list(dict.fromkeys(name for row in told for name in row))
+    typed = {name: _typed(name, [_known(row.get(name)) for row in told]) for name in columns}
+    count = len(told)
     others = [name for name in columns if name not in ("camera", "time")]
     return PictureFacts(
         typed.get("camera", [None] * count),
@@ -79,14 +97,25 @@ def _facts(texts: Sequence[Mapping[str, str | None]]) -> PictureFacts:
     )
 
 
-def _typed(name: str, texts: Sequence[str | None]) -> list[Value]:
-    """Whole numbers, else numbers, else words; a camera is always a word and a time always a time."""
+def _known(value: Value) -> Value:
+    """None for what tables write where they know nothing: empty text, not a number."""
+    return None if value == "" or value != value else value
+
+
+def _typed(name: str, values: Sequence[Value]) -> list[Value]:
+    """Text as whole numbers, else numbers, else words; a camera is always a word and a time always a time."""
     if name == "camera":
-        return list(texts)
+        return [None if value is None else _word(value) for value in values]
+    if all(value is None or isinstance(value, datetime if name == "time" else _TYPED) for value in values):
+        return list(values)
     kinds: tuple[Callable, ...] = (datetime.fromisoformat,) if name == "time" else (int, float, str)
     for kind in kinds:
         try:
-            return [None if text is None else kind(text) for text in texts]
+            return [None if value is None else kind(str(value)) for value in values]
         except ValueError:
             continue
-    raise ValueError(f"Expected times as 2026-01-31T12:00:00 (got {next(text for text in texts if text)!r})")
+    raise ValueError(f"Expected times as 2026-01-31T12:00:00 (got {next(one for one in values if one is not None)!r})")
+
+
+def _word(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)  # numbers with gaps come as 3.0

@@ -18,7 +18,7 @@ def sparsify(weights: Tensor, threshold: float = 0.0, top_edges: int | None = No
         The shape of ``weights``; symmetric where ``weights`` is (but for ties). ``weights`` itself if nothing is cut.
     """
     if threshold > 0:
-        weights = torch.where(weights > threshold, weights, 0.0)
+        weights = torch.where(weights <= threshold, 0.0, weights)
     if top_edges is not None:
         weights = torch.where(strongest(weights.detach(), top_edges), weights, 0.0)
     return weights

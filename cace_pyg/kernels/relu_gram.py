@@ -34,4 +34,4 @@ class ReluGram(NamedTuple):
         """R, put together after all: ``(pair, n_a, n_b)``."""
         edges = (self.x_a @ self.x_b.mT).relu()
         edges = edges if self.sharpness == 1 else edges**self.sharpness
-        return torch.where(edges > self.threshold, edges, 0.0) if self.threshold > 0 else edges
+        return torch.where(edges <= self.threshold, 0.0, edges) if self.threshold > 0 else edges

@@ -200,13 +200,13 @@ def _importance(
 
 @triton.jit
 def _edges(importance, sharpness, threshold, SHARPEN: tl.constexpr):
-    """R and ∂R/∂S: relu(S) ** sharpness and its slope, both zero where R is at most the threshold."""
-    positive = importance > 0
+    """R and ∂R/∂S: relu(S) ** sharpness and its slope, both zero where R is at most the threshold; NaN stays NaN."""
+    positive = (importance > 0) | (importance != importance)
     if SHARPEN:
         edge = tl.where(positive, tl.exp2(sharpness * tl.log2(tl.where(positive, importance, 1.0))), 0.0)
         slope = sharpness * edge / tl.where(positive, importance, 1.0)
     else:
         edge = tl.where(positive, importance, 0.0)
         slope = tl.where(positive, 1.0, 0.0)
-    kept = edge > threshold
+    kept = (edge > threshold) | (edge != edge)
     return tl.where(kept, edge, 0.0), tl.where(kept, slope, 0.0)

@@ -1,5 +1,6 @@
 """Feature maps of one query, given one gallery image after the other (Fig. 4 of the paper)."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from cace_pyg.viz.picture import Picture, load_picture
 _WIDTH, _CELL, _TALL, _BAR, _WORDS = 9.0, 1.3, 1.9, 1.0, 1.0
 _NORM = "‖x‖ of each clue"
 _MOST = 8
+_LETTERS = 11  # an inch of the title
 _CHANGES = "PuOr_r"  # diverging, apart for colour-blind readers
 
 
@@ -70,7 +72,7 @@ def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[Conditi
         overlays = _draw_given(column, picture, before, one, norms, largest)
     for overlay, rows, label in zip(overlays, (grid[1, -1], grid[2:, -1]), (_NORM, f"change of {_NORM}"), strict=True):
         figure.colorbar(overlay, cax=figure.add_subplot(rows), label=label)
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(textwrap.fill(title, int(_LETTERS * figure.get_figwidth())), fontsize=10.5)
     return figure
 
 

@@ -65,5 +65,5 @@ def _caption(matching: np.ndarray, strongest: int) -> str:
     count = f"all {len(weights)}" if len(drawn) == len(weights) else f"strongest {len(drawn)} of {len(weights)}"
     return (
         f"maximum-weight matching, {count} matches\n"
-        f"share in the propagation {100 * drawn[-1]:.2g} % (thin) to {100 * drawn[0]:.2g} % (thick)"
+        f"each carries {100 * drawn[-1]:.2g} % (thin) to {100 * drawn[0]:.2g} % (thick) of the propagation"
     )

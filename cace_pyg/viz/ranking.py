@@ -27,7 +27,7 @@ class RankedImage:
     distance: float
     """What it was ranked by; no unit, smaller is nearer."""
     note: str = ""
-    """A few words below the distance, such as "camera 3" or "was rank 7"."""
+    """A few words below the distance, such as "camera 3" or "was rank 7"; lines stay lines."""
 
 
 def ranked_lists(query: Picture, rows: Mapping[str, Sequence[RankedImage]]) -> Figure:
@@ -79,6 +79,6 @@ def _draw_ranked(axes: Axes, image: RankedImage, rank: int) -> None:
     _draw_picture(axes, image.path)
     draw_verdict_border(axes, image.is_match)
     axes.set_title(f"{rank} {verdict_sign(image.is_match)}", fontsize=10, color=verdict_color(image.is_match), pad=4)
-    note = textwrap.shorten(image.note, 2 * _NOTE_WIDTH, placeholder="…")
-    lines = [f"{image.distance:.3f}", *textwrap.wrap(note, _NOTE_WIDTH)]
+    notes = [textwrap.shorten(line, 2 * _NOTE_WIDTH, placeholder="…") for line in image.note.splitlines()]
+    lines = [f"{image.distance:.3f}", *(part for line in notes for part in textwrap.wrap(line, _NOTE_WIDTH))]
     axes.set_xlabel("\n".join(lines), fontsize=8, color=GREY, labelpad=4)

@@ -1,6 +1,7 @@
 """A program for torchrun: the loss and the gradients of one batch, over however many ranks it has.
 
-Arguments: a file to write, then dotted options of a run. BatchNorm is frozen, the model has random weights.
+Arguments: a file to write, then dotted options of a run. BatchNorm is frozen, the model has random weights. With
+train.accumulate 2 the joint batch goes through in two halves.
 """
 
 import sys
@@ -33,10 +34,12 @@ def measure(config):
         phase.start(model, False, torch.device("cpu"))
         step, _ = fabric.setup(TrainingStep(model, phase), phase.optimizer(model))
         model.eval()
-        batch = next(iter(phase.batches(3)))
-        terms = step(*batch)
-        fabric.backward(sum(terms.values()))
-        means = torch.stack([term.detach() for term in terms.values()])
+        passes = []
+        for part in zip(*(one.chunk(phase.passes) for one in next(iter(phase.batches(3)))), strict=True):
+            terms = step(*part)
+            fabric.backward(sum(terms.values()) / phase.passes)
+            passes.append(torch.stack([term.detach() for term in terms.values()]))
+        means = torch.stack(passes).mean(0)
         means = means if ranks.count == 1 else fabric.all_reduce(means, reduce_op="mean")
         gradients = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
         found[phase.name] = dict(zip(terms, means, strict=True)) | gradients

@@ -6,12 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cace_pyg.config import from_yaml
+from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.engine import evaluation
+from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.every_query import every_query
 from cace_pyg.engine.extraction import Extraction, _part
 from cace_pyg.engine.ranks import Ranks
+from cace_pyg.engine.run import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph import Clues
 from cace_pyg.models import PreparedClues
+from cace_pyg.retrieval import distance_blocks, evaluate_blocks
 from tests.engine.test_ranks import finish, torchrun
 from tests.random_checkpoint import make_checkpoint
 
@@ -32,16 +38,41 @@ def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
     assert many == one and one["two_stage"] != one["individual"]
 
 
-@pytest.mark.parametrize(("images", "batch_size", "ranks"), [(10, 4, 3), (64, 4, 5), (7, 1, 7), (9, 4, 1)])
+@pytest.mark.parametrize(("images", "batch_size", "ranks"), [(10, 4, 3), (64, 4, 5), (7, 1, 7), (9, 4, 1), (9, 4, 3)])
 def test_every_image_is_one_ranks_and_batches_stay_whole(images, batch_size, ranks):
     parts = [_part(images, batch_size, Ranks(rank, ranks), "query") for rank in range(ranks)]
     assert [image for part in parts for image in range(images)[part]] == list(range(images))
     assert all(part.start % batch_size == 0 and part.stop > part.start for part in parts)
 
 
-def test_too_few_batches_are_named():
-    with pytest.raises(ValueError, match=r"each of 3 ranks \(got 8 pictures in 2 batches of 4\)"):
-        _part(8, 4, Ranks(0, 3), "query")
+@pytest.mark.parametrize(("images", "batch_size", "ranks"), [(12, 64, 3), (12, 64, 5), (8, 4, 3), (7, 64, 7)])
+def test_batches_are_smaller_where_there_would_be_fewer_than_ranks(images, batch_size, ranks):
+    parts = [_part(images, batch_size, Ranks(rank, ranks), "query") for rank in range(ranks)]
+    assert [image for part in parts for image in range(images)[part]] == list(range(images))
+    assert all(part.stop > part.start for part in parts)
+
+
+def test_too_few_pictures_are_named():
+    with pytest.raises(ValueError, match=r"a query picture for each of 3 ranks \(got 2\)"):
+        _part(2, 64, Ranks(0, 3), "query")
+
+
+def test_both_stages_are_measured_without_the_whole_matrix(tiny, tmp_path, monkeypatch):
+    checkpoint, splits, most = make_checkpoint(tmp_path / "best.ckpt", tiny), read_market_layout(tiny), []
+    config = from_yaml(load_checkpoint(checkpoint)["config"], "--data.workers=0")
+    model, _ = load_model(checkpoint, config)
+
+    def watched(blocks, *labels, **policy):
+        blocks = list(blocks)
+        most.append(max(block.numel() for block in blocks))
+        return evaluate_blocks(blocks, *labels, **policy)
+
+    sizes = 2 * len(splits.gallery)
+    monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b: distance_blocks(a, b, sizes))
+    monkeypatch.setattr(evaluation, "evaluate_blocks", watched)
+    found = evaluation.evaluate_two_stage(model, splits.query, splits.gallery, config, 0.5, "cpu")
+    assert found.two_stage.mAP != found.individual.mAP and len(splits.query) > 2
+    assert most == [sizes, sizes]
 
 
 def test_queries_travel_without_the_rest_of_what_their_rank_has():

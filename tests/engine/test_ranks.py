@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,12 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.sample import Splits
+from cace_pyg.engine import training
+from cace_pyg.engine.assembly import build_model
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.ranks import Ranks
+from cace_pyg.engine.synchronise_batch_norm import synchronise_batch_norm
 from cace_pyg.engine.training import Trainer, TrainingStep
 from cace_pyg.train import main as train
 
@@ -61,16 +68,20 @@ def options_of(tiny, folder):
         "config": "configs/synthetic.yaml", "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0,
         "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16, "train.num_identities": 4,
         "train.num_instances": 4, "train.epochs": 3, "train.batches_per_epoch": 12, "train.validate_every": 1,
-        "pair_phase.epochs": 1, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
+        "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
 
 
-def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "alone"), [(ACROSS, []), (ACROSS[1:], ["--train.accumulate=2"])], ids=["across", "own"]
+)
+def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path, changed, alone):
+    """Either pairs are those of the whole batch, or each rank's are those of its half, as in two passes of one."""
     program = "tests/engine/gradients_on_ranks.py"
-    arguments = [*options, *ACROSS]
+    arguments = [*options, *changed]
     finish(torchrun(program, str(tmp_path / "two.pt"), *arguments))
-    finish(torchrun(program, str(tmp_path / "one.pt"), *arguments, ranks=1))
+    finish(torchrun(program, str(tmp_path / "one.pt"), *arguments, *alone, ranks=1))
     two, one = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two", "one"))
     assert {"identity", "triplet", "pair_identity", "pair_triplet", "classifier.weight"} <= one["joint"].keys()
     assert any(name.startswith("backbone") for name in one["joint"])
@@ -82,28 +93,75 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path):
             assert name.endswith("bias") or expected.abs().max() > 1e-7, f"{name} has no gradient to compare"
 
 
+def test_all_ranks_train_one_model(options, tmp_path):
+    """DDP is asked to add gradients up, once a step, and the logged losses are those of all ranks."""
+    changed = ["--train.epochs=1", "--pair_phase.epochs=1", "--train.num_identities=8", "--train.num_instances=2"]
+    finish(torchrun("tests/engine/weights_on_ranks.py", str(tmp_path / "found.pt"), *options, *changed))
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    assert found.pop("rank") == 0.5
+    for first, second in found.values():
+        assert torch.equal(first, second)
+    assert not torch.equal(found["accumulate 1"][0], found["accumulate 2"][0])
+
+
 def test_results_are_written_once(undisturbed):
     folder, printed = undisturbed
     assert printed.count("report:") == printed.count("two_stage ") == 1
     with (folder / "log.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
     assert (folder / "report.html").exists() and (folder / "metrics.json").exists()
 
 
 def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
     folder, _ = undisturbed
-    process = torchrun("-m", "cace_pyg.train", *options_of(tiny, tmp_path / "run"), restarts=2)
+    arguments = [*options_of(tiny, tmp_path / "run"), "--resume"]
+    process = torchrun("-m", "cace_pyg.train", *arguments, restarts=2)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     while not last.exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     ranks = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
     ranks[0].kill()
-    finish(process)
+    printed = finish(process)
+    assert printed.count("Starting with 2 processes") == 2
+    assert len(re.findall(r"joint 1/3:   0%\| +\| 0/12 \[00:00<\?, \?step/s\]", printed)) == 1  # no second first epoch
     with (tmp_path / "run" / "log.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
     once, again = weights(folder), weights(tmp_path / "run")
     assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_a_run_that_ended_in_the_pair_phase_goes_on_with_the_same_clues(undisturbed, tiny, tmp_path):
+    """BatchNorm's statistics are each rank's own after a step, and the clues are made with the first one's."""
+    folder, _ = undisturbed
+    shutil.copytree(folder, tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    os.replace(last.with_name("previous.ckpt"), last)
+    assert torch.load(last, weights_only=True)["log"][-1]["phase"] == "pair"
+    finish(torchrun("-m", "cace_pyg.train", *options_of(tiny, tmp_path / "run"), "--resume"))
+    once, again = weights(folder), weights(tmp_path / "run")
+    assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_a_run_that_may_be_started_again_has_to_say_resume(options, tmp_path, monkeypatch, capsys):
+    """Else a second start would take what another run left in the folder for its own."""
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    assert train(options) == 2
+    assert "give --resume, which begins a run where there is none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranks_that_see_other_folders_are_named(options, monkeypatch, capsys):
+    monkeypatch.setattr(Ranks, "gather_objects", lambda self, own: [own, 3])
+    assert train(options) == 2
+    assert "to go on from one epoch (got [0, 3]): every machine has to see" in capsys.readouterr().err
+
+
+def test_the_anchors_are_shared_out_before_anything_is_trained(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "Ranks", lambda rank, count: Ranks(0, 2))
+    assert train([*options, "--pair_phase.anchors=7"]) == 2
+    assert "pair_phase.anchors to be a multiple of the 2 ranks (got 7)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
@@ -111,10 +169,14 @@ def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
     assert train(options) == 0
     whole, last = weights(run), run / "checkpoints" / "last.ckpt"
     content = last.read_bytes()
-    for length in (0, 10, len(content) // 2, len(content) - 1):
-        last.write_bytes(content[:length])
+    middle = len(content) // 2
+    hole = content[:middle] + bytes(64) + content[middle + 64 :]
+    left = last.with_name(".last.ckpt.1.partial")
+    for broken in (b"", content[:10], content[:middle], content[:-1], hole):
+        last.write_bytes(broken)
+        left.write_bytes(b"by a process that was killed")
         assert train([*options, "--resume"]) == 0
-        assert "truncated" in capsys.readouterr().out
+        assert "truncated" in capsys.readouterr().out and not left.exists()
         again = weights(run)
         assert all(torch.equal(whole[name], again[name]) for name in whole)
     for name in ("last", "previous"):
@@ -139,7 +201,30 @@ def test_passes_accumulate_the_mean_of_their_losses(options, tiny):
     torch.testing.assert_close(found, weight.grad)
 
 
-def test_the_backbone_can_be_compiled(options, tmp_path):
+def test_the_loss_scale_of_float16_goes_on(options, tmp_path, monkeypatch):
+    """Half of the float16 path of a GPU: torch has it on CPUs too, Fabric alone does not offer it."""
+
+    def half(config):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30, growth_interval=5)
+        return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+
+    monkeypatch.setattr(training, "launch_fabric", half)
+    assert train([*options, "--train.epochs=3", "--pair_phase.epochs=0"]) == 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    whole = torch.load(last, weights_only=True)
+    os.replace(last.with_name("previous.ckpt"), last)  # as if it was stopped in the last epoch
+    before = torch.load(last, weights_only=True)
+    assert train([*options, "--train.epochs=3", "--pair_phase.epochs=0", "--resume"]) == 0
+    again = torch.load(last, weights_only=True)
+    assert before["precision"]["scale"] not in (2.0**30, whole["precision"]["scale"])
+    assert again["precision"] == whole["precision"]
+    assert all(torch.equal(whole["model"][name], again["model"][name]) for name in whole["model"])
+
+
+def test_the_backbone_can_be_compiled(options, tmp_path, capsys):
+    assert train([*options, "--train.compile=none_such", "--train.epochs=1"]) == 2
+    assert "Invalid backend: 'none_such'" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "run")
     assert train([*options, "--train.compile=eager", "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
     assert not [name for name in weights(tmp_path / "run") if "_orig_mod" in name]
 
@@ -155,6 +240,16 @@ def test_the_backbone_can_be_compiled(options, tmp_path):
 def test_batches_that_ranks_cannot_share(options, tiny, changed, ranks, named):
     with pytest.raises(ValueError, match=named):
         JointPhase(configured([*options, *changed]), read_market_layout(tiny).train, Ranks(0, ranks))
+
+
+def test_synchronised_batch_norm_keeps_names_and_weights(options):
+    model = build_model(configured(options), 5, pretrained=False)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    made = synchronise_batch_norm(model, torch.device("cuda"))
+    kinds = [type(layer) for layer in made.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    assert kinds and set(kinds) == {torch.nn.SyncBatchNorm}
+    after = made.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_synchronised_batch_norm_wants_gpus(options, capsys):

@@ -258,7 +258,7 @@ def test_broken_checkpoints_are_named(options, tmp_path, capsys):
     assert "holds another architecture" in capsys.readouterr().err
     best.write_bytes(best.read_bytes()[:1000])
     assert evaluate(["--checkpoint", str(best)]) == 2
-    assert "It is truncated or no checkpoint" in capsys.readouterr().err
+    assert "It is truncated, damaged or no checkpoint" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(1)}, best)
     assert evaluate(["--checkpoint", str(best)]) == 2
     assert "is not a cace_pyg checkpoint" in capsys.readouterr().err

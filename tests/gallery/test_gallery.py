@@ -11,7 +11,7 @@ from PIL import Image
 
 from cace_pyg import Gallery
 from cace_pyg.engine.evaluation import measure
-from cace_pyg.gallery import Embedder
+from cace_pyg.gallery import Embedder, gallery_table
 from cace_pyg.gallery.clue_codec import ClueCodec
 from cace_pyg.graph import pair_to_data
 from tests.random_checkpoint import make_checkpoint
@@ -137,8 +137,31 @@ def test_remove(gallery, pictures):
     assert gallery.remove([pictures[0], "nobody.jpg"]) == 1
     assert gallery.remove(where="pid = 0") == 3 and len(gallery) == before - 4
     assert str(pictures[0]) not in [hit.image for hit in gallery.search(pictures[0], top_k=100)]
+    assert pictures[0] not in gallery and str(pictures[-1]) in gallery
     hostile = "it's; drop table images --.jpg"
     assert gallery.remove([hostile]) == 0 and len(gallery) == before - 4
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_what_is_erased_is_on_disk_no_more(gallery, pictures, indexed, monkeypatch):
+    if indexed:
+        monkeypatch.setattr(gallery_table, "_INDEX_FROM", 10)
+        gallery.optimize()
+    secret, kept = (gallery.thumbnail(str(picture)) for picture in pictures[:2])
+
+    def files_with(content):
+        return [path for path in gallery.path.rglob("*") if path.is_file() and content in path.read_bytes()]
+
+    assert files_with(secret) and files_with(kept)
+    expected = gallery.search(pictures[1], top_k=5, where=f"image != '{pictures[0]}'")
+    gallery.remove([pictures[0]])
+    gallery.optimize()
+    assert files_with(secret)  # else the test would show nothing
+    gallery.optimize(erase=True)
+    assert not files_with(secret) and files_with(kept) and len(gallery) == len(pictures) - 1
+    found = Gallery.open(gallery.path).search(pictures[1], top_k=5)
+    assert [(one.image, one.distance) for one in found] == [(one.image, one.distance) for one in expected]
+    assert (gallery.stats()["not_indexed"] == 0) == indexed
 
 
 def test_pictures_without_a_file(gallery, pictures):
@@ -197,6 +220,8 @@ def test_an_answer_is_explained_by_the_graph_that_was_compared(gallery, splits, 
     before = gallery.embedder.clues([query]).clues.features.norm(dim=-1)[0]
     drawn = [axes.images[-1].get_array().ravel() for axes in explanation.conditional_maps().axes if axes.images[1:]]
     assert len(drawn) == 4 and np.allclose(drawn[0], before, atol=1e-5)
+    with pytest.raises(ValueError, match="Expected a hit, such as gallery.search"):
+        gallery.explain(query, pictures[0])
     gallery.remove([hit.image])
     with pytest.raises(ValueError, match="is not in the gallery .* any more; search again"):
         gallery.explain(query, hit)
@@ -217,7 +242,7 @@ def test_the_thumbnail_stands_in_for_a_file_that_is_gone(gallery, pictures, tmp_
 def test_stats(gallery, pictures, splits):
     gallery.optimize()
     stats = gallery.stats()
-    assert stats["images"] == len(pictures) and stats["metadata"] == ["pid"]
+    assert stats["images"] == len(pictures) and stats["metadata"] == {"pid": "int64"}
     assert sum(stats["cameras"].values()) == len(pictures) and stats["cameras"]["c1"] > 0
     assert stats["clue_bytes_per_image"] == ClueCodec(gallery.embedder.example.prepared, "int8").bytes_per_image
     files = [path for path in (gallery.path / "images.lance").rglob("*") if path.is_file()]
@@ -250,6 +275,12 @@ def test_one_picture_without_a_list_is_refused(checkpoint, pictures, tmp_path):
     with pytest.raises(ValueError, match="Expected a list of images to remove"):
         gallery.remove(str(pictures[0]))
     assert len(gallery) == 0
+
+
+def test_a_filter_error_names_no_file_of_the_database(shown_gallery, pictures):
+    with pytest.raises(ValueError, match="Received literal") as told:
+        shown_gallery.search(pictures[0], where="time > 'noon'")
+    assert ".rs" not in str(told.value)
 
 
 def test_a_filter_of_two_statements_is_refused(shown_gallery):

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from datetime import datetime
 
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from cace_pyg import Gallery
 from cace_pyg.search import main as search
 
 
@@ -47,12 +50,29 @@ def test_from_a_folder_to_an_answer(folder, path, checkpoint, splits, tmp_path, 
     assert json.loads(capsys.readouterr().out)["images"] == 20
     assert search(["optimize", "--gallery", str(path)]) == 0
     assert "20 pictures" in capsys.readouterr().out
+    assert search([*index, "--precision", "float16"]) == 2
+    assert "keeps clues as int8: leave --precision out" in capsys.readouterr().err
     victim = next(folder.rglob("*.jpg"))
     assert search(["remove", str(victim), "--gallery", str(path)]) == 0
     assert "removed: 1; left: 19" in capsys.readouterr().out
-    shutil.rmtree(folder / "day0")
+    assert search(["remove", str(victim), "--gallery", str(path)]) == 1
+    told = capsys.readouterr()
+    assert "removed: 0; left: 19" in told.out and f"not in the gallery: {victim}" in told.err
+    shutil.move(folder, tmp_path / "elsewhere")  # as if its disk was not mounted
+    assert search(["remove", "--missing", "--gallery", str(path)]) == 2
+    assert "19 of 19 files are gone" in capsys.readouterr().err
+    shutil.move(tmp_path / "elsewhere", folder)
+    victim.unlink()
+    next(folder.rglob("*.jpg")).unlink()
     assert search(["remove", "--missing", "--gallery", str(path)]) == 0
-    assert "left: 10" in capsys.readouterr().out or "left: 9" in capsys.readouterr().out
+    assert "removed: 1; left: 18" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    assert search(["remove", "--missing", "--force", "--gallery", str(path)]) == 0
+    assert "removed: 18; left: 0" in capsys.readouterr().out
+    assert search(["optimize", "--erase", "--gallery", str(path)]) == 0
+    assert "0 pictures" in capsys.readouterr().out
+    assert search(["add", str(tmp_path), "--gallery", str(path)]) == 2
+    assert "index adds all pictures of a folder" in capsys.readouterr().err
     assert search(["add", str(splits.query[0].path), "--camera", "c1", "--gallery", str(path)]) == 0
     assert "added: 1" in capsys.readouterr().out
 
@@ -80,9 +100,40 @@ def test_a_table_tells_of_pictures(folder, path, checkpoint, tmp_path, capsys):
         ("file,camera\na,b\n", "a column path in"),
         ("path,time\n" + names[0] + ",noon\n", "Expected times as 2026-01-31T12:00:00 (got 'noon')"),
         ("path,camera\nnobody.jpg,1\n", "names 1 pictures that are not in"),
+        (f"path,camera\n{names[0]},1\n,2\n", "Expected a path in row 2 of"),
+        (f"path,camera\n{names[0]},1,2\n", "as many cells as the header has in row 1"),
     ):
         table.write_text(text)
         assert search(index) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_parquet_table_names_the_pictures_and_keeps_its_types(folder, path, checkpoint, capsys):
+    some = sorted(folder.rglob("*.jpg"))[:3]
+    left = datetime(2026, 2, 1, 12)
+    table = pyarrow.table(
+        {
+            "path": [one.relative_to(folder).as_posix() for one in some],
+            "camera": [3.0, None, 4.0],
+            "size": [1.0, float("nan"), 2.5],
+            "left": [left, None, None],
+            "indoors": [True, False, None],
+            "word": ["1", "2", "x"],
+        }
+    )
+    pyarrow.parquet.write_table(table, folder / "table.parquet")
+    index = ["index", str(folder / "table.parquet"), "--gallery", str(path), "--checkpoint", str(checkpoint)]
+    assert search(index) == 0 and "added: 3" in capsys.readouterr().out
+    assert search(index) == 0 and "there already: 3" in capsys.readouterr().out
+    rows = Gallery.open(path)._table.rows(None, ["image", "camera", "size", "left", "indoors", "word"])
+    assert sorted(rows, key=lambda row: row["image"]) == [
+        {"image": str(some[0]), "camera": "3", "size": 1.0, "left": left, "indoors": True, "word": "1"},
+        {"image": str(some[1]), "camera": None, "size": None, "left": None, "indoors": False, "word": "2"},
+        {"image": str(some[2]), "camera": "4", "size": 2.5, "left": None, "indoors": None, "word": "x"},
+    ]
+    (folder / "broken.parquet").write_bytes(b"no table")
+    for name, message in (("broken.parquet", "as Parquet"), ("gone.parquet", "no table at"), ("x.txt", "no folder")):
+        assert search(["index", str(folder / name), *index[2:]]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -97,6 +148,8 @@ def test_a_table_tells_of_pictures(folder, path, checkpoint, tmp_path, capsys):
         (["query", "A.jpg", "--gallery", "PATH"], "no gallery at PATH; make one with"),
         (["query", "A.jpg", "--gallery", "PATH", "--figure", "x.pdf"], "--figure FILE.png or FILE.svg"),
         (["remove", "--gallery", "PATH"], "nothing says what to remove"),
+        (["stats", "--gallery", "s3://bucket/people.lance"], "object storage is not supported"),
+        (["index", "FOLDER", "--gallery", "s3://b/p", "--checkpoint", "CKPT"], "object storage is not supported"),
     ],
 )
 def test_what_is_refused(folder, path, checkpoint, arguments, message, capsys):

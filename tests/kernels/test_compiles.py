@@ -20,7 +20,7 @@ RESULTS, FLOATS = {"by_column", "result"}, {"sharpness", "threshold"}
 
 def compiled(kernel, dtype: str, sharpen: bool, capability: int):
     """As for contiguous clues whose sizes are multiples of 16: what every backbone gives."""
-    tile = relu_gram_triton.default_tile({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    tile = relu_gram_triton.default_tile({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype])
     constants = {
         "SHARPEN": sharpen,
         "INTERPRETED": False,
@@ -48,7 +48,7 @@ def _type_of(name: str, dtype: str) -> str:
 
 @pytest.mark.parametrize("sharpen", [False, True])
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize("which", KERNELS)
 def test_machine_code(which, dtype, capability, sharpen, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -56,7 +56,7 @@ def test_machine_code(which, dtype, capability, sharpen, tmp_path, monkeypatch):
     assert found.metadata.shared <= 99 * 1024  # bytes of shared memory a block may have on the smallest of them
     assert _spilled(found.asm["cubin"], tmp_path / "kernel.cubin") <= 16  # Triton 3.7: 0; 3.6: up to 16
     matrix_unit = "wgmma" if capability == 90 else "mma.sync"
-    assert (matrix_unit in found.asm["ptx"]) == (dtype == "bf16")  # float32 is float32: no TF32
+    assert (matrix_unit in found.asm["ptx"]) == (dtype != "fp32")  # float32 is float32: no TF32
 
 
 def _spilled(cubin: bytes, path: Path) -> int:

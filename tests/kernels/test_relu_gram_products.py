@@ -113,6 +113,25 @@ def test_vectors_without_gradient_and_clues_without_gradient():
     assert x_b.grad is None
 
 
+@pytest.mark.parametrize("form", [(1.0, 0.0), (3.0, 0.1)], ids=str)
+def test_what_is_no_number_stays_none(form):
+    x_a, x_b, left, right = draw(1, 20, 18, 8)
+    x_a[0, 7, 3] = torch.nan
+    wanted = relu_gram_products_reference(ReluGram(x_a, x_b, *form), left, right)
+    got = relu_gram_products(ReluGram(x_a, x_b, *form), left, right)
+    assert wanted[0].isnan().sum() == 1
+    for one, other in zip(got, wanted, strict=True):
+        assert torch.equal(one.isnan(), other.isnan())
+
+
+def test_second_derivatives_are_refused():
+    x_a, x_b, left, right = draw(1, 17, 19, 8)
+    out = relu_gram_products(ReluGram(x_a.requires_grad_(), x_b), left, right)[0]
+    slope = torch.autograd.grad(out.square().sum(), x_a, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_autocast_takes_the_clues_in_its_precision():
     x_a, x_b, left, right = draw(2, 17, 19, 8)
     with torch.autocast(DEVICE.type, torch.bfloat16):

@@ -19,7 +19,7 @@ def test_set():
     return query, gallery, (query_pids, gallery_pids, torch.randint(0, 3, (23,)), torch.randint(0, 3, (91,)))
 
 
-@pytest.mark.parametrize("most", [1, 91, 4 * 91 + 7, 10**6])
+@pytest.mark.parametrize("most", [1, 91, 4 * 91 + 7, 40 * CHANNELS, 10**6])
 def test_blocks_are_the_rows_of_the_matrix(test_set, most):
     query, gallery, _ = test_set
     chosen, blocks = zip(*distance_blocks(query, gallery, most), strict=True)

@@ -35,7 +35,7 @@ async function start() {
   for (const [camera, count] of Object.entries(stats.cameras)) {
     if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
   }
-  const columns = ["image", "camera", "time", ...stats.metadata];
+  const columns = ["image", "camera", "time", ...Object.keys(stats.metadata)];
   const camera = Object.keys(stats.cameras).find((name) => name !== "unknown") || "1";
   at("columns").textContent = `SQL over ${columns.join(", ")}, such as camera IN (${quoted(camera)})`;
   if (!stats.times) return;

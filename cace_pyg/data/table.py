@@ -1,0 +1,50 @@
+"""Tables in files."""
+
+import csv
+from pathlib import Path
+
+TABLES = (".csv", ".parquet")  # endings
+
+
+def read_table(path: Path) -> list[dict]:
+    """The rows of a CSV (UTF-8, with a header) or Parquet file, by column; the cells of CSV are text.
+
+    Args:
+        path: file ending in .csv or .parquet; the latter needs pyarrow (``pip install cace-pyg[parquet]``).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: a Parquet table without pyarrow.
+        ValueError: it is no such table.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}; expected a .csv or .parquet file")
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(f"Expected a table ending in .csv or .parquet (got {path})")
+    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+
+
+def _read_csv(path: Path) -> list[dict]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+    long = [number for number, row in enumerate(rows, start=1) if None in row]
+    if long:
+        raise ValueError(f"Expected as many cells as the header has in row {long[0]} of {path} (got more)")
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f"{path} needs pyarrow: pip install pyarrow (or cace-pyg[parquet]), or save the table as .csv"
+        ) from error
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"cannot read {path} as Parquet: {error}") from error

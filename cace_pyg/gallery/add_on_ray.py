@@ -1,0 +1,171 @@
+"""Pictures into one gallery from many machines at once, by Ray Data."""
+
+import json
+import logging
+import socket
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cace_pyg.gallery.added import Added
+from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.picture_facts import PictureFacts
+
+_COMMIT = 64  # images, see Gallery.add
+_MOST = 8 * _COMMIT  # images that a worker takes at once; one that is killed costs as many at most
+_TIME = "$time"  # no column is called so
+_OBJECT_STORE = 128 * 1024**2  # bytes; pictures go from the disk to the worker, not through Ray
+
+
+def add_on_ray(
+    gallery: Gallery,
+    pictures: Sequence[Path],
+    facts: PictureFacts,
+    workers: int | None = None,
+    address: str | None = None,
+    device: str = "auto",
+) -> Added:
+    """:meth:`Gallery.add` on the workers of a Ray cluster, each with its own copy of the model.
+
+    Every worker writes its own commits into the gallery's table. Where a worker dies, Ray starts another and gives it
+    the same pictures; those that were committed are found there and left alone, so nothing is added twice. What became
+    of the pictures is read from the gallery before and after, so a repeated task does not count twice either; others
+    should not write the same pictures meanwhile, or theirs are counted too.
+
+    Args:
+        gallery: it and the pictures lie where every machine finds them under the same path.
+        pictures: files.
+        facts: of each of them.
+        workers: processes, each with one core, or one GPU where the cluster has any; none: as many as it has.
+        address: of a cluster that runs, ``auto`` for that of this machine; none: one is started here, and ended.
+        device: see :class:`Gallery`; ``auto`` and ``cuda`` take GPUs.
+
+    Raises:
+        RuntimeError: Ray is not installed, there is no cluster at ``address`` or none that lets us in, or a worker
+            cannot go on, for want of the gallery or because of metadata that no column takes.
+        ValueError: a column's name is none, or fewer than one worker.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"Expected at least one worker (got {workers})")
+    ray = _ray()
+    gallery.prepare_for_writers(facts.metadata)
+    before = gallery.stamps()
+    was_running = ray.is_initialized()
+    try:
+        if not was_running:
+            _start(ray, address, workers)
+        unreadable = _run(ray, gallery.path.absolute(), pictures, facts, workers, device)
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"Ray gave up: {error}; the same command goes on with what is not in the gallery") from error
+    finally:
+        if not was_running:
+            ray.shutdown()
+    return _became(pictures, before, gallery.stamps(), unreadable)
+
+
+class _Writer:
+    """What runs on a worker: a gallery that is open, and the model in it."""
+
+    def __init__(self, path: Path, device: str):
+        self.gallery = Gallery.open(path, device=device)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
+        rows = [json.loads(row, object_hook=_told_time) for row in batch["picture"]]
+        facts = ([row[name] for row in rows] for name in ("path", "camera", "taken", "metadata"))
+        try:
+            unreadable = self.gallery.add(*facts).unreadable
+        except (ValueError, OSError, RuntimeError) as error:  # told in full, where Ray would show its own frames
+            return {"done": [0], "unreadable": ["[]"], "error": [str(error)]}
+        return {"done": [len(rows)], "unreadable": [json.dumps(unreadable)], "error": [""]}
+
+
+def _ray():
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise RuntimeError(f"--engine ray needs Ray ({error}): pip install 'cace-pyg[cluster]'") from error
+    return ray
+
+
+def _start(ray, address: str | None, workers: int | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        here = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+        with warnings.catch_warnings():  # Ray's own processes are forked, then become other programs
+            warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+            ray.init("local", **here, **quiet)
+        return
+    try:
+        if address != "auto":  # Ray itself would try for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, **quiet)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"there is no Ray cluster at {address} ({error}); give auto or HOST:PORT of one that runs"
+        ) from error
+
+
+def _run(
+    ray, path: Path, pictures: Sequence[Path], facts: PictureFacts, workers: int | None, device: str
+) -> list[tuple[str, str]]:
+    """Add all pictures; the names of those that cannot be read, with the reason."""
+    on_gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
+    workers = workers or max(1, int(ray.cluster_resources()["GPU" if on_gpu else "CPU"]))
+    tasks = min(_ceil(len(pictures), _COMMIT), max(4 * workers, _ceil(len(pictures), _MOST)))
+    workers = min(workers, tasks)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    told = ray.data.from_items(_told(pictures, facts), override_num_blocks=tasks)
+    done = told.map_batches(
+        _Writer,
+        batch_size=None,  # all that a task has
+        fn_constructor_args=(path, "cuda" if on_gpu else "cpu" if device == "auto" else device),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
+    )
+    unreadable: list[tuple[str, str]] = []
+    with tqdm(total=len(pictures), desc=f"index, {workers} workers", unit="image") as bar:
+        for row in done.iter_rows():
+            if row["error"]:
+                raise RuntimeError(f"a worker cannot go on: {row['error']}")
+            unreadable += [tuple(one) for one in json.loads(row["unreadable"])]
+            bar.update(row["done"])
+    return unreadable
+
+
+def _ceil(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _told(pictures: Sequence[Path], facts: PictureFacts) -> list[dict[str, str]]:
+    """Each picture and what is told of it, as text: columns of a table would lose what type a value had."""
+    rows = zip(pictures, facts.camera, facts.taken, facts.metadata, strict=True)
+    told = (
+        {"path": str(path.absolute()), "camera": camera, "taken": taken, "metadata": metadata}
+        for path, camera, taken, metadata in rows
+    )
+    return [{"picture": json.dumps(one, default=lambda time: {_TIME: time.isoformat()})} for one in told]
+
+
+def _told_time(told: dict):
+    return datetime.fromisoformat(told[_TIME]) if _TIME in told else told
+
+
+def _became(
+    pictures: Sequence[Path],
+    before: dict[str, datetime],
+    after: dict[str, datetime],
+    unreadable: list[tuple[str, str]],
+) -> Added:
+    names = {str(path.absolute()) for path in pictures}
+    added = sum(name in after and name not in before for name in names)
+    replaced = sum(name in before and name in after and before[name] != after[name] for name in names)
+    told = tuple(sorted(unreadable))
+    return Added(added, replaced, len(pictures) - added - replaced - len(told), told)

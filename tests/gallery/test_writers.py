@@ -1,0 +1,175 @@
+"""Several writers in one gallery: every image is in it once, whoever writes, and whoever dies."""
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet
+import pytest
+
+from cace_pyg import Gallery
+from cace_pyg.gallery import add_on_ray as module
+from cace_pyg.gallery.entry import Entry
+from cace_pyg.gallery.gallery_table import GalleryTable
+from cace_pyg.search import main as search
+
+ROOT = Path(__file__).parents[2]
+ROUNDS, WRITERS, NAMES = 8, 3, 5
+
+
+def entry(name, writer, **metadata):
+    return Entry(name, str(writer), np.ones(4, np.float32) / 2, b"clues", b"thumbnail", metadata=metadata)
+
+
+def write(folder, writer, barrier):
+    table = GalleryTable(folder)
+    for number in range(ROUNDS):
+        barrier.wait(60)  # all at once
+        table.put([entry(f"{number}-{one}", writer, **{f"new{number}": one}) for one in range(NAMES)])
+
+
+@pytest.mark.parametrize("kind", ["new", "indexed", "of before"])
+def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind, monkeypatch):
+    """Lance alone would keep every writer's rows: neither sees the other's, which are new, and all are inserted."""
+    with monkeypatch.context() as before:
+        if kind == "of before":  # it has no key yet, and all writers declare it at once
+            before.setattr(GalleryTable, "declare_key", lambda self: None)
+        table = GalleryTable.create(tmp_path, 4, {})
+        table.put([entry(f"before-{one}", 0) for one in range(300)])
+    if kind == "indexed":
+        from lancedb.index import BTree
+
+        table._table.create_index("image", config=BTree())
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch", "torch_geometric"])
+    barrier = server.Barrier(WRITERS)
+    writers = [server.Process(target=write, args=(tmp_path, writer, barrier)) for writer in range(WRITERS)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+    assert [one.exitcode for one in writers] == [0] * WRITERS
+    names = [row["image"] for row in table.rows(None, ["image"])]
+    assert len(names) == len(set(names)) == 300 + ROUNDS * NAMES
+    assert sorted(table.metadata_columns) == [f"new{number}" for number in range(ROUNDS)]
+    told = [row for row in table.rows("new3 is not null", ["image", "new3", "new4"])]
+    assert sorted((row["image"], row["new3"], row["new4"]) for row in told) == [
+        (f"3-{i}", i, None) for i in range(NAMES)
+    ]
+
+
+def test_galleries_of_before_get_their_key_too(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr(GalleryTable, "declare_key", lambda self: None)
+        table = GalleryTable.create(tmp_path, 4, {"format": 1})
+        table.put([entry("a", 0)])
+    assert not table._table.schema.field("image").metadata
+    table.put([entry("a", 1), entry("b", 1)])
+    assert table._table.schema.field("image").metadata and table.about == {"format": 1}
+    assert {row["image"]: row["sha256"] for row in table.rows(None, ["image", "sha256"])} == {"a": "1", "b": "1"}
+
+
+def reader_of(pipe, processes):
+    """Who reads from a named pipe."""
+    for one in processes:
+        links = [path for path in Path(f"/proc/{one.pid}/fd").glob("*") if path.is_symlink()]
+        if any(os.path.realpath(link) == str(pipe) for link in links):
+            return one
+    return None
+
+
+def wait_for(condition, process, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+def open_to_write(pipe):
+    """Its descriptor; none while nobody reads."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for open files in /proc")
+def test_a_worker_that_is_killed_costs_nothing(checkpoint, pictures, tmp_path):
+    """It is killed where it waits for a picture, a commit of the same task behind it."""
+    pytest.importorskip("ray")
+    named = []
+    for number in range(580):
+        named.append(tmp_path / "crops" / f"{number:03d}.jpg")
+        named[-1].parent.mkdir(exist_ok=True)
+        shutil.copy(pictures[number % len(pictures)], named[-1])
+    named[100].write_bytes(b"no picture")
+    pipe = named[-1].resolve()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    told = [
+        {
+            "path": f"crops/{path.name}", "camera": str(number % 4) if number % 4 else None, "size": number / 7,
+            "time": datetime(2026, 1, 31, 12, number % 60, 0, 250_000), "floor": number % 3 or None,
+            "left": datetime(2026, 2, 1, 12, number % 60) if number % 5 else None,
+        }
+        for number, path in enumerate(named)
+    ]  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(told), tmp_path / "table.parquet")
+    index = ["index", str(tmp_path / "table.parquet"), "--checkpoint", str(checkpoint), "--device", "cpu", "--gallery"]
+    command = [sys.executable, "-m", "cace_pyg.search", *index, str(tmp_path / "ray.lance"), "--engine=ray"]
+    run = subprocess.Popen(
+        [*command, "--workers=2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    descriptor = wait_for(lambda: open_to_write(pipe), run)
+    victim = wait_for(lambda: reader_of(pipe, psutil.Process(run.pid).children(recursive=True)), run)
+    assert str(named[-70].absolute()) in Gallery.open(tmp_path / "ray.lance").stamps()  # of the same task
+    victim.kill()
+    shutil.copy(pictures[0], tmp_path / "whole.jpg")
+    os.replace(tmp_path / "whole.jpg", pipe)
+    os.close(descriptor)
+    printed, errors = run.communicate(timeout=120)
+    assert run.returncode == 1, errors
+    assert "added: 579; replaced, because they had changed: 0; there already: 0" in printed
+    assert "cannot be read: 1" in printed and "100.jpg: cannot read the picture" in printed
+    assert "WARN" not in errors and "Traceback" not in errors
+
+    assert search([*index, str(tmp_path / "local.lance")]) == 1
+    columns = ["image", "sha256", "camera", "time", "floor", "size", "left", "embedding", "thumbnail"]
+    found, expected = (
+        sorted(Gallery.open(tmp_path / name)._table.rows(None, columns), key=lambda row: row["image"])
+        for name in ("ray.lance", "local.lance")
+    )
+    assert len(found) == len(expected) == 579
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.pop("embedding"), other.pop("embedding"), atol=2e-3)  # half precision
+        assert one == other
+
+
+def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint, monkeypatch):
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, "0"))  # what the command sets is taken back
+    index = ["index", str(pictures[0].parent), "--gallery", str(tmp_path / "g"), "--checkpoint", str(checkpoint)]
+    assert search([*index, "--workers=2"]) == 2
+    assert "--workers and --ray_address are for --engine ray" in capsys.readouterr().err
+    (tmp_path / "table.csv").write_text("path\na.jpg\n")
+    assert search(["index", str(tmp_path / "table.csv"), *index[2:], "--pattern", "(?P<a>a)"]) == 2
+    assert "leave --pattern and --metadata out" in capsys.readouterr().err
+    assert search([*index, "--engine=ray", "--workers=0"]) == 2
+    assert "Expected at least one worker (got 0)" in capsys.readouterr().err
+    for address in ("127.0.0.1:1", "nowhere"):
+        assert search([*index, "--engine=ray", f"--ray_address={address}"]) == 2
+        assert f"there is no Ray cluster at {address}" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert search([*index, "--engine=ray"]) == 2
+    assert "pip install 'cace-pyg[cluster]'" in capsys.readouterr().err
+    assert module.__name__ == "cace_pyg.gallery.add_on_ray"  # it is imported without Ray
