@@ -242,6 +242,8 @@ def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_
 
 def test_a_failed_start_does_not_use_up_its_folder(options, tmp_path):
     assert train([*options, "--train.num_identities=50"]) == 2
+    assert not (tmp_path / "run").exists()
+    assert train([*options, "--train.learning_rate=1e38", "--train.warmup_epochs=0"]) == 2  # in its first epoch
     assert (tmp_path / "run").exists()
     assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
 
