@@ -74,11 +74,11 @@ def measured(call: Callable[[], list[Metrics]]) -> tuple[list[Metrics], float, f
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.large_evaluation", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--queries", type=int, default=11_659)
-    parser.add_argument("--gallery", type=int, default=82_161)
-    parser.add_argument("--identities", type=int, default=3_060)
-    parser.add_argument("--channels", type=int, default=256, help="of an embedding")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--queries", type=int, default=11_659, help="(default: 11659)")
+    parser.add_argument("--gallery", type=int, default=82_161, help="images (default: 82161)")
+    parser.add_argument("--identities", type=int, default=3_060, help="(default: 3060)")
+    parser.add_argument("--channels", type=int, default=256, help="of an embedding (default: 256)")
+    parser.add_argument("--seed", type=int, default=0, help="of the embeddings (default: 0)")
     parser.add_argument("--whole", action="store_true", help="whole matrices too, where memory allows")
     parser.add_argument("--quick", action="store_true", help="seconds: 300 queries, 2,000 images, both ways")
     options = parser.parse_args()

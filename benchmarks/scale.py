@@ -2,8 +2,9 @@
 
 Measured, and read from ``benchmarks/results``: pictures indexed a second and core, bytes a picture, the time to make
 the index of a million pictures, and both stages' time for a query on a million. All else is arithmetic: a large gallery
-is so many galleries of a million pictures, each searched for every query; encoding on a GPU is the network's
-operations, counted, over a share of the device's published rate. Prices are inputs, not facts.
+is so many galleries of a million pictures, each searched for every query, whose own picture is encoded too; encoding
+on a GPU is the network's operations, counted, over a share of the device's published rate, or the decoding of a
+machine's cores if that is slower, and both are paid. Prices are inputs, not facts.
 """
 
 import argparse
@@ -93,7 +94,8 @@ def reckon(pictures: int, measured: Measured, prices: argparse.Namespace) -> lis
     network = measured.flop / (prices.gpu_share * prices.gpu_tflops * 1e12)  # seconds a picture
     gpu_hours = pictures * max(network, 1 / (prices.decoded * prices.machine_cores)) / 3600
     index_hours = shards * measured.index_hours
-    query_seconds = (shards * measured.query_ms + measured.pairs_ms) / 1000
+    gpu_and_cores = prices.gpu_hour + prices.machine_cores * prices.core_hour  # $ an hour
+    query_seconds = 1 / measured.encoded + (shards * measured.query_ms + measured.pairs_ms) / 1000
     stored = pictures * measured.bytes
     by_disk = stored / (prices.machine_tb * 1e12)
     by_cores = prices.queries * query_seconds / prices.machine_cores
@@ -104,8 +106,8 @@ def reckon(pictures: int, measured: Measured, prices: argparse.Namespace) -> lis
         ("a month of it on object storage", _money(stored / 1e9 * prices.storage_gb_month)),
         ("encoding on CPUs", f"{_number(core_hours)} core hours, {_money(core_hours * prices.core_hour)}"),
         (
-            f"encoding on a GPU that {prices.machine_cores} cores decode for, arithmetic",
-            f"{_number(gpu_hours)} GPU hours, {_money(gpu_hours * prices.gpu_hour)}",
+            f"encoding on a GPU and the {prices.machine_cores} cores that decode for it, arithmetic",
+            f"{_number(gpu_hours)} hours, {_money(gpu_hours * gpu_and_cores)}",
         ),
         ("making the indexes", f"{_number(index_hours)} core hours, {_money(index_hours * prices.core_hour)}"),
         (f"galleries of {SHARD:,}", f"{shards:,}"),
@@ -143,11 +145,23 @@ def _bytes(count: float) -> str:
     return f"{_number(count / 1e12)} TB" if count >= 1e12 else f"{_number(count / 1e9)} GB"
 
 
+def _size(text: str) -> int:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not (size >= 1 and size.is_integer()):
+        raise argparse.ArgumentTypeError(f"Expected a number of pictures, such as 50000000 or 5e7 (got {text})")
+    return int(size)
+
+
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Sizes and prices."""
     parser = argparse.ArgumentParser("python -m benchmarks.scale", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10**7, 10**9], help="pictures")
+    parser.add_argument(
+        "--sizes", type=_size, nargs="+", default=[10**7, 10**9], help="pictures (default: 10000000 1000000000)"
+    )
     parser.add_argument("--queries", type=float, default=10, help="a second (default: 10)")
     parser.add_argument("--core_hour", type=float, default=0.05, help="$ for a CPU core (default: 0.05)")
     parser.add_argument("--gpu_hour", type=float, default=3, help="$ for a GPU (default: 3)")

@@ -107,7 +107,7 @@ def measure(
     ranks: Ranks = ALONE,
 ) -> tuple[Extraction, Extraction, Distances]:
     """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
-    model.eval()
+    model.eval().check_device(device)  # before minutes of extraction
     extracted_query = extract(model, query, config, device, "query", ranks)
     extracted_gallery = extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding

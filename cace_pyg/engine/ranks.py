@@ -67,11 +67,23 @@ class Ranks:
         """
         if self.count == 1:
             return own
-        if not own.requires_grad:
-            parts = [torch.empty_like(own) for _ in range(self.count)]
-            torch.distributed.all_gather(parts, own.contiguous())
-            return torch.cat(parts)
-        return torch.cat(torch.distributed.nn.functional.all_gather(own))
+        return _Gathered.apply(own, self)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, own: Tensor, ranks: Ranks) -> Tensor:
+        ctx.own = slice(ranks.rank * len(own), (ranks.rank + 1) * len(own))
+        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(ranks.count)]
+        torch.distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed[ctx.own], None
 
 
 ALONE = Ranks()

@@ -47,7 +47,8 @@ class RunFolder:
                 raise ValueError(
                     f"--resume continues {self.path} with the configuration it was started with, but:\n  "
                     + "\n  ".join(changed)
-                    + "\nuse the same options, or start anew with another --run_dir"
+                    + f"\nuse the same options, or start anew with another --run_dir, where --start_from {self.best} "
+                    "takes over what this run has learnt of single pictures"
                 )
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)

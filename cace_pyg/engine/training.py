@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.assembly import build_model
+from cace_pyg.engine.check_before_training import check_before_training
 from cace_pyg.engine.checkpoint import load_individual_branch, load_model_state, save_checkpoint
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
@@ -64,8 +65,6 @@ class Trainer:
     def __init__(
         self, config: Config, config_yaml: str, splits: Splits, environment: dict[str, str], resume: bool = False
     ):
-        if config.train.epochs == config.pair_phase.epochs == 0:
-            raise ValueError("there is nothing to train: train.epochs and pair_phase.epochs are both 0")
         self.config = config
         self.splits = splits
         if config.threads is not None:
@@ -90,8 +89,7 @@ class Trainer:
             tqdm.write(str(self.model.backbone.loaded_weights))
         if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
-        _check_pair_branch(self.model, config)
-        _check_graph(self.model, config)
+        check_before_training(self.model, config, self.fabric.device)
         self.progress, self.optimizer_state = Progress(), None
         if latest is not None:
             self._continue(latest)
@@ -236,8 +234,9 @@ class Trainer:
         load_model_state(self.model, state["model"], latest.path)
         if self.is_first and latest.path != self.folder.last:
             os.replace(latest.path, self.folder.last)  # else what is broken would become the one before
-        if self.is_first and latest.problem:
-            tqdm.write(f"{latest.problem}; going on from the checkpoint before, after epoch {state['epoch']}")
+        if self.is_first:
+            what = f"{latest.problem}; going on from the checkpoint before" if latest.problem else "going on"
+            tqdm.write(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
         self.optimizer_state = state["optimizer"]
         if state.get("precision"):  # the loss scale of float16
@@ -269,30 +268,6 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-@torch.no_grad()
-def _check_graph(model: CaceNet, config: Config) -> None:
-    """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
-    was_training = model.training
-    size = (config.data.height, config.data.width)
-    clues = model.eval()(torch.zeros(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8)).clues
-    model.conditional.builder(clues, clues)
-    model.train(was_training)
-
-
-def _check_pair_branch(model: CaceNet, config: Config) -> None:
-    if config.pair_phase.epochs > 0 and not model.pair_branch():
-        raise ValueError(
-            f"the pair phase has nothing to train: {type(model.conditional.builder).__name__} has no weights, and "
-            "aligned clues are compared without a convolution; give --pair_phase.epochs 0 and a weight, such as "
-            "--evaluation.fusion 0.5"
-        )
-    if config.loss.pairwise_weight > 0 and config.conditional.compare == "aligned_clues":
-        raise ValueError(
-            "aligned clues have no conditional embeddings, which the pairwise losses of the joint phase compare; give "
-            "--loss.pairwise_weight 0 and train the attention in the pair phase"
-        )
 
 
 def _density(model: CaceNet) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from cace_pyg.gallery.added import Added
 from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.image_name import image_name
 from cace_pyg.gallery.picture_facts import PictureFacts
 
 _COMMIT = 64  # images, see Gallery.add
@@ -100,15 +103,24 @@ def _start(ray, address: str | None, workers: int | None) -> None:
             warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
             ray.init("local", **here, **quiet)
         return
+    named = _remembered() if address == "auto" else address
     try:
-        if address != "auto":  # Ray itself would try for minutes
-            host, _, port = address.removeprefix("ray://").rpartition(":")
+        if named:  # Ray itself would try for minutes where nobody answers
+            host, _, port = named.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **quiet)
     except (OSError, ValueError) as error:
+        where = address if named in (None, address) else f"{named}, which {address} is"
         raise RuntimeError(
-            f"there is no Ray cluster at {address} ({error}); give auto or HOST:PORT of one that runs"
+            f"there is no Ray cluster at {where} ({error}); give auto or HOST:PORT of one that runs"
         ) from error
+
+
+def _remembered() -> str | None:
+    """The cluster that Ray takes ``auto`` for: that of the environment, or the last that was started here."""
+    temporary = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    last = Path(temporary) / "ray" / "ray_current_cluster"
+    return os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else None)
 
 
 def _run(
@@ -118,7 +130,7 @@ def _run(
     on_gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
     workers = workers or max(1, int(ray.cluster_resources()["GPU" if on_gpu else "CPU"]))
     tasks = min(_ceil(len(pictures), _COMMIT), max(4 * workers, _ceil(len(pictures), _MOST)))
-    workers = min(workers, tasks)
+    busy = min(workers, tasks)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -127,11 +139,13 @@ def _run(
         _Writer,
         batch_size=None,  # all that a task has
         fn_constructor_args=(path, "cuda" if on_gpu else "cpu" if device == "auto" else device),
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(size=busy),
         **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
     )
     unreadable: list[tuple[str, str]] = []
-    with tqdm(total=len(pictures), desc=f"index, {workers} workers", unit="image") as bar:
+    few = f" of {workers}, {_COMMIT} pictures each at least" if busy < workers else ""
+    title = f"index, {busy} worker{'s' if busy > 1 else ''}{few}"
+    with tqdm(total=len(pictures), desc=title, unit="image") as bar:
         for row in done.iter_rows():
             if row["error"]:
                 raise RuntimeError(f"a worker cannot go on: {row['error']}")
@@ -148,7 +162,7 @@ def _told(pictures: Sequence[Path], facts: PictureFacts) -> list[dict[str, str]]
     """Each picture and what is told of it, as text: columns of a table would lose what type a value had."""
     rows = zip(pictures, facts.camera, facts.taken, facts.metadata, strict=True)
     told = (
-        {"path": str(path.absolute()), "camera": camera, "taken": taken, "metadata": metadata}
+        {"path": image_name(path), "camera": camera, "taken": taken, "metadata": metadata}
         for path, camera, taken, metadata in rows
     )
     return [{"picture": json.dumps(one, default=lambda time: {_TIME: time.isoformat()})} for one in told]
@@ -164,7 +178,7 @@ def _became(
     after: dict[str, datetime],
     unreadable: list[tuple[str, str]],
 ) -> Added:
-    names = {str(path.absolute()) for path in pictures}
+    names = {image_name(path) for path in pictures}
     added = sum(name in after and name not in before for name in names)
     replaced = sum(name in before and name in after and before[name] != after[name] for name in names)
     told = tuple(sorted(unreadable))

@@ -21,6 +21,7 @@ from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.gallery.entry import Value
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable
+from cace_pyg.gallery.image_name import image_name
 from cace_pyg.gallery.new_picture import NewPicture, decode
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
@@ -372,7 +373,7 @@ def _folder(path: str | Path) -> Path:
 
 
 def _name(image: str | Path) -> str:
-    return str(image) if str(image).startswith("sha256:") else str(Path(image).absolute())
+    return str(image) if str(image).startswith("sha256:") else image_name(image)
 
 
 def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:

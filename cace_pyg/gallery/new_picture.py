@@ -13,6 +13,7 @@ from PIL import Image
 
 from cace_pyg.data.read_picture import Picture, read_picture
 from cace_pyg.gallery.entry import Entry, Value
+from cace_pyg.gallery.image_name import image_name
 
 _THUMBNAIL = (128, 256)  # pixels, at most, (width, height)
 
@@ -43,7 +44,7 @@ class NewPicture:
     ) -> "NewPicture":
         """Name a picture: a file by its absolute path, others by their SHA-256."""
         if isinstance(picture, str | Path):
-            path = Path(picture).absolute()
+            path = Path(image_name(picture))
             try:
                 return cls(path, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), camera, time, metadata)
             except OSError:

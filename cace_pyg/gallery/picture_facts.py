@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cace_pyg.data.table import read_table
 from cace_pyg.gallery.entry import Value
+from cace_pyg.gallery.image_name import image_name
 
 _TYPED = (bool, int, float, datetime)  # not text
 
@@ -66,11 +67,11 @@ def facts_from_table(pictures: Sequence[Path], folder: Path, table: Path) -> Pic
         FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
         ValueError: it has no column ``path``, or a row without, or names pictures that are not in the folder.
     """
-    told = {(folder / row.pop("path")).absolute(): row for row in _rows(table)}
-    strange = sorted(set(told) - {picture.absolute() for picture in pictures})
+    told = {image_name(folder / row.pop("path")): row for row in _rows(table)}
+    strange = sorted(set(told) - {image_name(picture) for picture in pictures})
     if strange:
         raise ValueError(f"{table} names {len(strange)} pictures that are not in {folder}, such as {strange[0]}")
-    return _facts([told.get(picture.absolute(), {}) for picture in pictures])
+    return _facts([told.get(image_name(picture), {}) for picture in pictures])
 
 
 def _rows(table: Path) -> list[dict]:

@@ -1,10 +1,9 @@
 """A ReLU'd product of clues times two vectors, without the n×n block."""
 
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
+from cace_pyg.kernels.kernels_for import kernels_for
 from cace_pyg.kernels.relu_gram import ReluGram
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -39,7 +38,7 @@ def relu_gram_products(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Ten
     if gram.dtype != x_a.dtype:
         x_a, x_b = x_a.to(gram.dtype), x_b.to(gram.dtype)
     _check(x_a, x_b, left, right)
-    _kernels(x_a.device)
+    kernels_for(x_a.device)
     pairs = torch.broadcast_shapes(*(one.shape[:1] for one in (x_a, x_b, left, right)))
     operands = (one.expand(*pairs, *one.shape[1:]) for one in (x_a, x_b, left.float(), right.float()))
     return _ReluGramProducts.apply(*operands, float(gram.sharpness), float(gram.threshold))
@@ -50,13 +49,13 @@ class _ReluGramProducts(torch.autograd.Function):
     def forward(ctx, x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor, sharpness: float, threshold: float):
         ctx.save_for_backward(x_a, x_b, left, right)
         ctx.form = sharpness, threshold
-        return _kernels(x_a.device).products(x_a, x_b, left, right, *ctx.form)
+        return kernels_for(x_a.device).products(x_a, x_b, left, right, *ctx.form)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, of_row: Tensor, of_column: Tensor):
         x_a, x_b, left, right = ctx.saved_tensors
-        kernels = _kernels(x_a.device)
+        kernels = kernels_for(x_a.device)
         # the gradient of R is of_row rightᵀ + left of_columnᵀ
         rows, columns = torch.stack([of_row, left], 1), torch.stack([right, of_column], 1)
         of_x_a = of_x_b = of_left = of_right = None
@@ -67,25 +66,6 @@ class _ReluGramProducts(torch.autograd.Function):
         if any(ctx.needs_input_grad[2:4]):
             of_left, of_right = kernels.products(x_a, x_b, of_row, of_column, *ctx.form)
         return of_x_a, of_x_b, of_left, of_right, None, None
-
-
-def _kernels(device: torch.device) -> ModuleType:
-    """The module with the kernels; imported where they are needed, since it imports Triton."""
-    try:
-        from cace_pyg.kernels import relu_gram_triton
-    except ModuleNotFoundError as error:
-        if error.name != "triton":
-            raise
-        raise RuntimeError(
-            "The fused kernel needs Triton, which is not installed: pip install 'cace-pyg[kernels]' (Linux), or choose "
-            "conditional.engine pooled"
-        ) from error
-    if device.type != "cuda" and not relu_gram_triton.INTERPRETED:
-        raise RuntimeError(
-            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.engine pooled, or "
-            "auto, which takes the kernel on CUDA only. For tests, TRITON_INTERPRET=1 runs it on a CPU, very slowly"
-        )
-    return relu_gram_triton
 
 
 def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:

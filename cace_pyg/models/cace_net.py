@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder
+from cace_pyg.kernels import kernels_for
 from cace_pyg.models.aligned_clues import AlignedClues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.conditional import AllPairs, ConditionalEmbedding
@@ -72,6 +73,11 @@ class CaceNet(torch.nn.Module):
     def needs_parts(self) -> bool:
         """Whether the graph builder looks at body parts."""
         return self.conditional.builder.needs_parts
+
+    def check_device(self, device: torch.device) -> None:
+        """Raise ``RuntimeError`` where the pair stage's engine does not run on ``device``."""
+        if self.conditional.engine == "fused":
+            kernels_for(device)
 
     def prepare(self, clues: Clues) -> PreparedClues:
         """What the pair stage needs of each image; compute it once and pass it to :meth:`condition_prepared`."""

@@ -221,10 +221,7 @@ def test_the_loss_scale_of_float16_goes_on(options, tmp_path, monkeypatch):
     assert all(torch.equal(whole["model"][name], again["model"][name]) for name in whole["model"])
 
 
-def test_the_backbone_can_be_compiled(options, tmp_path, capsys):
-    assert train([*options, "--train.compile=none_such", "--train.epochs=1"]) == 2
-    assert "Invalid backend: 'none_such'" in capsys.readouterr().err
-    shutil.rmtree(tmp_path / "run")
+def test_the_backbone_can_be_compiled(options, tmp_path):
     assert train([*options, "--train.compile=eager", "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
     assert not [name for name in weights(tmp_path / "run") if "_orig_mod" in name]
 

@@ -236,7 +236,8 @@ def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_
     assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 2
     assert "continue that run with --resume, or choose another --run_dir" in capsys.readouterr().err
     assert train([*options, "--train.epochs=2", "--pair_phase.epochs=0", "--resume"]) == 2
-    assert "train.epochs: 1 in the run, 2 now" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "train.epochs: 1 in the run, 2 now" in error and f"--start_from {tmp_path / 'run' / 'checkpoints'}" in error
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
@@ -275,6 +276,9 @@ def test_broken_checkpoints_are_named(options, tmp_path, capsys):
         (["--data.hold_out=0"], "evaluation.fusion auto chooses its weight on held-out identities"),
         (["--evaluation.fusion=3"], r"evaluation.fusion"),
         (["--train.num_identities=50"], "num_identities = 50 training identities"),
+        (["--train.compile=inductr"], "train.compile to be null or one of"),
+        (["--evaluation.clues_on_disk=/nowhere"], "evaluation.clues_on_disk to be a folder (got /nowhere"),
+        (["--conditional.node_wise=identity", "--conditional.engine=fused", "--device=cpu"], "The fused kernel "),
         (["--backbone.name=resnet5"], "near names"),
         (["--train.epoch=3"], "near names: --train.epochs"),
         (["--graph=TopK"], "near names: CorrespondenceAttention, FullyConnected"),

@@ -84,6 +84,8 @@ def test_adding_twice_is_harmless_and_a_changed_file_is_replaced(gallery, pictur
     assert (again.added, again.replaced, again.known) == (0, 0, len(pictures)) and len(gallery) == before
     twice = gallery.add([pictures[0], pictures[0]])
     assert (twice.added, twice.known) == (0, 2)
+    roundabout = pictures[0].parent / ".." / pictures[0].parent.name / pictures[0].name
+    assert gallery.add([roundabout]).known == 1 and roundabout in gallery
 
     mine = tmp_path / "mine.jpg"
     shutil.copy(pictures[0], mine)
