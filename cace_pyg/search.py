@@ -12,7 +12,7 @@ from cace_pyg.engine.atomic_file import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray
 from cace_pyg.gallery.describe import describe_hits, describe_stats, hits_as_dicts, hits_figure
-from cace_pyg.gallery.gallery import is_gallery
+from cace_pyg.gallery.is_gallery import is_gallery
 from cace_pyg.gallery.picture_facts import PictureFacts, facts_from_names, facts_from_table, pictures_of_table
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.check_before_training import check_before_training
+from cace_pyg.engine.check_settings import check_settings
+from cace_pyg.engine.check_trainable import check_trainable
 from cace_pyg.engine.checkpoint import load_individual_branch, load_model_state, save_checkpoint
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
@@ -65,6 +66,7 @@ class Trainer:
     def __init__(
         self, config: Config, config_yaml: str, splits: Splits, environment: dict[str, str], resume: bool = False
     ):
+        check_settings(config)
         self.config = config
         self.splits = splits
         if config.threads is not None:
@@ -89,7 +91,7 @@ class Trainer:
             tqdm.write(str(self.model.backbone.loaded_weights))
         if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
-        check_before_training(self.model, config, self.fabric.device)
+        check_trainable(self.model, config, self.fabric.device)
         self.progress, self.optimizer_state = Progress(), None
         if latest is not None:
             self._continue(latest)
@@ -113,7 +115,7 @@ class Trainer:
         """
         first_epoch = 0
         while self.phases:
-            phase = self.phases.pop(0)  # with the workers of its loader
+            phase = self.phases.pop(0)  # so that it goes when it is done, and the workers of its loader with it
             if self.progress.epoch < first_epoch + phase.epochs:
                 self._run_phase(phase, first_epoch)
                 gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives

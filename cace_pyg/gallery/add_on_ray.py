@@ -50,7 +50,7 @@ def add_on_ray(
     Raises:
         RuntimeError: Ray is not installed, there is no cluster at ``address`` or none that lets us in, or a worker
             cannot go on, for want of the gallery or because of metadata that no column takes.
-        ValueError: a column's name is none, or fewer than one worker.
+        ValueError: a column cannot have such a name, or fewer than one worker.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"Expected at least one worker (got {workers})")
@@ -118,9 +118,11 @@ def _start(ray, address: str | None, workers: int | None) -> None:
 
 def _remembered() -> str | None:
     """The cluster that Ray takes ``auto`` for: that of the environment, or the last that was started here."""
-    temporary = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    last = Path(temporary) / "ray" / "ray_current_cluster"
-    return os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.exists() else None)
+    told = os.environ.get("RAY_ADDRESS", "auto")
+    if told not in ("", "auto"):
+        return told
+    last = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    return last.read_text().strip() if last.exists() else None
 
 
 def _run(

@@ -22,6 +22,7 @@ from cace_pyg.gallery.entry import Value
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable
 from cace_pyg.gallery.image_name import image_name
+from cace_pyg.gallery.is_gallery import is_gallery
 from cace_pyg.gallery.new_picture import NewPicture, decode
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
@@ -125,7 +126,7 @@ class Gallery:
 
     def __contains__(self, image: str | Path) -> bool:
         """Whether an image of this name is in the gallery."""
-        return bool(self._table.rows_of([_name(image)], ["image"]))
+        return bool(self._table.rows_of([image_name(image)], ["image"]))
 
     def add(
         self,
@@ -172,7 +173,7 @@ class Gallery:
         """Make the columns that several processes will fill, so that one of a wrong name is refused before they start.
 
         Raises:
-            ValueError: a column's name is none.
+            ValueError: a column cannot have such a name.
         """
         self._table.declare_key()
         self._table.add_columns(metadata)
@@ -189,7 +190,8 @@ class Gallery:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
-        return self._table.remove_images([_name(one) for one in images]) + (self._table.remove(where) if where else 0)
+        named = self._table.remove_images([image_name(one) for one in images])
+        return named + (self._table.remove(where) if where else 0)
 
     def missing(self) -> list[str]:
         """Images whose file is gone."""
@@ -333,15 +335,6 @@ class Gallery:
         return rerank(individual, index, conditional, self.embedder.fusion_weight)
 
 
-def is_gallery(path: Path) -> bool:
-    """Whether a gallery was made at ``path``."""
-    try:
-        GalleryTable(path)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _hits(
     rows: list[dict], individual: Tensor, conditional: Tensor, fused: Tensor, ranking: list[int]
 ) -> list[SearchHit]:
@@ -370,10 +363,6 @@ def _folder(path: str | Path) -> Path:
             "mounted as a folder"
         )
     return Path(path)
-
-
-def _name(image: str | Path) -> str:
-    return str(image) if str(image).startswith("sha256:") else image_name(image)
 
 
 def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:

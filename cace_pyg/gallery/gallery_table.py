@@ -104,7 +104,7 @@ class GalleryTable:
         """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
 
         Raises:
-            ValueError: a column's name is none, or its value does not fit its type.
+            ValueError: a column cannot have such a name, or its value does not fit its type.
         """
         self.declare_key()  # galleries of before have none
         self.add_columns([entry.metadata for entry in entries])
@@ -237,7 +237,7 @@ class GalleryTable:
         """Columns for metadata that the table has none for yet; their type is that of the first value.
 
         Raises:
-            ValueError: a column's name is none.
+            ValueError: a column cannot have such a name.
         """
         for left in reversed(range(_TRIES)):
             fresh = self._fresh_columns(metadata)

@@ -172,8 +172,10 @@ def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint,
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray notes the cluster that auto means
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
-    assert search([*index, "--engine=ray", "--ray_address=auto"]) == 2
-    assert "there is no Ray cluster at 127.0.0.1:1, which auto is" in capsys.readouterr().err
+    for told, meant in (("", "127.0.0.1:1"), ("auto", "127.0.0.1:1"), ("127.0.0.1:2", "127.0.0.1:2")):
+        monkeypatch.setenv("RAY_ADDRESS", told)
+        assert search([*index, "--engine=ray", "--ray_address=auto"]) == 2
+        assert f"there is no Ray cluster at {meant}, which auto is" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert search([*index, "--engine=ray"]) == 2
     assert "pip install 'cace-pyg[cluster]'" in capsys.readouterr().err
