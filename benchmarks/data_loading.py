@@ -26,7 +26,7 @@ from cace_pyg.data.dataset import ReidDataset, relabel
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 from cace_pyg.data.transforms import AugmentationSettings, training_transform
-from cace_pyg.viz.palette import SERIES
+from cace_pyg.viz.style import SERIES
 
 _FILE_SIZE = 128, 64  # (height, width) in pixels
 _NOTHING = {"flip": 0.0, "crop_padding": 0, "erasing": 0.0, "colour_jitter": 0.0}

@@ -20,7 +20,7 @@ from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
 from benchmarks.results_file import save_results
 from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate, rank, top_k
-from cace_pyg.viz.palette import BLUE, GREY, ORANGE, VERMILLION
+from cace_pyg.viz.style import BLUE, GREY, ORANGE, VERMILLION
 
 _CAMERAS = 6
 _DISTRACTORS = 2793 / 15913  # share of the gallery, as in Market-1501

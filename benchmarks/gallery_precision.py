@@ -16,16 +16,20 @@ from matplotlib.figure import Figure
 from benchmarks.gallery_search import random_checkpoint
 from benchmarks.results_file import save_results
 from cace_pyg.config import Config, from_yaml
+from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
-from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.evaluation import labels_of, measure, measure_pairs
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
+from cace_pyg.engine.evaluation import (
+    fusion_weight_of,
+    labels_of,
+    measure,
+    measure_pairs,
+)
 from cace_pyg.engine.extraction import Extraction
-from cace_pyg.engine.read_splits import read_splits
-from cace_pyg.engine.run import fusion_weight_of, load_model
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import euclidean_distance, evaluate, rerank, top_k
-from cace_pyg.viz.palette import SERIES
+from cace_pyg.viz.style import SERIES
 
 
 def compressed(gallery: Extraction, model: CaceNet, precision: Precision) -> tuple[Extraction, int]:

@@ -23,10 +23,9 @@ from benchmarks.results_file import save_results
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
-from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.checkpoint import save_checkpoint
+from cace_pyg.engine.checkpoint import build_model, save_checkpoint
 from cace_pyg.gallery import Gallery
-from cace_pyg.viz.palette import SERIES
+from cace_pyg.viz.style import SERIES
 
 _TOP_K = 100
 _SIBLINGS = 8

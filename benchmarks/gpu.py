@@ -25,8 +25,18 @@ from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
 from benchmarks.results_file import save_results
 from cace_pyg.graph import Clues, CorrespondenceAttention
-from cace_pyg.kernels import ReluGram, relu_gram_products, relu_gram_products_reference, runs_on
-from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead, PreparedClues
+from cace_pyg.kernels import (
+    ReluGram,
+    relu_gram_products,
+    relu_gram_products_reference,
+    runs_on,
+)
+from cace_pyg.models import (
+    ConditionalEmbedding,
+    ConditionalSettings,
+    EmbeddingHead,
+    PairOperand,
+)
 
 EMBEDDING = 256
 CASES = {"paper": {"width": None}, "released": {"degree_floor": "released"}}  # width of the released case: D / 16
@@ -76,10 +86,10 @@ class Bench:
         shape = images, self.options.n, self.options.channels
         return Clues(torch.rand(shape, device=self.device, dtype=self.dtype), self.grid)
 
-    def cache(self, images: int) -> PreparedClues:
+    def cache(self, images: int) -> PairOperand:
         """Prepared clues of many images, in parts, for the clues of all of them need not exist at once."""
         parts = (min(256, images - start) for start in range(0, images, 256))
-        return PreparedClues.concatenate([self.plain.prepare(self.clues(part)) for part in parts])
+        return PairOperand.concatenate([self.plain.prepare(self.clues(part)) for part in parts])
 
     @property
     def block_flops(self) -> float:
@@ -176,11 +186,11 @@ def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
 
 
 def _replayed(
-    distance: Callable, queries: PreparedClues, gallery: PreparedClues, candidates: Tensor
+    distance: Callable, queries: PairOperand, gallery: PairOperand, candidates: Tensor
 ) -> Callable[[], Tensor]:
     """The same, with each query's clues copied to the place where a CUDA graph, recorded once, expects them."""
     one, many = queries.select(slice(1)), gallery.select(candidates[0])
-    one = PreparedClues.concatenate([one])  # a copy
+    one = PairOperand.concatenate([one])  # a copy
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -205,7 +215,7 @@ def _replayed(
     return call
 
 
-def _tensors(prepared: PreparedClues) -> tuple[Tensor, ...]:
+def _tensors(prepared: PairOperand) -> tuple[Tensor, ...]:
     return prepared.keys.features, prepared.intra, prepared.nodes, prepared.own
 
 
@@ -241,7 +251,7 @@ def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
 
 def measure_tiles(bench: Bench, matrix_rate: float) -> list[Row]:
     """The forward and the backward kernel with other tiles than the default: which fits this device best?"""
-    from cace_pyg.kernels import relu_gram_triton  # imports Triton
+    from cace_pyg.kernels import relu_gram_triton
 
     pairs, n = bench.options.top_k, bench.options.n
     x_a, x_b = (torch.rand(pairs, n, bench.compared, device=bench.device, dtype=bench.dtype) for _ in range(2))
@@ -295,10 +305,10 @@ def _medians(functions: dict, rounds: int, device: torch.device) -> dict:
     return interleaved_medians({name: finished(call) for name, call in functions.items()}, rounds)
 
 
-def _as_float(prepared: PreparedClues) -> PreparedClues:
+def _as_float(prepared: PairOperand) -> PairOperand:
     keys = Clues(prepared.keys.features.float(), prepared.keys.grid)
     tail = None if prepared.tail is None else prepared.tail.float()
-    return PreparedClues(keys, prepared.intra.float(), prepared.nodes.float(), prepared.own.float(), tail)
+    return PairOperand(keys, prepared.intra.float(), prepared.nodes.float(), prepared.own.float(), tail)
 
 
 def _error(found: Tensor, exact: Tensor) -> float:

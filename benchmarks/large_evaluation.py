@@ -16,7 +16,13 @@ import torch
 
 from benchmarks.results_file import save_results
 from cace_pyg.engine.evaluation import Distances
-from cace_pyg.retrieval import Metrics, distance_blocks, evaluate, evaluate_blocks, top_k
+from cace_pyg.retrieval import (
+    Metrics,
+    distance_blocks,
+    evaluate,
+    evaluate_blocks,
+    top_k,
+)
 
 _SPREAD = 3.0  # length of what differs within an identity, in lengths of what they share
 _CAMERAS = 15

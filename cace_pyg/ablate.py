@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from cace_pyg.engine.ablation import BASELINE, Ablation
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.studies import STUDIES, StudyName, StudyRow
-from cace_pyg.engine.write_ablation import write_ablation
+from cace_pyg.experiment.ablation import BASELINE, Ablation
+from cace_pyg.experiment.ablation_table import write_ablation
+from cace_pyg.experiment.studies import STUDIES, StudyName, StudyRow
 
 DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, and say what each of them gains.
 

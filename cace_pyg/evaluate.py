@@ -8,20 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
-from cace_pyg.data.fingerprint import fingerprint
-from cace_pyg.data.sample import Splits
+from cace_pyg.data.read_dataset import read_splits
+from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import labels_of
-from cace_pyg.engine.further_results import further_results
+from cace_pyg.engine.evaluation import evaluate_model, labels_of
+from cace_pyg.engine.files import write_text
 from cace_pyg.engine.launch_fabric import launch_fabric
-from cace_pyg.engine.leave_ranks import leave_ranks
-from cace_pyg.engine.metrics_table import metrics_table
 from cace_pyg.engine.published_evaluation import evaluate_published
-from cace_pyg.engine.read_splits import read_splits
-from cace_pyg.engine.run import evaluate_model, load_model, metrics_of, results_table
-from cace_pyg.engine.run_folder import write_text
+from cace_pyg.engine.ranks import leave_ranks
+from cace_pyg.engine.results import (
+    further_results,
+    metrics_of,
+    metrics_table,
+    results_table,
+)
 
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.export_onnx import Exported, export_onnx
+from cace_pyg.onnx_export.export_onnx import Exported, export_onnx
 
 DESCRIPTION = """Write a trained model as two ONNX files, for programs without torch.
 

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
-from cace_pyg.engine.atomic_file import atomic_file
+from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray
-from cace_pyg.gallery.describe import describe_hits, describe_stats, hits_as_dicts, hits_figure
-from cace_pyg.gallery.is_gallery import is_gallery
-from cace_pyg.gallery.picture_facts import PictureFacts, facts_from_names, facts_from_table, pictures_of_table
+from cace_pyg.gallery.describe import (
+    describe_hits,
+    describe_stats,
+    hits_as_dicts,
+    hits_figure,
+)
+from cace_pyg.gallery.gallery_table import is_gallery
+from cace_pyg.gallery.picture_facts import (
+    PictureFacts,
+    facts_from_names,
+    facts_from_table,
+    pictures_of_table,
+)
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
 

@@ -4,9 +4,10 @@ import os
 import sys
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
-from cace_pyg.engine.dry_run import dry_run
-from cace_pyg.engine.leave_ranks import leave_ranks
-from cace_pyg.engine.run import results_table, run
+from cace_pyg.engine.ranks import leave_ranks
+from cace_pyg.engine.results import results_table
+from cace_pyg.experiment.dry_run import dry_run
+from cace_pyg.experiment.run import run
 
 DESCRIPTION = """Train CACE-Net on a data set, evaluate both stages and write a report."""
 

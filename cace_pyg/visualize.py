@@ -6,12 +6,12 @@ from pathlib import Path
 
 from cace_pyg.config import Config, from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.draw_conditional_maps import draw_conditional_maps
-from cace_pyg.engine.draw_correspondences import draw_correspondences
-from cace_pyg.engine.draw_ranked_lists import draw_ranked_lists
-from cace_pyg.engine.pair_analysis import analyse_pair
-from cace_pyg.engine.pair_report import describe_pair, write_pair
-from cace_pyg.engine.write_figures import write_figures
+from cace_pyg.engine.files import write_figures
+from cace_pyg.explain.conditional_maps import draw_conditional_maps
+from cace_pyg.explain.correspondences import draw_correspondences
+from cace_pyg.explain.pair_analysis import analyse_pair
+from cace_pyg.explain.pair_report import describe_pair, write_pair
+from cace_pyg.explain.run_report import draw_ranked_lists
 
 DESCRIPTION = """Draw what a trained model sees, as PNG and SVG.
 

@@ -3,8 +3,7 @@
 import torch
 
 from cace_pyg.config import config_of, config_parser, parse, to_yaml
-from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.checkpoint import save_checkpoint
+from cace_pyg.engine.checkpoint import build_model, save_checkpoint
 
 OPTIONS = {
     "data.height": 48, "data.width": 24, "data.hold_out": 0.3, "threads": 1, "backbone.name": "small_cnn",

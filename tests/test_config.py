@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from cace_pyg.config import config_of, config_parser, differences, from_yaml, parse, to_yaml
+from cace_pyg.config import (
+    config_of,
+    config_parser,
+    differences,
+    from_yaml,
+    parse,
+    to_yaml,
+)
 from cace_pyg.graph import CorrespondenceAttention, FullyConnected
 
 SYNTHETIC = str(Path(__file__).parents[1] / "configs" / "synthetic.yaml")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cace_pyg import Gallery
-from cace_pyg.engine.studies import STUDIES
+from cace_pyg.experiment.studies import STUDIES
 from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
 from tests.random_checkpoint import make_checkpoint

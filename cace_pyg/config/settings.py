@@ -4,46 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
-from cace_pyg.data.part_palette import PartPalette
-from cace_pyg.data.read_dataset import DatasetName
+from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
 from cace_pyg.models.backbone import Stem
-
-
-@dataclass
-class DataSettings:
-    """The data set and how its pictures reach the network."""
-
-    root: str
-    """Folder of the data set, or the table of a manifest."""
-    name: DatasetName = "market_layout"
-    """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
-    market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
-    allow_partial: bool = False
-    """Warn, instead of stopping, where a public data set is not whole."""
-    extra_train: list[str] = field(default_factory=list)
-    """More training sets, each as NAME:ROOT; identities and cameras are kept apart."""
-    height: PositiveInt = 384
-    """Pixels to which pictures are resized (the paper: 384)."""
-    width: PositiveInt = 128
-    """Pixels to which pictures are resized (the paper: 128)."""
-    hold_out: ClosedUnitInterval = 0.1
-    """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
-    part_palette: PartPalette = "as_is"
-    """What the labels of body-part maps mean: our own parts, or those of lip, pascal_person_part, atr."""
-    workers: NonNegativeInt = 2
-    """Processes that decode pictures; 0: the main one does."""
-    cache: bool = False
-    """Keep decoded pictures in memory (3·height·width bytes each)."""
-
-    def __post_init__(self) -> None:
-        if min(self.height, self.width) < 16:
-            raise ValueError(f"Expected data.height and data.width of at least 16 (got {self.height}, {self.width})")
 
 
 @dataclass

@@ -1,16 +1,16 @@
 """Data sets: lists of labelled pictures, and how they become batches."""
 
 from cace_pyg.data.check_dataset import check_dataset
-from cace_pyg.data.combine import combine
-from cace_pyg.data.dukemtmc import read_dukemtmc
-from cace_pyg.data.image_folder import read_image_folder
-from cace_pyg.data.manifest import read_manifest
-from cace_pyg.data.market1501 import read_market1501
 from cace_pyg.data.market_layout import read_market_layout
-from cace_pyg.data.msmt17 import read_msmt17
-from cace_pyg.data.occluded_duke import read_occluded_duke
+from cace_pyg.data.own_pictures import read_image_folder, read_manifest
+from cace_pyg.data.public_datasets import (
+    read_dukemtmc,
+    read_market1501,
+    read_msmt17,
+    read_occluded_duke,
+)
 from cace_pyg.data.read_dataset import read_dataset
-from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sample import Sample, Splits, combine
 
 __all__ = [
     "Sample",

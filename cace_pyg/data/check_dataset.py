@@ -11,13 +11,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from cace_pyg.data.counts import SplitCounts, count, counts_table
-from cace_pyg.data.dukemtmc import DUKEMTMC
-from cace_pyg.data.market1501 import MARKET1501
-from cace_pyg.data.msmt17 import MSMT17, MSMT17_TRAINVAL
-from cace_pyg.data.occluded_duke import OCCLUDED_DUKE
+from cace_pyg.data.public_datasets import (
+    DUKEMTMC,
+    MARKET1501,
+    MSMT17,
+    MSMT17_TRAINVAL,
+    OCCLUDED_DUKE,
+)
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
-from cace_pyg.data.read_picture import BROKEN
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.read_picture import BROKEN
 
 _EXPECTED = {
     "market1501": MARKET1501,

@@ -7,12 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cace_pyg.data.draw import Draw
-from cace_pyg.data.part_map import read_part_map
-from cace_pyg.data.part_palette import PartPalette
-from cace_pyg.data.read_picture import read_picture
+from cace_pyg.data.part_map import PartPalette, read_part_map
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import to_tensor
+from cace_pyg.read_picture import read_picture
+
+
+class Draw(NamedTuple):
+    """One picture and the seed of its augmentation.
+
+    With the seed in the draw, an epoch is a function of the run's seed and the epoch alone, whatever the number of
+    workers and wherever a killed run goes on.
+    """
+
+    index: int
+    seed: int
 
 
 class Item(NamedTuple):

@@ -1,11 +1,12 @@
-"""One's own labelled pictures as the three parts of a data set."""
+"""One's own labelled pictures, in a table or in folders, as the three parts of a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cace_pyg.data.as_numbers import as_numbers
+from cace_pyg.data.part_map import without_part_maps
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.table import read_table
 
 PARTS = ("train", "query", "gallery")
 _JUNK = -1
@@ -23,7 +24,7 @@ class Labelled(NamedTuple):
 def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     """The parts of a data set from labelled pictures.
 
-    Identities and cameras may be numbers or words (:func:`cace_pyg.data.as_numbers.as_numbers`, over all parts at
+    Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, over all parts at
     once). As numbers they mean what the protocol says: −1 is junk and left out, 0 a distractor. Where no camera is
     known for any picture, every picture counts as a camera of its own, so none is removed for its camera.
 
@@ -63,3 +64,111 @@ def _check(pictures: Sequence[Labelled], source: Path) -> None:
             f"Expected a camera for every picture in {source}, or for none (got none for {len(without)} of "
             f"{len(pictures)}, such as {without[0]})"
         )
+
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_TREE = """
+  ROOT/
+    train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
+    query/    bob/1.jpg …               part/identity/picture where no camera is known
+    gallery/  bob/2.jpg …"""
+
+
+def read_image_folder(root: str | Path) -> Splits:
+    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``.
+
+    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Hidden
+    files, label maps of pictures (``parts`` folders) and other files than pictures are ignored.
+
+    Raises:
+        FileNotFoundError: one of the three folders is missing; shows the expected tree.
+        ValueError: a picture lies deeper or less deep, or see :func:`cace_pyg.data.own_pictures.splits_of`.
+    """
+    root = Path(root)
+    missing = [part for part in PARTS if not (root / part).is_dir()]
+    if missing:
+        raise FileNotFoundError(f"no folder {', '.join(missing)} in {root} (data.root); expected{_TREE}")
+    return splits_of([_in_folders(path, root, part) for part in PARTS for path in _pictures(root / part)], root)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    files = sorted(folder.rglob("*"))
+    return without_part_maps(
+        [path for path in files if path.suffix.lower() in _PICTURES and path.name[0] != "." and path.is_file()]
+    )
+
+
+def _in_folders(path: Path, root: Path, part: str) -> Labelled:
+    labels = path.relative_to(root / part).parts[:-1]
+    if len(labels) not in (1, 2):
+        raise ValueError(f"cannot read identity and camera of {path}; expected{_TREE}")
+    return Labelled(path, labels[0], labels[1] if len(labels) == 2 else "", part)
+
+
+_COLUMNS = ("path", "pid", "split")  # camid may be left out
+
+
+def read_manifest(path: str | Path) -> Splits:
+    """The pictures of a CSV or Parquet table with the columns path, pid, camid (optional) and split.
+
+    Paths are relative to the table's folder, or absolute; split is train, query or gallery; identities and cameras
+    are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
+
+    Args:
+        path: see :func:`cace_pyg.data.table.read_table`.
+
+    Raises:
+        FileNotFoundError: the table, or a picture in it, is missing.
+        ImportError: a Parquet table without pyarrow.
+        ValueError: no table, a column is missing, a cell is empty or unknown; names row and column.
+    """
+    path = Path(path)
+    rows = read_table(path)
+    missing = [name for name in _COLUMNS if rows and name not in rows[0]]
+    if not rows or missing:
+        raise ValueError(
+            f"Expected rows with the columns path, pid, split, and camid where cameras are known, in {path} "
+            f"(got {', '.join(map(str, rows[0])) if rows else 'no row'})"
+        )
+    return splits_of([_labelled(row, number, path) for number, row in enumerate(rows, start=1)], path)
+
+
+def _labelled(row: dict, number: int, table: Path) -> Labelled:
+    cells = {name: "" if row.get(name) is None else str(row[name]).strip() for name in (*_COLUMNS, "camid")}
+    empty = [name for name in _COLUMNS if not cells[name]]
+    if empty:
+        raise ValueError(f"Expected a value for {', '.join(empty)} in row {number} of {table} (got an empty cell)")
+    if cells["split"] not in PARTS:
+        raise ValueError(f"Expected split {', '.join(PARTS)} in row {number} of {table} (got {cells['split']!r})")
+    picture = table.parent / cells["path"]
+    if not picture.is_file():
+        raise FileNotFoundError(f"no picture at {picture}, row {number} of {table}; paths are relative to the table")
+    return Labelled(picture, cells["pid"], cells["camid"], cells["split"])
+
+
+def as_numbers(words: Iterable[str]) -> dict[str, int]:
+    """A number for every word: what it says if all are whole numbers, otherwise 1, 2, … in alphabetical order.
+
+    −1 and 0 stay what they are among words too, since they mean junk and a distractor.
+
+    Example: 7, 12 stay 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1.
+
+    Raises:
+        ValueError: a number below −1.
+    """
+    known = sorted(set(words))
+    numbers = {word: _number(word) for word in known}
+    if (lowest := min((one for one in numbers.values() if one is not None), default=0)) < -1:
+        raise ValueError(f"Expected identities and cameras of -1 (junk), 0 (distractor) or more (got {lowest})")
+    if None not in numbers.values():
+        return numbers
+    meant = {word: number for word, number in numbers.items() if number in (-1, 0)}
+    others = [word for word in known if word not in meant]
+    return meant | {word: number for number, word in enumerate(others, start=1)}
+
+
+def _number(word: str) -> int | None:
+    try:
+        return int(word)
+    except ValueError:
+        return None

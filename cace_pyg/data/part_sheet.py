@@ -7,7 +7,7 @@ from PIL import Image
 
 from cace_pyg.data.mediapipe_parser import COLOURS
 from cace_pyg.data.part_map import part_map_path
-from cace_pyg.data.read_picture import read_picture
+from cace_pyg.read_picture import read_picture
 
 _HEIGHT, _GAP, _COLUMNS = 192, 6, 8  # pixels; pairs in a row
 

@@ -1,16 +1,22 @@
-"""Any data set by its name."""
+"""Any data set by its name, and how its pictures reach the network."""
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from cace_pyg.data.dukemtmc import read_dukemtmc
-from cace_pyg.data.image_folder import read_image_folder
-from cace_pyg.data.manifest import read_manifest
-from cace_pyg.data.market1501 import read_market1501
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
+
 from cace_pyg.data.market_layout import read_market_layout
-from cace_pyg.data.msmt17 import read_msmt17, read_msmt17_trainval
-from cace_pyg.data.occluded_duke import read_occluded_duke
-from cace_pyg.data.sample import Splits
+from cace_pyg.data.own_pictures import read_image_folder, read_manifest
+from cace_pyg.data.part_map import PartPalette
+from cace_pyg.data.public_datasets import (
+    read_dukemtmc,
+    read_market1501,
+    read_msmt17,
+    read_msmt17_trainval,
+    read_occluded_duke,
+)
+from cace_pyg.data.sample import Splits, combine
 
 DatasetName = Literal[
     "market_layout",
@@ -22,6 +28,39 @@ DatasetName = Literal[
     "manifest",
     "image_folder",
 ]
+
+
+@dataclass
+class DataSettings:
+    """The data set and how its pictures reach the network."""
+
+    root: str
+    """Folder of the data set, or the table of a manifest."""
+    name: DatasetName = "market_layout"
+    """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
+    market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
+    allow_partial: bool = False
+    """Warn, instead of stopping, where a public data set is not whole."""
+    extra_train: list[str] = field(default_factory=list)
+    """More training sets, each as NAME:ROOT; identities and cameras are kept apart."""
+    height: PositiveInt = 384
+    """Pixels to which pictures are resized (the paper: 384)."""
+    width: PositiveInt = 128
+    """Pixels to which pictures are resized (the paper: 128)."""
+    hold_out: ClosedUnitInterval = 0.1
+    """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
+    part_palette: PartPalette = "as_is"
+    """What the labels of body-part maps mean: our own parts, or those of lip, pascal_person_part, atr."""
+    workers: NonNegativeInt = 2
+    """Processes that decode pictures; 0: the main one does."""
+    cache: bool = False
+    """Keep decoded pictures in memory (3·height·width bytes each)."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 16:
+            raise ValueError(f"Expected data.height and data.width of at least 16 (got {self.height}, {self.width})")
+
+
 _PUBLIC = {
     "market1501": read_market1501,
     "dukemtmc": read_dukemtmc,
@@ -29,6 +68,8 @@ _PUBLIC = {
     "msmt17": read_msmt17,
     "msmt17_trainval": read_msmt17_trainval,
 }
+
+
 _OWN = {"market_layout": read_market_layout, "manifest": read_manifest, "image_folder": read_image_folder}
 
 
@@ -48,3 +89,26 @@ def read_dataset(name: DatasetName, root: str | Path, allow_partial: bool = Fals
     if name in _OWN:
         return _OWN[name](root)
     raise ValueError(f"Expected data.name as one of {', '.join(get_args(DatasetName))} (got {name!r})")
+
+
+def read_splits(data: DataSettings) -> Splits:
+    """``data.root``, with the training pictures of ``data.extra_train`` after its own.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_dataset.read_dataset`; an extra set is not written
+            as NAME:ROOT.
+    """
+    splits = read_dataset(data.name, data.root, data.allow_partial)
+    if not data.extra_train:
+        return splits
+    extra = [read_dataset(*_name_and_root(entry), data.allow_partial).train for entry in data.extra_train]
+    return replace(splits, train=combine([splits.train, *extra]))
+
+
+def _name_and_root(entry: str) -> tuple[str, str]:
+    name, colon, root = entry.partition(":")
+    if not colon or name not in get_args(DatasetName):
+        raise ValueError(
+            f"Expected data.extra_train as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
+        )
+    return name, root

@@ -1,5 +1,7 @@
 """What a data set is to the rest of the library: lists of labelled image files."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,3 +22,36 @@ class Splits:
     train: tuple[Sample, ...]
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
+
+
+def fingerprint(splits: Splits) -> str:
+    """12 hexadecimal digits of the SHA-256 over part, file name and size in bytes of every picture.
+
+    Two folders with the same fingerprint hold the same files, wherever they lie; contents are not read.
+    """
+    digest = hashlib.sha256()
+    for part in ("train", "query", "gallery"):
+        for sample in getattr(splits, part):
+            digest.update(f"{part}/{sample.path.name}:{sample.path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def combine(parts: Sequence[Sequence[Sample]]) -> tuple[Sample, ...]:
+    """The pictures of several data sets; no two of them share an identity or a camera afterwards.
+
+    The first keeps its pids and camids; those of each other are moved above all before it.
+
+    Args:
+        parts: training pictures; no junk and no distractors.
+
+    Raises:
+        ValueError: a pid below 1, or nothing given.
+    """
+    if not parts or any(sample.pid < 1 for part in parts for sample in part):
+        raise ValueError("Expected training pictures of pid 1 and above (got a smaller one, or no part at all)")
+    combined: list[Sample] = []
+    for part in parts:
+        pid = max((sample.pid for sample in combined), default=0)
+        camid = max((sample.camid for sample in combined), default=-1) + 1 if combined else 0
+        combined += [Sample(sample.path, sample.pid + pid, sample.camid + camid) for sample in part]
+    return tuple(combined)

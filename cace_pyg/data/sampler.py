@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from cace_pyg.data.draw import Draw
+from cace_pyg.data.dataset import Draw
 
 
 class RandomIdentitySampler:

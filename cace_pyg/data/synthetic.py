@@ -19,7 +19,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from cace_pyg.data.rendering.pedestrian import DETAIL_NAMES, PART_NAMES, attributes, draw_family
+from cace_pyg.data.rendering.pedestrian import (
+    DETAIL_NAMES,
+    PART_NAMES,
+    attributes,
+    draw_family,
+)
 from cace_pyg.data.rendering.render import Rendering, render
 from cace_pyg.data.synthetic_plan import (
     GALLERY,

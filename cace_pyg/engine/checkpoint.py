@@ -1,12 +1,18 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""Checkpoints: written whole or not at all; the models that they hold."""
 
+import hashlib
+import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 
-from cace_pyg.engine.atomic_file import atomic_file
-from cace_pyg.models import CaceNet
+from cace_pyg.config import Config
+from cace_pyg.engine.files import atomic_file
+from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.models import Backbone, CaceNet
 
 _FORMAT = 1
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
@@ -107,3 +113,94 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, re
             f"{unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; {remedy}"
         )
     model.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class LatestCheckpoint:
+    """A checkpoint to go on from.
+
+    Attributes:
+        state: what is in it.
+        path: of its file.
+        problem: why it is not ``last.ckpt``; empty where it is, or where that is missing.
+    """
+
+    state: dict
+    path: Path
+    problem: str
+
+
+def latest_checkpoint(folder: RunFolder) -> LatestCheckpoint | None:
+    """The newest checkpoint of a run that is whole; none where there is none at all.
+
+    ``last.ckpt``, or where that is truncated (the machine went down while it was written) or missing the one before.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    problems = []
+    for path in (folder.last, folder.previous):
+        if path.exists():
+            try:
+                return LatestCheckpoint(load_checkpoint(path), path, "; ".join(problems))
+            except ValueError as error:
+                problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join([*problems, "no whole checkpoint is left: start anew with another --run_dir"]))
+    return None
+
+
+def build_model(config: Config, num_identities: int, pretrained: bool = True) -> CaceNet:
+    """The network of ``config``, its weights drawn from torch's current random state.
+
+    Args:
+        config: the run.
+        num_identities: training identities.
+        pretrained: load ``backbone.weights``; false where a checkpoint follows that holds them.
+    """
+    settings = config.backbone
+    weights = settings.weights if pretrained else None
+    return CaceNet(
+        Backbone(settings.name, weights, settings.last_stride, settings.stem),
+        config.graph,
+        num_identities,
+        config.embedding.channels,
+        config.embedding.batch_norm,
+        config.conditional,
+    )
+
+
+_MATTERS = ("backbone", "graph", "embedding", "conditional")
+_CLASSIFIERS = ("classifier.", "pair_classifier.")  # nothing of them reaches an embedding
+
+
+def model_fingerprint(checkpoint: dict) -> str:
+    """12 hexadecimal digits of the SHA-256 over weights and settings that decide what an image becomes.
+
+    Args:
+        checkpoint: what :func:`cace_pyg.engine.checkpoint.load_checkpoint` returns.
+    """
+    config = yaml.safe_load(checkpoint["config"])
+    settings = {name: config.get(name) for name in _MATTERS}
+    settings["backbone"] = {**settings["backbone"], "weights": None}  # where they came from; they are hashed below
+    settings["conditional"] = {**settings["conditional"], "engine": None}  # the same numbers
+    settings["size"] = [config["data"]["height"], config["data"]["width"]]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, values in sorted(checkpoint["model"].items()):
+        if not name.startswith(_CLASSIFIERS):
+            values = values.contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def load_model(path: Path, config: Config) -> tuple[CaceNet, dict]:
+    """The model of a checkpoint in evaluation mode, and the rest of the checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`.
+    """
+    state = load_checkpoint(path)
+    model = build_model(config, state["identities"], pretrained=False)
+    load_model_state(model, state["model"], path)
+    return model.eval(), state

@@ -1,18 +1,18 @@
-"""Two-stage evaluation (§3.5 of the paper)."""
+"""Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.every_query import every_query
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.ranks import ALONE, Ranks
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
@@ -186,3 +186,78 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
 def labels_of(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the protocol looks at: pids and camids, as :func:`cace_pyg.retrieval.evaluate` takes them."""
     return query.pids, gallery.pids, query.camids, gallery.camids
+
+
+_TOGETHER = 16  # queries sent at a time: some megabytes each
+
+
+def every_query(query: Extraction, ranks: Ranks) -> Iterator[PairOperand]:
+    """The clues of each query in turn, the same on all ranks; the rank that has them sends them to the others."""
+    parts = ranks.gather_objects(range(query.first, query.first + len(query.prepared)))
+    for sender, part in enumerate(parts):
+        for start in range(0, len(part), _TOGETHER):
+            own = None
+            if sender == ranks.rank:
+                wanted = torch.arange(start, min(start + _TOGETHER, len(part)))  # a slice would send all of them
+                own = query.prepared.select(wanted)
+            sent = ranks.send(own, sender)
+            for position in range(len(sent)):
+                yield sent.select(slice(position, position + 1))
+
+
+def evaluate_model(
+    model: CaceNet,
+    state: dict,
+    query: tuple[Sample, ...],
+    gallery: tuple[Sample, ...],
+    config: Config,
+    fabric: Fabric | None = None,
+) -> Evaluation | None:
+    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
+
+    Args:
+        model: in evaluation mode.
+        state: the rest of its checkpoint.
+        query: query pictures.
+        gallery: gallery pictures.
+        config: the run's.
+        fabric: of all ranks that take part, of which the first has the result; none: this process alone.
+    """
+    weight = fusion_weight_of(config, state["fusion_weight"])
+    device = (fabric or Fabric(accelerator=config.device, devices=1)).device
+    ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
+    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)
+    model.to("cpu")
+    return evaluation
+
+
+def fusion_weight_of(config: Config, chosen: float | None) -> float:
+    """The weight of the conditional distance that a run's configuration asks for.
+
+    Without a trained pair branch the second stage has nothing to say: its weight is 0 unless a number is given.
+
+    Args:
+        config: the run's.
+        chosen: the weight chosen on held-out identities in training.
+
+    Raises:
+        ValueError: see :func:`resolve_fusion_weight`.
+    """
+    untrained = config.evaluation.fusion == "auto" and not trains_pairs(config)
+    return 0.0 if untrained else resolve_fusion_weight(config.evaluation.fusion, chosen)
+
+
+def trains_pairs(config: Config) -> bool:
+    """Whether a run of this configuration trains its pair branch."""
+    return config.loss.pairwise_weight > 0 or config.pair_phase.epochs > 0
+
+
+def check_fusion(config: Config) -> None:
+    """Raise ``ValueError`` if ``evaluation.fusion`` asks for a weight that this run cannot choose."""
+    if config.evaluation.fusion != "auto":
+        resolve_fusion_weight(config.evaluation.fusion, None)
+    elif trains_pairs(config) and config.data.hold_out == 0:
+        raise ValueError(
+            "evaluation.fusion auto chooses its weight on held-out identities, but data.hold_out is 0; "
+            "hold some out, or give --evaluation.fusion paper or a number in [0, 1]"
+        )

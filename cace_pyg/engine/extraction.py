@@ -13,10 +13,10 @@ from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
-from cace_pyg.engine.collect_clues import collect_clues
+from cace_pyg.engine.clue_store import collect_clues
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
-from cace_pyg.models import CaceNet, PreparedClues
+from cace_pyg.models import CaceNet, PairOperand
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Extraction:
 
     samples: tuple[Sample, ...]
     embedding: Tensor
-    prepared: PreparedClues
+    prepared: PairOperand
     first: int = 0
 
-    def prepared_of(self, position: int) -> PreparedClues:
+    def prepared_of(self, position: int) -> PairOperand:
         """The pair stage's input of one image."""
         return self.prepared.select(slice(position - self.first, position - self.first + 1))
 
@@ -65,7 +65,7 @@ def extract(
     """
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
-    def prepared() -> Iterator[PreparedClues]:
+    def prepared() -> Iterator[PairOperand]:
         for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
             yield model.prepare(clues).to("cpu")

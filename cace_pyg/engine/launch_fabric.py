@@ -3,11 +3,13 @@
 import os
 from datetime import timedelta
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch.distributed import is_torchelastic_launched
 
 from cace_pyg.config import Config
+from cace_pyg.models import CaceNet
 
 _PATIENCE = timedelta(hours=3)  # the other ranks wait while the first validates; torchrun notices a dead rank at once
 
@@ -39,3 +41,16 @@ def _fabric(config: Config) -> Fabric:
         precision=config.precision,
         strategy=DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True),
     )
+
+
+def synchronise_batch_norm(model: CaceNet, device: torch.device) -> CaceNet:
+    """The model with torch's ``SyncBatchNorm`` in place of every BatchNorm; its weights keep their names.
+
+    Raises:
+        ValueError: ``device`` is a CPU, for which torch has none.
+    """
+    if device.type == "cpu":
+        raise ValueError(
+            "Expected GPUs for train.sync_batchnorm, which torch has not for CPUs (got device cpu); leave it out"
+        )
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,18 +1,20 @@
 """The pair phase: the pair branch alone, on frozen clues, against the individual ranking's confusions."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
-from cace_pyg.data.dataset import Item, ReidDataset
-from cace_pyg.data.draw import Draw
-from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
+from cace_pyg.data.confusion_triplets import (
+    ConfusionTripletSampler,
+    confusion_negatives,
+)
+from cace_pyg.data.dataset import Draw, Item, ReidDataset
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
-from cace_pyg.engine.clue_dropout import clue_dropout
 from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.graph import Clues
@@ -135,3 +137,21 @@ class PairPhase:
         seeds = torch.randint(2**31, triplets.shape, generator=torch.Generator().manual_seed(seed))
         own = triplets[:, self.own].flatten(), seeds[:, self.own].flatten()
         return [Draw(int(index), int(seed)) for index, seed in zip(*own, strict=True)]
+
+
+def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
+    """Set whole clues to zero, and scale the others so that their mean is expected to stay (Srivastava et al., 2014).
+
+    The pair branch sees a few thousand confusions of the training pictures again and again, and learns them by heart;
+    with half of the clues gone no pair looks the same twice (docs/results.md). A clue of zeros has no edge in a graph
+    of cosines.
+
+    Args:
+        clues: of some images.
+        probability: of a clue to go, in [0, 1); 0 returns the clues as they are.
+        drawn: a number for each clue, ``(image, n)``, uniform in [0, 1).
+    """
+    if probability == 0:
+        return clues
+    kept = (drawn >= probability).to(clues.features).unsqueeze(-1) / (1 - probability)
+    return replace(clues, features=clues.features * kept)

@@ -9,7 +9,7 @@ from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.extraction import extract_embeddings
-from cace_pyg.engine.further_results import FurtherResults, further_results
+from cace_pyg.engine.results import FurtherResults, further_results
 from cace_pyg.models import Backbone, PublishedEmbedding
 from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
 

@@ -1,12 +1,10 @@
 """The folder of one run."""
 
-import csv
-import io
 import json
 from pathlib import Path
 
 from cace_pyg.config import differences
-from cace_pyg.engine.atomic_file import atomic_file
+from cace_pyg.engine.files import write_csv, write_text
 
 
 class RunFolder:
@@ -71,19 +69,3 @@ class RunFolder:
     def write_metrics(self, metrics: dict) -> None:
         """``metrics.json``."""
         write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table whose columns are those of any row, in order of first use; whole or not at all."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path``, then rename it."""
-    with atomic_file(path) as file:
-        file.write(text.encode())

@@ -14,18 +14,21 @@ from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Splits
-from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.check_settings import check_settings
-from cace_pyg.engine.check_trainable import check_trainable
-from cace_pyg.engine.checkpoint import load_individual_branch, load_model_state, save_checkpoint
+from cace_pyg.engine.checkpoint import (
+    LatestCheckpoint,
+    build_model,
+    latest_checkpoint,
+    load_individual_branch,
+    load_model_state,
+    save_checkpoint,
+)
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
-from cace_pyg.engine.latest_checkpoint import LatestCheckpoint, latest_checkpoint
-from cace_pyg.engine.launch_fabric import launch_fabric
+from cace_pyg.engine.launch_fabric import launch_fabric, synchronise_batch_norm
 from cace_pyg.engine.pair_phase import PairPhase
+from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.engine.synchronise_batch_norm import synchronise_batch_norm
 from cace_pyg.models import CaceNet
 
 Phase = JointPhase | PairPhase

@@ -13,9 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cace_pyg.gallery.added import Added
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.image_name import image_name
+from cace_pyg.gallery.new_picture import Added, image_name
 from cace_pyg.gallery.picture_facts import PictureFacts
 
 _COMMIT = 64  # images, see Gallery.add

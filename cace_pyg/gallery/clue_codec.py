@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
-from cace_pyg.models import CaceNet, PreparedClues
+from cace_pyg.models import CaceNet, PairOperand
 
 Precision = Literal["int8", "float16"]
 MOST_BYTES = 64 * 1024  # of an image
@@ -28,7 +28,7 @@ class ClueCodec:
         ValueError: an image would need more than 64 KiB: the graph or the convolution keeps whole clues.
     """
 
-    def __init__(self, example: PreparedClues, precision: Precision):
+    def __init__(self, example: PairOperand, precision: Precision):
         self.precision = precision
         self.grid = example.keys.grid
         n = self.grid[0] * self.grid[1]
@@ -53,7 +53,7 @@ class ClueCodec:
     def bytes_per_image(self) -> int:
         return self.kind.itemsize
 
-    def encode(self, prepared: PreparedClues) -> list[bytes]:
+    def encode(self, prepared: PairOperand) -> list[bytes]:
         """One blob an image.
 
         Raises:
@@ -68,7 +68,7 @@ class ClueCodec:
                 records[name], records[f"{name}_scale"] = _whole(values)
         return [record.tobytes() for record in records]
 
-    def decode(self, blobs: list[bytes], model: CaceNet) -> PreparedClues:
+    def decode(self, blobs: list[bytes], model: CaceNet) -> PairOperand:
         """The prepared clues of some images, float32, on the CPU.
 
         Raises:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cace_pyg.data.read_picture import Picture, read_picture
-from cace_pyg.gallery.entry import Value
 from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.viz import RankedImage, ranked_lists
 
 _TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "string": "word"}

@@ -12,20 +12,19 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cace_pyg.config import from_yaml
-from cace_pyg.data.read_picture import Picture, read_picture
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
-from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.model_fingerprint import model_fingerprint
-from cace_pyg.engine.run import fusion_weight_of, load_model
-from cace_pyg.models import CaceNet, PreparedClues
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
+from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.models.cace_net import Individual
+from cace_pyg.read_picture import Picture, read_picture
 
 
 class Embedded(NamedTuple):
     """Some images: unit-length individual embeddings ``(image, embedding)`` and the second stage's input."""
 
     embedding: Tensor
-    prepared: PreparedClues
+    prepared: PairOperand
 
 
 class Embedder:
@@ -70,7 +69,7 @@ class Embedder:
         """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
 
         Raises:
-            FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_picture.read_picture`; or no picture came.
+            FileNotFoundError, ValueError: see :func:`cace_pyg.read_picture.read_picture`; or no picture came.
         """
         if not len(pictures):
             raise ValueError("Expected at least one picture (got none)")
@@ -78,7 +77,7 @@ class Embedder:
         individuals = [self._forward(pictures[first : first + step]) for first in range(0, len(pictures), step)]
         with torch.no_grad():
             prepared = [self.model.prepare(one.clues).to("cpu") for one in individuals]
-        return Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PreparedClues.concatenate(prepared))
+        return Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
 
     def clues(self, pictures: Sequence[Picture]) -> Individual:
         """Unit-length embeddings and whole clues of a few pictures, on the CPU."""

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch_geometric.data import Data
 
-from cace_pyg.engine.draw_conditional_maps import conditional_maps_figure
-from cace_pyg.engine.pair_view import PairView
+from cace_pyg.explain.conditional_maps import conditional_maps_figure
+from cace_pyg.explain.pair_view import PairView
 from cace_pyg.gallery.embedder import Embedder
 from cace_pyg.gallery.search_result import SearchHit
 from cace_pyg.graph import pair_to_networkx
@@ -37,7 +37,7 @@ class Explanation:
         return self.view.graph
 
     def networkx(self) -> nx.Graph:
-        """The pair graph, see :func:`cace_pyg.graph.pair_to_networkx`."""
+        """The pair graph, see :func:`cace_pyg.graph.convert`."""
         return pair_to_networkx(self.view.graph, self.embedder.model.conditional.settings.degree_floor)
 
     def figure(self, strongest: int = 20) -> Figure:

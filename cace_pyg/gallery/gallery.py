@@ -12,19 +12,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from cace_pyg.data.read_picture import Picture, read_picture
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
-from cace_pyg.engine.pair_view import view_pair
-from cace_pyg.gallery.added import Added
+from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
-from cace_pyg.gallery.entry import Value
 from cace_pyg.gallery.explanation import Explanation
-from cace_pyg.gallery.gallery_table import GalleryTable
-from cace_pyg.gallery.image_name import image_name
-from cace_pyg.gallery.is_gallery import is_gallery
-from cace_pyg.gallery.new_picture import NewPicture, decode
+from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery
+from cace_pyg.gallery.new_picture import Added, NewPicture, decode, image_name
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
 
 _MODEL = "model.ckpt"

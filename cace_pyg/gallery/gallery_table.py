@@ -4,13 +4,41 @@ import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cace_pyg.gallery.entry import Entry, Value
+Value = str | int | float | bool | datetime | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a gallery.
+
+    Attributes:
+        image: what it is called: the absolute path of its file, or ``sha256:…`` of a picture that came without one.
+            No two entries of a gallery have one name.
+        sha256: of the file's bytes, or of the pixels: whether a picture of one name is still the same.
+        embedding: unit-length individual embedding.
+        clues: the second stage's input, see :class:`~cace_pyg.gallery.clue_codec.ClueCodec`.
+        thumbnail: a JPEG to show.
+        camera: any word; none: unknown.
+        time: when it was taken; none: unknown.
+        metadata: anything else, by column.
+    """
+
+    image: str
+    sha256: str
+    embedding: list[float]
+    clues: bytes
+    thumbnail: bytes
+    camera: str | None = None
+    time: datetime | None = None
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+
 
 _NAME = "images"
 _ABOUT = b"cace_pyg.gallery"
@@ -294,3 +322,12 @@ def _lancedb():
             "a gallery is kept in LanceDB, which is not installed: pip install 'cace-pyg[gallery]'"
         ) from error
     return lancedb
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether a gallery was made at ``path``."""
+    try:
+        GalleryTable(path)
+    except FileNotFoundError:
+        return False
+    return True

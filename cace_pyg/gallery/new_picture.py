@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cace_pyg.data.read_picture import Picture, read_picture
-from cace_pyg.gallery.entry import Entry, Value
-from cace_pyg.gallery.image_name import image_name
+from cace_pyg.gallery.gallery_table import Entry, Value
+from cace_pyg.read_picture import Picture, read_picture
 
 _THUMBNAIL = (128, 256)  # pixels, at most, (width, height)
 
@@ -84,3 +84,50 @@ def _attempt(new: NewPicture) -> Image.Image | Exception:
         return read_picture(new.picture)
     except (ValueError, OSError) as error:
         return error
+
+
+def image_name(picture: str | Path) -> str:
+    """A file's absolute path, ``.`` and ``..`` worked out, so that a file has one name however its path is written.
+
+    Links are left as they are: a folder that is reached by two has two names, and ``..`` after a link to a folder is
+    the folder that link lies in, as ``cd`` takes it. ``sha256:…``, the name of a picture without a file, stays.
+    """
+    return str(picture) if str(picture).startswith("sha256:") else os.path.abspath(picture)
+
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Added:
+    """Counts, and what could not be read.
+
+    Attributes:
+        added: new images.
+        replaced: images whose file, or what is told of it, had changed.
+        known: images that were there already.
+        unreadable: names of pictures that are not in the gallery, with the reason.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    known: int = 0
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+    def __add__(self, other: "Added") -> "Added":
+        return Added(
+            self.added + other.added,
+            self.replaced + other.replaced,
+            self.known + other.known,
+            self.unreadable + other.unreadable,
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"added: {self.added}; replaced, because they had changed: {self.replaced}; there already: {self.known}",
+            f"pictures that cannot be read: {len(self.unreadable) or 'none'}",
+        ]
+        lines += [f"  {name}: {reason}" for name, reason in self.unreadable[:_SHOWN]]
+        if len(self.unreadable) > _SHOWN:
+            lines.append(f"  and {len(self.unreadable) - _SHOWN} more")
+        return "\n".join(lines)

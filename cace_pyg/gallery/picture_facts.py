@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from cace_pyg.data.table import read_table
-from cace_pyg.gallery.entry import Value
-from cace_pyg.gallery.image_name import image_name
+from cace_pyg.gallery.gallery_table import Value
+from cace_pyg.gallery.new_picture import image_name
 
 _TYPED = (bool, int, float, datetime)  # not text
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cace_pyg.gallery.entry import Value
+from cace_pyg.gallery.gallery_table import Value
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class SearchHit:
     """One image of the gallery, as both stages rank it.
 
     Attributes:
-        image: its name in the gallery, see :class:`~cace_pyg.gallery.entry.Entry`.
+        image: its name in the gallery, see :class:`~cace_pyg.gallery.gallery_table.Entry`.
         rank: from 1.
         first_stage_rank: by the individual embedding alone, from 1.
         distance: what it is ranked by: (1 − weight)·individual + weight·conditional, or the individual one where the

@@ -1,15 +1,24 @@
 """Pair graphs: the clues of two images as nodes, correspondences as edges."""
 
+from cace_pyg.graph.all_or_none import FullyConnected, NoAlignment
 from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clue_clusters import ClueCluster, ClueClusters, clue_clusters
 from cace_pyg.graph.clues import Clues, PairBlocks
-from cace_pyg.graph.convert import Pairs, block_edges, data_to_pairs, pair_to_data, pairs_to_batch
+from cace_pyg.graph.convert import (
+    Pairs,
+    block_edges,
+    data_to_pairs,
+    pair_to_data,
+    pair_to_networkx,
+    pairs_to_batch,
+)
 from cace_pyg.graph.correspondence import CorrespondenceAttention
 from cace_pyg.graph.decisive_matching import decisive_matching
-from cace_pyg.graph.degree_statistics import DegreeRange, DegreeStatistics, degree_statistics
-from cace_pyg.graph.fully_connected import FullyConnected
-from cace_pyg.graph.no_alignment import NoAlignment
-from cace_pyg.graph.pair_to_networkx import pair_to_networkx
+from cace_pyg.graph.degree_statistics import (
+    DegreeRange,
+    DegreeStatistics,
+    degree_statistics,
+)
 from cace_pyg.graph.part import Part
 from cace_pyg.graph.semantic import Semantic
 from cace_pyg.graph.top_k import TopKSimilarity

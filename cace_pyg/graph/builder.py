@@ -1,6 +1,7 @@
 """What every graph builder promises."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class GraphBuilder(torch.nn.Module, ABC):
     image a can stand for all pairs; and :meth:`among` is :meth:`inter` of every pair.
     """
 
+    compares_features: bool = True  # false: no edge depends on the features, and prepare leaves them out
     positional: bool = False  # looks at where a clue is
     needs_parts: bool = False  # looks at Clues.parts
     is_relu_gram: bool = False  # inter is what relu_gram describes, so that the fused kernel can stand for it
@@ -27,9 +29,10 @@ class GraphBuilder(torch.nn.Module, ABC):
     def prepare(self, clues: Clues) -> Clues:
         """Everything that depends on one image alone, done once per image however many pairs it enters.
 
-        :meth:`intra` and :meth:`inter` take what this returns. The default returns the clues as they are.
+        :meth:`intra` and :meth:`inter` take what this returns. The default returns the clues as they are, or without
+        their features where ``compares_features`` is false.
         """
-        return clues
+        return clues if self.compares_features else replace(clues, features=clues.features[..., :0])
 
     @abstractmethod
     def intra(self, prepared: Clues) -> Tensor:

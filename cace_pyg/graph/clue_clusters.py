@@ -43,7 +43,7 @@ def clue_clusters(graph: nx.Graph, weight: str = "share", seed: int = 0) -> Clue
     """Find the communities of a pair graph by the Louvain method (Blondel et al., 2008).
 
     Args:
-        graph: a pair graph, see :func:`~cace_pyg.graph.pair_to_networkx`.
+        graph: a pair graph, see :func:`~cace_pyg.graph.convert`.
         weight: the edge attribute that ties clues: ``share`` (part in the propagation) or ``weight`` (attention).
         seed: of the order in which the method visits the clues; one seed gives one answer.
 

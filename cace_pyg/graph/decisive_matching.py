@@ -17,7 +17,7 @@ def decisive_matching(graph: nx.Graph, weight: str = "share") -> np.ndarray:
     partner; the matching takes 0.8 twice.
 
     Args:
-        graph: a pair graph, see :func:`~cace_pyg.graph.pair_to_networkx`; only edges between the images count.
+        graph: a pair graph, see :func:`~cace_pyg.graph.convert`; only edges between the images count.
         weight: the edge attribute to add up: ``share`` (part in the propagation) or ``weight`` (attention).
 
     Returns:

@@ -70,7 +70,7 @@ class DegreeStatistics:
 
 
 def degree_statistics(graph: nx.Graph) -> DegreeStatistics:
-    """Count and weigh the edges of a pair graph, see :func:`~cace_pyg.graph.pair_to_networkx`."""
+    """Count and weigh the edges of a pair graph, see :func:`~cace_pyg.graph.convert`."""
     degrees = [[d["degree"] for _, d in graph.nodes(data=True) if d["image"] == image] for image in (0, 1)]
     isolated = [sum(1 for node in nx.isolates(graph) if graph.nodes[node]["image"] == image) for image in (0, 1)]
     size_a, size_b = map(len, degrees)

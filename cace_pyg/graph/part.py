@@ -1,7 +1,5 @@
 """Alignment by location."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -21,6 +19,7 @@ class Part(GraphBuilder):
         ValueError: fewer than 1 stripe, or, when clues come, more stripes than rows.
     """
 
+    compares_features = False
     positional = True
 
     def __init__(self, channels: int, stripes: int | None = None):
@@ -28,10 +27,6 @@ class Part(GraphBuilder):
             raise ValueError(f"Expected stripes of at least 1, or none for single pixels (got {stripes})")
         super().__init__()
         self.stripes = stripes
-
-    def prepare(self, clues: Clues) -> Clues:
-        """The clues without their features, which no edge depends on."""
-        return replace(clues, features=clues.features[..., :0])
 
     def intra(self, prepared: Clues) -> Tensor:
         location = self._location(prepared.grid).to(prepared.features.device)

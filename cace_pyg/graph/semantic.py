@@ -1,7 +1,5 @@
 """Alignment by body part."""
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from cace_pyg.graph.builder import GraphBuilder
@@ -21,6 +19,7 @@ class Semantic(GraphBuilder):
         ValueError: when clues come without parts.
     """
 
+    compares_features = False
     needs_parts = True
 
     def __init__(self, channels: int, background: bool = False):
@@ -34,7 +33,7 @@ class Semantic(GraphBuilder):
                 "Expected clues with body parts for the Semantic builder (got parts=None); give label maps under "
                 "ROOT/parts, or choose a builder that needs none, such as CorrespondenceAttention"
             )
-        return replace(clues, features=clues.features[..., :0])
+        return super().prepare(clues)
 
     def intra(self, prepared: Clues) -> Tensor:
         return self.inter(prepared, prepared)

@@ -8,7 +8,7 @@ from torch import Tensor
 from cace_pyg.graph.builder import GraphBuilder
 from cace_pyg.graph.clues import Clues
 from cace_pyg.graph.gram import upper_gram
-from cace_pyg.graph.strongest import strongest
+from cace_pyg.graph.sparsify import strongest
 
 
 class TopKSimilarity(GraphBuilder):

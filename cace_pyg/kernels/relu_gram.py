@@ -1,4 +1,4 @@
-"""A block of edges by its factors."""
+"""A block of edges by its factors, and its products in plain torch."""
 
 from typing import NamedTuple
 
@@ -35,3 +35,19 @@ class ReluGram(NamedTuple):
         edges = (self.x_a @ self.x_b.mT).relu()
         edges = edges if self.sharpness == 1 else edges**self.sharpness
         return torch.where(edges <= self.threshold, 0.0, edges) if self.threshold > 0 else edges
+
+
+def relu_gram_products_reference(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """R @ right and Rᵀ @ left by way of the whole block, in the precision of its factors, any of torch's.
+
+    Args:
+        gram: R.
+        left: ``(pair, n_a)`` or ``(1, n_a)``.
+        right: ``(pair, n_b)`` or ``(1, n_b)``.
+
+    Returns:
+        ``(pair, n_a)`` and ``(pair, n_b)``.
+    """
+    block = gram.block()
+    left, right = left.to(block.dtype).unsqueeze(-2), right.to(block.dtype).unsqueeze(-1)
+    return (block @ right).squeeze(-1), (left @ block).squeeze(-2)

@@ -1,9 +1,11 @@
-"""A ReLU'd product of clues times two vectors, without the n×n block."""
+"""A ReLU'd product of clues times two vectors, without the n×n block: the fused kernel and where it runs."""
+
+import importlib.util
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from cace_pyg.kernels.kernels_for import kernels_for
 from cace_pyg.kernels.relu_gram import ReluGram
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -90,3 +92,36 @@ def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
     counts = {one.size(0) for one in (x_a, x_b, left, right)}
     if len(counts - {1}) > 1:
         raise ValueError(f"Expected one number of pairs, or 1, everywhere (got {', '.join(map(str, sorted(counts)))})")
+
+
+def kernels_for(device: torch.device) -> ModuleType:
+    """The module with the kernels; imported where they are needed, since it imports Triton.
+
+    Raises:
+        RuntimeError: no Triton, or ``device`` is no CUDA device and Triton's interpreter does not stand in for one.
+    """
+    try:
+        from cace_pyg.kernels import relu_gram_triton
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise RuntimeError(
+            "The fused kernel needs Triton, which is not installed: pip install 'cace-pyg[kernels]' (Linux), or choose "
+            "conditional.engine pooled"
+        ) from error
+    if device.type != "cuda" and not relu_gram_triton.INTERPRETED:
+        raise RuntimeError(
+            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.engine pooled, or "
+            "auto, which takes the kernel on CUDA only. For tests, TRITON_INTERPRET=1 runs it on a CPU, very slowly"
+        )
+    return relu_gram_triton
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether the kernels run on ``device``: an NVIDIA GPU of compute capability 8.0 or more, and Triton installed.
+
+    Triton's interpreter (TRITON_INTERPRET=1) runs them on a CPU too, for tests; that is not meant here.
+    """
+    if device.type != "cuda" or torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)

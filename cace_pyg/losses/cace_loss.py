@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor
 
-from cace_pyg.losses.identity import identity_loss
-from cace_pyg.losses.mixup_identity import mixup_identity_loss
+from cace_pyg.losses.identity import identity_loss, mixup_identity_loss
 from cace_pyg.losses.triplet import batch_hard_triplet_loss
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder
 from cace_pyg.kernels import kernels_for
-from cace_pyg.models.aligned_clues import AlignedClues
 from cace_pyg.models.backbone import Backbone
-from cace_pyg.models.conditional import AllPairs, ConditionalEmbedding
+from cace_pyg.models.clue_alignment import ClueAlignment
+from cace_pyg.models.conditional_embedding import AllPairs, ConditionalEmbedding
 from cace_pyg.models.conditional_settings import ConditionalSettings
-from cace_pyg.models.embedding_head import EmbeddingHead
-from cace_pyg.models.prepared_clues import PreparedClues
+from cace_pyg.models.heads import EmbeddingHead
+from cace_pyg.models.pair_operand import PairOperand
 
 
 class Individual(NamedTuple):
@@ -57,7 +57,7 @@ class CaceNet(torch.nn.Module):
             own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
             self.conditional = ConditionalEmbedding(channels, graph(channels), own, conditional)
         else:
-            self.conditional = AlignedClues(graph(channels), conditional)
+            self.conditional = ClueAlignment(graph(channels), conditional)
         self.classifier = _classifier(embedding_channels, num_identities)
         self.pair_classifier = _classifier(embedding_channels, num_identities)
 
@@ -79,11 +79,11 @@ class CaceNet(torch.nn.Module):
         if self.conditional.engine == "fused":
             kernels_for(device)
 
-    def prepare(self, clues: Clues) -> PreparedClues:
+    def prepare(self, clues: Clues) -> PairOperand:
         """What the pair stage needs of each image; compute it once and pass it to :meth:`condition_prepared`."""
         return self.conditional.prepare(clues)
 
-    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PreparedClues:
+    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PairOperand:
         """Prepared clues from their own keys, nodes and own parts, as a gallery keeps them."""
         return self.conditional.restore(keys, nodes, own)
 
@@ -102,12 +102,12 @@ class CaceNet(torch.nn.Module):
             )
         return self.condition_prepared(self.prepare(clues_a), self.prepare(clues_b))
 
-    def condition_prepared(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> tuple[Tensor, Tensor]:
+    def condition_prepared(self, prepared_a: PairOperand, prepared_b: PairOperand) -> tuple[Tensor, Tensor]:
         """:meth:`condition` from prepared clues; one image a may stand for all pairs."""
         self._check_embeddings()
         return self.conditional(prepared_a, prepared_b)
 
-    def condition_all(self, prepared: PreparedClues) -> AllPairs:
+    def condition_all(self, prepared: PairOperand) -> AllPairs:
         """f(a|b) of all ordered pairs of a batch and their distances, see :meth:`ConditionalEmbedding.all_pairs`."""
         self._check_embeddings()
         return self.conditional.all_pairs(prepared)
@@ -117,7 +117,7 @@ class CaceNet(torch.nn.Module):
         self._check_embeddings()
         return self.conditional.conditional_maps(clues_a, clues_b)
 
-    def pair_distance(self, prepared_a: PreparedClues, prepared_b: PreparedClues) -> Tensor:
+    def pair_distance(self, prepared_a: PairOperand, prepared_b: PairOperand) -> Tensor:
         """What the second stage ranks by, ``(pair,)``; one image a may stand for all pairs.
 
         ‖f(a|b) − f(b|a)‖ between unit vectors (§3.5; 0 to 2), the same with a verification head (of either sign), or

@@ -7,8 +7,8 @@ from typing import Literal
 from jsonargparse.typing import PositiveInt
 from torch_geometric.nn import MessagePassing
 
-from cace_pyg.models.pair_graph import Edges
-from cace_pyg.models.propagation import Engine
+from cace_pyg.models.backends import Engine
+from cace_pyg.models.pair_operand import Edges
 from cace_pyg.nn.degree import DegreeFloor, Mode
 from cace_pyg.nn.node_wise import NodeWiseForm
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from cace_pyg.graph import Clues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.cace_net import Individual
-from cace_pyg.models.load_backbone_weights import LoadedWeights
-from cace_pyg.models.read_state_dict import read_state_dict
+from cace_pyg.models.load_backbone_weights import LoadedWeights, read_state_dict
 
 _NECKS = ("bottleneck.", "heads.bottleneck.", "heads.bnneck.")  # strong baseline, fast-reid, older fast-reid
 _EXPONENT = "heads.pool_layer.p"  # of fast-reid's generalised mean

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
 
-from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, node_degree, normalise_degree, sign_of
+from cace_pyg.nn.degree import (
+    DegreeFloor,
+    Mode,
+    check_form,
+    node_degree,
+    normalise_degree,
+    sign_of,
+)
 
 
 class DenseDiscrepancyConv(torch.nn.Module):

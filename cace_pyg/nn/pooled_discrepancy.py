@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 
 from cace_pyg.kernels import ReluGram, relu_gram_products
-from cace_pyg.nn.degree import DegreeFloor, Mode, Normalisation, check_form, node_degree, normalise_degree, sign_of
+from cace_pyg.nn.degree import (
+    DegreeFloor,
+    Mode,
+    Normalisation,
+    check_form,
+    node_degree,
+    normalise_degree,
+    sign_of,
+)
 from cace_pyg.nn.node_wise import NodeWise
 
 

@@ -1,15 +1,16 @@
 """Retrieval: distances, rankings, two-stage re-ranking, metrics."""
 
-from cace_pyg.retrieval.conditional_distance import conditional_distance
-from cace_pyg.retrieval.distance import euclidean_distance
-from cace_pyg.retrieval.distance_blocks import distance_blocks
+from cace_pyg.retrieval.distance import (
+    conditional_distance,
+    distance_blocks,
+    euclidean_distance,
+)
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
-from cace_pyg.retrieval.ranking import rank
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
-from cace_pyg.retrieval.two_stage import rerank, top_k
+from cace_pyg.retrieval.two_stage import rank, rerank, top_k
 
 __all__ = [
     "Difference",

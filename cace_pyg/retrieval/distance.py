@@ -1,5 +1,7 @@
 """Distances between embeddings."""
 
+from collections.abc import Iterator
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -38,3 +40,39 @@ def euclidean_distance(a: Tensor | ArrayLike, b: Tensor | ArrayLike) -> Tensor:
         a, b = a.to(dtype), b.to(dtype)
         squared_norms = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
         return torch.addmm(squared_norms, a, b.T, alpha=-2).clamp_min(_LEAST_SQUARE).sqrt()
+
+
+_MOST = 2**23  # numbers at a time: 32 MB of distances, and of the gallery's embeddings
+
+
+def distance_blocks(a: Tensor, b: Tensor, most: int = _MOST) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of :func:`cace_pyg.retrieval.euclidean_distance`, in their order, without ever holding all of them.
+
+    Args:
+        a: ``(query, channel)``.
+        b: ``(gallery, channel)``.
+        most: distances to hold, and numbers of the gallery to copy; a single row may be more.
+
+    Yields:
+        Which queries, and their distances to the whole gallery.
+    """
+    rows, columns = max(1, most // max(1, len(b))), max(1, most // max(1, b.size(1)))
+    for start in range(0, len(a), rows):
+        chosen = slice(start, min(start + rows, len(a)))
+        yield chosen, torch.cat([euclidean_distance(a[chosen], part) for part in b.split(columns)], 1)
+
+
+def conditional_distance(a_given_b: Tensor, b_given_a: Tensor) -> Tensor:
+    """‖f(a|b) − f(b|a)‖ between unit vectors (CACE-Net, §3.5, which leaves the length of the embeddings open).
+
+    Args:
+        a_given_b: ``(…, channel)``.
+        b_given_a: ``(…, channel)``.
+
+    Returns:
+        ``(…)``, 0 to 2; at least 1e-6, where the gradient is zero instead of infinite. Embeddings in half precision are
+        compared in float32.
+    """
+    dtype = torch.promote_types(a_given_b.dtype, torch.float32)
+    unit_a, unit_b = (torch.nn.functional.normalize(one.to(dtype), dim=-1) for one in (a_given_b, b_given_a))
+    return (unit_a - unit_b).square().sum(-1).clamp_min(1e-12).sqrt()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from cace_pyg.viz.palette import BLUE, GREY, ORANGE, VERMILLION
+from cace_pyg.viz.style import BLUE, GREY, ORANGE, VERMILLION
 
 _ROW_HEIGHT = 0.42
 _WIDTH = 9.0

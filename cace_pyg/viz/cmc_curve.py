@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cace_pyg.viz.palette import series_style
+from cace_pyg.viz.style import series_style
 
 _LAST_RANK = 20
 _STEP = 0.05

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cace_pyg.viz.palette import GREY, series_style
+from cace_pyg.viz.style import GREY, series_style
 
 LogRow = dict[str, float | str | None]
 

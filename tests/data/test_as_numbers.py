@@ -2,7 +2,7 @@
 
 import pytest
 
-from cace_pyg.data.as_numbers import as_numbers
+from cace_pyg.data.own_pictures import as_numbers
 
 
 def test_numbers_stay_and_words_are_counted():

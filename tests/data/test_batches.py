@@ -8,12 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from cace_pyg.data.dataset import ReidDataset, relabel
-from cace_pyg.data.draw import Draw
-from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
+from cace_pyg.data.confusion_triplets import (
+    ConfusionTripletSampler,
+    confusion_negatives,
+)
+from cace_pyg.data.dataset import Draw, ReidDataset, relabel
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
-from cace_pyg.data.transforms import AugmentationSettings, evaluation_transform, training_transform
+from cace_pyg.data.transforms import (
+    AugmentationSettings,
+    evaluation_transform,
+    training_transform,
+)
 from cace_pyg.data.validation import hold_out_identities
 
 

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from cace_pyg.data.dataset import ReidDataset
-from cace_pyg.data.draw import Draw
+from cace_pyg.data.dataset import Draw, ReidDataset
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import AugmentationSettings, training_transform

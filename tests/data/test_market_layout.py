@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cace_pyg.data import read_market_layout
-from cace_pyg.data.fingerprint import fingerprint
+from cace_pyg.data.sample import fingerprint
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "pku_reid_subset"
 NAMES = {

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cace_pyg.data import check_dataset, combine, read_image_folder, read_manifest
-from cace_pyg.data.as_numbers import as_numbers
+from cace_pyg.data.own_pictures import as_numbers
 from cace_pyg.data.sample import Sample
 
 ROWS = [

@@ -5,7 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
-from cace_pyg.data.pairs import ConfusionTripletSampler, confusion_negatives
+from cace_pyg.data.confusion_triplets import (
+    ConfusionTripletSampler,
+    confusion_negatives,
+)
 
 
 def test_confusions_by_hand():
@@ -26,7 +29,7 @@ def test_confusions_do_not_depend_on_the_blocks(monkeypatch):
     at_once = confusion_negatives(embeddings, pids, 6)
     assert (pids[at_once] != pids[:, None]).all()
     assert all(len(set(row)) == 6 for row in pids[at_once].tolist())  # each identity once
-    monkeypatch.setattr("cace_pyg.data.pairs._BLOCK", 200)
+    monkeypatch.setattr("cace_pyg.data.confusion_triplets._BLOCK", 200)
     assert confusion_negatives(embeddings, pids, 6).equal(at_once)
 
 

@@ -12,8 +12,18 @@ from PIL import Image
 
 from cace_pyg.data import mediapipe_parser
 from cace_pyg.data.__main__ import main
-from cace_pyg.data.image_folder import read_image_folder
-from cace_pyg.data.mediapipe_parser import ARMS, FEET, HEAD, LEGS, TORSO, Seen, answer, body_parts, parse_picture
+from cace_pyg.data.mediapipe_parser import (
+    ARMS,
+    FEET,
+    HEAD,
+    LEGS,
+    TORSO,
+    Seen,
+    answer,
+    body_parts,
+    parse_picture,
+)
+from cace_pyg.data.own_pictures import read_image_folder
 from cace_pyg.data.parse_pictures import parse_pictures
 from cace_pyg.data.part_map import check_part_maps, part_map_path, read_part_map
 from cace_pyg.data.part_sheet import part_sheet

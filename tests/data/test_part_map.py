@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from cace_pyg.data.dataset import Item, ReidDataset
-from cace_pyg.data.draw import Draw
+from cace_pyg.data.dataset import Draw, Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps, part_map_path, read_part_map
 from cace_pyg.data.sample import Sample
-from cace_pyg.data.transforms import AugmentationSettings, evaluation_transform, training_transform
+from cace_pyg.data.transforms import (
+    AugmentationSettings,
+    evaluation_transform,
+    training_transform,
+)
 
 SIZE = (24, 12)
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cace_pyg.data.part_map import part_map_path, read_part_map
-from cace_pyg.data.part_palette import LABELS, common_parts
+from cace_pyg.data.part_map import LABELS, common_parts, part_map_path, read_part_map
 from cace_pyg.data.rendering.pedestrian import PART_NAMES
 from cace_pyg.data.sample import Sample
 

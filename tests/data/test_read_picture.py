@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cace_pyg.data.read_picture import read_picture
 from cace_pyg.gallery.page.upload import decode_upload
-from cace_pyg.viz.picture import load_picture
+from cace_pyg.read_picture import read_picture
+from cace_pyg.viz.style import picture_array
 
 UPRIGHT = np.arange(8 * 4 * 3, dtype=np.uint8).reshape(8, 4, 3)
 ORIENTATION = 0x0112
@@ -30,8 +30,8 @@ def turned(tmp_path):
         lambda path: read_picture(path.read_bytes()),
         lambda path: read_picture(Image.open(path)),
         lambda path: decode_upload(path.read_bytes()),
-        load_picture,
-        lambda path: load_picture(Image.open(path)),
+        picture_array,
+        lambda path: picture_array(Image.open(path)),
     ],
     ids=["path", "bytes", "PIL image", "upload", "drawn path", "drawn PIL image"],
 )

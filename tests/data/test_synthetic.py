@@ -12,7 +12,12 @@ from PIL import Image
 
 from cace_pyg.data import synthetic
 from cace_pyg.data.contact_sheet import contact_sheet
-from cace_pyg.data.rendering.pedestrian import PART_NAMES, attributes, differences, draw_family
+from cace_pyg.data.rendering.pedestrian import (
+    PART_NAMES,
+    attributes,
+    differences,
+    draw_family,
+)
 from cace_pyg.data.rendering.render import VIEWS, render
 from cace_pyg.data.rendering.scene import draw_camera
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic

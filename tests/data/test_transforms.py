@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from cace_pyg.data.transforms import AugmentationSettings, evaluation_transform, training_transform
+from cace_pyg.data.transforms import (
+    AugmentationSettings,
+    evaluation_transform,
+    training_transform,
+)
 
 NOTHING = {"flip": 0, "crop_padding": 0, "erasing": 0, "colour_jitter": 0}
 

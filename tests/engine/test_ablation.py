@@ -8,9 +8,9 @@ import pytest
 
 from cace_pyg.ablate import main as ablate
 from cace_pyg.config import config_of, config_parser, parse
-from cace_pyg.engine.ablation import BASELINE, RowResult
-from cace_pyg.engine.ablation_table import ablation_markdown
-from cace_pyg.engine.studies import STUDIES, StudyName, StudyRow
+from cace_pyg.experiment.ablation import BASELINE, RowResult
+from cace_pyg.experiment.ablation_table import ablation_markdown
+from cace_pyg.experiment.studies import STUDIES, StudyName, StudyRow
 from cace_pyg.retrieval import Difference
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cace_pyg.engine.clue_dropout import clue_dropout
+from cace_pyg.engine.pair_phase import clue_dropout
 from cace_pyg.graph import Clues
 
 

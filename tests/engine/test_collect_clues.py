@@ -6,9 +6,9 @@ import os
 import pytest
 import torch
 
-from cace_pyg.engine.collect_clues import collect_clues
+from cace_pyg.engine.clue_store import collect_clues
 from cace_pyg.graph import Clues
-from cace_pyg.models import PreparedClues
+from cace_pyg.models import PairOperand
 
 
 def batches(parts):
@@ -16,7 +16,7 @@ def batches(parts):
     for size in (3, 3, 1):
         labels = torch.randint(0, 4, (size, 6)) if parts else None
         keys = Clues(torch.rand(size, 6, 4), (3, 2), labels)
-        made.append(PreparedClues(keys, torch.rand(size, 6, 6), torch.rand(size, 6, 5), torch.rand(size, 2)))
+        made.append(PairOperand(keys, torch.rand(size, 6, 6), torch.rand(size, 6, 5), torch.rand(size, 2)))
     return made
 
 
@@ -24,7 +24,7 @@ def batches(parts):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
     made = batches(parts)
-    found, expected = collect_clues(made, 7, str(tmp_path) if on_disk else None), PreparedClues.concatenate(made)
+    found, expected = collect_clues(made, 7, str(tmp_path) if on_disk else None), PairOperand.concatenate(made)
     assert found.keys.grid == expected.keys.grid and len(found) == 7
     for name in ("intra", "nodes", "own"):
         assert torch.equal(getattr(found, name), getattr(expected, name))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cace_pyg.data import Sample, Splits
-from cace_pyg.data.excerpt import excerpt
+from cace_pyg.experiment.dry_run import excerpt
 from cace_pyg.train import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,14 +9,13 @@ import torch
 from cace_pyg.config import from_yaml
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine import evaluation
-from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.every_query import every_query
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
+from cace_pyg.engine.evaluation import every_query
 from cace_pyg.engine.extraction import Extraction, _part
 from cace_pyg.engine.ranks import Ranks
-from cace_pyg.engine.run import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph import Clues
-from cace_pyg.models import PreparedClues
+from cace_pyg.models import PairOperand
 from cace_pyg.retrieval import distance_blocks, evaluate_blocks
 from tests.engine.test_ranks import finish, torchrun
 from tests.random_checkpoint import make_checkpoint
@@ -84,7 +83,7 @@ def test_queries_travel_without_the_rest_of_what_their_rank_has():
         return own
 
     nodes = torch.rand(40, 6, 5)
-    prepared = PreparedClues(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
+    prepared = PairOperand(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
     alone = SimpleNamespace(rank=0, gather_objects=lambda own: [own], send=send)
     found = [one.nodes for one in every_query(Extraction((), torch.rand(40, 2), prepared), alone)]
     assert torch.equal(torch.cat(found), nodes)

@@ -16,16 +16,14 @@ import cace_pyg.graph
 from cace_pyg.config import from_yaml
 from cace_pyg.data import read_market_layout
 from cace_pyg.data.transforms import evaluation_transform
-from cace_pyg.engine import export_onnx, individual_branch
-from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import evaluate_two_stage
-from cace_pyg.engine.model_fingerprint import model_fingerprint
-from cace_pyg.engine.pair_scorer import PairScorer
-from cace_pyg.engine.run import load_model
 from cace_pyg.export import main as export
 from cace_pyg.graph import GraphBuilder
-from cace_pyg.graph.clue_parts import clue_parts
-from cace_pyg.graph.part_vote import PartVote
+from cace_pyg.graph.clues import clue_parts
+from cace_pyg.onnx_export import export_onnx
+from cace_pyg.onnx_export import modules as individual_branch
+from cace_pyg.onnx_export.modules import PairScorer, PartVote
 from cace_pyg.retrieval import rank
 from tests.random_checkpoint import make_checkpoint
 

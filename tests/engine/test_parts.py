@@ -9,14 +9,14 @@ import torch
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data import read_market_layout
 from cace_pyg.data.part_map import read_part_map
-from cace_pyg.engine.assembly import build_model
+from cace_pyg.engine.checkpoint import build_model
 from cace_pyg.engine.extraction import extract, extract_clues, extract_embeddings
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.training import Trainer
 from cace_pyg.evaluate import main as evaluate
-from cace_pyg.graph.clue_parts import clue_parts
+from cace_pyg.graph.clues import clue_parts
 from cace_pyg.train import main as train
 from cace_pyg.visualize import main as visualize
 

@@ -19,10 +19,10 @@ from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine import training
-from cace_pyg.engine.assembly import build_model
+from cace_pyg.engine.checkpoint import build_model
 from cace_pyg.engine.joint_phase import JointPhase
+from cace_pyg.engine.launch_fabric import synchronise_batch_norm
 from cace_pyg.engine.ranks import Ranks
-from cace_pyg.engine.synchronise_batch_norm import synchronise_batch_norm
 from cace_pyg.engine.training import Trainer, TrainingStep
 from cace_pyg.train import main as train
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cace_pyg.engine import evaluation
-from cace_pyg.engine.run import load_model
+from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.models import Backbone
 from cace_pyg.train import main as train
@@ -357,7 +357,7 @@ def test_mixed_precision(options, tmp_path, capsys):
 
 
 def test_evaluation_in_blocks_and_from_disk_changes_nothing(options, tmp_path, monkeypatch):
-    from cace_pyg.retrieval import distance_blocks as whole
+    from cace_pyg.retrieval import whole
 
     assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1"]) == 0
     best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")

@@ -8,16 +8,14 @@ from PIL import Image
 
 from cace_pyg.config import config_of, config_parser, from_yaml, parse, to_yaml
 from cace_pyg.data.market_layout import read_market_layout
-from cace_pyg.engine.assembly import build_model
-from cace_pyg.engine.checkpoint import save_checkpoint
-from cace_pyg.engine.draw_conditional_maps import conditional_maps_figure
-from cace_pyg.engine.draw_correspondences import compare_partners
+from cace_pyg.engine.checkpoint import build_model, load_model, save_checkpoint
 from cace_pyg.engine.evaluation import measure
 from cace_pyg.engine.extraction import extract_clues
-from cace_pyg.engine.pair_analysis import analyse_pair
-from cace_pyg.engine.pair_report import describe_pair
-from cace_pyg.engine.picture_samples import picture_samples
-from cace_pyg.engine.run import load_model
+from cace_pyg.explain.conditional_maps import conditional_maps_figure
+from cace_pyg.explain.correspondences import compare_partners
+from cace_pyg.explain.pair_analysis import analyse_pair
+from cace_pyg.explain.pair_report import describe_pair
+from cace_pyg.explain.pair_view import picture_samples
 from cace_pyg.train import main as train
 from cace_pyg.visualize import main as visualize
 

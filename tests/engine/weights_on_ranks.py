@@ -8,7 +8,7 @@ import torch
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.sample import Splits
-from cace_pyg.engine.leave_ranks import leave_ranks
+from cace_pyg.engine.ranks import leave_ranks
 from cace_pyg.engine.training import Trainer
 
 

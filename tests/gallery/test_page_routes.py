@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cace_pyg.gallery.page import gallery_page
-from cace_pyg.gallery.page.recent_queries import RecentQueries, RecentQuery
+from cace_pyg.gallery.page.app import RecentQueries, RecentQuery
 from cace_pyg.gallery.page.upload import MOST_BYTES
 from cace_pyg.gallery.search_result import SearchResult
 

@@ -16,8 +16,7 @@ import pytest
 
 from cace_pyg import Gallery
 from cace_pyg.gallery import add_on_ray as module
-from cace_pyg.gallery.entry import Entry
-from cace_pyg.gallery.gallery_table import GalleryTable
+from cace_pyg.gallery.gallery_table import Entry, GalleryTable
 from cace_pyg.search import main as search
 
 ROOT = Path(__file__).parents[2]

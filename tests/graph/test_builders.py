@@ -8,7 +8,15 @@ import pytest
 import torch
 
 import cace_pyg.graph
-from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder, NoAlignment, Part, Semantic, TopKSimilarity
+from cace_pyg.graph import (
+    Clues,
+    CorrespondenceAttention,
+    GraphBuilder,
+    NoAlignment,
+    Part,
+    Semantic,
+    TopKSimilarity,
+)
 from cace_pyg.nn import DenseDiscrepancyConv
 
 GRID = (3, 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cace_pyg.graph import Clues
-from cace_pyg.graph.clue_parts import clue_parts
+from cace_pyg.graph.clues import clue_parts
 
 
 def literal(part_map, grid):

@@ -7,7 +7,13 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GATConv, GCNConv, SAGEConv
 from torch_geometric.utils import to_dense_adj, to_dense_batch, to_networkx
 
-from cace_pyg.graph import Clues, CorrespondenceAttention, data_to_pairs, pair_to_data, pairs_to_batch
+from cace_pyg.graph import (
+    Clues,
+    CorrespondenceAttention,
+    data_to_pairs,
+    pair_to_data,
+    pairs_to_batch,
+)
 
 GRID = (3, 2)
 

@@ -4,7 +4,14 @@ import networkx as nx
 import pytest
 import torch
 
-from cace_pyg.graph import Clues, CorrespondenceAttention, PairBlocks, pair_to_data, pair_to_networkx, pairs_to_batch
+from cace_pyg.graph import (
+    Clues,
+    CorrespondenceAttention,
+    PairBlocks,
+    pair_to_data,
+    pair_to_networkx,
+    pairs_to_batch,
+)
 from cace_pyg.nn.degree import normalise_degree
 
 GRID = (3, 2)

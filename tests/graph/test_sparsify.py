@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from cace_pyg.graph.sparsify import sparsify
-from cace_pyg.graph.strongest import strongest
+from cace_pyg.graph.sparsify import sparsify, strongest
 from cace_pyg.nn import DenseDiscrepancyConv
 
 WEIGHTS = torch.tensor([[[0.0, 0.5, 0.2], [0.5, 0.1, 0.9], [0.2, 0.9, 0.0]]], dtype=torch.float64)

@@ -7,8 +7,19 @@ import pytest
 import torch
 
 from cace_pyg.graph import Clues, CorrespondenceAttention
-from cace_pyg.kernels import ReluGram, relu_gram_products, relu_gram_products_reference, runs_on
-from cace_pyg.models import Backbone, CaceNet, ConditionalEmbedding, ConditionalSettings, EmbeddingHead
+from cace_pyg.kernels import (
+    ReluGram,
+    relu_gram_products,
+    relu_gram_products_reference,
+    runs_on,
+)
+from cace_pyg.models import (
+    Backbone,
+    CaceNet,
+    ConditionalEmbedding,
+    ConditionalSettings,
+    EmbeddingHead,
+)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -170,7 +181,7 @@ def test_the_engine_fused_is_the_engine_pooled(graph, degree_floor, mode):
 
 def test_auto_takes_the_kernel_where_it_runs_and_says_so(monkeypatch):
     calls = []
-    monkeypatch.setattr("cace_pyg.models.conditional.runs_on", lambda device: True)
+    monkeypatch.setattr("cace_pyg.models.conditional_embedding.runs_on", lambda device: True)
     monkeypatch.setattr(
         "cace_pyg.nn.pooled_discrepancy.relu_gram_products",
         lambda *given: calls.append(given) or relu_gram_products(*given),

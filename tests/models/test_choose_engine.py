@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cace_pyg.kernels import ReluGram
-from cace_pyg.models.choose_engine import choose_engine
+from cace_pyg.models.backends import choose_engine
 
 
 @pytest.mark.parametrize(

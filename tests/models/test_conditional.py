@@ -6,9 +6,21 @@ from typing import get_args
 import pytest
 import torch
 
-from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected, NoAlignment, Part, TopKSimilarity
-from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead, VerificationHead
-from cace_pyg.models.propagation import Engine
+from cace_pyg.graph import (
+    Clues,
+    CorrespondenceAttention,
+    FullyConnected,
+    NoAlignment,
+    Part,
+    TopKSimilarity,
+)
+from cace_pyg.models import (
+    ConditionalEmbedding,
+    ConditionalSettings,
+    EmbeddingHead,
+    VerificationHead,
+)
+from cace_pyg.models.backends import Engine
 
 GRID, N, CHANNELS = (3, 2), 6, 32
 ENGINES = [engine for engine in get_args(Engine) if engine != "fused"]  # CUDA, float32: tests/kernels

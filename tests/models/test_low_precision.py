@@ -7,7 +7,7 @@ import torch
 
 from cace_pyg.graph import Clues, CorrespondenceAttention
 from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
-from cace_pyg.models.propagation import Engine
+from cace_pyg.models.backends import Engine
 from cace_pyg.nn import dense_discrepancy_conv, discrepancy_conv, pooled_discrepancy
 from cace_pyg.nn.degree import node_degree, normalise_degree
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
-from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv, PooledDiscrepancy, pooled_messages
+from cace_pyg.nn import (
+    DenseDiscrepancyConv,
+    DiscrepancyConv,
+    PooledDiscrepancy,
+    pooled_messages,
+)
 from cace_pyg.nn.node_wise import NodeWise
 
 N = 4

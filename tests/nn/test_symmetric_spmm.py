@@ -3,7 +3,7 @@
 import torch
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
-from cace_pyg.nn.symmetric_spmm import symmetric_spmm
+from cace_pyg.nn.discrepancy_conv import symmetric_spmm
 
 
 def test_values_and_gradients_equal_the_dense_product(make_adjacency):

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cace_pyg.retrieval import distance_blocks, euclidean_distance, evaluate, evaluate_blocks
+from cace_pyg.retrieval import (
+    distance_blocks,
+    euclidean_distance,
+    evaluate,
+    evaluate_blocks,
+)
 
 CHANNELS = 6
 

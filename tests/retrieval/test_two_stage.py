@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cace_pyg.retrieval import choose_fusion_weight, euclidean_distance, evaluate, rank, rerank, top_k
+from cace_pyg.retrieval import (
+    choose_fusion_weight,
+    euclidean_distance,
+    evaluate,
+    rank,
+    rerank,
+    top_k,
+)
 
 
 @st.composite

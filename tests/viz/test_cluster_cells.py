@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from cace_pyg.viz import cluster_cells
-from cace_pyg.viz.palette import BLUE, GREY, ORANGE
+from cace_pyg.viz.style import BLUE, GREY, ORANGE
 
 _PICTURE = np.full((40, 20, 3), 128, dtype=np.uint8)
 _A = np.array([[1, 1], [2, 0], [1, 8]])

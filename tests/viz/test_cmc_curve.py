@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cace_pyg.viz import cmc_curve
-from cace_pyg.viz.palette import series_style
+from cace_pyg.viz.style import series_style
 
 
 def test_curves_stop_at_rank_20_with_markers_of_their_own() -> None:

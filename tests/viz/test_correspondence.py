@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from cace_pyg.viz import correspondences
-from cace_pyg.viz.palette import BLUE, VERMILLION
+from cace_pyg.viz.style import BLUE, VERMILLION
 
 _A = np.full((32, 16, 3), 100, dtype=np.uint8)
 _B = np.full((40, 10, 3), 200, dtype=np.uint8)

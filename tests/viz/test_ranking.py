@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from cace_pyg.viz import RankedImage, ranked_lists
-from cace_pyg.viz.palette import BLUE, VERMILLION
+from cace_pyg.viz.style import BLUE, VERMILLION
 
 _PICTURE = np.full((16, 8, 3), 120, dtype=np.uint8)
 

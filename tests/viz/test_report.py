@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cace_pyg.viz import Report, ReportFigure, write_report
-from cace_pyg.viz.inline_png import inline_pngs
+from cace_pyg.viz.report import inline_pngs
 
 _EVIL = "<script>alert('x')</script> & \"quoted\""
 

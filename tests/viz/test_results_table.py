@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from cace_pyg.viz.results_table import results_table, second_stage_verdict
+from cace_pyg.viz.report import results_table, second_stage_verdict
 
 
 def _results(first: dict, second: dict) -> dict:

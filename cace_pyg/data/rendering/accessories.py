@@ -2,7 +2,14 @@
 
 from math import cos
 
-from cace_pyg.data.rendering.anatomy import HEAD_DEPTH, TOP_DEPTH, Pose, along, head_rows, torso_rows
+from cace_pyg.data.rendering.anatomy import (
+    HEAD_DEPTH,
+    TOP_DEPTH,
+    Pose,
+    along,
+    head_rows,
+    torso_rows,
+)
 from cace_pyg.data.rendering.canvas import Point, Sketch, code, darker
 from cace_pyg.data.rendering.pedestrian import BUILDS, COLOURS, Person
 

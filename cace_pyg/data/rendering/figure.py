@@ -15,8 +15,22 @@ from cace_pyg.data.rendering.anatomy import (
     head_rows,
     torso_rows,
 )
-from cace_pyg.data.rendering.canvas import Canvas, Colour, Placement, Point, Sketch, code, darker
-from cace_pyg.data.rendering.pedestrian import BUILDS, COLOURS, HAIR_COLOURS, SKINS, Person
+from cace_pyg.data.rendering.canvas import (
+    Canvas,
+    Colour,
+    Placement,
+    Point,
+    Sketch,
+    code,
+    darker,
+)
+from cace_pyg.data.rendering.pedestrian import (
+    BUILDS,
+    COLOURS,
+    HAIR_COLOURS,
+    SKINS,
+    Person,
+)
 
 # Prints by shape: rectangles as (upper edge, lower edge, angles from the front towards the person's left).
 _LOGOS = {

@@ -2,24 +2,30 @@
 
 import asyncio
 import io
+import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cace_pyg.gallery.describe import hits_as_dicts
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.page.headers import SafeHeaders
-from cace_pyg.gallery.page.recent_queries import RecentQueries, RecentQuery
 from cace_pyg.gallery.page.upload import UploadError, decode_upload, read_upload
+from cace_pyg.gallery.search_result import SearchHit, SearchResult
 
 _FILES = {
     "/": ("page.html", "text/html"),
@@ -27,6 +33,8 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+
 _MOST_HITS = 100
 _LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept to be explained: 3 MiB
 _FIGURES = ("correspondences", "conditional_maps")
@@ -153,3 +161,65 @@ def _png(figure: Figure) -> bytes:
 async def _error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", getattr(error, "status", 400))
     return JSONResponse({"error": getattr(error, "detail", str(error))}, status)
+
+
+class RecentQuery(NamedTuple):
+    """A picture and what was found for it."""
+
+    picture: Image.Image
+    found: SearchResult
+
+    def hit(self, image: str) -> SearchHit | None:
+        """The hit of an image; none where it was not among them."""
+        return next((hit for hit in (*self.found.hits, *self.found.first_stage) if hit.image == image), None)
+
+
+class RecentQueries:
+    """Keeps the last queries in memory, each behind a token that cannot be guessed; never on disk."""
+
+    def __init__(self, most: int = 32):
+        self._most = most
+        self._queries: OrderedDict[str, RecentQuery] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, query: RecentQuery) -> str:
+        """Keep one, forget the oldest; returns its token."""
+        token = secrets.token_urlsafe(16)
+        with self._lock:
+            self._queries[token] = query
+            while len(self._queries) > self._most:
+                self._queries.popitem(last=False)
+        return token
+
+    def get(self, token: str) -> RecentQuery | None:
+        """The query of a token; none where it is unknown or forgotten."""
+        with self._lock:
+            return self._queries.get(token)
+
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self' blob:; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class SafeHeaders:
+    """Nothing from elsewhere is loaded, nothing is shown elsewhere; what says nothing of caching is not cached."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from PIL import Image, ImageOps
 
-from cace_pyg.data.read_picture import BROKEN
+from cace_pyg.read_picture import BROKEN
 
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 40_000_000

@@ -1,0 +1,72 @@
+"""The clues of many images, in memory or on disk."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cace_pyg.models import PairOperand
+
+
+def collect_clues(batches: Iterable[PairOperand], count: int, folder: str | None) -> PairOperand:
+    """The prepared clues of all batches, in room that is taken once.
+
+    Args:
+        batches: ``count`` images in all, on the CPU.
+        count: at least 1.
+        folder: none: memory. Else files in this folder, mapped into memory: the system keeps there what fits, and
+            fetches the rest as it is wanted. They have no names, and go with the process, however it ends.
+
+    Raises:
+        ValueError: the folder is none, or too full.
+    """
+    whole, filled = None, 0
+    for batch in batches:
+        if whole is None:
+            whole = _room(batch, count, folder)
+        for room, tensor in zip(_tensors(whole), _tensors(batch), strict=True):
+            room[filled : filled + len(batch)] = tensor
+        filled += len(batch)
+    return whole
+
+
+def _tensors(prepared: PairOperand) -> list[Tensor]:
+    """Those with a row for each image."""
+    parts = [] if prepared.keys.parts is None else [prepared.keys.parts]
+    return [prepared.keys.features, *parts, prepared.intra, prepared.nodes, prepared.own]
+
+
+def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
+    def make(tensor: Tensor) -> Tensor:
+        shape = count, *tensor.shape[1:]
+        return tensor.new_empty(shape) if folder is None else _mapped(shape, tensor.dtype, Path(folder))
+
+    parts = None if example.keys.parts is None else make(example.keys.parts)
+    keys = replace(example.keys, features=make(example.keys.features), parts=parts)
+    return PairOperand(keys, make(example.intra), make(example.nodes), make(example.own), example.tail)
+
+
+def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
+    """A tensor in a file that has no name any more."""
+    size = torch.Size(shape).numel()
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            _take(file.fileno(), max(1, size * dtype.itemsize))
+            return torch.from_file(file.name, shared=True, size=size, dtype=dtype).view(shape)
+    except OSError as error:
+        raise ValueError(
+            f"Expected evaluation.clues_on_disk to be a folder with {size * dtype.itemsize / 1e9:.2g} GB to spare for "
+            f"{shape[0]} images (got {folder}: {error.strerror}); choose another, or leave it out"
+        ) from error
+
+
+def _take(file: int, size: int) -> None:
+    """Bytes on the disk now; if they were found missing in the middle, the process would be killed."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:  # macOS
+        os.truncate(file, size)

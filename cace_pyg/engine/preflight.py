@@ -1,0 +1,69 @@
+"""What cannot work, found out before anything is trained."""
+
+from pathlib import Path
+
+import torch
+
+from cace_pyg.config import Config
+from cace_pyg.models import CaceNet
+
+
+def check_settings(config: Config) -> None:
+    """Refuse them before anything is made or downloaded.
+
+    Raises:
+        ValueError: there is nothing to train, no such folder or compiler, or settings that do not go together.
+    """
+    if config.train.epochs == config.pair_phase.epochs == 0:
+        raise ValueError("there is nothing to train: train.epochs and pair_phase.epochs are both 0")
+    folder = config.evaluation.clues_on_disk
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(
+            f"Expected evaluation.clues_on_disk to be a folder (got {folder}, where there is none); make it, or leave "
+            "the option out"
+        )
+    backend = config.train.compile
+    if backend is not None and backend not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise ValueError(f"Expected train.compile to be null or one of {', '.join(known)} (got {backend!r})")
+    if config.loss.pairwise_weight > 0 and config.conditional.compare == "aligned_clues":
+        raise ValueError(
+            "aligned clues have no conditional embeddings, which the pairwise losses of the joint phase compare; give "
+            "--loss.pairwise_weight 0 and train the attention in the pair phase"
+        )
+
+
+def check_trainable(model: CaceNet, config: Config, device: torch.device) -> None:
+    """Find out now what would be found out epochs later.
+
+    Args:
+        model: as it will be trained.
+        config: the run's.
+        device: that it will be trained on.
+
+    Raises:
+        ValueError: the pair phase has nothing to train.
+        RuntimeError: the pair stage's engine does not run on the device.
+        FileNotFoundError, ValueError: see the graph builder.
+    """
+    _check_pair_branch(model, config)
+    _check_graph(model, config)
+    model.check_device(device)
+
+
+def _check_pair_branch(model: CaceNet, config: Config) -> None:
+    if config.pair_phase.epochs > 0 and not model.pair_branch():
+        raise ValueError(
+            f"the pair phase has nothing to train: {type(model.conditional.builder).__name__} has no weights, and "
+            "aligned clues are compared without a convolution; give --pair_phase.epochs 0 and a weight, such as "
+            "--evaluation.fusion 0.5"
+        )
+
+
+@torch.no_grad()
+def _check_graph(model: CaceNet, config: Config) -> None:
+    """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
+    was_training = model.training
+    size = (config.data.height, config.data.width)
+    clues = model.eval()(torch.zeros(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8)).clues
+    model.conditional.builder(clues, clues)
+    model.train(was_training)

@@ -1,0 +1,206 @@
+"""An ablation: the same data and seeds, one thing changed a row."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from cace_pyg.config import (
+    Config,
+    config_of,
+    config_parser,
+    differences,
+    parse,
+    to_yaml,
+)
+from cace_pyg.data.part_map import check_part_maps
+from cace_pyg.data.read_dataset import read_splits
+from cace_pyg.data.sample import Sample, fingerprint
+from cace_pyg.engine.evaluation import check_fusion
+from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.experiment.run import run
+from cace_pyg.experiment.studies import StudyRow
+from cace_pyg.retrieval import Difference, paired_bootstrap
+
+BASELINE = "individual feature embedding"
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What a row reached; fractions.
+
+    Attributes:
+        row: what was done.
+        mAP: of each seed.
+        rank1: of each seed.
+        individual_mAP: of the first stage of the same runs, of each seed.
+        to_baseline: differences of mAP and Rank-1 to the individual ranking of the baseline's runs; none for itself.
+        to_control: differences to the row's control; none without one.
+    """
+
+    row: StudyRow
+    mAP: tuple[float, ...]
+    rank1: tuple[float, ...]
+    individual_mAP: tuple[float, ...]
+    to_baseline: tuple[Difference, Difference] | None = None
+    to_control: tuple[Difference, Difference] | None = None
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Per query, ``(seed, query)`` each: average precision, and 1 where the first picture is a match."""
+
+    average_precision: np.ndarray
+    hit: np.ndarray
+
+
+class Ablation:
+    """Runs the rows of a study, each for every seed, in ``folder``.
+
+    The individual branch is trained once a seed; every row starts from it. A run that is done is not run again, one
+    that was stopped goes on.
+
+    Args:
+        rows: of the study.
+        arguments: options of ``python -m cace_pyg.train``, ``--config`` among them.
+        seeds: 0 to this, less one.
+        folder: of all runs.
+        quick: a quarter of the epochs of both phases.
+
+    Attributes:
+        fingerprint: of the data set.
+        policy: how it was measured; empty before :meth:`run`.
+
+    Raises:
+        ValueError: an option is wrong, or ``folder`` holds runs of another configuration.
+        FileNotFoundError: no data set, or no label maps for a row that needs them.
+    """
+
+    def __init__(self, rows: Sequence[StudyRow], arguments: Sequence[str], seeds: int, folder: Path, quick: bool):
+        if seeds < 1:
+            raise ValueError(f"Expected at least one seed (got {seeds})")
+        self.rows = rows
+        self.folder = folder
+        self.seeds = range(seeds)
+        self.parser = config_parser("train", "")
+        config = self._config(arguments)
+        self.arguments = [*arguments, *(_shortened(config) if quick else ())]
+        self.joint = _joint(self._config(self.arguments))
+        splits = read_splits(config.data)
+        self.fingerprint = fingerprint(splits)
+        self.policy = ""
+        pictures = [*splits.train, *splits.query, *splits.gallery]
+        for row in rows:
+            _check(row, self._config([*self.arguments, *row.options]), pictures)
+
+    def run(self) -> list[RowResult]:
+        """Run what is left to run; the baseline's result, then those of the rows."""
+        with tqdm(total=len(self.seeds) * (1 + len(self.rows)), desc="ablation", unit="run") as bar:
+            base = [self._individual(seed, bar) for seed in self.seeds]
+            found = {row.name: [self._row(row, seed, bar) for seed in self.seeds] for row in self.rows}
+        baseline = _read(base, "individual")
+        measured = {row.name: _read(found[row.name], "two_stage") for row in self.rows}
+        self.policy = json.loads(base[0].metrics.read_text())["policy"]
+        results = [_result(StudyRow(BASELINE), baseline, baseline)]
+        for row in self.rows:
+            one = _result(row, measured[row.name], _read(found[row.name], "individual"))
+            control = measured.get(row.control)
+            results.append(
+                replace(
+                    one,
+                    to_baseline=_differences(measured[row.name], baseline),
+                    to_control=None if control is None else _differences(measured[row.name], control),
+                )
+            )
+        return results
+
+    def _individual(self, seed: int, bar: tqdm) -> RunFolder:
+        options = ("--pair_phase.epochs=0", "--loss.pairwise_weight=0", "--evaluation.fusion=0")
+        return self._run(self.folder / "individual" / f"seed{seed}", [*options, f"--seed={seed}"], BASELINE, bar)
+
+    def _row(self, row: StudyRow, seed: int, bar: tqdm) -> RunFolder:
+        best = self.folder / "individual" / f"seed{seed}" / "checkpoints" / "best.ckpt"
+        options = [*row.options, *(self.joint if row.joint else ()), f"--seed={seed}", f"--start_from={best}"]
+        return self._run(self.folder / _slug(row.name) / f"seed{seed}", options, row.name, bar)
+
+    def _run(self, path: Path, options: Sequence[str], name: str, bar: tqdm) -> RunFolder:
+        bar.set_postfix_str(f"{name}, {path.name}")
+        parsed = parse(self.parser, [*self.arguments, *options, f"--run_dir={path}"])
+        text, folder = to_yaml(parsed), RunFolder(path)
+        if not (folder.metrics.exists() and folder.queries.exists()):
+            with _output_to(path.with_suffix(".txt")):
+                run(config_of(parsed, self.parser), text, resume=True, report=False)
+        elif changed := differences(folder.config.read_text(), text):
+            raise ValueError(
+                f"{path} holds a run of another configuration:\n  "
+                + "\n  ".join(changed)
+                + "\nchoose another --run_dir"
+            )
+        bar.update()
+        return folder
+
+    def _config(self, arguments: Sequence[str]) -> Config:
+        return config_of(parse(self.parser, arguments), self.parser)
+
+
+def _check(row: StudyRow, config: Config, pictures: Sequence[Sample]) -> None:
+    """Refuse a row that cannot be run before anything is trained."""
+    check_fusion(config)
+    if config.graph(1).needs_parts:
+        try:
+            check_part_maps(pictures)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; or leave the row out: --skip '{row.name}'") from error
+
+
+def _shortened(config: Config) -> tuple[str, str]:
+    """A quarter of the epochs of both phases."""
+    train, pair = (-(-epochs // 4) for epochs in (config.train.epochs, config.pair_phase.epochs))
+    return f"--train.epochs={train}", f"--pair_phase.epochs={pair}"
+
+
+def _joint(config: Config) -> tuple[str, ...]:
+    """Options of a row that trains both branches further, see :class:`StudyRow`."""
+    epochs, rate = max(1, config.pair_phase.epochs), config.train.learning_rate / 10
+    batch = "--train.num_identities=4", "--train.num_instances=4"
+    return f"--train.epochs={epochs}", f"--train.learning_rate={rate}", "--train.warmup_epochs=0", *batch
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "_", name.lower().replace("α", "alpha")).strip("_")
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """What a run prints goes to a file, since the study has one progress bar; if it fails, so does the study."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        yield
+
+
+def _read(folders: Sequence[RunFolder], stage: str) -> _Queries:
+    precision, hit = [], []
+    for folder in folders:
+        with folder.queries.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        precision.append([float(row[f"{stage}_average_precision"]) for row in rows])
+        hit.append([row[f"{stage}_first_match"] == "1" for row in rows])
+    return _Queries(np.array(precision), np.array(hit, dtype=float))
+
+
+def _result(row: StudyRow, queries: _Queries, individual: _Queries) -> RowResult:
+    means = (one.mean(axis=1) for one in (queries.average_precision, queries.hit, individual.average_precision))
+    return RowResult(row, *(tuple(map(float, mean)) for mean in means))
+
+
+def _differences(queries: _Queries, other: _Queries) -> tuple[Difference, Difference]:
+    return (
+        paired_bootstrap(queries.average_precision, other.average_precision),
+        paired_bootstrap(queries.hit, other.hit),
+    )

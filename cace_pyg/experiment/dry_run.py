@@ -1,0 +1,77 @@
+"""A trial of a whole run."""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cace_pyg.config import Config
+from cace_pyg.data.read_dataset import read_splits
+from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.validation import hold_out_identities
+from cace_pyg.engine.evaluation import check_fusion
+from cace_pyg.experiment.run import train_and_evaluate
+
+
+def dry_run(config: Config, config_yaml: str) -> bool:
+    """All that a run does, in little: the whole data set is read and split, then a few of its identities go through.
+
+    One step of each phase at full picture size and batch, validation, checkpoints, both stages of evaluation on one
+    batch, and the report, in a temporary folder that is removed. The run folder is not touched.
+
+    Returns:
+        Whether this process is the one that has a result, as the first of several ranks has.
+
+    Raises:
+        FileNotFoundError, ValueError, RuntimeError: see :func:`cace_pyg.experiment.run.run`.
+    """
+    check_fusion(config)
+    splits = read_splits(config.data)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    identities = max(4, config.train.num_identities)
+    with tempfile.TemporaryDirectory() as folder:
+        short = replace(
+            config,
+            run_dir=folder,
+            train=replace(config.train, epochs=1, batches_per_epoch=1, validate_every=1),
+            pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
+        )
+        parts = excerpt(splits, identities), excerpt(held_out, identities)
+        _, evaluation = train_and_evaluate(short, config_yaml, *parts)
+    return evaluation is not None
+
+
+_PICTURES = 8  # of one identity
+
+
+def excerpt(splits: Splits, identities: int) -> Splits:
+    """At most 8 pictures of each of a few identities; every query keeps matches from another camera where it has any.
+
+    Args:
+        splits: whole data set; query and gallery may be empty.
+        identities: so many training identities, and as many queries of different identities.
+    """
+    by_pid: dict[int, list[Sample]] = defaultdict(list)
+    for sample in splits.train:
+        by_pid[sample.pid].append(sample)
+    several = sorted(by_pid, key=lambda pid: len(by_pid[pid]) < 2)[:identities]  # a triplet needs two pictures
+    train = [sample for pid in several for sample in by_pid[pid][:_PICTURES]]
+    query, gallery = _with_matches(splits.query, splits.gallery, identities)
+    return Splits(tuple(train), query, gallery)
+
+
+def _with_matches(
+    query: Sequence[Sample], gallery: Sequence[Sample], identities: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    by_pid: dict[int, list[Sample]] = defaultdict(list)
+    for sample in gallery:
+        by_pid[sample.pid].append(sample)
+    chosen: dict[int, Sample] = {}
+    matches: list[Sample] = []
+    for one in query:
+        others = [sample for sample in by_pid[one.pid] if sample.camid != one.camid]
+        if len(chosen) < identities and one.pid not in chosen and others:
+            chosen[one.pid] = one
+            matches += others[:_PICTURES]
+    strangers = [sample for sample in gallery if sample.pid not in chosen][:_PICTURES]
+    return tuple(chosen.values()) or tuple(query[:identities]), tuple(matches + strangers)

@@ -1,0 +1,72 @@
+"""A whole run: read, train, evaluate, report."""
+
+import csv
+from pathlib import Path
+
+from cace_pyg.config import Config
+from cace_pyg.data.part_map import check_part_maps
+from cace_pyg.data.read_dataset import read_splits
+from cace_pyg.data.sample import Splits, fingerprint
+from cace_pyg.data.validation import hold_out_identities
+from cace_pyg.engine.checkpoint import load_model
+from cace_pyg.engine.environment import describe_environment
+from cace_pyg.engine.evaluation import (
+    Evaluation,
+    check_fusion,
+    evaluate_model,
+    trains_pairs,
+)
+from cace_pyg.engine.files import write_csv
+from cace_pyg.engine.results import metrics_of, queries_of
+from cace_pyg.engine.run_folder import RunFolder
+from cace_pyg.engine.training import Trainer
+from cace_pyg.explain.run_report import report_run
+
+
+def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation | None]:
+    """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json``, ``queries.csv`` and ``report.html``.
+
+    Under ``torchrun`` all ranks train and the first evaluates; the others return no evaluation.
+
+    Raises:
+        ValueError: the configuration or the data set does not fit; raised before anything is trained.
+        FileNotFoundError: no data set at ``data.root``, or pictures without the label maps that the graph needs.
+        RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
+    """
+    check_fusion(config)
+    splits = read_splits(config.data)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    return train_and_evaluate(config, config_yaml, splits, held_out, resume, report)
+
+
+def train_and_evaluate(
+    config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
+) -> tuple[RunFolder, Evaluation | None]:
+    """:func:`run` on pictures that are read already.
+
+    Args:
+        config: the run.
+        config_yaml: its text.
+        splits: the whole data set.
+        held_out: training pictures, and query and gallery of the identities held out of them.
+        resume: go on from ``last.ckpt``.
+        report: write ``report.html``, which takes some seconds.
+    """
+    environment = describe_environment(config.seed, fingerprint(splits))
+    trainer = Trainer(config, config_yaml, held_out, environment, resume)
+    if trainer.model.needs_parts:
+        check_part_maps([*splits.train, *splits.query, *splits.gallery])
+    folder = trainer.run()
+    if not trainer.is_first:
+        return folder, None
+    environment |= {"ranks": str(trainer.ranks.count)}
+    model, state = load_model(folder.best, config)
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    folder.write_metrics(metrics_of(evaluation, environment))
+    write_csv(folder.queries, queries_of(evaluation))
+    if report:
+        with folder.log.open(newline="") as file:
+            log = list(csv.DictReader(file))
+        title = f"CACE-Net on {Path(config.data.root).name}"
+        report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config_yaml)
+    return folder, evaluation

@@ -1,0 +1,1 @@
+"""What a model sees in a pair or made of a run, as numbers and figures."""

@@ -1,0 +1,82 @@
+"""What the pair stage saw in one pair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from cace_pyg.data.sample import Sample
+from cace_pyg.graph import PairBlocks, pair_to_data
+from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand
+from cace_pyg.nn.degree import node_degree, normalise_degree
+
+
+@dataclass(frozen=True)
+class PairView:
+    """One pair as the model sees it.
+
+    Attributes:
+        graph: the pair graph; ``x`` holds what the convolution takes.
+        matches: strongest inter edges, rows (clue of a, clue of b, normalised weight), strongest first.
+        discrepancy_a: how far each clue differs from those it is connected with, ``(H, W)``.
+        discrepancy_b: the same of the other image.
+        discrepancy_label: what those numbers are.
+    """
+
+    graph: Data
+    matches: np.ndarray
+    discrepancy_a: np.ndarray
+    discrepancy_b: np.ndarray
+    discrepancy_label: str
+    grid: tuple[int, int]
+
+
+@torch.no_grad()
+def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 20) -> PairView:
+    """Look into the pair of one image a and one image b; the model is on the CPU.
+
+    An inter edge counts by its share in the propagation, see :func:`inter_shares`.
+    """
+    blocks = model.conditional.blocks(a, b)
+    grid = a.keys.grid
+    n = grid[0] * grid[1]
+    share = inter_shares(blocks, model.conditional.settings)[0]
+    weight, flat = share.flatten().topk(min(strongest, n * n))
+    matches = torch.stack([flat // n, flat % n], dim=-1).double()
+    matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
+    magnitude = model.conditional.discrepancy(a, b)[0].reshape(2, *grid).numpy()
+    graph = pair_to_data(blocks, a.nodes, b.nodes, grid)
+    label = model.conditional.discrepancy_label
+    return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], label, grid)
+
+
+def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:
+    """a_ij / √(d_i d_j) of each edge between both images, with the model's degree floor: what reaches the embedding.
+
+    Args:
+        blocks: adjacency of each pair.
+        settings: of the model.
+
+    Returns:
+        ``(pair, n, n)``, rows: clues of a.
+    """
+    adjacency = blocks.adjacency()
+    scale = normalise_degree(node_degree(adjacency), settings.mode, settings.degree_floor).scale
+    n = blocks.inter.size(-1)
+    return scale[:, :n, None] * blocks.inter * scale[:, None, n:]
+
+
+def picture_samples(pictures: Sequence[Path]) -> tuple[Sample, ...]:
+    """The files as samples of one person, each from a camera of its own, so that the protocol has something to rank.
+
+    Raises:
+        FileNotFoundError: there is no such picture.
+    """
+    for picture in pictures:
+        if not picture.is_file():
+            raise FileNotFoundError(f"no picture at {picture}; expected the files of pictures, such as A.jpg B.jpg")
+    return tuple(Sample(picture, pid=1, camid=camera) for camera, picture in enumerate(pictures))

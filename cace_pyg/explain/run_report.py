@@ -1,0 +1,224 @@
+"""The report of a run: figures chosen from its log and its evaluation, and ranked lists of single queries."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cace_pyg.config import Config
+from cace_pyg.data.read_dataset import read_splits
+from cace_pyg.engine.checkpoint import load_model
+from cace_pyg.engine.evaluation import Evaluation, evaluate_model
+from cace_pyg.explain.pair_view import view_pair
+from cace_pyg.models import CaceNet
+from cace_pyg.retrieval import rank
+from cace_pyg.viz import (
+    RankedImage,
+    Report,
+    ReportFigure,
+    cmc_curve,
+    correspondences,
+    loss_curves,
+    ranked_lists,
+    write_report,
+)
+
+
+def report_run(
+    path: Path,
+    title: str,
+    model: CaceNet,
+    evaluation: Evaluation,
+    second_stage: bool,
+    log: list[dict],
+    environment: dict[str, str],
+    config_yaml: str,
+) -> Path:
+    """Write ``report.html``.
+
+    Args:
+        path: the file.
+        title: its heading.
+        model: on the CPU, in evaluation mode.
+        evaluation: of query and gallery.
+        second_stage: whether the pair branch was trained; without it the report shows the individual ranking alone.
+        log: rows of ``log.csv``.
+        environment: versions, machine, command, seed, data-set fingerprint.
+        config_yaml: the whole configuration.
+    """
+    stages = {"individual": evaluation.individual}
+    if second_stage:
+        stages["two_stage"] = evaluation.two_stage
+    curves = {name: metrics.cmc for name, metrics in stages.items()}
+    figures = [
+        ReportFigure("Losses and validation", "Mean of each term over an epoch.", loss_curves(log), "Training"),
+        ReportFigure("CMC", "Share of queries with a match among the first k.", cmc_curve(curves), "Retrieval"),
+    ]
+    if second_stage:
+        for query, why in choose_queries(evaluation):
+            figures += query_figures(model, evaluation, query, why)
+    report = Report(
+        title=title,
+        summary=[_summary(evaluation, second_stage)],
+        results={name: metrics.as_dict() for name, metrics in stages.items()},
+        policy=evaluation.individual.policy,
+        figures=figures,
+        environment=environment,
+        config_yaml=config_yaml,
+    )
+    return write_report(path, report)
+
+
+def _summary(evaluation: Evaluation, second_stage: bool) -> str:
+    sizes = f"{evaluation.individual.num_queries} queries over {len(evaluation.gallery.samples)} gallery pictures. "
+    if not second_stage:
+        return sizes + "The pair branch was not trained, so there is no second stage."
+    weight = evaluation.fusion_weight
+    return sizes + (
+        f"The second stage ranks the first {evaluation.distances.index.size(1)} again by "
+        f"{1 - weight:.2g} × individual + {weight:.2g} × conditional distance."
+    )
+
+
+def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] = ()) -> dict[str, Figure]:
+    """Evaluate a model on its data set and draw the first ten of some queries' ranked lists.
+
+    Args:
+        checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
+        config: the checkpoint's, or one with other settings that leave its weights fitting.
+        queries: file names of queries; none: two that the second stage helped most, the one it hurt most, the hardest.
+
+    Returns:
+        By the query's file name, the figure of :func:`cace_pyg.viz.ranked_lists`.
+
+    Raises:
+        FileNotFoundError: there is no such data set or checkpoint.
+        ValueError: no such query, or a checkpoint that does not fit.
+    """
+    splits = read_splits(config.data)
+    model, state = load_model(checkpoint, config)
+    chosen = _positions([sample.path.name for sample in splits.query], queries)
+    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    positions = chosen or [position for position, _ in choose_queries(evaluation)]
+    return {_name(evaluation, position): query_lists(evaluation, position) for position in positions}
+
+
+def _positions(names: list[str], queries: Sequence[str]) -> list[int]:
+    unknown = [query for query in queries if query not in names]
+    if unknown:
+        raise ValueError(
+            f"Expected --query to name pictures among the data set's {len(names)} queries, such as {names[0]} "
+            f"(got {', '.join(unknown)})"
+        )
+    return [names.index(query) for query in queries]
+
+
+def _name(evaluation: Evaluation, position: int) -> str:
+    return evaluation.query.samples[position].path.name
+
+
+_RANKS = 10
+_LINES = "Lines: the inter edges that weigh most in the propagation. Maps: how far each clue differs "
+
+
+def choose_queries(evaluation: Evaluation) -> list[tuple[int, str]]:
+    """Up to four queries and why: the two that the second stage helped most, the one it hurt most, the hardest."""
+    before = evaluation.individual.average_precision
+    after = evaluation.two_stage.average_precision
+    change = after - before
+    by_change = np.argsort(-change, kind="stable")
+    candidates = [(position, "The second stage helped most here") for position in by_change[:2] if change[position] > 0]
+    if change[by_change[-1]] < 0:
+        candidates.append((by_change[-1], "The second stage hurt most here"))
+    candidates.append((np.argmin(after), "The hardest query"))
+    chosen: dict[int, str] = {}
+    for position, why in candidates:
+        text = f"{why}: average precision {before[position]:.2f} before, {after[position]:.2f} after."
+        chosen.setdefault(int(evaluation.individual.query_index[position]), text)
+    return list(chosen.items())
+
+
+def query_figures(model: CaceNet, evaluation: Evaluation, query: int, why: str) -> list[ReportFigure]:
+    """The ranked lists of one query before and after, and the pair graphs with its nearest right and wrong picture.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        evaluation: of query and gallery.
+        query: position of the query.
+        why: the caption.
+    """
+    sample = evaluation.query.samples[query]
+    before, after = _distances(evaluation, query)
+    figures = [ReportFigure(f"Query {sample.path.name}", why, query_lists(evaluation, query), "Queries")]
+    second_stage = set(evaluation.distances.index[query].tolist())
+    for is_match in (True, False):
+        for position in _valid_order(evaluation, query, after):
+            if position in second_stage and _matches(evaluation, query, position) == is_match:
+                figures.append(_pair_figure(model, evaluation, query, position, before, after))
+                break
+    return figures
+
+
+def query_lists(evaluation: Evaluation, query: int) -> Figure:
+    """The ranked lists of one query, by the individual embedding and after the second stage.
+
+    Args:
+        evaluation: of query and gallery.
+        query: position of the query.
+    """
+    before, after = _distances(evaluation, query)
+    order_before, order_after = (_valid_order(evaluation, query, distance) for distance in (before, after))
+    was = {position: rank for rank, position in enumerate(order_before, start=1)}
+    rows = {
+        "individual": [_ranked(evaluation, query, position, before) for position in order_before[:_RANKS]],
+        "two_stage": [_ranked(evaluation, query, p, after, f"was {was[p]}") for p in order_after[:_RANKS]],
+    }
+    return ranked_lists(evaluation.query.samples[query].path, rows)
+
+
+def _distances(evaluation: Evaluation, query: int) -> tuple[Tensor, Tensor]:
+    """To every gallery image, before and after the second stage."""
+    distances, row = evaluation.distances, slice(query, query + 1)
+    return distances.individual(row)[0], distances.two_stage(evaluation.fusion_weight, row)[0]
+
+
+def _pair_figure(
+    model: CaceNet, evaluation: Evaluation, query: int, position: int, before: Tensor, after: Tensor
+) -> ReportFigure:
+    sample, other = evaluation.query.samples[query], evaluation.gallery.samples[position]
+    view = view_pair(model, evaluation.query.prepared_of(query), evaluation.gallery.prepared_of(position))
+    is_match = _matches(evaluation, query, position)
+    figure = correspondences(
+        sample.path,
+        other.path,
+        view.matches,
+        view.grid,
+        pid_a=sample.pid,
+        pid_b=other.pid,
+        distance_before=float(before[position]),
+        distance_after=float(after[position]),
+        is_match=is_match,
+        feature_map_a=view.discrepancy_a,
+        feature_map_b=view.discrepancy_b,
+        feature_map_label=view.discrepancy_label,
+    )
+    title = f"{sample.path.name} with its nearest {'right' if is_match else 'wrong'} picture"
+    return ReportFigure(title, _LINES + "from the clues it is connected with.", figure, "Queries")
+
+
+def _matches(evaluation: Evaluation, query: int, position: int) -> bool:
+    return evaluation.gallery.samples[position].pid == evaluation.query.samples[query].pid
+
+
+def _valid_order(evaluation: Evaluation, query: int, distance: Tensor) -> list[int]:
+    """Gallery positions by distance, without those the protocol removes for this query."""
+    sample, gallery = evaluation.query.samples[query], evaluation.gallery.samples
+    order = rank(distance[None])[0].tolist()
+    return [position for position in order if (gallery[position].pid, gallery[position].camid) != sample[1:]]
+
+
+def _ranked(evaluation: Evaluation, query: int, position: int, distance: Tensor, note: str = "") -> RankedImage:
+    path = evaluation.gallery.samples[position].path
+    return RankedImage(path, _matches(evaluation, query, position), float(distance[position]), note)

@@ -1,0 +1,1 @@
+"""A trained model as two ONNX files, for programs without torch."""

@@ -1,0 +1,159 @@
+"""Exported models against the model they come from."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cace_pyg.data.rendering.pedestrian import draw_family
+from cace_pyg.data.rendering.render import VIEWS, render
+from cace_pyg.data.rendering.scene import draw_camera
+from cace_pyg.data.transforms import evaluation_transform
+from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.onnx_export.modules import ExportedClues
+
+TOLERANCE = 1e-4  # of a number; of the largest of its kind where that is above 1
+_SIZES = 1, 2, 5  # pictures of a batch, gallery pictures of a query
+_Arrays = dict[str, np.ndarray]
+_Model = Callable[[_Arrays], _Arrays]
+
+
+class _Comparison(NamedTuple):
+    """One output of both, ``(image or pair, …)``."""
+
+    name: str
+    expected: np.ndarray
+    got: np.ndarray
+
+
+class ProbePictures(NamedTuple):
+    """uint8 ``(image, 3, height, width)`` and label maps of body parts, uint8 ``(image, height, width)``."""
+
+    images: Tensor
+    part_maps: Tensor
+
+    def select(self, index: slice) -> "ProbePictures":
+        """The pictures at ``index``."""
+        return ProbePictures(self.images[index], self.part_maps[index])
+
+
+def rendered_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
+    """Pedestrians of one family, as in the built-in data set, the same each time; ``size`` is (height, width)."""
+    rng = np.random.default_rng(0)
+    people, camera = draw_family(rng, "probe", count), draw_camera(rng, 0)
+    drawn = [
+        render(person, camera, tuple(VIEWS)[number % len(VIEWS)], "good", False, size, rng)
+        for number, person in enumerate(people)
+    ]
+    images = np.stack([np.asarray(one.picture) for one in drawn])
+    return ProbePictures(
+        torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(np.stack([one.parts for one in drawn])),
+    )
+
+
+def noise_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
+    """Every pixel and every label drawn alone, the same each time; ``size`` is (height, width)."""
+    generator = torch.Generator().manual_seed(0)
+    return ProbePictures(
+        torch.randint(256, (count, 3, *size), generator=generator, dtype=torch.uint8),
+        torch.randint(7, (count, *size), generator=generator, dtype=torch.uint8),
+    )
+
+
+@torch.no_grad()
+def check_onnx(
+    individual: Path, pair: Path, model: CaceNet, clues: ExportedClues, size: tuple[int, int]
+) -> dict[str, float]:
+    """Run both models in onnxruntime, on rendered pedestrians and on noise, in batches of 1, 2 and 5.
+
+    Args:
+        individual: file of the first model.
+        pair: file of the second.
+        model: what they come from, in evaluation mode, on the CPU.
+        clues: what passes between them.
+        size: (height, width) of a picture.
+
+    Returns:
+        The largest absolute difference from torch of each output; ``distance`` is that of torch's own clues,
+        ``distance from pixels`` that of the first model's.
+
+    Raises:
+        RuntimeError: onnx finds a fault in a file, onnxruntime cannot run it, or a number differs by more than 1e-4
+            (times the largest of its kind, where that is above 1).
+    """
+    try:
+        models = _load(individual), _load(pair)
+        compared = [
+            comparison
+            for pictures in (rendered_pictures(1 + max(_SIZES), size), noise_pictures(1 + max(_SIZES), size))
+            for comparison in _compare(*models, model, clues, pictures)
+        ]
+    except Exception as error:  # onnx and onnxruntime raise kinds of their own, which have no parent in common
+        raise RuntimeError(f"{type(error).__name__}: {str(error).strip()}") from error
+    worst: dict[str, float] = {}
+    wrong = []
+    for name, expected, got in compared:
+        difference = float(np.abs(expected - got).max())
+        allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        worst[name] = max(worst.get(name, 0.0), difference)
+        if not difference <= allowed:  # nor where it is no number
+            wrong.append(f"{name}, batch of {len(expected)}: {difference:.1e} (at most {allowed:.1e} is rounding)")
+    if wrong:
+        raise RuntimeError("onnxruntime and torch differ: " + "; ".join(dict.fromkeys(wrong)))
+    return worst
+
+
+def _load(path: Path) -> _Model:
+    """A file as a function of named arrays, with as many threads as torch."""
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(path, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _compare(
+    individual: _Model, pair: _Model, model: CaceNet, clues: ExportedClues, pictures: ProbePictures
+) -> Iterator[_Comparison]:
+    """The first picture is the query, the others the gallery."""
+    query, query_by_torch = pictures.select(slice(0, 1)), _by_torch(model, pictures.select(slice(0, 1)))
+    query_got = individual(_pixels(query, model.needs_parts))
+    for size in _SIZES:
+        gallery = pictures.select(slice(1, 1 + size))
+        embedding, prepared = _by_torch(model, gallery)
+        expected = _numpy({"embedding": embedding} | clues.tensors(prepared))
+        got = individual(_pixels(gallery, model.needs_parts))
+        for name, values in expected.items():
+            yield _Comparison(name, values, got[name])
+        distance = model.pair_distance(query_by_torch[1], prepared).numpy()
+        of_torch = _sides(_numpy(clues.tensors(query_by_torch[1])), expected, clues.names)
+        yield _Comparison("distance", distance, pair(of_torch)["distance"])
+        from_pixels = pair(_sides(query_got, got, clues.names))
+        yield _Comparison("distance from pixels", distance, from_pixels["distance"])
+
+
+def _by_torch(model: CaceNet, pictures: ProbePictures) -> tuple[Tensor, PairOperand]:
+    """Unit-length embeddings and prepared clues, as evaluation makes them."""
+    images = evaluation_transform()(pictures.images)
+    embedding, clues = model(images, pictures.part_maps if model.needs_parts else None)
+    return torch.nn.functional.normalize(embedding, dim=-1), model.prepare(clues)
+
+
+def _pixels(pictures: ProbePictures, parts: bool) -> _Arrays:
+    return _numpy({"images": pictures.images} | ({"part_maps": pictures.part_maps} if parts else {}))
+
+
+def _sides(query: _Arrays, gallery: _Arrays, names: tuple[str, ...]) -> _Arrays:
+    return {f"query_{name}": query[name] for name in names} | {f"gallery_{name}": gallery[name] for name in names}
+
+
+def _numpy(tensors: dict[str, Tensor]) -> _Arrays:
+    return {name: values.numpy() for name, values in tensors.items()}

@@ -1,0 +1,176 @@
+"""A trained model as two ONNX files, for programs without torch."""
+
+import gc
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+
+from cace_pyg.config import Config
+from cace_pyg.engine.checkpoint import load_model
+from cace_pyg.engine.files import atomic_file
+from cace_pyg.models import CaceNet
+from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
+from cace_pyg.onnx_export.metadata import onnx_metadata
+from cace_pyg.onnx_export.modules import ExportedClues, IndividualBranch, PairScorer
+from cace_pyg.onnx_export.to_onnx import to_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+_EXAMPLES = 2  # a size that stays open is traced with 2 or more
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        individual: the file that turns pictures into embeddings and clues.
+        pair: the file that turns clues of a query and of gallery pictures into distances.
+        metadata: what both say of themselves.
+        differences: the largest absolute difference from torch of each output, see :func:`check_onnx`.
+    """
+
+    individual: Path
+    pair: Path
+    metadata: dict[str, str]
+    differences: dict[str, float]
+
+
+def export_onnx(checkpoint: Path, config: Config, config_yaml: str, folder: Path) -> Exported:
+    """Write ``individual.onnx`` and ``pair.onnx``; both were compared with torch before they stand in ``folder``.
+
+    Args:
+        checkpoint: ``best.ckpt`` of a run.
+        config: the run's, or one with other settings that leave its weights fitting.
+        config_yaml: its text.
+        folder: made if it is missing.
+
+    Raises:
+        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`; or a setting that cannot be exported, a
+            model of 2 GiB or more, ``evaluation.fusion auto`` of a run that chose no weight.
+        RuntimeError: the extra ``onnx`` is not installed, the graph or the backbone cannot be exported, or onnxruntime
+            gives other numbers than torch. Nothing is kept then.
+    """
+    _check_packages()
+    _check_convolution(config_yaml)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
+    # the same numbers as any engine, from blocks alone; auto would look at the density of the first pairs
+    config = replace(config, conditional=replace(config.conditional, engine="pooled"))
+    model, state = load_model(checkpoint, config)
+    size = config.data.height, config.data.width
+    examples = rendered_pictures(_EXAMPLES, size)
+    clues = _clues(model, examples)
+    metadata = onnx_metadata(model, clues, state, config, config_yaml)
+    models = _individual_model(model, clues, examples, metadata), _pair_model(model, clues, examples, metadata)
+    gc.collect()  # torch traces with classes made from ours, of the same names: the next parser would find two builders
+    paths = folder / "individual.onnx", folder / "pair.onnx"
+    with _folder(folder):
+        differences = _write(models, paths, lambda *files: check_onnx(*files, model, clues, size))
+    return Exported(*paths, metadata, differences)
+
+
+def _check_packages() -> None:
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise RuntimeError(f"export needs {name} ({error}): pip install 'cace-pyg[onnx]'") from error
+
+
+def _check_convolution(config_yaml: str) -> None:
+    convolution = yaml.safe_load(config_yaml)["conditional"]["convolution"]
+    if convolution is not None:
+        raise ValueError(
+            f"Expected a model whose convolution works on blocks (got conditional.convolution "
+            f"{convolution.get('class_path', convolution)}, a layer of PyG on edge lists, which ONNX cannot express); "
+            "train without conditional.convolution to export"
+        )
+
+
+@torch.no_grad()
+def _clues(model: CaceNet, examples: ProbePictures) -> ExportedClues:
+    found = model(examples.images.float(), examples.part_maps if model.needs_parts else None).clues
+    return ExportedClues(model, model.prepare(found))
+
+
+def _individual_model(
+    model: CaceNet, clues: ExportedClues, examples: ProbePictures, metadata: dict[str, str]
+) -> "onnx.ModelProto":
+    branch, inputs = _branch(model, clues, examples)
+    open_sizes = ({0: torch.export.Dim("image")},) * len(inputs)
+    names = ("images", "part_maps")[: len(inputs)], ("embedding", *clues.names)
+    with _explained(model, "individual.onnx"):
+        return to_onnx(branch, inputs, open_sizes, "image", names, metadata)
+
+
+def _pair_model(
+    model: CaceNet, clues: ExportedClues, examples: ProbePictures, metadata: dict[str, str]
+) -> "onnx.ModelProto":
+    branch, inputs = _branch(model, clues, examples)
+    with torch.no_grad():
+        found = branch(*inputs)
+    query, gallery = ({name: found[name][:count] for name in clues.names} for count in (1, _EXAMPLES))
+    open_sizes = dict.fromkeys(query), {name: {0: torch.export.Dim("pair")} for name in gallery}
+    names = [f"{side}_{name}" for side in ("query", "gallery") for name in clues.names], ["distance"]
+    with _explained(model, "pair.onnx"):
+        return to_onnx(PairScorer(model, clues).eval(), (query, gallery), open_sizes, "pair", names, metadata)
+
+
+def _branch(model: CaceNet, clues: ExportedClues, examples: ProbePictures) -> tuple[IndividualBranch, tuple]:
+    """The first module, and example arguments."""
+    branch = IndividualBranch(model, clues, tuple(examples.images.shape[-2:])).eval()
+    return branch, tuple(examples) if model.needs_parts else (examples.images,)
+
+
+@contextmanager
+def _explained(model: CaceNet, name: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"cannot make {name} of backbone.name {model.backbone.name} and graph "
+            f"{type(model.conditional.builder).__name__}: {error}; export a model with another of them"
+        ) from error
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make the folder; if it is new and the block fails, it goes again."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _write(
+    models: tuple["onnx.ModelProto", ...],
+    paths: tuple[Path, ...],
+    check: Callable[[Path, Path], dict[str, float]],
+) -> dict[str, float]:
+    """Both files or none, with what ``check`` finds."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(atomic_file(path)) for path in paths]
+        for file, model in zip(files, models, strict=True):
+            file.write(model.SerializeToString(deterministic=True))
+            file.flush()
+        try:
+            return check(*(Path(file.name) for file in files))
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"the exported model is not the trained one, and nothing was kept. {error}. Try another version of "
+                "onnxruntime; a graph that chooses (TopKSimilarity, graph.top_edges, graph.threshold) may choose "
+                "otherwise among equals"
+            ) from error

@@ -1,0 +1,78 @@
+"""What an exported model says of itself."""
+
+import json
+
+import torch
+import yaml
+
+from cace_pyg.config import Config
+from cace_pyg.data.part_map import LABELS
+from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from cace_pyg.engine.checkpoint import model_fingerprint
+from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.models import CaceNet
+from cace_pyg.onnx_export.modules import ExportedClues
+
+_SETTINGS = "backbone", "graph", "embedding", "conditional"
+_PIXELS = (
+    "uint8 RGB (image, 3, height, width), resized as Pillow's Image.resize((width, height), BILINEAR) does; "
+    "mean and deviation (of pixels / 255) are inside"
+)
+
+
+_PART_MAPS = (
+    "uint8 (image, height, width), body part of each pixel, 0: background, resized as Pillow's "
+    "Image.resize((width, height), NEAREST) does"
+)
+
+
+_RANKING = (
+    "rank the gallery by the Euclidean distance of embeddings; rank its top_k nearest again by "
+    "(1 - fusion_weight) * that distance + fusion_weight * distance of pair.onnx; all others stay behind them"
+)
+
+
+def onnx_metadata(
+    model: CaceNet, clues: ExportedClues, state: dict, config: Config, config_yaml: str
+) -> dict[str, str]:
+    """Everything that a program needs to rank with both models and does not see in their inputs and outputs.
+
+    Args:
+        model: what is exported.
+        clues: what passes from one exported model to the other.
+        state: the rest of the checkpoint.
+        config: of the model.
+        config_yaml: its text.
+
+    Returns:
+        Texts: words as they are, everything else as JSON.
+
+    Raises:
+        ValueError: see :func:`cace_pyg.engine.evaluation.fusion_weight_of`.
+    """
+    tree = yaml.safe_load(config_yaml)
+    settings = {name: tree[name] for name in _SETTINGS}
+    settings["backbone"] |= {"weights": None}  # a path of this machine
+    metadata = {
+        "format": "cace_pyg 1",
+        "fingerprint": model_fingerprint(state | {"config": config_yaml}),
+        "height": config.data.height,
+        "width": config.data.width,
+        "grid": clues.grid,
+        "images": _PIXELS,
+        "mean": IMAGENET_MEAN,
+        "deviation": IMAGENET_STD,
+        "clues": clues.names,
+        "ranking": _RANKING,
+        "fusion_weight": fusion_weight_of(config, state["fusion_weight"]),
+        "top_k": config.evaluation.top_k,
+        "settings": settings,
+        "made_with": f"torch {torch.__version__}",
+    }
+    if model.needs_parts:
+        palette = config.data.part_palette
+        metadata["part_maps"] = _PART_MAPS
+        metadata["part_of_label"] = None if palette == "as_is" else list(LABELS[palette].values())
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in metadata.items()
+    }

@@ -1,0 +1,153 @@
+"""The two halves of a model as modules with named tensors, for ONNX."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from cace_pyg.graph import Clues
+from cace_pyg.models import CaceNet, PairOperand
+
+
+class ExportedClues(torch.nn.Module):
+    """Which parts of :class:`~cace_pyg.models.PreparedClues` differ from image to image and are looked at in a pair.
+
+    ``keys`` without channels, ``intra`` where only inter edges stay, and ``own`` of aligned clues say nothing and are
+    left out; what all images share is kept here.
+
+    Args:
+        model: whose second stage it is.
+        example: prepared clues of any image.
+
+    Attributes:
+        names: those that are left of ``keys``, ``intra``, ``nodes``, ``own`` and ``parts``.
+        grid: (H, W) of the feature map.
+    """
+
+    def __init__(self, model: CaceNet, example: PairOperand):
+        super().__init__()
+        edges, aligned = model.conditional.settings.edges, model.conditional.settings.compare == "aligned_clues"
+        wanted = {
+            "keys": example.keys.features.size(-1) > 0 and edges != "intra",
+            "intra": edges != "inter" and not aligned,
+            "nodes": True,
+            "own": example.own.size(-1) > 0,
+            "parts": example.keys.parts is not None and edges != "intra",
+        }
+        self.names = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        self.grid = example.keys.grid
+        # a copy: in the literal form it is the encoder's own parameter
+        tail = None if example.tail is None else example.tail.detach().clone()
+        self.register_buffer("tail", tail, persistent=False)
+
+    def tensors(self, prepared: PairOperand) -> dict[str, Tensor]:
+        """The parts by their names, each ``(image, …)``."""
+        every = {
+            "keys": prepared.keys.features,
+            "intra": prepared.intra,
+            "nodes": prepared.nodes,
+            "own": prepared.own,
+            "parts": prepared.keys.parts,
+        }
+        return {name: every[name] for name in self.names}
+
+    def prepared(self, tensors: dict[str, Tensor]) -> PairOperand:
+        """The prepared clues of which :meth:`tensors` gave the parts, as far as a pair looks at them."""
+        nodes = tensors["nodes"]
+        images, n = nodes.shape[:2]
+        keys = Clues(tensors.get("keys", nodes[..., :0]), self.grid, tensors.get("parts"))
+        intra = tensors["intra"] if "intra" in self.names else nodes.new_zeros(images, n, n)
+        own = tensors["own"] if "own" in self.names else nodes.new_zeros(images, 0)
+        return PairOperand(keys, intra, nodes, own, self.tail)
+
+
+class IndividualBranch(torch.nn.Module):
+    """The first stage, and of the second all that depends on one image alone; the normalisation is inside.
+
+    Args:
+        model: in evaluation mode.
+        clues: which parts of the prepared clues to return.
+        size: (height, width) of the pictures.
+
+    Shapes: uint8 ``(image, 3, height, width)``, and where the graph looks at body parts label maps, uint8
+    ``(image, height, width)``, to ``embedding`` ``(image, embedding)``, of length one, and the clues by their names.
+    """
+
+    def __init__(self, model: CaceNet, clues: ExportedClues, size: tuple[int, int]):
+        super().__init__()
+        self.model = model
+        self.clues = clues
+        self.vote = PartVote(size, clues.grid) if model.needs_parts else None
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, part_maps: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the embedding and the clues."""
+        embedding, clues = self.model((images.float() / 255 - self.mean) / self.deviation)
+        if self.vote is not None:
+            clues = replace(clues, parts=self.vote(part_maps))
+        unit = torch.nn.functional.normalize(embedding, dim=-1)
+        return {"embedding": unit} | self.clues.tensors(self.model.prepare(clues))
+
+
+class PairScorer(torch.nn.Module):
+    """The distance of one query to many gallery images, see :meth:`CaceNet.pair_distance`.
+
+    Args:
+        model: in evaluation mode.
+        clues: which parts of the prepared clues come in.
+
+    Shapes: the clues of the query, each ``(1, …)``, and of the gallery images, each ``(pair, …)``, to ``(pair,)``.
+    """
+
+    def __init__(self, model: CaceNet, clues: ExportedClues):
+        super().__init__()
+        self.model = model
+        self.clues = clues
+
+    def forward(self, query: dict[str, Tensor], gallery: dict[str, Tensor]) -> Tensor:
+        """Return the distance of each pair."""
+        return self.model.pair_distance(self.clues.prepared(query), self.clues.prepared(gallery))
+
+
+_LABELS = 256  # that uint8 maps can have
+
+
+class PartVote(torch.nn.Module):
+    """The exportable twin of :func:`~cace_pyg.graph.clues.clue_parts`: no loop over the labels that are there.
+
+    Every pixel under a clue votes for its label; what wins is said there, and the answers are the same.
+
+    Args:
+        size: (height, width) of the label maps.
+        grid: (H, W) of the feature map.
+
+    Shapes: uint8 ``(image, height, width)`` to int64 ``(image, H·W)``.
+    """
+
+    def __init__(self, size: tuple[int, int], grid: tuple[int, int]):
+        super().__init__()
+        rows, columns = (_cells(*lengths) for lengths in zip(size, grid, strict=True))
+        voters = [
+            torch.tensor([row * size[1] + column for row in of_row for column in of_column])
+            for of_row in rows
+            for of_column in columns
+        ]
+        # cells differ in size where sizes do not divide; the missing pixels are one behind the map, with a label apart
+        outside = size[0] * size[1]
+        self.register_buffer("voters", torch.nn.utils.rnn.pad_sequence(voters, True, outside), persistent=False)
+
+    def forward(self, part_maps: Tensor) -> Tensor:
+        """Return the part of each clue."""
+        labels = torch.nn.functional.pad(part_maps.flatten(1).long(), (0, 1), value=_LABELS)
+        chosen = labels[:, self.voters]
+        votes = torch.zeros(*chosen.shape[:2], _LABELS + 1, device=chosen.device)
+        votes = votes.scatter_add(2, chosen, torch.ones_like(chosen, dtype=votes.dtype))
+        most, part = votes[..., 1:_LABELS].max(-1)  # the first, so the smallest, of equals
+        return torch.where(votes[..., 0] > most, 0, part + 1)
+
+
+def _cells(length: int, cells: int) -> list[range]:
+    """The pixels of each cell of adaptive average pooling, along one side."""
+    return [range(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
