@@ -1,55 +1,72 @@
-"""The equations as a direct transcription, one pair at a time: what everything else is measured against."""
-
-from typing import Literal
+"""The equations with a model's weights, as written, and the baselines that others would write: nothing is shared."""
 
 import torch
 from torch import Tensor
 
+from cace_pyg.graph import Clues
 from cace_pyg.models import ConditionalEmbedding
+from cace_pyg.nn import reference
 
-Diagonals = Literal["vectors", "matrices"]
 
-
-def as_written(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor, diagonals: Diagonals = "matrices") -> Tensor:
-    """Eq. 2–7 on whole matrices for one pair of images, nothing shared with other pairs, before the encoder.
+def as_written(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
+    """One pair of images before the encoder, on whole matrices, the diagonal ones W, W' and D^-½ multiplied too.
 
     Args:
-        model: with the paper's attention; its weights are used.
+        model: with either form of the attention, uncut; its weights are used.
         x_a: clues of image a, ``(n, channel)``.
         x_b: clues of image b.
-        diagonals: W, W' and D^-½ are diagonal matrices in the paper. ``matrices`` multiplies them so; ``vectors``
-            scales rows and columns instead.
 
     Returns:
         ``(2, channel)``: the pooled, expanded images a and b, each given the other.
     """
-    builder = model.builder
-    inter = _product(x_a, builder.inter_weight, x_b, diagonals)
-    top = torch.cat([_product(x_a, builder.intra_weight, x_a, diagonals), inter], dim=1)
-    bottom = torch.cat([inter.T, _product(x_b, builder.intra_weight, x_b, diagonals)], dim=1)
-    return _convolved(model, torch.cat([x_a, x_b]), torch.cat([top, bottom]).relu(), diagonals)
+    if model.builder.form == "paper":
+        adjacency = reference.paper_adjacency(x_a, x_b, model.builder.intra_weight, model.builder.inter_weight)
+    else:
+        adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
+    x, theta = torch.cat([x_a, x_b]), model.convolution.lin.weight
+    convolved = reference.convolve(x, adjacency, theta, model.convolution.mode, model.convolution.degree_floor)
+    return _pooled(model, x, convolved)
 
 
-def released_pair(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor, diagonals: Diagonals = "matrices") -> Tensor:
-    """The same with the released attention: the ReLU of the cosine of one projection, without self-loops."""
-    x = torch.cat([x_a, x_b])
-    key = torch.nn.functional.normalize(model.builder.projection(x), dim=-1)
-    between = torch.ones(len(x), len(x)) - torch.eye(len(x))
-    return _convolved(model, x, (key @ key.T).relu() * between, diagonals)
-
-
-def _product(x: Tensor, weight: Tensor, y: Tensor, diagonals: Diagonals) -> Tensor:
-    return x @ weight.diag() @ y.T if diagonals == "matrices" else (x * weight) @ y.T
-
-
-def _convolved(model: ConditionalEmbedding, x: Tensor, adjacency: Tensor, diagonals: Diagonals) -> Tensor:
-    """Eq. 7 and what follows up to the encoder, ``(2, channel)``."""
+def scaled(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
+    """The same of Eq. 7 with rows and columns scaled in place of products with diagonal matrices."""
+    if model.builder.form == "paper":
+        inter = (x_a * model.builder.inter_weight) @ x_b.T
+        top = torch.cat([(x_a * model.builder.intra_weight) @ x_a.T, inter], dim=1)
+        bottom = torch.cat([inter.T, (x_b * model.builder.intra_weight) @ x_b.T], dim=1)
+        adjacency = torch.cat([top, bottom]).relu()
+    else:
+        adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
     degree = adjacency.sum(1)
     root = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-    as_matrices = diagonals == "matrices"
-    normalised = root.diag() @ adjacency @ root.diag() if as_matrices else root[:, None] * adjacency * root
-    y = (x - normalised @ x) @ model.convolution.lin.weight.T
-    if model.settings.node_wise == "magnitude":
-        y = y.abs()
-    out = model.expansion(y.view(2, len(x) // 2, -1).mean(1))
-    return x.view(2, len(x) // 2, -1).mean(1) + out if model.settings.residual else out
+    x = torch.cat([x_a, x_b])
+    return _pooled(model, x, (x - (root[:, None] * adjacency * root) @ x) @ model.convolution.lin.weight.T)
+
+
+def released_layer(model: ConditionalEmbedding, clues: Clues) -> Tensor:
+    """The pair layer of the authors' released code: all B² ordered pairs at once, self-pairs included.
+
+    X + o(N(D − A)N g(X)) on whole matrices, the diagonal ones multiplied too. Each ordered pair's map is built on its
+    own, so a pair is computed twice, and of the second image nothing is kept.
+
+    Args:
+        model: with the released attention, ``residual``, ``node_wise="identity"``, ``degree_floor="released"``.
+        clues: of a batch.
+
+    Returns:
+        ``(image a, image b, channel)``: the pooled clues of a given b, before the encoder.
+    """
+    images, n, channels = clues.features.shape
+    first, second = torch.cartesian_prod(torch.arange(images), torch.arange(images)).T
+    x_a, x_b = clues.features[first], clues.features[second]
+    adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
+    x = torch.cat([x_a, x_b], dim=1)  # (pair, 2n, channel)
+    convolved = reference.propagation(adjacency, degree_floor="released") @ model.convolution.lin(x)
+    maps = reference.expand(convolved, model.expansion.weight, x)
+    return maps[:, :n].mean(1).view(images, images, channels)
+
+
+def _pooled(model: ConditionalEmbedding, x: Tensor, convolved: Tensor) -> Tensor:
+    pooled = reference.pool(reference.node_wise(convolved, model.node_wise.form))
+    expansion = getattr(model.expansion, "weight", None)  # the identity in the literal form
+    return reference.expand(pooled, expansion, reference.pool(x) if model.settings.residual else None)

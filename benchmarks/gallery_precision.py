@@ -44,7 +44,10 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
     splits = read_splits(config.data)
     model, _ = load_model(checkpoint, config)
     query, gallery, _ = measure(model, splits.query, splits.gallery, config, "cpu")
-    whole = sum(one[0].nbytes for one in (gallery.prepared.keys.features, gallery.prepared.nodes, gallery.prepared.own))
+    whole = sum(
+        one[0].nbytes
+        for one in (gallery.prepared.compared.features, gallery.prepared.projected, gallery.prepared.individual)
+    )
     for precision in ("float32", *get_args(Precision)):
         kept, size = (gallery, whole) if precision == "float32" else compressed(gallery, model, precision)
         individual = euclidean_distance(query.embedding, kept.embedding)

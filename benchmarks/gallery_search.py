@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.results_file import save_results
-from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 from cace_pyg.engine.checkpoint import build_model, save_checkpoint
@@ -35,9 +35,9 @@ _CHUNK = 10_000
 def random_checkpoint(path: Path, arguments: list[str]) -> Path:
     """A checkpoint of random weights, whose second stage counts."""
     parser = config_parser("train", "")
-    parsed = parse(parser, [*arguments, "--backbone.weights=null", "--evaluation.fusion=0.5"])
-    model = build_model(config_of(parsed, parser), 2, pretrained=False)
-    state = {"config": to_yaml(parsed), "identities": 2, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 0}
+    config = config_of(parse(parser, [*arguments, "--backbone.weights=null", "--evaluation.fusion=0.5"]), parser)
+    model = build_model(config, 2, pretrained=False)
+    state = {"config": config.to_yaml(), "identities": 2, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 0}
     save_checkpoint(path, state)
     return path
 

@@ -166,7 +166,7 @@ def measure(size: tuple[int, int, int], density: float, rounds: int) -> list[dic
                 "channels": size[2],
                 "density": f"{density:g}",
                 "pass": what,
-                "engine": name,
+                "backend": name,
                 "ms a pair": 1e3 * medians[name] / size[0],
                 "pairs/s": size[0] / medians[name],
                 "peak MB a pair": peaks[name] / 1e6 / size[0],
@@ -186,7 +186,7 @@ def crossovers(table: list[dict[str, object]], sparse: str, dense: str) -> list[
     for size in dict.fromkeys(_size(row) for row in table):
         for what in ("forward", "forward + backward"):
             times = {
-                (row["engine"], float(str(row["density"]))): float(str(row["ms a pair"]))
+                (row["backend"], float(str(row["density"]))): float(str(row["ms a pair"]))
                 for row in table
                 if _size(row) == size and row["pass"] == what
             }
@@ -219,7 +219,7 @@ def plot(table: list[dict[str, object]]) -> Figure:
         for panel, size in zip(line, sizes, strict=True):
             of_panel = [row for row in table if _size(row) == size and row["pass"] == what]
             for name, (colour, style) in STYLES.items():
-                rows = [row for row in of_panel if row["engine"] == name]
+                rows = [row for row in of_panel if row["backend"] == name]
                 x = [100 * float(str(row["density"])) for row in rows]
                 panel.plot(x, [row["ms a pair"] for row in rows], style, color=colour, label=name, marker=".")
             panel.set(xscale="log", yscale="log", title=f"n = {size[1]}, {size[2]} channels, {what}")
@@ -243,8 +243,8 @@ def main() -> None:
     for sparse, dense in (("sparse_matrix", "dense"), ("message_passing", "dense"), ("pooled_messages", "pooled")):
         print("\n".join(crossovers(table, sparse, dense)))
     for row in table:
-        if row["engine"] == "GCNConv" and row["density"] == "1":
-            same = {r["engine"]: r for r in table if all(r[k] == row[k] for k in ("n", "channels", "density", "pass"))}
+        if row["backend"] == "GCNConv" and row["density"] == "1":
+            same = {r["backend"]: r for r in table if all(r[k] == row[k] for k in ("n", "channels", "density", "pass"))}
             ratio = float(str(row["ms a pair"])) / float(str(same["pooled_messages"]["ms a pair"]))
             print(
                 f"full density, n {row['n']}, {row['channels']} channels, {row['pass']}: pooled_messages is "

@@ -72,10 +72,10 @@ class Bench:
         made.load_state_dict(self.plain.state_dict())
         return made.eval()  # in training each pass counts edges
 
-    def _model(self, engine: str = "pooled") -> ConditionalEmbedding:
+    def _model(self, backend: str = "pooled") -> ConditionalEmbedding:
         channels = self.options.channels
         form = {"width": channels // 16, **CASES[self.case]}
-        settings = ConditionalSettings(engine=engine, node_wise="identity", **form)
+        settings = ConditionalSettings(backend=backend, node_wise="identity", **form)
         head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
         made = ConditionalEmbedding(channels, CorrespondenceAttention(channels, self.case), head, settings)
         torch.nn.init.normal_(made.expansion.weight, std=channels**-0.5)
@@ -216,7 +216,7 @@ def _replayed(
 
 
 def _tensors(prepared: PairOperand) -> tuple[Tensor, ...]:
-    return prepared.keys.features, prepared.intra, prepared.nodes, prepared.own
+    return prepared.compared.features, prepared.intra, prepared.projected, prepared.individual
 
 
 STAGES = {
@@ -306,9 +306,8 @@ def _medians(functions: dict, rounds: int, device: torch.device) -> dict:
 
 
 def _as_float(prepared: PairOperand) -> PairOperand:
-    keys = Clues(prepared.keys.features.float(), prepared.keys.grid)
-    tail = None if prepared.tail is None else prepared.tail.float()
-    return PairOperand(keys, prepared.intra.float(), prepared.nodes.float(), prepared.own.float(), tail)
+    compared = Clues(prepared.compared.features.float(), prepared.compared.grid)
+    return PairOperand(compared, prepared.intra.float(), prepared.projected.float(), prepared.individual.float())
 
 
 def _error(found: Tensor, exact: Tensor) -> float:

@@ -1,10 +1,10 @@
-"""One query against K gallery images: the engines beside the equations as written and the bare matrix product.
+"""One query against K gallery images: the backends beside the equations as written and the bare matrix product.
 
 Every row computes the same embeddings of the same pairs; before anything is timed they are compared. Clues come from
-per-image caches where an engine has them, as in the second stage of an evaluation. "as written" multiplies the matrices
+per-image caches where a backend has them, as in the second stage of an evaluation. "as written" multiplies the matrices
 of Eq. 2-7, the diagonal ones W, W' and D^-1/2 too; "as written, scaled" scales rows and columns instead, which the
 paper does not say but everybody would do. The bare product is that of the clues (or of the attention's projections) of
-all pairs and nothing else: no engine can be faster. "bare products" are those of the map path, which a function of each
+all pairs and nothing else: no backend can be faster. "bare products" are those of the map path, which a function of each
 node before pooling needs: the inter block, and each of the four blocks times its clues.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.as_written import as_written, released_pair
+from benchmarks.as_written import as_written, scaled
 from benchmarks.dot_plot import dot_plot
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.results_file import save_results
@@ -31,10 +31,10 @@ CASES = {  # form of the attention, node_wise, width
 SLOW = ("message_passing", "segment_csr", "sparse_matrix", "pooled_messages")
 
 
-def make_model(engine: str, case: str, channels: int) -> ConditionalEmbedding:
+def make_model(backend: str, case: str, channels: int) -> ConditionalEmbedding:
     """The model of a row; weights come from torch's random state."""
     form, node_wise, width = CASES[case]
-    settings = ConditionalSettings(engine=engine, node_wise=node_wise, width=width)
+    settings = ConditionalSettings(backend=backend, node_wise=node_wise, width=width)
     head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
     model = ConditionalEmbedding(channels, CorrespondenceAttention(channels, form), head, settings)
     torch.nn.init.normal_(model.expansion.weight, std=channels**-0.5)
@@ -48,8 +48,8 @@ def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: 
     query, images = Clues(torch.rand(1, n, channels), grid), Clues(torch.rand(gallery, n, channels), grid)
     reference = make_model("pooled", case, channels)
 
-    def engine_row(engine: str):
-        model = make_model(engine, case, channels)
+    def backend_row(backend: str):
+        model = make_model(backend, case, channels)
         model.load_state_dict(reference.state_dict())
         one, many = model.prepare(query), model.prepare(images)
         starts = range(0, gallery, chunk)
@@ -61,18 +61,12 @@ def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: 
         return run
 
     rows = {}
-    if CASES[case][0] == "paper":
-        for name, diagonals in (("as written", "matrices"), ("as written, scaled", "vectors")):
-            rows[name] = lambda diagonals=diagonals: reference.encoder(
-                torch.stack([as_written(reference, query.features[0], x, diagonals) for x in images.features])
-            )
-    else:
-        for name, diagonals in (("as written", "matrices"), ("as written, scaled", "vectors")):
-            rows[name] = lambda diagonals=diagonals: reference.encoder(
-                torch.stack([released_pair(reference, query.features[0], x, diagonals) for x in images.features])
-            )
-    engines = ["dense", "pooled"] + [e for e in SLOW if slow and (e != "pooled_messages" or "linear" in case)]
-    rows |= {engine: engine_row(engine) for engine in engines}
+    for name, one_pair in (("as written", as_written), ("as written, scaled", scaled)):
+        rows[name] = lambda one_pair=one_pair: reference.encoder(
+            torch.stack([one_pair(reference, query.features[0], x) for x in images.features])
+        )
+    backends = ["dense", "pooled"] + [e for e in SLOW if slow and (e != "pooled_messages" or "linear" in case)]
+    rows |= {backend: backend_row(backend) for backend in backends}
     _check_equal(rows)
     if "magnitude" in case:
         rows["bare products"] = map_products(reference, query, images, chunk)
@@ -85,13 +79,13 @@ def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: 
 def map_products(model: ConditionalEmbedding, query: Clues, images: Clues, chunk: int) -> Callable[[], None]:
     """The matrix products of the map path and nothing else."""
     one, many = model.prepare(query), model.prepare(images)
-    keys = one.keys.features * (model.builder.inter_weight if model.builder.form == "paper" else 1.0)
+    keys = one.compared.features * (model.builder.inter_weight if model.builder.form == "paper" else 1.0)
 
     def run() -> None:
         for start in range(0, len(images), chunk):
             part = many.select(slice(start, start + chunk))
-            inter = keys @ part.keys.features.mT
-            one.intra @ part.nodes, part.intra @ part.nodes, inter @ part.nodes, inter.mT @ part.nodes
+            inter = keys @ part.compared.features.mT
+            one.intra @ part.projected, part.intra @ part.projected, inter @ part.projected, inter.mT @ part.projected
 
     return run
 
@@ -144,7 +138,7 @@ def main() -> None:
     parser.add_argument("--gallery", type=int, default=100, help="gallery images, K (default: 100)")
     parser.add_argument("--chunk", type=int, default=64, help="pairs at once, as evaluation does (default: 64)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
-    parser.add_argument("--slow", action="store_true", help="time the edge-list engines too: much slower")
+    parser.add_argument("--slow", action="store_true", help="time the edge-list backends too: much slower")
     options = parser.parse_args()
     if options.quick:
         options.n, options.channels, options.gallery, options.rounds = 48, 128, 8, 3

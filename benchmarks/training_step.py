@@ -14,11 +14,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.as_written import as_written
+from benchmarks.as_written import as_written, released_layer, scaled
 from benchmarks.dot_plot import dot_plot
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
-from benchmarks.released_layer import released_layer
 from benchmarks.results_file import save_results
 from cace_pyg.graph import Clues, CorrespondenceAttention
 from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
@@ -29,23 +28,23 @@ RELEASED = {"residual": True, "node_wise": "identity", "degree_floor": "released
 FORMS = ("paper", "released")
 
 
-def make_model(form: str, engine: str, channels: int) -> ConditionalEmbedding:
+def make_model(form: str, backend: str, channels: int) -> ConditionalEmbedding:
     """The pair stage of a form; weights come from torch's random state."""
     settings = {"width": channels // 16, **RELEASED} if form == "released" else PAPER
     head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
     builder = CorrespondenceAttention(channels, form)
-    model = ConditionalEmbedding(channels, builder, head, ConditionalSettings(engine=engine, **settings))
+    model = ConditionalEmbedding(channels, builder, head, ConditionalSettings(backend=backend, **settings))
     if form == "released":
         torch.nn.init.normal_(model.expansion.weight, std=channels**-0.5)
     return model
 
 
-def all_as_written(model: ConditionalEmbedding, clues: Clues, diagonals: str) -> Tensor:
-    """f(a|b) of all pairs from :func:`as_written`, a ≤ b once: ``(image a, image b, embedding)``."""
+def all_one_by_one(one_pair: Callable[..., Tensor], model: ConditionalEmbedding, clues: Clues) -> Tensor:
+    """f(a|b) of all pairs from a function of one, a ≤ b once: ``(image a, image b, embedding)``."""
     images = len(clues)
     first, second = torch.triu_indices(images, images)
     x = clues.features.unbind()
-    pairs = torch.stack([as_written(model, x[a], x[b], diagonals) for a, b in zip(first, second, strict=True)])
+    pairs = torch.stack([one_pair(model, x[a], x[b]) for a, b in zip(first, second, strict=True)])
     embedded = model.encoder(pairs)
     table = embedded.new_zeros(images, images, EMBEDDING)
     return table.index_put((second, first), embedded[:, 1]).index_put((first, second), embedded[:, 0])
@@ -56,9 +55,9 @@ def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callab
     reference = make_model(form, "pooled", channels)
     forms: dict[str, tuple[Callable[[], Tensor], list[Tensor]]] = {}
     if form == "paper":
-        for name, diagonals in (("as written", "matrices"), ("as written, scaled", "vectors")):
+        for name, one_pair in (("as written", as_written), ("as written, scaled", scaled)):
             forms[name] = (
-                lambda diagonals=diagonals: all_as_written(reference, clues, diagonals),
+                lambda one_pair=one_pair: all_one_by_one(one_pair, reference, clues),
                 list(reference.parameters()),
             )
     else:
@@ -66,10 +65,10 @@ def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callab
             lambda: reference.encoder(released_layer(reference, clues)),
             list(reference.parameters()),
         )
-    for engine in ("dense", "gram", "pooled"):
-        model = make_model(form, engine, channels)
+    for backend in ("dense", "gram", "pooled"):
+        model = make_model(form, backend, channels)
         model.load_state_dict(reference.state_dict())
-        forms[engine] = (lambda model=model: model.all_pairs(model.prepare(clues)).embedding, list(model.parameters()))
+        forms[backend] = (lambda model=model: model.all_pairs(model.prepare(clues)).embedding, list(model.parameters()))
     return forms
 
 
@@ -101,7 +100,7 @@ def measure(form: str, options: argparse.Namespace) -> list[dict[str, object]]:
             {
                 "form": form,
                 "pass": what,
-                "engine": name,
+                "backend": name,
                 "ms": 1e3 * medians[name],
                 "ms an ordered pair": 1e3 * medians[name] / images**2,
                 "times as fast": f"{medians[baseline] / medians[name]:.1f}",
@@ -131,7 +130,7 @@ def plot(table: list[dict[str, object]]) -> Figure:
     axes = figure.subplots(2, 2)
     for column, form in enumerate(FORMS):
         rows = [row for row in table if row["form"] == form and row["pass"] == "forward + backward"]
-        names = [str(row["engine"]) for row in rows]
+        names = [str(row["backend"]) for row in rows]
         for row_of_axes, (key, unit) in zip(axes, (("ms", "ms a step"), ("peak MB", "peak, MB")), strict=True):
             dot_plot(row_of_axes[column], names, [float(str(row[key])) for row in rows], f"{form} form", unit)
     return figure

@@ -1,6 +1,6 @@
 """CACE-Net person re-identification on PyTorch Geometric."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["CaceNet", "Gallery"]
 
 

@@ -36,7 +36,7 @@ published, by its pooled features and its own neck: torchvision's, timm's, or on
 baseline (--backbone.stem).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
---evaluation.average_precision trapezoid, --evaluation.k1 20, --conditional.engine dense. All of them:
+--evaluation.average_precision trapezoid, --k_reciprocal.k1 20, --conditional.backend dense. All of them:
 python -m cace_pyg.train --help."""
 
 
@@ -117,7 +117,7 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         ) from error
     fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
     model, state = load_model(known.checkpoint, config)
-    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config, fabric)
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"], fabric)
     if evaluation is None:  # the first rank has it
         return None
     environment |= {"ranks": str(fabric.world_size)}
@@ -152,8 +152,10 @@ def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, dict[str, 
     if known.split == "validation":
         splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     images = len(splits.query) + len(splits.gallery)
-    if known.k_reciprocal and config.evaluation.k1 >= images:
-        raise ValueError(f"Expected evaluation.k1 below the number of images, {images} (got {config.evaluation.k1})")
+    if known.k_reciprocal and config.k_reciprocal.k1 >= images:
+        raise ValueError(
+            f"Expected k_reciprocal.k1 below the number of images, {images} (got {config.k_reciprocal.k1})"
+        )
     return splits, environment
 
 

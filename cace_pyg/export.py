@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.config import from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.onnx_export.export_onnx import Exported, export_onnx
 
@@ -51,10 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(known: argparse.Namespace, overrides: list[str]) -> Exported:
-    parser = config_parser("export", "")
-    parsed = parse(parser, ["--config", load_checkpoint(known.checkpoint)["config"], *overrides])
+    config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
     output = _run_folder(known.checkpoint) / "onnx" if known.output is None else known.output
-    return export_onnx(known.checkpoint, config_of(parsed, parser), to_yaml(parsed), output)
+    return export_onnx(known.checkpoint, config, output)
 
 
 def _run_folder(checkpoint: Path) -> Path:

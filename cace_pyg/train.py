@@ -3,7 +3,7 @@
 import os
 import sys
 
-from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.engine.ranks import leave_ranks
 from cace_pyg.engine.results import results_table
 from cace_pyg.experiment.dry_run import dry_run
@@ -37,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed = parse(parser, arguments)
         if parsed.dry_run:
-            reports = dry_run(config_of(parsed, parser), to_yaml(parsed))
+            reports = dry_run(config_of(parsed, parser))
             leave_ranks()
             if reports:
                 print("dry run: data set, training step, both stages of evaluation and report work; nothing was kept")
             return 0
         _check_restarts(parsed.resume)
-        folder, evaluation = run(config_of(parsed, parser), to_yaml(parsed), parsed.resume)
+        folder, evaluation = run(config_of(parsed, parser), parsed.resume)
         leave_ranks()
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

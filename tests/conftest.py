@@ -60,9 +60,9 @@ def options(tiny, tmp_path):
     chosen = {
         "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0, "data.hold_out": 0.3,
         "run_dir": tmp_path / "run", "threads": 1, "backbone.name": "small_cnn", "embedding.channels": 16,
-        "train.num_identities": 4, "train.num_instances": 4,
-        "train.epochs": 2, "train.batches_per_epoch": 4, "train.warmup_epochs": 1, "train.validate_every": 1,
-        "train.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
+        "joint_phase.num_identities": 4, "joint_phase.num_instances": 4,
+        "joint_phase.epochs": 2, "joint_phase.batches_per_epoch": 4, "joint_phase.warmup_epochs": 1, "validate_every": 1,
+        "joint_phase.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
         "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]

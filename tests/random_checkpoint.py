@@ -2,7 +2,7 @@
 
 import torch
 
-from cace_pyg.config import config_of, config_parser, parse, to_yaml
+from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.engine.checkpoint import build_model, save_checkpoint
 
 OPTIONS = {
@@ -16,13 +16,13 @@ def make_checkpoint(path, root, seed=0, **options):
     """A checkpoint whose weights are random, the pair branch's too; an option that is None is left at its default."""
     parser = config_parser("train", "")
     chosen = {name: value for name, value in {"data.root": root, **OPTIONS, **options}.items() if value is not None}
-    parsed = parse(parser, [f"--{name}={value}" for name, value in chosen.items()])
+    config = config_of(parse(parser, [f"--{name}={value}" for name, value in chosen.items()]), parser)
     torch.manual_seed(seed)
-    model = build_model(config_of(parsed, parser), 5, pretrained=False)
+    model = build_model(config, 5, pretrained=False)
     for name, weight in model.named_parameters():
         if "expansion" in name or "verification.layers.2" in name:
             torch.nn.init.normal_(weight, std=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"config": to_yaml(parsed), "identities": 5, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 1}
+    state = {"config": config.to_yaml(), "identities": 5, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 1}
     save_checkpoint(path, state)
     return path

@@ -1,50 +1,58 @@
 """The typed tree and its YAML."""
 
+import functools
 from pathlib import Path
 
 import pytest
+from torch_geometric.nn import GCNConv
 
 from cace_pyg.config import (
+    Config,
     config_of,
     config_parser,
     differences,
     from_yaml,
     parse,
-    to_yaml,
 )
+from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.graph import CorrespondenceAttention, FullyConnected
+from cace_pyg.models import ConditionalSettings
 
 SYNTHETIC = str(Path(__file__).parents[1] / "configs" / "synthetic.yaml")
 
 
-def parsed(*arguments):
+def configured(*arguments):
     parser = config_parser("train", "")
-    return parse(parser, ["--config", SYNTHETIC, *arguments])
+    return config_of(parse(parser, ["--config", SYNTHETIC, *arguments]), parser)
+
+
+def text_of(*arguments):
+    return configured(*arguments).to_yaml()
 
 
 def test_yaml_and_back_is_the_same_configuration():
-    text = to_yaml(parsed("--graph.form=paper", "--graph.sharpness=1", "--train.epochs=3", "--evaluation.fusion=0.25"))
+    text = text_of("--graph.form=paper", "--graph.sharpness=1", "--joint_phase.epochs=3", "--evaluation.fusion=0.25")
     config = from_yaml(text)
-    assert config.train.epochs == 3 and config.evaluation.fusion == 0.25 and config.data.root == "data/synthetic"
+    assert config.joint_phase.epochs == 3 and config.evaluation.fusion == 0.25 and config.data.root == "data/synthetic"
     builder = config.graph(32)
     assert isinstance(builder, CorrespondenceAttention) and builder.form == "paper"
-    assert to_yaml(parse(config_parser("train", ""), ["--config", text])) == text
+    assert config.to_yaml() == text
     assert "threads: null" in text  # defaults are written out
 
 
 def test_a_builder_is_one_word_away():
-    config = config_of(parsed("--graph", "FullyConnected"), config_parser("train", ""))
+    config = configured("--graph", "FullyConnected")
     assert isinstance(config.graph(32), FullyConnected)
-    config = config_of(parsed("--graph", "CorrespondenceAttention", "--graph.width", "3"), config_parser("train", ""))
+    config = configured("--graph", "CorrespondenceAttention", "--graph.width", "3")
     assert config.graph(32).projection.out_features == 3
 
 
 def test_overrides_come_last():
-    assert from_yaml(to_yaml(parsed()), "--conditional.engine=dense").conditional.engine == "dense"
+    assert from_yaml(text_of(), "--conditional.backend=dense").conditional.backend == "dense"
 
 
 def test_differences_leave_out_where_a_run_runs():
-    before, now = to_yaml(parsed()), to_yaml(parsed("--seed=1", "--threads=1", "--device=cpu", "--graph.form=paper"))
+    before, now = text_of(), text_of("--seed=1", "--threads=1", "--device=cpu", "--graph.form=paper")
     assert differences(before, now) == [
         "graph.init_args.form: released in the run, paper now",
         "seed: 0 in the run, 1 now",
@@ -52,39 +60,67 @@ def test_differences_leave_out_where_a_run_runs():
 
 
 def test_a_run_older_than_a_setting_has_its_default():
-    now = to_yaml(parsed("--train.accumulate=2"))
+    now = text_of("--joint_phase.accumulate=2")
     before = "".join(line for line in now.splitlines(True) if "accumulate" not in line and "compile" not in line)
-    assert differences(before, now) == ["train.accumulate: 1 in the run, 2 now"]
+    assert differences(before, now) == ["joint_phase.accumulate: 1 in the run, 2 now"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--train.learning_rat=1"], "near names: --train.learning_rate"),
+        (["--joint_phase.learning_rat=1"], "near names: --joint_phase.learning_rate"),
         (["--graph=FullConnected"], "near names: FullyConnected"),
         (["--graph=FullyConnected", "--graph.k=3"], "k"),
         (["--conditional.mode=sharpen"], "sharpen"),
-        (["--train.epochs=many"], "many"),
+        (["--joint_phase.epochs=many"], "many"),
     ],
 )
 def test_wrong_names_and_values_are_shown(arguments, words):
     with pytest.raises(ValueError, match=words):
-        parsed(*arguments)
+        configured(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("train.epochs=3", "joint_phase.epochs"),
+        ("train.validate_every=3", "validate_every"),
+        ("conditional.engine=dense", "conditional.backend"),
+        ("evaluation.k1=10", "k_reciprocal.k1"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(old, new, tmp_path):
+    name, value = old.split("=")
+    with pytest.raises(ValueError, match=f"{name} is called {new} since version 0.2"):
+        configured(f"--{old}")
+    (tmp_path / "old.yaml").write_text(f"{name.split('.')[0]}: {{{name.split('.')[1]}: {value}}}\n")
+    with pytest.raises(ValueError, match=f"{name} is called {new} since version 0.2"):
+        parse(config_parser("train", ""), [f"--config={tmp_path / 'old.yaml'}"])
+
+
+def test_a_configuration_made_in_python_becomes_yaml():
+    graph = functools.partial(CorrespondenceAttention, sharpness=16.0)
+    config = Config(DataSettings(root="crops"), graph=graph, conditional=ConditionalSettings(convolution=GCNConv))
+    again = from_yaml(config.to_yaml())
+    assert again.graph(32).sharpness == 16.0 and again.conditional.convolution(4, 3).out_channels == 3
+    assert again.to_yaml().startswith(config.to_yaml()[:200]) and again.seed == config.seed
+    with pytest.raises(ValueError, match=r"a class, or functools.partial of one.*got <function"):
+        Config(DataSettings(root="crops"), graph=lambda channels: CorrespondenceAttention(channels)).to_yaml()
 
 
 @pytest.mark.parametrize(
     "option",
-    ["train.epochs=-1", "evaluation.top_k=0", "pair_phase.anchors=0", "train.learning_rate=nan",
+    ["joint_phase.epochs=-1", "evaluation.top_k=0", "pair_phase.anchors=0", "joint_phase.learning_rate=nan",
      "evaluation.fusion=3", "conditional.width=0", "loss.alpha=3", "data.height=0", "threads=0"],
 )  # fmt: skip
 def test_values_out_of_range_are_named(option):
     with pytest.raises(ValueError, match=option.split("=")[0]):
-        parsed(f"--{option}")
+        configured(f"--{option}")
 
 
 def test_options_override_the_file_wherever_it_stands():
     parser = config_parser("train", "")
-    assert parse(parser, ["--train.epochs=3", f"--config={SYNTHETIC}"]).train.epochs == 3
+    assert parse(parser, ["--joint_phase.epochs=3", f"--config={SYNTHETIC}"]).joint_phase.epochs == 3
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ ELSEWHERE = {  # in tests/engine; the last downloads
     "--data.root PATH",
     "--run_dir",
     "--start_from RUN_DIR/checkpoints/best.ckpt",
-    "--train.epochs 0",
+    "--joint_phase.epochs 0",
     "--backbone.weights imagenet",
 }
 OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)
@@ -109,9 +109,9 @@ def test_options_run(option, options, tmp_path):
     if words[0] == "--backbone.weights":
         words[1] = small_cnn_weights(tmp_path)
     short = [
-        "--train.epochs=1",
+        "--joint_phase.epochs=1",
         "--pair_phase.epochs=1",
-        "--train.batches_per_epoch=1",
+        "--joint_phase.batches_per_epoch=1",
         "--pair_phase.batches_per_epoch=1",
     ]
     assert train([*options, *short, *words]) == 0

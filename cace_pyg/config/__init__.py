@@ -1,13 +1,6 @@
 """Everything a run can be told: one typed tree, written as YAML, overridden by dotted options."""
 
-from cace_pyg.config.parsing import (
-    config_of,
-    config_parser,
-    differences,
-    from_yaml,
-    parse,
-    to_yaml,
-)
+from cace_pyg.config.parsing import config_of, config_parser, differences, from_yaml, parse
 from cace_pyg.config.settings import Config
 
-__all__ = ["Config", "config_of", "config_parser", "differences", "from_yaml", "parse", "to_yaml"]
+__all__ = ["Config", "config_of", "config_parser", "differences", "from_yaml", "parse"]

@@ -1,8 +1,9 @@
 """From options and YAML files to the typed tree, and back to text."""
 
 import difflib
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,9 +12,20 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from cace_pyg.config.settings import Config
+from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.graph import GraphBuilder
 
 _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ between a run and its continuation
+_RENAMED = {  # what version 0.1 called it
+    "conditional.engine": "conditional.backend",
+    "evaluation.k1": "k_reciprocal.k1",
+    "evaluation.k2": "k_reciprocal.k2",
+    "evaluation.original_weight": "k_reciprocal.original_weight",
+    "train.compile": "compile",
+    "train.sync_batchnorm": "sync_batchnorm",
+    "train.validate_every": "validate_every",
+    "train": "joint_phase",
+}
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
@@ -45,18 +57,22 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
     """The typed tree of what was parsed."""
     made = parser.instantiate(parsed)
-    return Config(**{one.name: getattr(made, one.name) for one in fields(Config)})
+    config = Config(**{one.name: getattr(made, one.name) for one in fields(Config)})
+    config.graph = _class_and_settings(config.graph)
+    if config.conditional.convolution is not None:
+        config.conditional.convolution = _class_and_settings(config.conditional.convolution)
+    return config
 
 
-def to_yaml(parsed: Namespace) -> str:
-    """Every field of the configuration with its value, defaults included."""
-    keep = {one.name for one in fields(Config)}
-    only = Namespace(**{key: value for key, value in parsed.__dict__.items() if key in keep})
-    return config_parser("train", "").dump(only, skip_unset=False)
+def _class_and_settings(made: Callable) -> functools.partial:
+    """What jsonargparse wraps in instantiators of its own, as ``functools.partial`` of the class."""
+    if isinstance(made, type):
+        return functools.partial(made)
+    return functools.partial(next(one for one in made.args if isinstance(one, type)), **made.keywords)
 
 
 def from_yaml(text: str, *overrides: str) -> Config:
-    """The typed tree of a text that :func:`to_yaml` made, with dotted options on top.
+    """The typed tree of a text that :meth:`Config.to_yaml` made, with dotted options on top.
 
     Raises:
         ValueError: see :func:`parse`.
@@ -66,11 +82,11 @@ def from_yaml(text: str, *overrides: str) -> Config:
 
 
 def differences(before: str, now: str) -> list[str]:
-    """What two YAML texts of :func:`to_yaml` differ in, a line each, but for where and on what the run runs.
+    """What two YAML texts of :meth:`Config.to_yaml` differ in, a line each, but for where and on what the run runs.
 
     A setting that the run knows nothing of, since it is older than the setting, counts as the default.
     """
-    defaults = to_yaml(parse(config_parser("train", ""), ["--data.root=."]))
+    defaults = Config(DataSettings(root=".")).to_yaml()
     old, new, usual = (_flat(yaml.safe_load(text)) for text in (before, now, defaults))
     old |= {key: usual[key] for key in (new.keys() & usual.keys()) - old.keys()}
     keys = [key for key in sorted(old.keys() | new.keys()) if key not in _NO_MATTER and old.get(key) != new.get(key)]
@@ -88,29 +104,40 @@ def _config_first(arguments: Sequence[str]) -> list[str]:
             first += ["--config", argument.split("=", 1)[1]]
         else:
             rest.append(argument)
+    _check_renamed(argument.removeprefix("--").split("=")[0] for argument in rest if argument.startswith("--"))
     for value in first[1::2]:
         _check_yaml(value)
     return first + rest
 
 
+def _check_renamed(names: Iterable[str]) -> None:
+    for name in names:
+        for old, new in _RENAMED.items():
+            if name == old or name.startswith(f"{old}."):
+                raise ValueError(f"{name} is called {new}{name.removeprefix(old)} since version 0.2: use that name")
+
+
 def _check_yaml(value: str) -> None:
-    if "\n" in value or not Path(value).is_file():
-        return  # a text, or a missing file, which the parser reports
+    is_text = "\n" in value
+    if not is_text and not Path(value).is_file():
+        return  # a missing file, which the parser reports
     try:
-        tree = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+        tree = yaml.safe_load(value if is_text else Path(value).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise ValueError(f"{value}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
+        name = "the configuration" if is_text else value
+        raise ValueError(f"{name}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(tree, dict):
-        shown = repr(tree)[:60]
-        raise ValueError(f"Expected {value} to hold keys such as data: and train: (got {shown}…); see configs/")
+        name, shown = "the configuration" if is_text else value, repr(tree)[:60]
+        raise ValueError(f"Expected {name} to hold keys such as data: and joint_phase: (got {shown}…); see configs/")
+    _check_renamed(_flat(tree))
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 

@@ -1,9 +1,12 @@
 """The typed tree: every field with its unit."""
 
+import functools
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
 
+import yaml
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -45,7 +48,7 @@ class EmbeddingSettings:
 
 
 @dataclass
-class TrainSettings:
+class JointPhaseSettings:
     """The joint phase (§4.2 of the paper)."""
 
     epochs: NonNegativeInt = 80
@@ -66,16 +69,10 @@ class TrainSettings:
     """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
     detach_clues: bool = True
     """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
-    validate_every: PositiveInt = 10
-    """Epochs between validations on the held-out identities."""
     accumulate: PositiveInt = 1
     """Passes in which a rank's share of a batch is computed; fewer pictures in memory, triplets within a pass only."""
     pairs_across_ranks: bool = False
     """Under torchrun: triplets and pairs between the pictures of all ranks, as one process has them (docs/ranks.md)."""
-    sync_batchnorm: bool = False
-    """Under torchrun, on GPUs: BatchNorm over the pictures of all ranks."""
-    compile: str | None = None
-    """Backend of torch.compile for the backbone, such as inductor; null: not compiled."""
 
 
 @dataclass
@@ -126,20 +123,26 @@ class EvaluationSettings:
     """Pairs a forward pass of the second stage, all of one query."""
     clues_on_disk: str | None = None
     """Folder for what the second stage needs of each picture, where memory is too small for it; null: memory."""
-    k1: PositiveInt = 20
-    """Of k-reciprocal re-ranking (evaluate --k_reciprocal): neighbours looked at (Zhong et al., 2017: 20)."""
-    k2: PositiveInt = 6
-    """Of k-reciprocal re-ranking: neighbours to average over (Zhong et al.: 6)."""
-    original_weight: ClosedUnitInterval = 0.3
-    """Of k-reciprocal re-ranking: weight of the distance that is ranked again (Zhong et al.: 0.3)."""
-
-    def __post_init__(self) -> None:
-        if self.k2 > self.k1:
-            raise ValueError(f"Expected evaluation.k2 of at most evaluation.k1 (got k1 {self.k1}, k2 {self.k2})")
 
     def policy(self) -> dict[str, str]:
         """The named options of :func:`cace_pyg.retrieval.evaluate`."""
         return {"same_camera": self.same_camera, "average_precision": self.average_precision}
+
+
+@dataclass
+class KReciprocalSettings:
+    """k-reciprocal re-ranking (Zhong et al., 2017): evaluate --k_reciprocal."""
+
+    k1: PositiveInt = 20
+    """Neighbours looked at (Zhong et al.: 20)."""
+    k2: PositiveInt = 6
+    """Neighbours to average over (Zhong et al.: 6)."""
+    original_weight: ClosedUnitInterval = 0.3
+    """Weight of the distance that is ranked again (Zhong et al.: 0.3)."""
+
+    def __post_init__(self) -> None:
+        if self.k2 > self.k1:
+            raise ValueError(f"Expected k_reciprocal.k2 of at most k_reciprocal.k1 (got k1 {self.k1}, k2 {self.k2})")
 
 
 @dataclass
@@ -159,13 +162,55 @@ class Config:
     """Fabric's precision."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: all cores."""
+    compile: str | None = None
+    """Backend of torch.compile for the backbone, such as inductor; null: not compiled."""
+    sync_batchnorm: bool = False
+    """Under torchrun, on GPUs: BatchNorm over the pictures of all ranks."""
+    validate_every: PositiveInt = 10
+    """Epochs of either phase between validations on the held-out identities."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     graph: Callable[[int], GraphBuilder] = CorrespondenceAttention
-    """Graph builder: a class of cace_pyg.graph and its own settings (--graph.form paper)."""
+    """Graph builder: a class of cace_pyg.graph and its own settings (--graph.form paper); from Python the class, or
+    functools.partial(CorrespondenceAttention, form="paper")."""
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     conditional: ConditionalSettings = field(default_factory=ConditionalSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     loss: LossSettings = field(default_factory=LossSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
+    joint_phase: JointPhaseSettings = field(default_factory=JointPhaseSettings)
     pair_phase: PairPhaseSettings = field(default_factory=PairPhaseSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    k_reciprocal: KReciprocalSettings = field(default_factory=KReciprocalSettings)
+
+    def to_yaml(self) -> str:
+        """Every field with its value, defaults included; :func:`cace_pyg.config.from_yaml` reads it back.
+
+        Raises:
+            ValueError: a graph or a convolution that no file can name, such as a lambda.
+        """
+        return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """As YAML takes it; a class, or ``functools.partial`` of one, by its name and its arguments."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # jsonargparse's numbers with bounds are kinds of their own, which YAML does not know
+    return _named_class(value) if callable(value) else value
+
+
+def _named_class(make: Callable) -> dict[str, Any]:
+    made, given = (make.func, make.keywords) if isinstance(make, functools.partial) else (make, {})
+    if not isinstance(made, type):
+        raise ValueError(
+            "Expected graph and conditional.convolution as a class, or functools.partial of one with its settings "
+            f"(got {make!r}), since the configuration is kept as a file"
+        )
+    known = inspect.signature(made).parameters.values()
+    usual = {one.name: one.default for one in known if one.default is not one.empty}
+    room = "cace_pyg.graph" if issubclass(made, GraphBuilder) else "torch_geometric.nn"
+    path = f"{room}.{made.__name__}" if made.__module__.startswith(room) else f"{made.__module__}.{made.__qualname__}"
+    return {"class_path": path, "init_args": usual | given}

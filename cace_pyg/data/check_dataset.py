@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 from PIL import Image
-from tqdm import tqdm
 
 from cace_pyg.data.counts import SplitCounts, count, counts_table
 from cace_pyg.data.public_datasets import (
@@ -20,6 +19,7 @@ from cace_pyg.data.public_datasets import (
 )
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import BROKEN
 
 _EXPECTED = {
@@ -156,7 +156,7 @@ def _read(name: DatasetName, root: str | Path) -> Splits:
 def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
     paths = [sample.path for sample in pictures]
     with ThreadPoolExecutor() as pool:
-        reasons = list(tqdm(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
+        reasons = list(progress_bar(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
     return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
 
 

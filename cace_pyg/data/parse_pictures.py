@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cace_pyg.data import mediapipe_parser
 from cace_pyg.data.part_map import part_map_path
 from cace_pyg.data.sorted_pictures import sorted_pictures
+from cace_pyg.progress import progress_bar
 
 _SHOWN = 20
 
@@ -77,7 +76,8 @@ def parse_pictures(
     counts: Counter[str] = Counter()
     unreadable = []
     answers = _answers(todo, python, program) if todo else iter(())
-    for (path, _), answer in zip(todo, tqdm(answers, total=len(todo), desc="parse", unit="picture"), strict=True):
+    bar = progress_bar(answers, total=len(todo), desc="parse", unit="picture")
+    for (path, _), answer in zip(todo, bar, strict=True):
         counts[answer.get("how", "error")] += 1
         if "error" in answer:
             unreadable.append((path, answer["error"]))

@@ -41,7 +41,7 @@ class RandomIdentitySampler:
         if num_identities % ranks:
             raise ValueError(
                 f"Expected num_identities to be a multiple of the {ranks} ranks that share a batch (got "
-                f"{num_identities}); change --train.num_identities or the number of ranks"
+                f"{num_identities}); change --joint_phase.num_identities or the number of ranks"
             )
         self.by_pid: dict[int, list[int]] = defaultdict(list)
         for index, pid in enumerate(pids):
@@ -56,7 +56,7 @@ class RandomIdentitySampler:
         if len(self.by_pid) < num_identities:
             raise ValueError(
                 f"Expected at least num_identities = {num_identities} training identities (got {len(self.by_pid)}); "
-                "lower --train.num_identities or --data.hold_out, or check --data.root"
+                "lower --joint_phase.num_identities or --data.hold_out, or check --data.root"
             )
         if max(map(len, self.by_pid.values())) < 2:
             raise ValueError(

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from cace_pyg.data.rendering.pedestrian import (
     DETAIL_NAMES,
@@ -37,6 +36,7 @@ from cace_pyg.data.synthetic_plan import (
     picture_stream,
     plan_pictures,
 )
+from cace_pyg.progress import progress_bar
 
 __all__ = ["DETAIL_NAMES", "PART_NAMES", "SyntheticSettings", "make_synthetic"]
 
@@ -132,7 +132,7 @@ def _write(root: Path, settings: SyntheticSettings, workers: int, progress: bool
     pictures = plan_pictures(settings)
     images = {}
     with (
-        tqdm(total=len(pictures), desc="rendering", unit="picture", disable=not progress) as bar,
+        progress_bar(total=len(pictures), desc="rendering", unit="picture", disable=not progress) as bar,
         closing(_draw_all(root, settings, pictures, workers)) as chunks,
     ):
         for chunk in chunks:

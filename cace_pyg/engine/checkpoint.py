@@ -14,7 +14,7 @@ from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.models import Backbone, CaceNet
 
-_FORMAT = 1
+_FORMAT = 2
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
 
 
@@ -49,6 +49,11 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:  # torch raises many kinds for a broken file
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"cannot read checkpoint {path}. It is truncated, damaged or no checkpoint ({why})") from error
+    if isinstance(state, dict) and state.get("format") == 1:
+        raise ValueError(
+            f"{path} is a checkpoint of cace_pyg 0.1, whose weights and settings have other names (train is joint_phase, "
+            "conditional.engine is conditional.backend since 0.2): train it again, or use cace_pyg 0.1"
+        )
     missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
     if missing or state["format"] != _FORMAT:
         raise ValueError(
@@ -91,7 +96,7 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
         FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`.
     """
     state = load_checkpoint(path)["model"]
-    parts = {"backbone": model.backbone, "encoder": model.encoder}
+    parts = {"extractor": model.extractor, "encoder": model.encoder}
     if state["classifier.weight"].shape == model.classifier.weight.shape:
         parts["classifier"] = model.classifier
     chosen = {key: value for key, value in state.items() if key.split(".")[0] in parts}
@@ -183,7 +188,7 @@ def model_fingerprint(checkpoint: dict) -> str:
     config = yaml.safe_load(checkpoint["config"])
     settings = {name: config.get(name) for name in _MATTERS}
     settings["backbone"] = {**settings["backbone"], "weights": None}  # where they came from; they are hashed below
-    settings["conditional"] = {**settings["conditional"], "engine": None}  # the same numbers
+    settings["conditional"] = {**settings["conditional"], "backend": None}  # the same numbers
     settings["size"] = [config["data"]["height"], config["data"]["width"]]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, values in sorted(checkpoint["model"].items()):

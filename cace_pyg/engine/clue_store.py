@@ -12,7 +12,7 @@ from torch import Tensor
 from cace_pyg.models import PairOperand
 
 
-def collect_clues(batches: Iterable[PairOperand], count: int, folder: str | None) -> PairOperand:
+def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) -> PairOperand:
     """The prepared clues of all batches, in room that is taken once.
 
     Args:
@@ -36,8 +36,8 @@ def collect_clues(batches: Iterable[PairOperand], count: int, folder: str | None
 
 def _tensors(prepared: PairOperand) -> list[Tensor]:
     """Those with a row for each image."""
-    parts = [] if prepared.keys.parts is None else [prepared.keys.parts]
-    return [prepared.keys.features, *parts, prepared.intra, prepared.nodes, prepared.own]
+    parts = [] if prepared.compared.parts is None else [prepared.compared.parts]
+    return [prepared.compared.features, *parts, prepared.intra, prepared.projected, prepared.individual]
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
@@ -45,9 +45,9 @@ def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
         shape = count, *tensor.shape[1:]
         return tensor.new_empty(shape) if folder is None else _mapped(shape, tensor.dtype, Path(folder))
 
-    parts = None if example.keys.parts is None else make(example.keys.parts)
-    keys = replace(example.keys, features=make(example.keys.features), parts=parts)
-    return PairOperand(keys, make(example.intra), make(example.nodes), make(example.own), example.tail)
+    parts = None if example.compared.parts is None else make(example.compared.parts)
+    compared = replace(example.compared, features=make(example.compared.features), parts=parts)
+    return PairOperand(compared, make(example.intra), make(example.projected), make(example.individual))
 
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:

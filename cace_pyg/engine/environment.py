@@ -39,4 +39,4 @@ def _version(name: str) -> str:
 def _as_module(arguments: list[str]) -> list[str]:
     program, *rest = arguments
     name = os.path.splitext(os.path.basename(program))[0]
-    return ["-m", f"cace_pyg.{name}", *rest]
+    return ["-m", "cace_pyg" if name in ("__main__", "cace-pyg") else f"cace_pyg.{name}", *rest]

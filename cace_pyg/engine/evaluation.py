@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.progress import progress_bar
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
@@ -34,7 +34,7 @@ class Distances:
         query: unit-length individual embeddings, ``(query, embedding)``.
         gallery: the same of the gallery.
         index: gallery positions of the top k of each query, ``(query, k)``.
-        conditional: the second stage's distance of those, see :meth:`CaceNet.pair_distance`, ``(query, k)``.
+        conditional: the second stage's distance of those, see :meth:`PairStage.distance`, ``(query, k)``.
     """
 
     query: Tensor
@@ -61,7 +61,7 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set; ``engine`` says what computed the second, and why."""
+    """The result of both stages on one query and gallery set; ``backend`` says what computed the second, and why."""
 
     query: Extraction
     gallery: Extraction
@@ -69,7 +69,7 @@ class Evaluation:
     fusion_weight: float
     individual: Metrics
     two_stage: Metrics
-    engine: str
+    backend: str
 
 
 @torch.no_grad()
@@ -82,18 +82,20 @@ def measure_pairs(
     device,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """The distance of each query to its gallery images at ``index``, see :meth:`CaceNet.pair_distance`: ``(query, k)``.
+    """The distance of each query to its gallery images at ``index``, see :meth:`PairStage.distance`: ``(query, k)``.
 
     Query by query, so that one image is paired with many and nothing of it is copied. On several ranks the queries
     travel, and each rank measures the pairs of the gallery images that it has.
     """
     measured = torch.zeros(index.shape)
-    bar = tqdm(index, desc="second stage", unit="query", leave=False, disable=ranks.rank > 0)
+    bar = progress_bar(index, desc="second stage", unit="query", leave=False, disable=ranks.rank > 0)
     for nearest, row, one in zip(bar, measured, every_query(query, ranks), strict=True):
         here = gallery.holds(nearest)
         if here.any():
             one, chunks = one.to(device), (nearest[here] - gallery.first).split(pairs_per_batch)
-            pairs = [model.pair_distance(one, gallery.prepared.select(chunk).to(device)).cpu() for chunk in chunks]
+            pairs = [
+                model.pair_stage.distance(one, gallery.prepared.select(chunk).to(device)).cpu() for chunk in chunks
+            ]
             row[here] = torch.cat(pairs)
     return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
 
@@ -107,7 +109,7 @@ def measure(
     ranks: Ranks = ALONE,
 ) -> tuple[Extraction, Extraction, Distances]:
     """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
-    model.eval().check_device(device)  # before minutes of extraction
+    model.eval().pair_stage.check_device(device)  # before minutes of extraction
     extracted_query = extract(model, query, config, device, "query", ranks)
     extracted_gallery = extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
@@ -159,8 +161,8 @@ def evaluate_two_stage(
     labels = labels_of(extracted_query, extracted_gallery)
     individual = evaluate_blocks(distances.blocks(), *labels, **config.evaluation.policy())
     two_stage = evaluate_blocks(distances.blocks(weight), *labels, **config.evaluation.policy())
-    engine = f"{model.conditional.engine} ({model.conditional.engine_reason})"
-    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, engine)
+    backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
+    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend)
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
@@ -207,23 +209,23 @@ def every_query(query: Extraction, ranks: Ranks) -> Iterator[PairOperand]:
 
 def evaluate_model(
     model: CaceNet,
-    state: dict,
-    query: tuple[Sample, ...],
-    gallery: tuple[Sample, ...],
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
     config: Config,
+    fusion_weight: float | None = None,
     fabric: Fabric | None = None,
 ) -> Evaluation | None:
     """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
 
     Args:
-        model: in evaluation mode.
-        state: the rest of its checkpoint.
+        model: what ranks.
         query: query pictures.
         gallery: gallery pictures.
         config: the run's.
+        fusion_weight: the one chosen on held-out identities in training, for ``evaluation.fusion auto``.
         fabric: of all ranks that take part, of which the first has the result; none: this process alone.
     """
-    weight = fusion_weight_of(config, state["fusion_weight"])
+    weight = fusion_weight_of(config, fusion_weight)
     device = (fabric or Fabric(accelerator=config.device, devices=1)).device
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
     evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
-from cace_pyg.engine.clue_store import collect_clues
+from cace_pyg.engine.clue_store import store_clues
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ def extract(
     On several ranks each extracts its part. All get all embeddings; clues, which are large, stay where they were made.
 
     Raises:
-        ValueError: see :func:`collect_clues`; or there are fewer images than ranks.
+        ValueError: see :func:`store_clues`; or there are fewer images than ranks.
     """
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PairOperand]:
         for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
-            yield model.prepare(clues).to("cpu")
+            yield model.pair_stage.prepare(clues).to("cpu")
 
-    collected = collect_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
+    collected = store_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
     whole = torch.cat(ranks.gather_objects(torch.cat(embeddings)))
     return Extraction(tuple(samples), whole, collected, part.start)
 
@@ -123,7 +123,7 @@ def _forward(
     dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
     loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
     model.eval()
-    for batch in tqdm(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
+    for batch in progress_bar(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
         batch = Item(*batch)
         embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
         if not torch.isfinite(embedding).all():

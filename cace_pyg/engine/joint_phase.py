@@ -35,7 +35,7 @@ class JointPhase:
     name = "joint"
 
     def __init__(self, config: Config, samples: Sequence[Sample], ranks: Ranks):
-        settings = config.train
+        settings = config.joint_phase
         self.epochs = settings.epochs
         self.learning_rate = settings.learning_rate
         self.warmup_epochs = settings.warmup_epochs
@@ -98,8 +98,8 @@ class JointPhase:
         unit = torch.nn.functional.normalize(embedding, dim=-1)
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
         if self.trains_pairs:
-            prepared = model.prepare(clues.detach() if self.settings.detach_clues else clues)
-            pairs = model.condition_all(prepared)
+            prepared = model.pair_stage.prepare(clues.detach() if self.settings.detach_clues else clues)
+            pairs = model.conditional.all_pairs(prepared)
             terms |= self.loss.pairwise(model.pair_classifier(pairs.embedding), pairs.distance, labels)
         return terms
 
@@ -111,17 +111,17 @@ class JointPhase:
 
 
 def _check_shares(config: Config, ranks: Ranks) -> None:
-    settings, together = config.train, ranks.count if config.train.pairs_across_ranks else 1
+    settings, together = config.joint_phase, ranks.count if config.joint_phase.pairs_across_ranks else 1
     passes = ranks.count * settings.accumulate
     if settings.num_identities % passes:
         raise ValueError(
-            f"Expected train.num_identities to be a multiple of {ranks.count} ranks times train.accumulate "
+            f"Expected joint_phase.num_identities to be a multiple of {ranks.count} ranks times joint_phase.accumulate "
             f"{settings.accumulate} (got {settings.num_identities})"
         )
     share = settings.num_identities // passes * together
     if share < 2:
         raise ValueError(
-            f"Expected at least 2 identities in a pass (got {share}: train.num_identities {settings.num_identities} "
-            f"over {ranks.count} ranks and train.accumulate {settings.accumulate}); raise --train.num_identities, or "
-            "give --train.pairs_across_ranks true"
+            f"Expected at least 2 identities in a pass (got {share}: joint_phase.num_identities {settings.num_identities} "
+            f"over {ranks.count} ranks and joint_phase.accumulate {settings.accumulate}); raise --joint_phase.num_identities, or "
+            "give --joint_phase.pairs_across_ranks true"
         )

@@ -51,6 +51,6 @@ def synchronise_batch_norm(model: CaceNet, device: torch.device) -> CaceNet:
     """
     if device.type == "cpu":
         raise ValueError(
-            "Expected GPUs for train.sync_batchnorm, which torch has not for CPUs (got device cpu); leave it out"
+            "Expected GPUs for sync_batchnorm, which torch has not for CPUs (got device cpu); leave it out"
         )
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)

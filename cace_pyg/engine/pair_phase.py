@@ -50,7 +50,6 @@ class PairPhase:
         self.samples = samples
         self.ranks = ranks
         self.own = ranks.share(settings.anchors, "pair_phase.anchors")
-        self.own_encoder = config.conditional.own_encoder
 
     def start(self, model: CaceNet, fresh: bool, device) -> None:
         """Rank the training pictures by the individual branch; with ``clues: cached`` keep their clues.
@@ -81,9 +80,8 @@ class PairPhase:
 
     def set_mode(self, model: CaceNet) -> None:
         model.eval()
-        model.conditional.train()
-        if not self.own_encoder:
-            model.encoder.eval()  # shared with the individual branch, which stays as it is
+        model.pair_stage.train()
+        model.encoder.eval()  # it may be the pair stage's too, and stays as it is
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.
@@ -117,11 +115,11 @@ class PairPhase:
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues
-        prepared = model.prepare(self._with_dropout(clues))
+        prepared = model.pair_stage.prepare(self._with_dropout(clues))
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)
-        distance = model.pair_distance(prepared.select(anchor), prepared.select(others))
+        distance = model.pair_stage.distance(prepared.select(anchor), prepared.select(others))
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
     def _with_dropout(self, clues: Clues) -> Clues:

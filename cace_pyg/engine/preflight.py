@@ -14,17 +14,17 @@ def check_settings(config: Config) -> None:
     Raises:
         ValueError: there is nothing to train, no such folder or compiler, or settings that do not go together.
     """
-    if config.train.epochs == config.pair_phase.epochs == 0:
-        raise ValueError("there is nothing to train: train.epochs and pair_phase.epochs are both 0")
+    if config.joint_phase.epochs == config.pair_phase.epochs == 0:
+        raise ValueError("there is nothing to train: joint_phase.epochs and pair_phase.epochs are both 0")
     folder = config.evaluation.clues_on_disk
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(
             f"Expected evaluation.clues_on_disk to be a folder (got {folder}, where there is none); make it, or leave "
             "the option out"
         )
-    backend = config.train.compile
+    backend = config.compile
     if backend is not None and backend not in (known := torch.compiler.list_backends(exclude_tags=())):
-        raise ValueError(f"Expected train.compile to be null or one of {', '.join(known)} (got {backend!r})")
+        raise ValueError(f"Expected compile to be null or one of {', '.join(known)} (got {backend!r})")
     if config.loss.pairwise_weight > 0 and config.conditional.compare == "aligned_clues":
         raise ValueError(
             "aligned clues have no conditional embeddings, which the pairwise losses of the joint phase compare; give "
@@ -32,28 +32,37 @@ def check_settings(config: Config) -> None:
         )
 
 
-def check_trainable(model: CaceNet, config: Config, device: torch.device) -> None:
+def check_trainable(model: CaceNet, config: Config, identities: int, device: torch.device) -> None:
     """Find out now what would be found out epochs later.
 
     Args:
         model: as it will be trained.
         config: the run's.
+        identities: training identities.
         device: that it will be trained on.
 
     Raises:
-        ValueError: the pair phase has nothing to train.
-        RuntimeError: the pair stage's engine does not run on the device.
+        ValueError: another number of classes than of identities, the pair phase has nothing to train, or pairwise losses
+            of a model without conditional embeddings.
+        RuntimeError: the pair stage's backend does not run on the device.
         FileNotFoundError, ValueError: see the graph builder.
     """
+    if model.classifier.out_features != identities:
+        raise ValueError(
+            f"Expected a model for the {identities} training identities (got num_identities "
+            f"{model.classifier.out_features}); those that data.hold_out keeps for validation are not trained on"
+        )
+    if config.loss.pairwise_weight > 0:
+        _ = model.conditional  # says what is wrong where there is none
     _check_pair_branch(model, config)
     _check_graph(model, config)
-    model.check_device(device)
+    model.pair_stage.check_device(device)
 
 
 def _check_pair_branch(model: CaceNet, config: Config) -> None:
     if config.pair_phase.epochs > 0 and not model.pair_branch():
         raise ValueError(
-            f"the pair phase has nothing to train: {type(model.conditional.builder).__name__} has no weights, and "
+            f"the pair phase has nothing to train: {type(model.pair_stage.builder).__name__} has no weights, and "
             "aligned clues are compared without a convolution; give --pair_phase.epochs 0 and a weight, such as "
             "--evaluation.fusion 0.5"
         )
@@ -62,8 +71,9 @@ def _check_pair_branch(model: CaceNet, config: Config) -> None:
 @torch.no_grad()
 def _check_graph(model: CaceNet, config: Config) -> None:
     """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
-    was_training = model.training
+    was_training, device = model.training, model.classifier.weight.device
     size = (config.data.height, config.data.width)
-    clues = model.eval()(torch.zeros(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8)).clues
-    model.conditional.builder(clues, clues)
+    picture = torch.zeros(1, 3, *size, device=device), torch.zeros(1, *size, dtype=torch.uint8, device=device)
+    clues = model.eval()(*picture).clues
+    model.pair_stage.builder(clues, clues)
     model.train(was_training)

@@ -51,14 +51,14 @@ def further_results(
             stage, whose distances then take the place of the original ones.
         single_shot: the CMC curve of each stage by CUHK03's protocol.
     """
-    settings = config.evaluation
+    settings, policy = config.k_reciprocal, config.evaluation.policy()
     found = FurtherResults()
     for number, (name, distance) in enumerate(stages.items()):
         if k_reciprocal:
             original = distance if number else None
             again = k_reciprocal_distance(*embeddings, settings.k1, settings.k2, settings.original_weight, original)
             row = f"{name}_k_reciprocal" if number else "k_reciprocal"
-            metrics = evaluate(again, *labels, **settings.policy())
+            metrics = evaluate(again, *labels, **policy)
             how = f"k-reciprocal: k1 {settings.k1}, k2 {settings.k2}, original weight {settings.original_weight}"
             found.k_reciprocal[row] = replace(metrics, policy=f"{how}; {metrics.policy}")
         if single_shot:
@@ -90,7 +90,7 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
         "fusion_weight": evaluation.fusion_weight,
-        "engine": evaluation.engine,
+        "backend": evaluation.backend,
         "top_k": evaluation.distances.index.size(1),
         "policy": evaluation.two_stage.policy,
         "environment": environment,
@@ -110,5 +110,5 @@ def queries_of(evaluation: Evaluation) -> list[dict]:
 
 def results_table(evaluation: Evaluation, further: FurtherResults = NO_FURTHER_RESULTS) -> str:
     """The result rows in percent, as text."""
-    note = f"fusion weight {evaluation.fusion_weight:.2g}; engine {evaluation.engine}"
+    note = f"fusion weight {evaluation.fusion_weight:.2g}; backend {evaluation.backend}"
     return metrics_table({"individual": evaluation.individual, "two_stage": evaluation.two_stage}, further, note)

@@ -27,13 +27,12 @@ class RunFolder:
         self.previous = self.path / "checkpoints" / "previous.ckpt"
         self.best = self.path / "checkpoints" / "best.ckpt"
 
-    def open(self, config_yaml: str, resume: bool) -> None:
-        """Make the folder, or enter it again.
+    def check(self, config_yaml: str, resume: bool) -> None:
+        """See whether :meth:`open` would refuse; nothing is made.
 
         Raises:
             FileExistsError: something is there and ``resume`` is false.
             ValueError: ``resume`` with another configuration than the run was started with.
-            RuntimeError: the folder cannot be made or written.
         """
         if self._holds_something():
             if not resume:
@@ -48,6 +47,15 @@ class RunFolder:
                     + f"\nuse the same options, or start anew with another --run_dir, where --start_from {self.best} "
                     "takes over what this run has learnt of single pictures"
                 )
+
+    def open(self, config_yaml: str, resume: bool) -> None:
+        """Make the folder, or enter it again.
+
+        Raises:
+            FileExistsError, ValueError: see :meth:`check`.
+            RuntimeError: the folder cannot be made or written.
+        """
+        self.check(config_yaml, resume)
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             for left in self.path.rglob(".*.partial"):  # by a process that was killed while it wrote

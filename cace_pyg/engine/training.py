@@ -7,21 +7,24 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from cace_pyg.config import Config
-from cace_pyg.data.sample import Splits
+from cace_pyg.data.sample import Splits, fingerprint
+from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
     LatestCheckpoint,
-    build_model,
     latest_checkpoint,
+    load_checkpoint,
     load_individual_branch,
     load_model_state,
     save_checkpoint,
 )
+from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import launch_fabric, synchronise_batch_norm
@@ -30,6 +33,7 @@ from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.models import CaceNet
+from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
 
@@ -49,60 +53,63 @@ class Progress:
 
 
 class Trainer:
-    """Trains both phases as ``config`` says; leaves ``last.ckpt``, ``best.ckpt`` and ``log.csv`` in the run folder.
+    """Trains a model in both phases; leaves ``last.ckpt``, ``best.ckpt`` and ``log.csv`` in the run folder.
 
     Under ``torchrun`` every rank makes one; the first writes and validates.
 
     Args:
-        config: the run.
-        config_yaml: its text, kept in the folder and in every checkpoint.
+        model: what is trained, in place: :func:`cace_pyg.engine.checkpoint.build_model` makes the one that ``config``
+            describes; your own may have any extractor.
+        config: of the training: data, phases, evaluation, ``run_dir``.
         splits: training pictures, and the query and gallery of held-out training identities (may be empty).
         environment: kept in every checkpoint: versions, machine, data-set fingerprint.
         resume: go on from ``last.ckpt`` if there is one, or the one before if it is truncated.
+        fabric: launched already; none: :func:`launch_fabric` of ``config``.
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
         FileNotFoundError, ValueError: no checkpoint at ``start_from``, or one of another individual branch.
-        ValueError: the ranks cannot share a phase's batches, or do not see one run folder.
+        ValueError: the model has not as many classes as there are training identities, the ranks cannot share a
+            phase's batches, or do not see one run folder.
     """
 
     def __init__(
-        self, config: Config, config_yaml: str, splits: Splits, environment: dict[str, str], resume: bool = False
+        self,
+        model: CaceNet,
+        config: Config,
+        splits: Splits,
+        environment: dict[str, str] | None = None,
+        resume: bool = False,
+        fabric: Fabric | None = None,
     ):
         check_settings(config)
+        self.model = model
         self.config = config
         self.splits = splits
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self.fabric = launch_fabric(config)
+        self.fabric = fabric or launch_fabric(config)
         self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
+        identities = len({sample.pid for sample in splits.train})
+        check_trainable(model, config, identities, self.fabric.device)
         self.phases = [make(config, splits.train, self.ranks) for make in (JointPhase, PairPhase)]
         self.folder = RunFolder(config.run_dir)
+        config_yaml = config.to_yaml()
         if self.is_first:
             self.folder.open(config_yaml, resume)
         self.fabric.barrier()
-        identities = len({sample.pid for sample in splits.train})
-        self.fixed = {"config": config_yaml, "identities": identities, "environment": environment}
-        torch.manual_seed(config.seed)
+        self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
         latest = latest_checkpoint(self.folder) if resume else None
-        pretrained = latest is None and config.start_from is None
-        for first in (True, False):  # the first rank downloads weights, the others find them
-            if first == self.is_first:
-                self.model = build_model(config, identities, pretrained)
-            self.fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
-        if self.model.backbone.loaded_weights is not None and self.is_first:
-            tqdm.write(str(self.model.backbone.loaded_weights))
         if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
-        check_trainable(self.model, config, self.fabric.device)
         self.progress, self.optimizer_state = Progress(), None
         if latest is not None:
             self._continue(latest)
         self._check_epochs()
-        if config.train.sync_batchnorm:
+        if config.sync_batchnorm:
             self.model = synchronise_batch_norm(self.model, self.fabric.device)
-        if config.train.compile is not None:
-            self.model.backbone.compile(backend=config.train.compile)
+        if config.compile is not None:
+            self.model.extractor.compile(backend=config.compile)
         self.model.to(self.fabric.device)
 
     @property
@@ -140,7 +147,7 @@ class Trainer:
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
             if self.is_first:
-                if self.splits.query and (epoch == last or epoch % self.config.train.validate_every == 0):
+                if self.splits.query and (epoch == last or epoch % self.config.validate_every == 0):
                     row |= self._validate(phase)
                 row["seconds"] = round(time.perf_counter() - started, 2)
                 self._record(row, optimizer)
@@ -152,7 +159,7 @@ class Trainer:
         steps = len(phase.sampler)
         totals: dict[str, float] = {}
         title = f"{phase.name} {epoch + 1}/{phase.epochs}"
-        bar = tqdm(phase.batches(epoch), total=steps, desc=title, unit="step", disable=not self.is_first)
+        bar = progress_bar(phase.batches(epoch), total=steps, desc=title, unit="step", disable=not self.is_first)
         for step, batch in enumerate(bar):
             at = epoch * steps + step
             factor = learning_rate_factor(at, phase.epochs * steps, phase.warmup_epochs * steps)
@@ -241,7 +248,7 @@ class Trainer:
             os.replace(latest.path, self.folder.last)  # else what is broken would become the one before
         if self.is_first:
             what = f"{latest.problem}; going on from the checkpoint before" if latest.problem else "going on"
-            tqdm.write(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
+            write_line(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
         self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
         self.optimizer_state = state["optimizer"]
         if state.get("precision"):  # the loss scale of float16
@@ -254,6 +261,34 @@ class Trainer:
                 f"Expected all ranks to go on from one epoch (got {epochs}): every machine has to see the same folder "
                 f"as --run_dir {self.folder.path}"
             )
+
+
+class Fitted(NamedTuple):
+    """A training that is done: its folder, and the fusion weight that was best on the held-out identities, if any."""
+
+    folder: RunFolder
+    fusion_weight: float | None
+
+
+def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:
+    """Hold training identities out, train, and leave the best weights in the model, on the CPU, in evaluation mode.
+
+    Args:
+        model: see :class:`Trainer`; its classes are the training identities that are not held out.
+        config: of the training; ``data.hold_out`` says how many identities are held out.
+        splits: the whole data set; query and gallery are not looked at.
+        resume: go on with the run in ``config.run_dir``.
+
+    Raises:
+        FileExistsError, ValueError, RuntimeError: see :class:`Trainer`.
+    """
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    trainer = Trainer(model, config, held_out, describe_environment(config.seed, fingerprint(splits)), resume)
+    folder = trainer.run()
+    state = load_checkpoint(folder.best)
+    load_model_state(model.cpu(), state["model"], folder.best)
+    model.eval()
+    return Fitted(folder, state["fusion_weight"])
 
 
 class TrainingStep(torch.nn.Module):
@@ -277,7 +312,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 def _density(model: CaceNet) -> dict[str, float]:
     """The share of edges that the graph of the last training batch has, within images and between them, 0 to 1."""
-    within, between = model.conditional.density
+    within, between = model.pair_stage.density
     return {"density_intra": float(within), "density_inter": float(between)}
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cace_pyg.config import (
     Config,
@@ -17,7 +16,6 @@ from cace_pyg.config import (
     config_parser,
     differences,
     parse,
-    to_yaml,
 )
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.read_dataset import read_splits
@@ -26,6 +24,7 @@ from cace_pyg.engine.evaluation import check_fusion
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.experiment.run import run
 from cace_pyg.experiment.studies import StudyRow
+from cace_pyg.progress import ProgressBar, progress_bar
 from cace_pyg.retrieval import Difference, paired_bootstrap
 
 BASELINE = "individual feature embedding"
@@ -101,7 +100,7 @@ class Ablation:
 
     def run(self) -> list[RowResult]:
         """Run what is left to run; the baseline's result, then those of the rows."""
-        with tqdm(total=len(self.seeds) * (1 + len(self.rows)), desc="ablation", unit="run") as bar:
+        with progress_bar(total=len(self.seeds) * (1 + len(self.rows)), desc="ablation", unit="run") as bar:
             base = [self._individual(seed, bar) for seed in self.seeds]
             found = {row.name: [self._row(row, seed, bar) for seed in self.seeds] for row in self.rows}
         baseline = _read(base, "individual")
@@ -120,23 +119,22 @@ class Ablation:
             )
         return results
 
-    def _individual(self, seed: int, bar: tqdm) -> RunFolder:
+    def _individual(self, seed: int, bar: ProgressBar) -> RunFolder:
         options = ("--pair_phase.epochs=0", "--loss.pairwise_weight=0", "--evaluation.fusion=0")
         return self._run(self.folder / "individual" / f"seed{seed}", [*options, f"--seed={seed}"], BASELINE, bar)
 
-    def _row(self, row: StudyRow, seed: int, bar: tqdm) -> RunFolder:
+    def _row(self, row: StudyRow, seed: int, bar: ProgressBar) -> RunFolder:
         best = self.folder / "individual" / f"seed{seed}" / "checkpoints" / "best.ckpt"
         options = [*row.options, *(self.joint if row.joint else ()), f"--seed={seed}", f"--start_from={best}"]
         return self._run(self.folder / _slug(row.name) / f"seed{seed}", options, row.name, bar)
 
-    def _run(self, path: Path, options: Sequence[str], name: str, bar: tqdm) -> RunFolder:
+    def _run(self, path: Path, options: Sequence[str], name: str, bar: ProgressBar) -> RunFolder:
         bar.set_postfix_str(f"{name}, {path.name}")
-        parsed = parse(self.parser, [*self.arguments, *options, f"--run_dir={path}"])
-        text, folder = to_yaml(parsed), RunFolder(path)
+        config, folder = self._config([*self.arguments, *options, f"--run_dir={path}"]), RunFolder(path)
         if not (folder.metrics.exists() and folder.queries.exists()):
             with _output_to(path.with_suffix(".txt")):
-                run(config_of(parsed, self.parser), text, resume=True, report=False)
-        elif changed := differences(folder.config.read_text(), text):
+                run(config, resume=True, report=False)
+        elif changed := differences(folder.config.read_text(), config.to_yaml()):
             raise ValueError(
                 f"{path} holds a run of another configuration:\n  "
                 + "\n  ".join(changed)
@@ -161,15 +159,20 @@ def _check(row: StudyRow, config: Config, pictures: Sequence[Sample]) -> None:
 
 def _shortened(config: Config) -> tuple[str, str]:
     """A quarter of the epochs of both phases."""
-    train, pair = (-(-epochs // 4) for epochs in (config.train.epochs, config.pair_phase.epochs))
-    return f"--train.epochs={train}", f"--pair_phase.epochs={pair}"
+    train, pair = (-(-epochs // 4) for epochs in (config.joint_phase.epochs, config.pair_phase.epochs))
+    return f"--joint_phase.epochs={train}", f"--pair_phase.epochs={pair}"
 
 
 def _joint(config: Config) -> tuple[str, ...]:
     """Options of a row that trains both branches further, see :class:`StudyRow`."""
-    epochs, rate = max(1, config.pair_phase.epochs), config.train.learning_rate / 10
-    batch = "--train.num_identities=4", "--train.num_instances=4"
-    return f"--train.epochs={epochs}", f"--train.learning_rate={rate}", "--train.warmup_epochs=0", *batch
+    epochs, rate = max(1, config.pair_phase.epochs), config.joint_phase.learning_rate / 10
+    batch = "--joint_phase.num_identities=4", "--joint_phase.num_instances=4"
+    return (
+        f"--joint_phase.epochs={epochs}",
+        f"--joint_phase.learning_rate={rate}",
+        "--joint_phase.warmup_epochs=0",
+        *batch,
+    )
 
 
 def _slug(name: str) -> str:

@@ -13,7 +13,7 @@ from cace_pyg.engine.evaluation import check_fusion
 from cace_pyg.experiment.run import train_and_evaluate
 
 
-def dry_run(config: Config, config_yaml: str) -> bool:
+def dry_run(config: Config) -> bool:
     """All that a run does, in little: the whole data set is read and split, then a few of its identities go through.
 
     One step of each phase at full picture size and batch, validation, checkpoints, both stages of evaluation on one
@@ -28,16 +28,17 @@ def dry_run(config: Config, config_yaml: str) -> bool:
     check_fusion(config)
     splits = read_splits(config.data)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
-    identities = max(4, config.train.num_identities)
+    identities = max(4, config.joint_phase.num_identities)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(
             config,
             run_dir=folder,
-            train=replace(config.train, epochs=1, batches_per_epoch=1, validate_every=1),
+            validate_every=1,
+            joint_phase=replace(config.joint_phase, epochs=1, batches_per_epoch=1),
             pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
         )
         parts = excerpt(splits, identities), excerpt(held_out, identities)
-        _, evaluation = train_and_evaluate(short, config_yaml, *parts)
+        _, evaluation = train_and_evaluate(short, *parts)
     return evaluation is not None
 
 

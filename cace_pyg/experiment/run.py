@@ -3,12 +3,15 @@
 import csv
 from pathlib import Path
 
+import torch
+from lightning_fabric import Fabric
+
 from cace_pyg.config import Config
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import load_model
+from cace_pyg.engine.checkpoint import build_model, load_model
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import (
     Evaluation,
@@ -17,13 +20,17 @@ from cace_pyg.engine.evaluation import (
     trains_pairs,
 )
 from cace_pyg.engine.files import write_csv
+from cace_pyg.engine.launch_fabric import launch_fabric
+from cace_pyg.engine.preflight import check_settings
 from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
 from cace_pyg.explain.run_report import report_run
+from cace_pyg.models import CaceNet
+from cace_pyg.progress import write_line
 
 
-def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation | None]:
+def run(config: Config, resume: bool, report: bool = True) -> tuple[RunFolder, Evaluation | None]:
     """Train, evaluate ``best.ckpt`` on query and gallery, write ``metrics.json``, ``queries.csv`` and ``report.html``.
 
     Under ``torchrun`` all ranks train and the first evaluates; the others return no evaluation.
@@ -36,37 +43,54 @@ def run(config: Config, config_yaml: str, resume: bool, report: bool = True) -> 
     check_fusion(config)
     splits = read_splits(config.data)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
-    return train_and_evaluate(config, config_yaml, splits, held_out, resume, report)
+    return train_and_evaluate(config, splits, held_out, resume, report)
 
 
 def train_and_evaluate(
-    config: Config, config_yaml: str, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
+    config: Config, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
 ) -> tuple[RunFolder, Evaluation | None]:
     """:func:`run` on pictures that are read already.
 
     Args:
         config: the run.
-        config_yaml: its text.
         splits: the whole data set.
         held_out: training pictures, and query and gallery of the identities held out of them.
         resume: go on from ``last.ckpt``.
         report: write ``report.html``, which takes some seconds.
     """
+    check_settings(config)
     environment = describe_environment(config.seed, fingerprint(splits))
-    trainer = Trainer(config, config_yaml, held_out, environment, resume)
-    if trainer.model.needs_parts:
+    fabric = launch_fabric(config)
+    folder = RunFolder(config.run_dir)
+    if fabric.is_global_zero:
+        folder.check(config.to_yaml(), resume)
+    has_weights = config.start_from is not None or (resume and (folder.last.exists() or folder.previous.exists()))
+    model = _build(config, len({sample.pid for sample in held_out.train}), not has_weights, fabric)
+    if model.needs_parts:
         check_part_maps([*splits.train, *splits.query, *splits.gallery])
-    folder = trainer.run()
-    if not trainer.is_first:
+    Trainer(model, config, held_out, environment, resume, fabric).run()
+    if not fabric.is_global_zero:
         return folder, None
-    environment |= {"ranks": str(trainer.ranks.count)}
+    environment |= {"ranks": str(fabric.world_size)}
     model, state = load_model(folder.best, config)
-    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"])
     folder.write_metrics(metrics_of(evaluation, environment))
     write_csv(folder.queries, queries_of(evaluation))
     if report:
         with folder.log.open(newline="") as file:
             log = list(csv.DictReader(file))
         title = f"CACE-Net on {Path(config.data.root).name}"
-        report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config_yaml)
+        report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config.to_yaml())
     return folder, evaluation
+
+
+def _build(config: Config, identities: int, pretrained: bool, fabric: Fabric) -> CaceNet:
+    """The network with its first weights; the first rank downloads what is to be downloaded, the others find it."""
+    torch.manual_seed(config.seed)
+    for first in (True, False):
+        if first == fabric.is_global_zero:
+            model = build_model(config, identities, pretrained)
+        fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
+    if fabric.is_global_zero and model.extractor.loaded_weights is not None:
+        write_line(str(model.extractor.loaded_weights))
+    return model

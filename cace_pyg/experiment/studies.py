@@ -29,7 +29,7 @@ class StudyRow:
 
 
 _NO_GRAPH = "the same pair branch without a graph"
-_FROZEN = ("--train.epochs=0",)
+_FROZEN = ("--joint_phase.epochs=0",)
 _LETTER = ("--conditional.node_wise=identity", "--conditional.compare=embeddings", "--conditional.edges=all")
 _COLLAPSED = (*_LETTER, "--conditional.residual=false", "--conditional.width=null")
 _EMBEDDINGS = "--conditional.compare=embeddings"

@@ -54,10 +54,10 @@ def conditional_maps_figure(model: CaceNet, embedding: Tensor, clues: Clues, pic
         pictures: of each image.
     """
     query, gallery = clues.select(slice(0, 1)), clues.select(slice(1, None))
-    given_query, given_gallery = (_norms(one, clues.grid) for one in model.conditional_maps(query, gallery))
+    given_query, given_gallery = (_norms(one, clues.grid) for one in model.conditional.conditional_maps(query, gallery))
     before = _norms(clues.features, clues.grid)
     individual = euclidean_distance(embedding[:1], embedding[1:])[0]
-    conditional = model.pair_distance(model.prepare(query), model.prepare(gallery))
+    conditional = model.pair_stage.distance(model.pair_stage.prepare(query), model.pair_stage.prepare(gallery))
     maps = [
         ConditionalMap(picture, of_query, own_before, own, f"{near:.2f} → {nearer:.2f}")
         for picture, of_query, own_before, own, near, nearer in zip(

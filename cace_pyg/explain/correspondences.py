@@ -38,7 +38,7 @@ def draw_correspondences(checkpoint: Path, pair: tuple[Path, Path], config: Conf
     model, _ = load_model(checkpoint, config)
     _, clues = extract_clues(model, samples, replace(config, data=replace(config.data, workers=0)), "cpu")
     learned, similar = compare_partners(model, clues.select(slice(0, 1)), clues.select(slice(1, 2)), strongest)
-    name = type(model.conditional.builder).__name__
+    name = type(model.pair_stage.builder).__name__
     same = int((learned[:, 1] == similar[:, 1]).sum())
     return compared_correspondences(
         *pair,
@@ -67,8 +67,8 @@ def compare_partners(model: CaceNet, a: Clues, b: Clues, strongest: int) -> tupl
         Rows (clue of a, clue of b, weight) of either, ``(clue, 3)``; weights are shares in the propagation and
         cosines; 0 where there is no edge.
     """
-    blocks = model.conditional.blocks(model.prepare(a), model.prepare(b))
-    share = inter_shares(blocks, model.conditional.settings)[0]
+    blocks = model.pair_stage.blocks(model.pair_stage.prepare(a), model.pair_stage.prepare(b))
+    share = inter_shares(blocks, model.pair_stage.settings)[0]
     by_similarity = TopKSimilarity(a.features.size(-1), k=1, weighted=True)
     cosine = by_similarity.inter(by_similarity.prepare(a), by_similarity.prepare(b))[0]
     start = share.amax(-1).topk(min(strongest, len(share))).indices

@@ -27,7 +27,7 @@ class PairAnalysis:
     Attributes:
         pictures: the files of a and b.
         individual: distance of the individual embeddings, 0 to 2.
-        conditional: what the second stage ranks by, see :meth:`CaceNet.pair_distance`.
+        conditional: what the second stage ranks by, see :meth:`PairStage.distance`.
         fused: what the second stage ranks by.
         fusion_weight: of the conditional distance in it.
         view: the pair as the model sees it.
@@ -72,9 +72,9 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
     a, b = picture_samples(pictures)
     config = replace(config, data=replace(config.data, workers=0))  # two pictures are not worth a process
     model, state = load_model(checkpoint, config)
-    evaluation = evaluate_model(model, state, (a,), (b,), config)
+    evaluation = evaluate_model(model, (a,), (b,), config, state["fusion_weight"])
     view = view_pair(model, evaluation.query.prepared, evaluation.gallery.prepared)
-    graph = pair_to_networkx(view.graph, model.conditional.settings.degree_floor)
+    graph = pair_to_networkx(view.graph, model.pair_stage.settings.degree_floor)
     matching, clusters = decisive_matching(graph), clue_clusters(graph)
     _annotate(graph, matching, clusters)
     distances, weight = evaluation.distances, evaluation.fusion_weight

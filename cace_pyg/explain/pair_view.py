@@ -41,16 +41,16 @@ def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 2
 
     An inter edge counts by its share in the propagation, see :func:`inter_shares`.
     """
-    blocks = model.conditional.blocks(a, b)
-    grid = a.keys.grid
+    blocks = model.pair_stage.blocks(a, b)
+    grid = a.compared.grid
     n = grid[0] * grid[1]
-    share = inter_shares(blocks, model.conditional.settings)[0]
+    share = inter_shares(blocks, model.pair_stage.settings)[0]
     weight, flat = share.flatten().topk(min(strongest, n * n))
     matches = torch.stack([flat // n, flat % n], dim=-1).double()
     matches = torch.cat([matches, weight.double()[:, None]], dim=-1)[weight > 0]
-    magnitude = model.conditional.discrepancy(a, b)[0].reshape(2, *grid).numpy()
-    graph = pair_to_data(blocks, a.nodes, b.nodes, grid)
-    label = model.conditional.discrepancy_label
+    magnitude = model.pair_stage.discrepancy(a, b)[0].reshape(2, *grid).numpy()
+    graph = pair_to_data(blocks, a.projected, b.projected, grid)
+    label = model.pair_stage.discrepancy_label
     return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], label, grid)
 
 

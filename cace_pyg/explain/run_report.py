@@ -100,7 +100,7 @@ def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] =
     splits = read_splits(config.data)
     model, state = load_model(checkpoint, config)
     chosen = _positions([sample.path.name for sample in splits.query], queries)
-    evaluation = evaluate_model(model, state, splits.query, splits.gallery, config)
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"])
     positions = chosen or [position for position, _ in choose_queries(evaluation)]
     return {_name(evaluation, position): query_lists(evaluation, position) for position in positions}
 

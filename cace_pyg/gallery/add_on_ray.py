@@ -11,11 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.new_picture import Added, image_name
 from cace_pyg.gallery.picture_facts import PictureFacts
+from cace_pyg.progress import progress_bar
 
 _COMMIT = 64  # images, see Gallery.add
 _MOST = 8 * _COMMIT  # images that a worker takes at once; one that is killed costs as many at most
@@ -146,7 +145,7 @@ def _run(
     unreadable: list[tuple[str, str]] = []
     few = f" of {workers}, {_COMMIT} pictures each at least" if busy < workers else ""
     title = f"index, {busy} worker{'s' if busy > 1 else ''}{few}"
-    with tqdm(total=len(pictures), desc=title, unit="image") as bar:
+    with progress_bar(total=len(pictures), desc=title, unit="image") as bar:
         for row in done.iter_rows():
             if row["error"]:
                 raise RuntimeError(f"a worker cannot go on: {row['error']}")

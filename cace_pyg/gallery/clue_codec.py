@@ -14,10 +14,11 @@ MOST_BYTES = 64 * 1024  # of an image
 
 
 class ClueCodec:
-    """Keeps what the second stage needs of an image and cannot compute again: keys, nodes and the image's own part.
+    """Keeps what the second stage needs of an image and cannot compute again: what is compared,
+    what is projected, and the image's individual part.
 
-    ``int8`` keeps keys and nodes as whole numbers from −127 to 127 and a float32 scale for each clue, so that a faint
-    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The own part (some hundred numbers)
+    ``int8`` keeps the first two as whole numbers from −127 to 127 and a float32 scale for each clue, so that a faint
+    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The individual part (some hundred numbers)
     is float16 in both.
 
     Args:
@@ -30,19 +31,17 @@ class ClueCodec:
 
     def __init__(self, example: PairOperand, precision: Precision):
         self.precision = precision
-        self.grid = example.keys.grid
+        self.grid = example.compared.grid
         n = self.grid[0] * self.grid[1]
-        fields: list[tuple] = [("own", "<f2", (example.own.size(1),))]
-        for name, values in (("keys", example.keys.features), ("nodes", example.nodes)):
+        fields: list[tuple] = [("individual", "<f2", (example.individual.size(1),))]
+        for name, values in (("compared", example.compared.features), ("projected", example.projected)):
             kind = "i1" if precision == "int8" else "<f2"
             fields.append((name, kind, (n, values.size(2))))
             if precision == "int8":
                 fields.append((f"{name}_scale", "<f4", (n, 1)))
         self.kind = np.dtype(fields)
         if self.bytes_per_image > MOST_BYTES:
-            widths = (
-                f"keys {example.keys.features.size(2)}, nodes {example.nodes.size(2)} channels for each of {n} clues"
-            )
+            widths = f"compared {example.compared.features.size(2)}, projected {example.projected.size(2)} channels for each of {n} clues"
             raise ValueError(
                 f"Expected at most {MOST_BYTES:,} bytes an image for the second stage (got {self.bytes_per_image:,}: "
                 f"{widths}); a gallery wants a model with a narrow graph, such as --graph.form released and "
@@ -60,8 +59,8 @@ class ClueCodec:
             ValueError: a number is not finite, or too large for half precision.
         """
         records = np.zeros(len(prepared), self.kind)
-        records["own"] = _half(prepared.own, "the own part")
-        for name, values in (("keys", prepared.keys.features), ("nodes", prepared.nodes)):
+        records["individual"] = _half(prepared.individual, "the individual part")
+        for name, values in (("compared", prepared.compared.features), ("projected", prepared.projected)):
             if self.precision == "float16":
                 records[name] = _half(values, name)
             else:
@@ -81,10 +80,10 @@ class ClueCodec:
                 f"{len(blobs)}); the gallery is damaged, or another model made it"
             )
         records = np.frombuffer(b"".join(blobs), self.kind)
-        keys = Clues(self._values(records, "keys"), self.grid)
-        own = torch.from_numpy(records["own"].astype(np.float32))
+        compared = Clues(self._values(records, "compared"), self.grid)
+        individual = torch.from_numpy(records["individual"].astype(np.float32))
         with torch.no_grad():
-            return model.restore(keys, self._values(records, "nodes"), own)
+            return model.pair_stage.restore(compared, self._values(records, "projected"), individual)
 
     def _values(self, records: np.ndarray, name: str) -> Tensor:
         values = records[name].astype(np.float32)

@@ -76,7 +76,7 @@ class Embedder:
         step = self.config.evaluation.batch_size
         individuals = [self._forward(pictures[first : first + step]) for first in range(0, len(pictures), step)]
         with torch.no_grad():
-            prepared = [self.model.prepare(one.clues).to("cpu") for one in individuals]
+            prepared = [self.model.pair_stage.prepare(one.clues).to("cpu") for one in individuals]
         return Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
 
     def clues(self, pictures: Sequence[Picture]) -> Individual:

@@ -38,7 +38,7 @@ class Explanation:
 
     def networkx(self) -> nx.Graph:
         """The pair graph, see :func:`cace_pyg.graph.convert`."""
-        return pair_to_networkx(self.view.graph, self.embedder.model.conditional.settings.degree_floor)
+        return pair_to_networkx(self.view.graph, self.embedder.model.pair_stage.settings.degree_floor)
 
     def figure(self, strongest: int = 20) -> Figure:
         """Both pictures, the ``strongest`` correspondences, and how far each clue differs from those it meets."""

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
 from cace_pyg.explain.pair_view import view_pair
@@ -20,6 +19,7 @@ from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery
 from cace_pyg.gallery.new_picture import Added, NewPicture, decode, image_name
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
 
@@ -158,7 +158,7 @@ class Gallery:
                 raise ValueError(f"Expected {name} for each of {len(pictures)} pictures (got {len(values)})")
             told.append([unknown] * len(pictures) if values is None else values)
         found = Added()
-        with tqdm(total=len(pictures), desc="index", unit="image", disable=not progress) as bar:
+        with progress_bar(total=len(pictures), desc="index", unit="image", disable=not progress) as bar:
             for first in range(0, len(pictures), _BATCH):
                 these = range(first, min(first + _BATCH, len(pictures)))
                 found += self._add_batch([NewPicture.of(pictures[i], *(values[i] for values in told)) for i in these])
@@ -322,7 +322,7 @@ class Gallery:
             return torch.empty(1, 0)
         device, model = self.embedder.device, self.embedder.model
         clues = self._codec.decode(self._table.clues(rows), model).to(device)
-        return model.pair_distance(query.prepared.to(device), clues).cpu()[None]
+        return model.pair_stage.distance(query.prepared.to(device), clues).cpu()[None]
 
     def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
         if not conditional.size(1):

@@ -19,7 +19,7 @@ class SearchHit:
         distance: what it is ranked by: (1 − weight)·individual + weight·conditional, or the individual one where the
             second stage did not look at it.
         individual: distance of the individual embeddings, 0 to 2.
-        conditional: what the second stage found, see :meth:`cace_pyg.models.CaceNet.pair_distance`; none where it did
+        conditional: what the second stage found, see :meth:`cace_pyg.models.PairStage.distance`; none where it did
             not look.
         camera: any word; none: unknown.
         time: when it was taken; none: unknown.

@@ -73,7 +73,7 @@ class _ReluGramProducts(torch.autograd.Function):
 def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
     if x_a.dtype not in _DTYPES or x_b.dtype != x_a.dtype:
         raise ValueError(
-            f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the engine "
+            f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the backend "
             "pooled takes every precision"
         )
     devices = {str(one.device) for one in (x_a, x_b, left, right)}
@@ -107,11 +107,11 @@ def kernels_for(device: torch.device) -> ModuleType:
             raise
         raise RuntimeError(
             "The fused kernel needs Triton, which is not installed: pip install 'cace-pyg[kernels]' (Linux), or choose "
-            "conditional.engine pooled"
+            "conditional.backend pooled"
         ) from error
     if device.type != "cuda" and not relu_gram_triton.INTERPRETED:
         raise RuntimeError(
-            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.engine pooled, or "
+            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.backend pooled, or "
             "auto, which takes the kernel on CUDA only. For tests, TRITON_INTERPRET=1 runs it on a CPU, very slowly"
         )
     return relu_gram_triton

@@ -1,13 +1,13 @@
-"""CACE-Net: backbone, graph builder, conditional embedding, heads."""
+"""CACE-Net: extractor, graph builder, pair stage, heads."""
 
-from cace_pyg.models.backbone import Backbone
-from cace_pyg.models.cace_net import CaceNet
+from cace_pyg.models.backbone import Backbone, Extractor
+from cace_pyg.models.cace_net import CaceNet, Individual
 from cace_pyg.models.clue_alignment import ClueAlignment
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
-from cace_pyg.models.conditional_settings import ConditionalSettings
 from cace_pyg.models.heads import EmbeddingHead, VerificationHead
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.pair_operand import PairOperand
+from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.published_embedding import PublishedEmbedding
 
 __all__ = [
@@ -17,8 +17,11 @@ __all__ = [
     "ConditionalEmbedding",
     "ConditionalSettings",
     "EmbeddingHead",
+    "Extractor",
+    "Individual",
     "LoadedWeights",
     "PairOperand",
+    "PairStage",
     "PublishedEmbedding",
     "VerificationHead",
     "load_backbone_weights",

@@ -1,7 +1,7 @@
 """Networks that turn images into feature maps: torchvision's classification CNNs, and a small one for CPUs."""
 
 import difflib
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +11,21 @@ from cace_pyg.torchvision_operators import import_torchvision
 
 Stem = Literal["torchvision", "strong_baseline", "fast_reid"]
 _STRIDED = (torch.nn.Conv2d, torch.nn.MaxPool2d, torch.nn.AvgPool2d)
+
+
+class Extractor(Protocol):
+    """What stands below the heads: any module that turns images into feature maps, whose pixels are the clues.
+
+    Nothing has to be inherited or registered; :class:`Backbone` is one.
+
+    Attributes:
+        channels: of its feature map.
+    """
+
+    channels: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """From ``(image, 3, height, width)`` to ``(image, channels, H, W)``."""
 
 
 class Backbone(torch.nn.Module):
@@ -59,7 +74,7 @@ class Backbone(torch.nn.Module):
         _change_stem(self.trunk, stem, name)
         self.name = name
         from_file = weights is not None and weights != "imagenet"
-        self.loaded_weights = load_backbone_weights(self, weights) if from_file else None
+        self.loaded_weights = load_backbone_weights(self.trunk, name, weights) if from_file else None
         self.to(memory_format=torch.channels_last)  # faster on CPUs and in half precision, and clues come out as rows
         self.channels = self._count_channels()
 

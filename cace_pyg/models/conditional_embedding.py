@@ -8,13 +8,13 @@ from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks, block_edges
 from cace_pyg.graph.gram import row_lengths
-from cace_pyg.kernels import runs_on
-from cace_pyg.models.backends import Engine, choose_engine, convolve_pairs, pool_pairs
-from cace_pyg.models.conditional_settings import ConditionalSettings
+from cace_pyg.kernels import kernels_for
+from cace_pyg.models.backends import Backend, choose_backend, convolve_pairs, pool_pairs
 from cace_pyg.models.heads import EmbeddingHead, VerificationHead
-from cace_pyg.models.pair_operand import PairOperand, intra_edges, pair_blocks
+from cace_pyg.models.pair_operand import PairOperand
+from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.pyg_layer import PygLayer
-from cace_pyg.nn import DiscrepancyConv, PooledDiscrepancy
+from cace_pyg.nn import DiscrepancyConv, pool_blocks
 from cace_pyg.nn.node_wise import NodeWise
 from cace_pyg.retrieval import conditional_distance
 
@@ -31,7 +31,7 @@ class AllPairs(NamedTuple):
     distance: Tensor
 
 
-class ConditionalEmbedding(torch.nn.Module):
+class ConditionalEmbedding(PairStage):
     r"""f(a|b) and f(b|a) from the pair graph of a and b (CACE-Net, §3.4).
 
     With :math:`\mathcal{L}` the operator of :class:`~cace_pyg.nn.DiscrepancyConv`, φ the node-wise function, U the
@@ -56,14 +56,12 @@ class ConditionalEmbedding(torch.nn.Module):
     ``(pair, embedding)``.
 
     Raises:
-        ValueError: an unknown engine, or one that cannot do what the other settings want.
+        ValueError: an unknown backend, or one that cannot do what the other settings want.
     """
 
     def __init__(self, channels: int, builder: GraphBuilder, encoder: EmbeddingHead, settings: ConditionalSettings):
-        super().__init__()
-        _check_engine(settings, builder)
-        self.settings = settings
-        self.builder = builder
+        _check_backend(settings, builder)
+        super().__init__(builder, settings)
         self.encoder = encoder
         width = channels if settings.width is None else settings.width
         if settings.convolution is None:
@@ -78,55 +76,53 @@ class ConditionalEmbedding(torch.nn.Module):
         self.verification = VerificationHead(width) if settings.compare == "verification" else None
         is_linear = settings.node_wise == "identity" and settings.convolution is None and self.verification is None
         self._projects_to_embedding = is_linear and encoder.convolution.out_features < width
-        self._engine: Engine | None = None if settings.engine == "auto" else settings.engine
-        self.engine_reason = "as configured"
-        self.density: tuple[Tensor, Tensor] | None = None
+        self._backend: Backend | None = None if settings.backend == "auto" else settings.backend
+        self.backend_reason = "as configured"
+        self._kept_tail: tuple[tuple, Tensor] | None = None
 
-    discrepancy_label = "‖convolved clue‖"  # what `discrepancy` gives, for figures
+    discrepancy_label = "‖convolved clue‖"
 
     @property
-    def engine(self) -> Engine:
-        """The engine in use; ``auto`` until the first pairs were seen."""
-        return self._engine or "auto"
+    def backend(self) -> Backend:
+        """The backend in use; ``auto`` until the first pairs were seen."""
+        return self._backend or "auto"
+
+    def check_device(self, device: torch.device) -> None:
+        if self._backend == "fused":
+            kernels_for(device)
 
     def prepare(self, clues: Clues) -> PairOperand:
-        """Everything that depends on one image alone."""
-        keys = self.builder.prepare(clues)
-        x = clues.features
+        compared, x = self.builder.prepare(clues), clues.features
         mean = x.mean(1)
-        own = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
+        individual = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
         if self._projects_to_embedding:
-            nodes = torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
+            projected = torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
         else:
-            nodes = x if self.settings.convolution is not None else self.convolution.lin(x)
-        return self.restore(keys, nodes, own)
-
-    def restore(self, keys: Clues, nodes: Tensor, own: Tensor) -> PairOperand:
-        """What :meth:`prepare` returned, from what of it depends on the image and cannot be computed again."""
-        tail = None if self._projects_to_embedding else self._tail()
-        return PairOperand(keys, intra_edges(self.builder, self.settings.edges, keys), nodes, own, tail)
+            projected = x if self.settings.convolution is not None else self.convolution.lin(x)
+        return self.restore(compared, projected, individual)
 
     def forward(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
         """Return f(a|b) and f(b|a) of each pair."""
-        return self._embed(a.own, b.own, self._pool(a, b), b.tail)
+        return self._embed(a.individual, b.individual, self._pool(a, b))
 
-    def all_pairs(self, prepared: PairOperand) -> AllPairs:
+    def all_pairs(self, operand: PairOperand) -> AllPairs:
         """All ordered pairs of a batch.
 
         Both embeddings of a pair come from one graph, so only a ≤ b is computed, row by row, one image against many.
-        With the engine ``gram`` (and ``auto``) all inter blocks are those of one Gram matrix.
+        With the backend ``gram`` (and ``auto``) all inter blocks are those of one Gram matrix.
         """
-        images = len(prepared)
-        first, second = torch.triu_indices(images, images, device=prepared.own.device)
-        rows = [(prepared.select(slice(a, a + 1)), prepared.select(slice(a, None))) for a in range(images)]
-        if self._engine == "fused":
+        images = len(operand)
+        first, second = torch.triu_indices(images, images, device=operand.individual.device)
+        rows = [(operand.select(slice(a, a + 1)), operand.select(slice(a, None))) for a in range(images)]
+        if self._backend == "fused":
             found = [self._pool(a, b) for a, b in rows]
         else:
-            graphs = self._graphs(prepared, rows)
-            self._note_density(graphs[0])
+            graphs = self._graphs(operand, rows)
+            self.note_density(graphs[0])
             found = [self._pool(a, b, blocks) for blocks, (a, b) in zip(graphs, rows, strict=True)]
-        pooled = tuple(torch.cat(side) for side in zip(*found, strict=True))
-        forward, backward = self._embed(prepared.own[first], prepared.own[second], pooled, prepared.tail)
+        pooled_a, pooled_b = (torch.cat(side) for side in zip(*found, strict=True))
+        pooled = pooled_a, pooled_b
+        forward, backward = self._embed(operand.individual[first], operand.individual[second], pooled)
         table = forward.new_zeros(images, images, forward.size(-1))
         table = table.index_put((second, first), backward).index_put((first, second), forward)
         upper = self._compare(forward, backward, pooled)
@@ -136,13 +132,7 @@ class ConditionalEmbedding(torch.nn.Module):
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
         """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification, of either sign."""
         pooled = self._pool(a, b)
-        return self._compare(*self._embed(a.own, b.own, pooled, b.tail), pooled)
-
-    def blocks(self, a: PairOperand, b: PairOperand) -> PairBlocks:
-        """The adjacency of each pair."""
-        blocks = pair_blocks(self.builder, self.settings.edges, a, b)
-        self._note_density(blocks)
-        return blocks
+        return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``."""
@@ -165,19 +155,35 @@ class ConditionalEmbedding(torch.nn.Module):
     def _with_map_nodes(self, clues: Clues) -> PairOperand:
         """:meth:`prepare`, but the nodes are never projected past the expansion."""
         projected = clues.features if self.settings.convolution is not None else self.convolution.lin(clues.features)
-        return replace(self.prepare(clues), nodes=projected)
+        return replace(self.prepare(clues), projected=projected)
 
     def _tail(self) -> Tensor:
-        """What is linear after the pooling, E·U: ``(embedding, width)``."""
-        weight = self.encoder.convolution.weight
-        return weight if isinstance(self.expansion, torch.nn.Identity) else weight @ self.expansion.weight
+        """What is linear after the pooling, E·U: ``(embedding, width)``.
+
+        Kept while nothing is trained, since a query is compared in many small batches, each of which costs less than
+        this product; it is made again as soon as a weight has changed.
+        """
+        encoder = self.encoder.convolution.weight
+        if isinstance(self.expansion, torch.nn.Identity):
+            return encoder
+        expansion = self.expansion.weight
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            self._kept_tail = None
+            return encoder @ expansion
+        precision = torch.is_autocast_enabled(encoder.device.type)
+        state = (precision, *((one.data_ptr(), one._version, one.dtype) for one in (encoder, expansion)))
+        if self._kept_tail is None or self._kept_tail[0] != state:
+            self._kept_tail = state, encoder @ expansion
+        return self._kept_tail[1]
 
     def _embed(
-        self, own_a: Tensor, own_b: Tensor, pooled: tuple[Tensor, Tensor], tail: Tensor | None
+        self, individual_a: Tensor, individual_b: Tensor, pooled: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Both conditional embeddings, normalised together."""
-        pooled_a, pooled_b = pooled if tail is None else (one @ tail.mT for one in pooled)
-        both = self.encoder.batch_norm(torch.cat([own_a + pooled_a, own_b + pooled_b]))
+        if not self._projects_to_embedding:
+            tail = self._tail()
+            pooled = pooled[0] @ tail.mT, pooled[1] @ tail.mT
+        both = self.encoder.batch_norm(torch.cat([individual_a + pooled[0], individual_b + pooled[1]]))
         embedded_a, embedded_b = both.unflatten(0, (2, -1))  # chunk would tie an exported model to one batch size
         return embedded_a, embedded_b
 
@@ -185,11 +191,11 @@ class ConditionalEmbedding(torch.nn.Module):
         distance = conditional_distance(a_given_b, b_given_a)
         return distance if self.verification is None else distance + self.verification(*pooled)
 
-    def _graphs(self, prepared: PairOperand, rows: list[tuple[PairOperand, PairOperand]]) -> list[PairBlocks]:
+    def _graphs(self, operand: PairOperand, rows: list[tuple[PairOperand, PairOperand]]) -> list[PairBlocks]:
         """The adjacency of each pair of a batch, row by row."""
-        if self.settings.engine not in ("auto", "gram") or self.settings.edges == "intra":
-            return [pair_blocks(self.builder, self.settings.edges, a, b) for a, b in rows]
-        among = self.builder.among(prepared.keys).split(row_lengths(len(prepared)))
+        if self.settings.backend not in ("auto", "gram") or self.settings.edges == "intra":
+            return [self.draw(a, b) for a, b in rows]
+        among = self.builder.among(operand.compared).split(row_lengths(len(operand)))
         return [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
 
     def _pool(self, a: PairOperand, b: PairOperand, blocks: PairBlocks | None = None) -> tuple[Tensor, Tensor]:
@@ -197,72 +203,62 @@ class ConditionalEmbedding(torch.nn.Module):
 
         ``blocks`` are the pairs' adjacency, where it exists already.
         """
-        if self._engine == "fused" and blocks is None:
+        if self._backend == "fused" and blocks is None:
             return self._pool_fused(a, b)
         blocks = self.blocks(a, b) if blocks is None else blocks
         if self.settings.convolution is not None:
             both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
             return both[:, 0], both[:, 1]
-        engine = self._engine or self._choose(blocks, a, b)
-        return pool_pairs(engine, self.convolution, self.node_wise, blocks, a.nodes, b.nodes)
+        if self._backend is None:
+            density, device = sum(map(float, blocks.density())) / 2, blocks.inter.device.type
+            chosen = choose_backend(self.settings.node_wise, device, density, b.projected.size(-1))
+            self._backend, self.backend_reason = chosen
+        return pool_pairs(self._backend, self.convolution, self.node_wise, blocks, a.projected, b.projected)
 
     def _pool_fused(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
         if self.training:  # the kernel keeps no edges to count: the first pair shows the density
-            first = a.select(slice(1)), b.select(slice(1))
-            self._note_density(pair_blocks(self.builder, self.settings.edges, *first))
-        pooled = PooledDiscrepancy(self.convolution.mode, self.convolution.degree_floor)
-        return pooled(a.nodes, b.nodes, a.intra, self.builder.relu_gram(a.keys, b.keys), b.intra)
+            self.blocks(a.select(slice(1)), b.select(slice(1)))
+        gram, form = self.builder.relu_gram(a.compared, b.compared), (self.settings.mode, self.settings.degree_floor)
+        return pool_blocks(a.projected, b.projected, a.intra, gram, b.intra, *form)
 
     def _convolve(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
         """The convolved clues of both images, ``(pair, 2, n, width)``."""
         if self.settings.convolution is None:
-            return convolve_pairs(self._engine or "pooled", self.convolution, blocks, a.nodes, b.nodes)
-        pairs, n = b.nodes.shape[:2]
-        nodes = torch.cat([a.nodes.expand_as(b.nodes), b.nodes], dim=1).flatten(0, 1)
+            return convolve_pairs(self._backend or "pooled", self.convolution, blocks, a.projected, b.projected)
+        pairs, n = b.projected.shape[:2]
+        nodes = torch.cat([a.projected.expand_as(b.projected), b.projected], dim=1).flatten(0, 1)
         return self.convolution(nodes, *block_edges(blocks)).view(pairs, 2, n, -1)
 
-    def _choose(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Engine:
-        within, between = (float(density) for density in blocks.density())
-        density, device = (within + between) / 2, blocks.inter.device
-        is_fusable = self.builder.is_relu_gram and self.settings.edges != "intra" and runs_on(device)
-        gram = self.builder.relu_gram(a.keys, b.keys) if is_fusable else None
-        chosen = choose_engine(self.settings.node_wise, device.type, density, b.nodes.size(-1), gram)
-        self._engine, self.engine_reason = chosen
-        return self._engine
 
-    def _note_density(self, blocks: PairBlocks) -> None:
-        if self.training:
-            with torch.no_grad():
-                self.density = blocks.density()
-
-
-def _check_engine(settings: ConditionalSettings, builder: GraphBuilder) -> None:
-    if settings.engine not in get_args(Engine):
-        raise ValueError(f"Expected engine {', '.join(map(repr, get_args(Engine)))} (got {settings.engine!r})")
-    if settings.engine == "pooled_messages" and settings.node_wise != "identity":
+def _check_backend(settings: ConditionalSettings, builder: GraphBuilder) -> None:
+    if settings.backend not in get_args(Backend):
+        raise ValueError(f"Expected backend {', '.join(map(repr, get_args(Backend)))} (got {settings.backend!r})")
+    if settings.backend == "pooled_messages" and settings.node_wise != "identity":
         raise ValueError(
-            f"engine pooled_messages pools before it propagates, which is exact with node_wise identity only (got "
-            f"{settings.node_wise!r}); choose engine auto, or --conditional.node_wise identity"
+            f"backend pooled_messages pools before it propagates, which is exact with node_wise identity only (got "
+            f"{settings.node_wise!r}); choose backend auto, or --conditional.node_wise identity"
         )
-    if settings.engine == "fused":
+    if settings.backend == "fused":
         _check_fused(settings, builder)
-    if settings.convolution is not None and settings.engine != "auto":
+    if settings.convolution is not None and settings.backend != "auto":
         raise ValueError(
-            f"conditional.convolution replaces the discrepancy convolution and its engines (got engine "
-            f"{settings.engine!r}); leave conditional.engine at auto"
+            f"conditional.convolution replaces the discrepancy convolution and its backends (got backend "
+            f"{settings.backend!r}); leave conditional.backend at auto"
         )
 
 
 def _check_fused(settings: ConditionalSettings, builder: GraphBuilder) -> None:
     if settings.node_wise != "identity":
         raise ValueError(
-            "engine fused knows products of the inter block with vectors, which is enough with node_wise identity only "
-            f"(got {settings.node_wise!r}); choose engine auto, or --conditional.node_wise identity"
+            "backend fused knows products of the inter block with vectors, which is enough with node_wise identity only "
+            f"(got {settings.node_wise!r}); choose backend auto, or --conditional.node_wise identity"
         )
     if not builder.is_relu_gram:
         raise ValueError(
-            "engine fused needs inter edges that are a ReLU'd product: CorrespondenceAttention without top_edges (got "
-            f"{type(builder).__name__}); choose engine auto"
+            "backend fused needs inter edges that are a ReLU'd product: CorrespondenceAttention without top_edges (got "
+            f"{type(builder).__name__}); choose backend auto"
         )
     if settings.edges == "intra":
-        raise ValueError("engine fused computes inter edges, and conditional.edges intra has none; choose engine auto")
+        raise ValueError(
+            "backend fused computes inter edges, and conditional.edges intra has none; choose backend auto"
+        )

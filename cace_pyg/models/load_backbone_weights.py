@@ -1,20 +1,13 @@
 """Published weights into a backbone, whatever the library that saved them."""
 
-from __future__ import annotations
-
+import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from cace_pyg.models.backbone import Backbone
-import pickle
 
 import torch
+from torch import Tensor
 
 _HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
 _COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
@@ -46,15 +39,16 @@ class LoadedWeights:
         return said
 
 
-def load_backbone_weights(backbone: Backbone, path: str | Path) -> LoadedWeights:
-    """Fill the trunk of ``backbone`` from a state dict of torchvision, timm, fast-reid, torchreid or a strong baseline.
+def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -> LoadedWeights:
+    """Fill the layers of a network from a state dict of torchvision, timm, fast-reid, torchreid or a strong baseline.
 
     The file may hold the state dict itself or a checkpoint that wraps it, and the trunk's layers may stand under any
     prefix (``module.``, ``backbone.``, ``base.``, ``features.``, …): the one under which most of the trunk's keys are
     found is taken. Every key of the trunk must be there, except BatchNorm's counters. All or nothing is loaded.
 
     Args:
-        backbone: changed in place.
+        trunk: the convolutional layers, changed in place.
+        name: of the network, for errors.
         path: a file that ``torch.save`` wrote; it is read with ``weights_only=True``.
 
     Raises:
@@ -63,20 +57,20 @@ def load_backbone_weights(backbone: Backbone, path: str | Path) -> LoadedWeights
             layers which this trunk does not have (instance normalisation, non-local blocks).
     """
     path = Path(path)
-    state, beside = read_state_dict(path, backbone.name)
-    own = backbone.trunk.state_dict()
+    state, beside = read_state_dict(path, name)
+    own = trunk.state_dict()
     prefix = _prefix(state, own)
     given = {key: state[prefix + key] for key in own if prefix + key in state}
     missing = sorted(own.keys() - given.keys())
     others = sorted(key for key in state if key.removeprefix(prefix) not in own or not key.startswith(prefix))
     _check(
         path,
-        backbone.name,
+        name,
         missing=[key for key in missing if not key.endswith(_COUNTER)],
         unknown=[key for key in others if _belongs_to_the_trunk(key, prefix, own)],
         misshapen=sorted(key for key, value in given.items() if value.shape != own[key].shape),
     )
-    backbone.trunk.load_state_dict(given, strict=False)
+    trunk.load_state_dict(given, strict=False)
     return LoadedWeights(path, prefix, len(given), (*others, *beside), tuple(missing))
 
 

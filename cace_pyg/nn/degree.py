@@ -1,4 +1,4 @@
-"""THE degree floor: the one place where a node's degree becomes a normalisation, for every engine."""
+"""THE degree floor: the one place where a node's degree becomes a normalisation, for every backend."""
 
 from typing import Literal, NamedTuple
 

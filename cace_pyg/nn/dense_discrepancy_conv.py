@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import zeros
 
 from cace_pyg.nn.degree import (
     DegreeFloor,
@@ -18,8 +19,8 @@ class DenseDiscrepancyConv(torch.nn.Module):
     r"""See :class:`cace_pyg.nn.DiscrepancyConv`: the same operator on a batch of dense adjacency matrices.
 
     Shapes:
-        - **input:** node features ``(pair, node, in_channels)``, symmetric non-negative adjacency
-          ``(pair, node, node)``
+        - **input:** node features ``(pair, node, in_channels)``, non-negative adjacency ``(pair, node, node)``; in a
+          directed graph rows are targets
         - **output:** node features ``(pair, node, out_channels)``
     """
 
@@ -39,6 +40,11 @@ class DenseDiscrepancyConv(torch.nn.Module):
         self.degree_floor = degree_floor
         self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
         self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; the bias becomes zero."""
+        self.lin.reset_parameters()
+        zeros(self.bias)
 
     def forward(self, x: Tensor, adj: Tensor) -> Tensor:
         """Return the convolved node features (see the class).

@@ -1,11 +1,10 @@
 """The discrepancy convolution as PyG message passing."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.nn.inits import zeros
 from torch_geometric.utils import is_torch_sparse_tensor, scatter, segment
 
 from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, sign_of
@@ -23,32 +22,42 @@ class DiscrepancyConv(MessagePassing):
 
     .. math::
         \mathbf{x}'_i = \mathbf{\Theta}^{\top} \Big( \mathbf{x}_i - \sum_j
-        \frac{a_{ij}}{\sqrt{d_i d_j}} \mathbf{x}_j \Big)
+        \frac{a_{ij}}{\sqrt{d_i d_j}} \mathbf{x}_j \Big), \quad d_i = \sum_j a_{ij}
 
     ``mode="smooth"`` adds the neighbours instead (Eq. 6, the ordinary GCN without self-loops; Table 1, "Normal").
-    The paper prints :math:`\mathbf{D}^{1/2}` on the right: a misprint. ``A`` is used as given: no self-loops are
-    added, and those it has count as edges.
+    The paper prints :math:`\mathbf{D}^{1/2}` on the right: a misprint.
+
+    The graphs of CACE-Net are undirected: every edge is given in both directions. In a directed graph :math:`a_{ij}`
+    weighs the edge from j to i, ``edge_index = [[j], [i]]``, and a degree sums what comes in, as in ``GCNConv``.
+
+    Of ``GCNConv``'s options it has none. ``normalize``: without it this is another operator. ``add_self_loops``,
+    ``improved``: A is used as given, and self-loops that it has count as edges (Eq. 4 has clues joined to themselves;
+    the I of Eq. 7 is no edge); the transform ``AddRemainingSelfLoops`` adds them. ``cached``: the weights are learned
+    and others for every pair of images.
 
     Args:
-        in_channels: size of an input node feature.
+        in_channels: size of an input node feature, or -1 to take it from the first input.
         out_channels: size of an output node feature.
         mode: ``discrepancy`` or ``smooth``.
         bias: add a learned bias after propagation (the paper has none).
         degree_floor: what an (almost) isolated node does, see :func:`cace_pyg.nn.degree.normalise_degree`.
             ``textbook``: a node of degree zero keeps :math:`\mathbf{\Theta}^{\top}\mathbf{x}_i`.
+        **kwargs: of ``MessagePassing``: ``flow``, ``decomposed_layers``.
 
     Shapes:
-        - **input:** node features :math:`(|V|, F_{in})`, edge indices :math:`(2, |E|)`, non-negative edge weights
-          :math:`(|E|)` (default: ones); every undirected edge given in both directions
-        - **output:** node features :math:`(|V|, F_{out})`
+        - **input:** node features :math:`(*, |V|, F_{in})`, all of a batch on the same graph; edge indices
+          :math:`(2, |E|)`, as a tensor or an ``EdgeIndex``; non-negative edge weights :math:`(|E|)` (default: ones)
+        - **output:** node features :math:`(*, |V|, F_{out})`
 
-    Instead of edge indices the symmetric adjacency itself is taken, a torch CSR tensor :math:`(|V|, |V|)`; then one
-    sparse matrix product replaces the messages (``message_and_aggregate``). With PyG's own switch ``fuse = False``
-    messages are made one by one and summed by segments, through ``torch_scatter.segment_csr`` where that is
-    installed. Where gradients are to reach the weights, give the values of the matrix as edge weights too: torch's
-    own way back through a CSR tensor is a dense one.
+    Instead of edge indices the adjacency itself is taken, a torch sparse tensor :math:`(|V|, |V|)`, rows being targets
+    (PyG's ``adj_t``); then one sparse matrix product replaces the messages (``message_and_aggregate``). CSR is used as
+    it is, COO and CSC are turned into it first. Edge weights beside a CSR tensor take the place of its values.
+    ``torch.compile`` takes edge indices only.
 
     The same ``state_dict`` loads into :class:`~cace_pyg.nn.DenseDiscrepancyConv`.
+
+    Raises:
+        ValueError: an unknown name, or ``kwargs`` with which it would be another operator.
     """
 
     def __init__(
@@ -58,9 +67,16 @@ class DiscrepancyConv(MessagePassing):
         mode: Mode = "discrepancy",
         bias: bool = False,
         degree_floor: DegreeFloor = "textbook",
+        **kwargs,
     ):
         check_form(mode, degree_floor)
-        super().__init__(aggr="add")
+        kwargs.setdefault("aggr", "add")
+        if kwargs["aggr"] not in ("add", "sum") or kwargs.get("node_dim", -2) != -2:
+            raise ValueError(
+                f"Expected aggr 'add' and node_dim -2, the sum over neighbours that the degrees normalise (got "
+                f"{kwargs['aggr']!r} and {kwargs.get('node_dim', -2)}); for another sum take another layer of PyG"
+            )
+        super().__init__(**kwargs)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.mode = mode
@@ -68,98 +84,140 @@ class DiscrepancyConv(MessagePassing):
         self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
         self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
 
+    def reset_parameters(self) -> None:
+        """Draw the weights anew; the bias becomes zero."""
+        super().reset_parameters()
+        self.lin.reset_parameters()
+        zeros(self.bias)
+
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """Return the convolved node features (see the class)."""
+        """Return the convolved node features (see the class).
+
+        Raises:
+            ValueError: node features, edges or weights of another kind or size.
+        """
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            raise ValueError(
+                f"Expected x as one tensor (…, node, {self.in_channels}) (got {_describe(x)}); between nodes of two "
+                "kinds use a bipartite layer of PyG, such as SAGEConv"
+            )
         # lin is linear, so it commutes with the propagation, and the messages are the smaller ones
         out = self.convolve(self.lin(x), edge_index, edge_weight)
         return out if self.bias is None else out + self.bias
 
-    def convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """The convolution of nodes that ``lin`` has projected already, ``(|V|, any)``, without the bias.
+    def convolve(
+        self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None, is_undirected: bool = False
+    ) -> Tensor:
+        """The convolution of nodes that ``lin`` has projected already, ``(…, |V|, any)``, without the bias.
 
         Nodes in half precision are moved in float32, for which sparse matrices have a product on every device.
+        ``is_undirected`` says that the adjacency is known to be symmetric, and is believed: the way back through a CSR
+        tensor then saves its transpose, which takes longer than the product.
 
         Raises:
-            ValueError: edge weights that are not the values of the sparse matrix beside them.
+            ValueError: edges or weights of another kind or size.
         """
+        edge_index, edge_weight = _read_graph(edge_index, edge_weight, projected.size(-2))
         wide = torch.promote_types(projected.dtype, torch.float32)
-        edge_index = edge_index.to(wide) if is_torch_sparse_tensor(edge_index) else edge_index
-        edge_weight = None if edge_weight is None else edge_weight.to(wide)
         with torch.autocast(projected.device.type, enabled=False):
-            return self._convolve(projected.to(wide), edge_index, edge_weight).to(projected.dtype)
+            out = self._convolve(projected.to(wide), edge_index, edge_weight.to(wide), is_undirected)
+        return out.to(projected.dtype)
 
-    def _convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> Tensor:
-        row_ends = None
+    def _convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor, is_undirected: bool) -> Tensor:
         if is_torch_sparse_tensor(edge_index):
-            edge_weight = edge_index.values() if edge_weight is None else edge_weight
-            _check_values(edge_index, edge_weight)
-            row_ends = edge_index.crow_indices()
-            degree = segment(edge_weight, row_ends)
+            degree = segment(edge_weight, edge_index.crow_indices().long())  # it has no int32, CSR tensors do
         else:
-            edge_weight = projected.new_ones(edge_index.size(1)) if edge_weight is None else edge_weight
-            degree = scatter(edge_weight, edge_index[1], dim=0, dim_size=projected.size(0), reduce="sum")
+            target = edge_index[1 if self.flow == "source_to_target" else 0]
+            degree = scatter(edge_weight, target, dim=0, dim_size=projected.size(-2), reduce="sum")
         scale, self_weight = normalise_degree(degree, self.mode, self.degree_floor)
         scaled = scale[:, None] * projected
-        neighbours = self.propagate(edge_index, x=scaled, edge_weight=edge_weight, row_ends=row_ends)
+        neighbours = self.propagate(edge_index, x=scaled, edge_weight=edge_weight, is_undirected=is_undirected)
         return self_weight[:, None] * projected + sign_of(self.mode) * scale[:, None] * neighbours
 
     def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:
         return edge_weight.view(-1, 1) * x_j
 
-    # PyG's inspector cannot read "int | None"
-    def aggregate(self, inputs: Tensor, index: Tensor, dim_size: Optional[int], row_ends: Optional[Tensor]) -> Tensor:  # noqa: UP045
-        if row_ends is None:
-            return scatter(inputs, index, dim=0, dim_size=dim_size, reduce="sum")
-        return segment(inputs, row_ends)
-
-    def message_and_aggregate(self, edge_index: Tensor, x: Tensor, edge_weight: Tensor) -> Tensor:
-        return symmetric_spmm(edge_index, edge_weight, x)
+    def message_and_aggregate(self, edge_index: Tensor, x: Tensor, edge_weight: Tensor, is_undirected: bool) -> Tensor:
+        return csr_product(edge_index, edge_weight, x, is_undirected)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, mode={self.mode!r})"
 
 
-def _check_values(matrix: Tensor, edge_weight: Tensor) -> None:
-    if edge_weight.shape != matrix.values().shape:
+def _read_graph(edge_index: Tensor, edge_weight: Tensor | None, nodes: int) -> tuple[Tensor, Tensor]:
+    """The graph as edge indices or as a CSR tensor, and the weights of its edges in that order."""
+    is_matrix = is_torch_sparse_tensor(edge_index)
+    if not (edge_index.shape == (nodes, nodes) if is_matrix else _are_edges(edge_index)):
         raise ValueError(
-            f"Expected as edge_weight the {matrix.values().numel()} values of the sparse matrix, or none (got shape "
-            f"{tuple(edge_weight.shape)})"
+            f"Expected edge_index as integers (2, edge), or the adjacency as a torch sparse tensor ({nodes}, {nodes}) "
+            f"(got {_describe(edge_index)}); a SparseTensor of torch_sparse has to_torch_sparse_csr_tensor(), a dense "
+            "adjacency goes into DenseDiscrepancyConv"
         )
+    if is_matrix and edge_index.layout != torch.sparse_csr:
+        if edge_weight is not None:
+            raise ValueError(
+                f"Expected no edge_weight beside a sparse tensor other than CSR, whose values are sorted anew (got one "
+                f"beside {edge_index.layout}); make the tensor of these weights, or call its to_sparse_csr() first"
+            )
+        edge_index = edge_index.to_sparse_csr()
+    edges = edge_index.values().size(0) if is_matrix else edge_index.size(1)
+    if edge_weight is None:
+        edge_weight = edge_index.values() if is_matrix else torch.ones(edges, device=edge_index.device)
+    if edge_weight.shape != (edges,):
+        raise ValueError(
+            f"Expected as edge_weight {edges} numbers in the order of edge_index, or of the values of the sparse "
+            f"matrix, or none (got shape {tuple(edge_weight.shape)})"
+        )
+    return edge_index, edge_weight
 
 
-def symmetric_spmm(matrix: Tensor, values: Tensor, x: Tensor) -> Tensor:
-    """``matrix @ x`` with gradients to the matrix's values, in time and memory of the edges.
+def _are_edges(edge_index: Tensor) -> bool:
+    return isinstance(edge_index, Tensor) and edge_index.shape[:-1] == (2,) and not edge_index.is_floating_point()
+
+
+def _describe(given: object) -> str:
+    return f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+
+
+def csr_product(matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool = False) -> Tensor:
+    """``matrix @ x`` with gradients to values and ``x``, in time and memory of the edges.
 
     Torch's own way back through a CSR tensor builds the dense |V|×|V| matrix, for a batch of graphs one block-diagonal
     one. Here the gradient of an edge (i, j) is the product of two rows, taken at the edges only
-    (``torch.sparse.sampled_addmm``), and that of ``x`` is the same product again, since the matrix is symmetric.
+    (``torch.sparse.sampled_addmm``), and that of ``x`` is the product with the transpose.
 
     Args:
-        matrix: symmetric torch CSR tensor ``(node, node)``.
-        values: the values of ``matrix``, through which gradients flow, ``(edge)``.
-        x: ``(node, channel)``.
+        matrix: torch CSR tensor ``(node, node)``; where its edges are.
+        values: their weights, in the order of its values, ``(edge)``.
+        x: ``(…, node, channel)``.
+        is_symmetric: matrix and values are known to be; saves transposing them.
 
     Returns:
-        ``(node, channel)``.
+        ``(…, node, channel)``.
     """
-    return _SymmetricSpmm.apply(matrix.detach(), values, x)
+    # CSR tensors have products with matrices only: what else x has stands beside the channels
+    columns = x.movedim(-2, 0)
+    product = _CsrProduct.apply(matrix, values, columns.flatten(1), is_symmetric)
+    return product.view(columns.shape).movedim(0, -2)
 
 
-class _SymmetricSpmm(torch.autograd.Function):
+class _CsrProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, matrix: Tensor, values: Tensor, x: Tensor) -> Tensor:
-        ctx.matrix = matrix
+    def forward(ctx, matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool) -> Tensor:
+        edges = matrix.crow_indices(), matrix.col_indices()
+        ctx.matrix = torch.sparse_csr_tensor(*edges, values, matrix.shape, check_invariants=False)
+        ctx.is_symmetric = is_symmetric
         ctx.save_for_backward(x)
-        return matrix @ x
+        return ctx.matrix @ x
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
         (x,) = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_values, of_x = None, None
         if ctx.needs_input_grad[1]:
             of_values = torch.sparse.sampled_addmm(ctx.matrix, gradient, x.T, beta=0.0).values()
         if ctx.needs_input_grad[2]:
-            of_x = ctx.matrix @ gradient
-        return None, of_values, of_x
+            of_x = (ctx.matrix if ctx.is_symmetric else ctx.matrix.t()) @ gradient
+        return None, of_values, of_x, None

@@ -133,7 +133,7 @@ def _compare(
         got = individual(_pixels(gallery, model.needs_parts))
         for name, values in expected.items():
             yield _Comparison(name, values, got[name])
-        distance = model.pair_distance(query_by_torch[1], prepared).numpy()
+        distance = model.pair_stage.distance(query_by_torch[1], prepared).numpy()
         of_torch = _sides(_numpy(clues.tensors(query_by_torch[1])), expected, clues.names)
         yield _Comparison("distance", distance, pair(of_torch)["distance"])
         from_pixels = pair(_sides(query_got, got, clues.names))
@@ -144,7 +144,7 @@ def _by_torch(model: CaceNet, pictures: ProbePictures) -> tuple[Tensor, PairOper
     """Unit-length embeddings and prepared clues, as evaluation makes them."""
     images = evaluation_transform()(pictures.images)
     embedding, clues = model(images, pictures.part_maps if model.needs_parts else None)
-    return torch.nn.functional.normalize(embedding, dim=-1), model.prepare(clues)
+    return torch.nn.functional.normalize(embedding, dim=-1), model.pair_stage.prepare(clues)
 
 
 def _pixels(pictures: ProbePictures, parts: bool) -> _Arrays:

@@ -43,13 +43,12 @@ class Exported:
     differences: dict[str, float]
 
 
-def export_onnx(checkpoint: Path, config: Config, config_yaml: str, folder: Path) -> Exported:
+def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     """Write ``individual.onnx`` and ``pair.onnx``; both were compared with torch before they stand in ``folder``.
 
     Args:
         checkpoint: ``best.ckpt`` of a run.
         config: the run's, or one with other settings that leave its weights fitting.
-        config_yaml: its text.
         folder: made if it is missing.
 
     Raises:
@@ -59,16 +58,15 @@ def export_onnx(checkpoint: Path, config: Config, config_yaml: str, folder: Path
             gives other numbers than torch. Nothing is kept then.
     """
     _check_packages()
-    _check_convolution(config_yaml)
+    _check_convolution(config)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
-    # the same numbers as any engine, from blocks alone; auto would look at the density of the first pairs
-    config = replace(config, conditional=replace(config.conditional, engine="pooled"))
-    model, state = load_model(checkpoint, config)
+    # the same numbers as any backend, from blocks alone; auto would look at the density of the first pairs
+    model, state = load_model(checkpoint, replace(config, conditional=replace(config.conditional, backend="pooled")))
     size = config.data.height, config.data.width
     examples = rendered_pictures(_EXAMPLES, size)
     clues = _clues(model, examples)
-    metadata = onnx_metadata(model, clues, state, config, config_yaml)
+    metadata = onnx_metadata(model, clues, state, config)
     models = _individual_model(model, clues, examples, metadata), _pair_model(model, clues, examples, metadata)
     gc.collect()  # torch traces with classes made from ours, of the same names: the next parser would find two builders
     paths = folder / "individual.onnx", folder / "pair.onnx"
@@ -85,8 +83,8 @@ def _check_packages() -> None:
             raise RuntimeError(f"export needs {name} ({error}): pip install 'cace-pyg[onnx]'") from error
 
 
-def _check_convolution(config_yaml: str) -> None:
-    convolution = yaml.safe_load(config_yaml)["conditional"]["convolution"]
+def _check_convolution(config: Config) -> None:
+    convolution = yaml.safe_load(config.to_yaml())["conditional"]["convolution"]
     if convolution is not None:
         raise ValueError(
             f"Expected a model whose convolution works on blocks (got conditional.convolution "
@@ -98,7 +96,7 @@ def _check_convolution(config_yaml: str) -> None:
 @torch.no_grad()
 def _clues(model: CaceNet, examples: ProbePictures) -> ExportedClues:
     found = model(examples.images.float(), examples.part_maps if model.needs_parts else None).clues
-    return ExportedClues(model, model.prepare(found))
+    return ExportedClues(model, model.pair_stage.prepare(found))
 
 
 def _individual_model(
@@ -136,8 +134,8 @@ def _explained(model: CaceNet, name: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RuntimeError(
-            f"cannot make {name} of backbone.name {model.backbone.name} and graph "
-            f"{type(model.conditional.builder).__name__}: {error}; export a model with another of them"
+            f"cannot make {name} of backbone.name {model.extractor.name} and graph "
+            f"{type(model.pair_stage.builder).__name__}: {error}; export a model with another of them"
         ) from error
 
 

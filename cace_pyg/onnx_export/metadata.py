@@ -32,9 +32,7 @@ _RANKING = (
 )
 
 
-def onnx_metadata(
-    model: CaceNet, clues: ExportedClues, state: dict, config: Config, config_yaml: str
-) -> dict[str, str]:
+def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict, config: Config) -> dict[str, str]:
     """Everything that a program needs to rank with both models and does not see in their inputs and outputs.
 
     Args:
@@ -42,7 +40,6 @@ def onnx_metadata(
         clues: what passes from one exported model to the other.
         state: the rest of the checkpoint.
         config: of the model.
-        config_yaml: its text.
 
     Returns:
         Texts: words as they are, everything else as JSON.
@@ -50,6 +47,7 @@ def onnx_metadata(
     Raises:
         ValueError: see :func:`cace_pyg.engine.evaluation.fusion_weight_of`.
     """
+    config_yaml = config.to_yaml()
     tree = yaml.safe_load(config_yaml)
     settings = {name: tree[name] for name in _SETTINGS}
     settings["backbone"] |= {"weights": None}  # a path of this machine

@@ -10,56 +10,52 @@ from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 
 
-class ExportedClues(torch.nn.Module):
-    """Which parts of :class:`~cace_pyg.models.PreparedClues` differ from image to image and are looked at in a pair.
+class ExportedClues:
+    """Which parts of :class:`~cace_pyg.models.PairOperand` are looked at in a pair, as tensors with names.
 
-    ``keys`` without channels, ``intra`` where only inter edges stay, and ``own`` of aligned clues say nothing and are
-    left out; what all images share is kept here.
+    ``compared`` without channels, ``intra`` where only inter edges stay, and ``individual`` of aligned clues say nothing
+    and are left out.
 
     Args:
         model: whose second stage it is.
-        example: prepared clues of any image.
+        example: what its pair stage needs of any image.
 
     Attributes:
-        names: those that are left of ``keys``, ``intra``, ``nodes``, ``own`` and ``parts``.
+        names: those that are left of ``compared``, ``intra``, ``projected``, ``individual`` and ``parts``.
         grid: (H, W) of the feature map.
     """
 
     def __init__(self, model: CaceNet, example: PairOperand):
-        super().__init__()
-        edges, aligned = model.conditional.settings.edges, model.conditional.settings.compare == "aligned_clues"
+        settings = model.pair_stage.settings
         wanted = {
-            "keys": example.keys.features.size(-1) > 0 and edges != "intra",
-            "intra": edges != "inter" and not aligned,
-            "nodes": True,
-            "own": example.own.size(-1) > 0,
-            "parts": example.keys.parts is not None and edges != "intra",
+            "compared": example.compared.features.size(-1) > 0 and settings.edges != "intra",
+            "intra": settings.edges != "inter" and settings.compare != "aligned_clues",
+            "projected": True,
+            "individual": example.individual.size(-1) > 0,
+            "parts": example.compared.parts is not None and settings.edges != "intra",
         }
         self.names = tuple(name for name, is_wanted in wanted.items() if is_wanted)
-        self.grid = example.keys.grid
-        # a copy: in the literal form it is the encoder's own parameter
-        tail = None if example.tail is None else example.tail.detach().clone()
-        self.register_buffer("tail", tail, persistent=False)
+        self.grid = example.compared.grid
 
-    def tensors(self, prepared: PairOperand) -> dict[str, Tensor]:
+    def tensors(self, operand: PairOperand) -> dict[str, Tensor]:
         """The parts by their names, each ``(image, …)``."""
         every = {
-            "keys": prepared.keys.features,
-            "intra": prepared.intra,
-            "nodes": prepared.nodes,
-            "own": prepared.own,
-            "parts": prepared.keys.parts,
+            "compared": operand.compared.features,
+            "intra": operand.intra,
+            "projected": operand.projected,
+            "individual": operand.individual,
+            "parts": operand.compared.parts,
         }
         return {name: every[name] for name in self.names}
 
-    def prepared(self, tensors: dict[str, Tensor]) -> PairOperand:
-        """The prepared clues of which :meth:`tensors` gave the parts, as far as a pair looks at them."""
-        nodes = tensors["nodes"]
-        images, n = nodes.shape[:2]
-        keys = Clues(tensors.get("keys", nodes[..., :0]), self.grid, tensors.get("parts"))
-        intra = tensors["intra"] if "intra" in self.names else nodes.new_zeros(images, n, n)
-        own = tensors["own"] if "own" in self.names else nodes.new_zeros(images, 0)
-        return PairOperand(keys, intra, nodes, own, self.tail)
+    def operand(self, tensors: dict[str, Tensor]) -> PairOperand:
+        """What :meth:`tensors` gave the parts of, as far as a pair looks at them."""
+        projected = tensors["projected"]
+        images, n = projected.shape[:2]
+        compared = Clues(tensors.get("compared", projected[..., :0]), self.grid, tensors.get("parts"))
+        intra = tensors["intra"] if "intra" in self.names else projected.new_zeros(images, n, n)
+        individual = tensors["individual"] if "individual" in self.names else projected.new_zeros(images, 0)
+        return PairOperand(compared, intra, projected, individual)
 
 
 class IndividualBranch(torch.nn.Module):
@@ -88,11 +84,11 @@ class IndividualBranch(torch.nn.Module):
         if self.vote is not None:
             clues = replace(clues, parts=self.vote(part_maps))
         unit = torch.nn.functional.normalize(embedding, dim=-1)
-        return {"embedding": unit} | self.clues.tensors(self.model.prepare(clues))
+        return {"embedding": unit} | self.clues.tensors(self.model.pair_stage.prepare(clues))
 
 
 class PairScorer(torch.nn.Module):
-    """The distance of one query to many gallery images, see :meth:`CaceNet.pair_distance`.
+    """The distance of one query to many gallery images, see :meth:`PairStage.distance`.
 
     Args:
         model: in evaluation mode.
@@ -108,7 +104,7 @@ class PairScorer(torch.nn.Module):
 
     def forward(self, query: dict[str, Tensor], gallery: dict[str, Tensor]) -> Tensor:
         """Return the distance of each pair."""
-        return self.model.pair_distance(self.clues.prepared(query), self.clues.prepared(gallery))
+        return self.model.pair_stage.distance(self.clues.operand(query), self.clues.operand(gallery))
 
 
 _LABELS = 256  # that uint8 maps can have

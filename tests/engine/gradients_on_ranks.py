@@ -1,7 +1,7 @@
 """A program for torchrun: the loss and the gradients of one batch, over however many ranks it has.
 
 Arguments: a file to write, then dotted options of a run. BatchNorm is frozen, the model has random weights. With
-train.accumulate 2 the joint batch goes through in two halves.
+joint_phase.accumulate 2 the joint batch goes through in two halves.
 """
 
 import sys
@@ -28,7 +28,7 @@ def measure(config):
     for make in (JointPhase, PairPhase):
         torch.manual_seed(0)
         model = build_model(config, len({sample.pid for sample in samples}), pretrained=False)
-        torch.nn.init.normal_(model.conditional.expansion.weight, std=0.1)
+        torch.nn.init.normal_(model.pair_stage.expansion.weight, std=0.1)
         phase = make(config, samples, ranks)
         phase.start(model, False, torch.device("cpu"))
         step, _ = fabric.setup(TrainingStep(model, phase), phase.optimizer(model))

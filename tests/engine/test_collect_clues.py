@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from cace_pyg.engine.clue_store import collect_clues
+from cace_pyg.engine.clue_store import store_clues
 from cace_pyg.graph import Clues
 from cace_pyg.models import PairOperand
 
@@ -24,23 +24,23 @@ def batches(parts):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
     made = batches(parts)
-    found, expected = collect_clues(made, 7, str(tmp_path) if on_disk else None), PairOperand.concatenate(made)
-    assert found.keys.grid == expected.keys.grid and len(found) == 7
+    found, expected = store_clues(made, 7, str(tmp_path) if on_disk else None), PairOperand.concatenate(made)
+    assert found.compared.grid == expected.compared.grid and len(found) == 7
     for name in ("intra", "nodes", "own"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
-    assert torch.equal(found.keys.features, expected.keys.features)
-    assert torch.equal(found.keys.parts, expected.keys.parts) if parts else found.keys.parts is None
-    assert torch.equal(found.select(torch.tensor([6, 0])).nodes, expected.nodes[[6, 0]])
+    assert torch.equal(found.compared.features, expected.compared.features)
+    assert torch.equal(found.compared.parts, expected.compared.parts) if parts else found.compared.parts is None
+    assert torch.equal(found.select(torch.tensor([6, 0])).projected, expected.projected[[6, 0]])
     assert not list(tmp_path.iterdir())  # nothing is left behind, however the process ends
 
 
 def test_a_folder_that_is_missing_or_full(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"evaluation.clues_on_disk to be a folder with .* GB to spare for 7 images"):
-        collect_clues(batches(False), 7, str(tmp_path / "nowhere"))
+        store_clues(batches(False), 7, str(tmp_path / "nowhere"))
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(ValueError, match="No space left on device"):
-        collect_clues(batches(False), 7, str(tmp_path))
+        store_clues(batches(False), 7, str(tmp_path))

@@ -24,7 +24,7 @@ from tests.random_checkpoint import make_checkpoint
 @pytest.mark.parametrize(("ranks", "on_disk"), [(2, False), (3, True)])
 def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
     checkpoint = make_checkpoint(tmp_path / "best.ckpt", tiny, **{"data.workers": 0, "evaluation.batch_size": 4})
-    command = ["--checkpoint", str(checkpoint), "--conditional.engine=pooled", "--device=cpu", "--output"]
+    command = ["--checkpoint", str(checkpoint), "--conditional.backend=pooled", "--device=cpu", "--output"]
     if on_disk:
         command.insert(0, f"--evaluation.clues_on_disk={tmp_path}")
     printed = finish(torchrun("-m", "cace_pyg.evaluate", *command, str(tmp_path / "many.json"), ranks=ranks))
@@ -79,13 +79,13 @@ def test_queries_travel_without_the_rest_of_what_their_rank_has():
     sizes = []
 
     def send(own, sender):
-        sizes.append(own.nodes.untyped_storage().nbytes())
+        sizes.append(own.projected.untyped_storage().nbytes())
         return own
 
     nodes = torch.rand(40, 6, 5)
     prepared = PairOperand(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
     alone = SimpleNamespace(rank=0, gather_objects=lambda own: [own], send=send)
-    found = [one.nodes for one in every_query(Extraction((), torch.rand(40, 2), prepared), alone)]
+    found = [one.projected for one in every_query(Extraction((), torch.rand(40, 2), prepared), alone)]
     assert torch.equal(torch.cat(found), nodes)
     assert sizes == [16 * 30 * 4, 16 * 30 * 4, 8 * 30 * 4]
 

@@ -40,7 +40,7 @@ MODELS = {
     "aligned clues": {"conditional.compare": "aligned_clues"},
     "NoAlignment": {
         "graph": "NoAlignment", "graph.sharpness": None, "conditional.node_wise": "relu", "backbone.name": "resnet18",
-        "conditional.engine": "dense",
+        "conditional.backend": "dense",
     },
     "Part": {
         "graph": "Part", "graph.sharpness": None, "graph.stripes": 2, "conditional.edges": "intra",
@@ -102,14 +102,14 @@ def test_as_torch_at_sizes_that_were_not_traced(name, tiny, tmp_path, capsys):
         embedding, clues = model(evaluation_transform()(images), parts if model.needs_parts else None)
         got = run(individual, images=images.numpy(), **with_parts)
         np.testing.assert_allclose(got["embedding"], torch.nn.functional.normalize(embedding), atol=1e-5)
-        return got, model.prepare(clues)
+        return got, model.pair_stage.prepare(clues)
 
     query, prepared_query = both(1)
     for size in (1, 3, 7):
         gallery, prepared = both(size)
         inputs = {f"query_{one}": query[one] for one in names} | {f"gallery_{one}": gallery[one] for one in names}
         got = run(pair, **inputs)["distance"]
-        wanted = model.pair_distance(prepared_query, prepared).numpy()
+        wanted = model.pair_stage.distance(prepared_query, prepared).numpy()
         assert got.shape == wanted.shape == (size,)
         np.testing.assert_allclose(got, wanted, atol=1e-4)
 

@@ -83,7 +83,7 @@ def test_every_picture_keeps_its_own_parts(make_model):
     wanted = clue_parts(maps, (6, 3))
     assert len(wanted.unique()) > 3
     assert torch.equal(extract_clues(model, samples, config, "cpu")[1].parts, wanted)
-    assert torch.equal(extract(model, samples, config, "cpu", "training").prepared.keys.parts, wanted)
+    assert torch.equal(extract(model, samples, config, "cpu", "training").prepared.compared.parts, wanted)
     phase = PairPhase(config, samples, Ranks())
     phase.start(model, True, "cpu")
     (features, parts), triplets = next(phase.batches(0)), next(iter(phase.sampler))
@@ -112,11 +112,11 @@ def test_without_label_maps_nothing_is_trained(options, tiny, tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"no label map at {bare / 'parts' / 'bounding_box_train'}" in error and "pictures have none" in error
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
-    assert train([*options, f"--data.root={bare}", "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert train([*options, f"--data.root={bare}", "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
 
 
 def test_evaluation_without_label_maps_names_them(options, tiny, make_model, tmp_path, capsys):
-    assert train([*options, "--graph=Semantic", "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert train([*options, "--graph=Semantic", "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
     bare = shutil.copytree(tiny, tmp_path / "bare", ignore=shutil.ignore_patterns("parts"))
     best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
     capsys.readouterr()

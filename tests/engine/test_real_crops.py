@@ -15,7 +15,12 @@ CONFIG = Path(__file__).parents[2] / "configs" / "small_real.yaml"
 
 @pytest.mark.skipif(not (CROPS.is_dir() and WEIGHTS.is_file()), reason="real crops are on developers' machines only")
 def test_fine_tuning_from_imagenet_runs_to_the_end(tmp_path):
-    short = ["--train.epochs=1", "--train.batches_per_epoch=4", "--train.warmup_epochs=0", "--pair_phase.epochs=1"]
+    short = [
+        "--joint_phase.epochs=1",
+        "--joint_phase.batches_per_epoch=4",
+        "--joint_phase.warmup_epochs=0",
+        "--pair_phase.epochs=1",
+    ]
     size = ["--data.height=96", "--data.width=48", "--pair_phase.batches_per_epoch=3", "--threads=1"]
     place = [f"--data.root={CROPS}", f"--backbone.weights={WEIGHTS}", f"--run_dir={tmp_path / 'run'}"]
     assert train([f"--config={CONFIG}", *place, *short, *size]) == 0

@@ -59,14 +59,14 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     best = str(folder / "checkpoints" / "best.ckpt")
     assert evaluate(["--checkpoint", best, "--output", str(evaluated)]) == 0
     assert json.loads(evaluated.read_text())["two_stage"] == metrics["two_stage"]
-    assert metrics["engine"].startswith("pooled (")
-    for engine in ("dense", "message_passing", "sparse_matrix"):
-        assert evaluate(["--checkpoint", best, "--output", str(evaluated), "--conditional.engine", engine]) == 0
+    assert metrics["backend"].startswith("pooled (")
+    for backend in ("dense", "message_passing", "sparse_matrix"):
+        assert evaluate(["--checkpoint", best, "--output", str(evaluated), "--conditional.backend", backend]) == 0
         assert json.loads(evaluated.read_text())["two_stage"] == pytest.approx(metrics["two_stage"], abs=1e-3)
     assert evaluate(["--checkpoint", best, "--split", "validation", "--evaluation.fusion", "paper"]) == 0
     assert "fusion weight 1" in capsys.readouterr().out
 
-    more = ["--k_reciprocal", "--single_shot", "--evaluation.k1", "5", "--evaluation.k2", "2"]
+    more = ["--k_reciprocal", "--single_shot", "--k_reciprocal.k1", "5", "--k_reciprocal.k2", "2"]
     assert evaluate(["--checkpoint", best, "--output", str(evaluated), *more]) == 0
     rows = json.loads(evaluated.read_text())
     for row in ("k_reciprocal", "two_stage_k_reciprocal"):
@@ -75,10 +75,10 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
     assert rows["individual_single_shot"].keys() == {"rank1", "rank5", "rank10", "policy"}
     printed = capsys.readouterr().out
     assert "two_stage_single_shot" in printed and "100 draws a query, seed 0" in printed
-    assert evaluate(["--checkpoint", best, "--k_reciprocal", "--evaluation.k1", "9999"]) == 2
-    assert "Expected evaluation.k1 below the number of images" in capsys.readouterr().err
-    assert evaluate(["--checkpoint", best, "--evaluation.k2", "30"]) == 2
-    assert "k2 of at most evaluation.k1 (got k1 20, k2 30)" in capsys.readouterr().err
+    assert evaluate(["--checkpoint", best, "--k_reciprocal", "--k_reciprocal.k1", "9999"]) == 2
+    assert "Expected k_reciprocal.k1 below the number of images" in capsys.readouterr().err
+    assert evaluate(["--checkpoint", best, "--k_reciprocal.k2", "30"]) == 2
+    assert "k2 of at most k_reciprocal.k1 (got k1 20, k2 30)" in capsys.readouterr().err
     assert evaluate(["--checkpoint", best, "--output", str(tmp_path)]) == 2
     assert "Expected --output to name a JSON file" in capsys.readouterr().err
     assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "new" / "folder" / "m.json")]) == 0
@@ -93,7 +93,7 @@ def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
 def test_a_pair_branch_starts_from_another_runs_individual_branch(options, tmp_path, capsys):
     assert train([*options, "--pair_phase.epochs=0"]) == 0
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    again = [*options, f"--run_dir={tmp_path / 'pair'}", "--train.epochs=0", f"--start_from={best}"]
+    again = [*options, f"--run_dir={tmp_path / 'pair'}", "--joint_phase.epochs=0", f"--start_from={best}"]
     assert train(again) == 0
     before, after = (checkpoint(path)["model"] for path in (best, tmp_path / "pair" / "checkpoints" / "best.ckpt"))
     assert all(
@@ -127,8 +127,8 @@ def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path
                 *network,
                 "--backbone.stem=strong_baseline",
                 "--k_reciprocal",
-                "--evaluation.k1=5",
-                "--evaluation.k2=2",
+                "--k_reciprocal.k1=5",
+                "--k_reciprocal.k2=2",
                 "--output",
                 str(out),
             ]
@@ -163,7 +163,7 @@ def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
         ["--conditional.compare=aligned_clues"],
         ["--conditional.compare=aligned_clues", "--graph=Part", "--pair_phase.epochs=0", "--evaluation.fusion=0.5"],
         ["--conditional.convolution=GATConv", "--conditional.convolution.edge_dim=1", "--graph.top_edges=5"],
-        ["--conditional.edges=intra", "--loss.pairwise_weight=0.5", "--conditional.engine=gram"],
+        ["--conditional.edges=intra", "--loss.pairwise_weight=0.5", "--conditional.backend=gram"],
     ],
     ids=lambda extra: extra[0],
 )
@@ -173,8 +173,8 @@ def test_other_ways_to_train(options, extra, tmp_path):
 
 
 KILLED = [
-    "--train.epochs=3",
-    "--train.batches_per_epoch=15",
+    "--joint_phase.epochs=3",
+    "--joint_phase.batches_per_epoch=15",
     "--pair_phase.epochs=3",
     "--pair_phase.batches_per_epoch=40",
 ]
@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(options, tmp_path)
         (["--graph=TopKSimilarity", "--graph.k=0"], "graph.k of at least 1"),
         (["--conditional.convolution=GCNKonv"], "near names: GCNConv"),
         (["--conditional.convolution=GATConv", "--conditional.convolution.heads=2"], "convolution.concat false"),
-        (["--conditional.engine=pooled_messages"], "exact with node_wise identity only"),
+        (["--conditional.backend=pooled_messages"], "exact with node_wise identity only"),
         (["--conditional.compare=aligned_clues", "--graph=Part"], "--pair_phase.epochs 0"),
         (["--conditional.compare=aligned_clues", "--loss.pairwise_weight=1"], "--loss.pairwise_weight 0"),
     ],
@@ -225,37 +225,42 @@ def test_a_pair_stage_that_cannot_work_is_refused_before_anything_is_trained(opt
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_terms(options, capsys, tmp_path):
-    assert train([*options, "--train.learning_rate=1e38", "--train.warmup_epochs=0"]) == 2
+    assert train([*options, "--joint_phase.learning_rate=1e38", "--joint_phase.warmup_epochs=0"]) == 2
     error = capsys.readouterr().err
     assert "the loss is not finite at step" in error and "identity = " in error and "triplet = " in error
 
 
 def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_path, capsys):
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 2
+    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 2
     assert "continue that run with --resume, or choose another --run_dir" in capsys.readouterr().err
-    assert train([*options, "--train.epochs=2", "--pair_phase.epochs=0", "--resume"]) == 2
+    assert train([*options, "--joint_phase.epochs=2", "--pair_phase.epochs=0", "--resume"]) == 2
     error = capsys.readouterr().err
-    assert "train.epochs: 1 in the run, 2 now" in error and f"--start_from {tmp_path / 'run' / 'checkpoints'}" in error
+    assert (
+        "joint_phase.epochs: 1 in the run, 2 now" in error
+        and f"--start_from {tmp_path / 'run' / 'checkpoints'}" in error
+    )
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 def test_a_failed_start_does_not_use_up_its_folder(options, tmp_path):
-    assert train([*options, "--train.num_identities=50"]) == 2
+    assert train([*options, "--joint_phase.num_identities=50"]) == 2
     assert not (tmp_path / "run").exists()
-    assert train([*options, "--train.learning_rate=1e38", "--train.warmup_epochs=0"]) == 2  # in its first epoch
+    assert (
+        train([*options, "--joint_phase.learning_rate=1e38", "--joint_phase.warmup_epochs=0"]) == 2
+    )  # in its first epoch
     assert (tmp_path / "run").exists()
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
 
 
 def test_weights_that_overflow_stop_the_run(options, capsys):
-    assert train([*options, "--train.learning_rate=1e12", "--train.batches_per_epoch=1"]) == 2
+    assert train([*options, "--joint_phase.learning_rate=1e12", "--joint_phase.batches_per_epoch=1"]) == 2
     assert "is not finite" in capsys.readouterr().err
 
 
 def test_broken_checkpoints_are_named(options, tmp_path, capsys):
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=0"]) == 0
+    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
     assert evaluate(["--checkpoint", str(best), "--embedding.channels=8"]) == 2
     assert "holds another architecture" in capsys.readouterr().err
@@ -275,12 +280,12 @@ def test_broken_checkpoints_are_named(options, tmp_path, capsys):
         (["--data.root=/nowhere"], "bounding_box_train/"),
         (["--data.hold_out=0"], "evaluation.fusion auto chooses its weight on held-out identities"),
         (["--evaluation.fusion=3"], r"evaluation.fusion"),
-        (["--train.num_identities=50"], "num_identities = 50 training identities"),
-        (["--train.compile=inductr"], "train.compile to be null or one of"),
+        (["--joint_phase.num_identities=50"], "num_identities = 50 training identities"),
+        (["--compile=inductr"], "compile to be null or one of"),
         (["--evaluation.clues_on_disk=/nowhere"], "evaluation.clues_on_disk to be a folder (got /nowhere"),
-        (["--conditional.node_wise=identity", "--conditional.engine=fused", "--device=cpu"], "The fused kernel "),
+        (["--conditional.node_wise=identity", "--conditional.backend=fused", "--device=cpu"], "The fused kernel "),
         (["--backbone.name=resnet5"], "near names"),
-        (["--train.epoch=3"], "near names: --train.epochs"),
+        (["--joint_phase.epoch=3"], "near names: --joint_phase.epochs"),
         (["--graph=TopK"], "near names: CorrespondenceAttention, FullyConnected"),
         (["--config=none.yaml"], "none.yaml"),
     ],
@@ -320,7 +325,7 @@ def test_a_truncated_picture_is_named(tiny, options, tmp_path, capsys):
     broken = shutil.copytree(tiny, tmp_path / "broken")
     victim = sorted((broken / "bounding_box_train").glob("*.jpg"))[0]
     victim.write_bytes(victim.read_bytes()[:200])
-    assert train([*options, f"--data.root={broken}", "--train.batches_per_epoch=20"]) == 2
+    assert train([*options, f"--data.root={broken}", "--joint_phase.batches_per_epoch=20"]) == 2
     assert f"cannot read the picture {victim}" in capsys.readouterr().err
 
 
@@ -348,7 +353,12 @@ def test_conditional_distances_come_from_the_other_image(options, tmp_path):
 
 
 def test_mixed_precision(options, tmp_path, capsys):
-    short = ["--train.epochs=1", "--pair_phase.epochs=1", "--loss.pairwise_weight=1", "--conditional.node_wise=mlp"]
+    short = [
+        "--joint_phase.epochs=1",
+        "--pair_phase.epochs=1",
+        "--loss.pairwise_weight=1",
+        "--conditional.node_wise=mlp",
+    ]
     assert train([*options, *short, "--precision=bf16-mixed", "--conditional.compare=verification"]) == 0
     state = checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["model"]
     assert {tensor.dtype for tensor in state.values()} <= {torch.float32, torch.int64}
@@ -359,7 +369,7 @@ def test_mixed_precision(options, tmp_path, capsys):
 def test_evaluation_in_blocks_and_from_disk_changes_nothing(options, tmp_path, monkeypatch):
     from cace_pyg.retrieval import whole
 
-    assert train([*options, "--train.epochs=1", "--pair_phase.epochs=1"]) == 0
+    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=1"]) == 0
     best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
     found = []
     for most, folder in ((10**9, "null"), (1, str(tmp_path))):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cace_pyg.config import config_of, config_parser, from_yaml, parse, to_yaml
+from cace_pyg.config import config_of, config_parser, from_yaml, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.checkpoint import build_model, load_model, save_checkpoint
 from cace_pyg.engine.evaluation import measure
@@ -26,12 +26,12 @@ FILES = {"matching.png", "clusters.png", "degrees.png", "graph.graphml"}
 def best(options, tmp_path):
     """A checkpoint whose weights are random, the pair branch's too."""
     parser = config_parser("train", "")
-    parsed = parse(parser, options)
-    model = build_model(config_of(parsed, parser), 5, pretrained=False)
-    torch.nn.init.normal_(model.conditional.expansion.weight)
+    config = config_of(parse(parser, options), parser)
+    model = build_model(config, 5, pretrained=False)
+    torch.nn.init.normal_(model.pair_stage.expansion.weight)
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
-    state = {"config": to_yaml(parsed), "identities": 5, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 1}
+    state = {"config": config.to_yaml(), "identities": 5, "fusion_weight": 0.5, "model": model.state_dict(), "epoch": 1}
     save_checkpoint(path, state)
     return path
 

@@ -18,7 +18,7 @@ def main(output, arguments):
     splits = Splits(read_market_layout(config.data.root).train, (), ())
     found = {}
     for passes in (1, 2):
-        settings = replace(config.train, accumulate=passes)
+        settings = replace(config.joint_phase, accumulate=passes)
         trainer = Trainer(replace(config, train=settings, run_dir=f"{config.run_dir}{passes}"), "", splits, {})
         trainer.run()
         own = torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])

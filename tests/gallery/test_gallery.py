@@ -216,7 +216,7 @@ def test_an_answer_is_explained_by_the_graph_that_was_compared(gallery, splits, 
     a, b = gallery.embedder([query]).prepared, gallery.embedder([hit.path]).prepared
     model = gallery.embedder.model
     with torch.no_grad():
-        exact = pair_to_data(model.conditional.blocks(a, b), a.nodes, b.nodes, explanation.view.grid)
+        exact = pair_to_data(model.pair_stage.blocks(a, b), a.projected, b.projected, explanation.view.grid)
     assert explanation.data.edge_weight.sum() == pytest.approx(float(exact.edge_weight.sum()), rel=0.05)
     assert len(explanation.figure(strongest=3).axes) == 4  # two maps, the pair, the colour bar
     before = gallery.embedder.clues([query]).clues.features.norm(dim=-1)[0]

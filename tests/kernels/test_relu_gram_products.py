@@ -155,23 +155,24 @@ def test_autocast_takes_the_clues_in_its_precision():
 @pytest.mark.parametrize(
     "graph", [{"form": "paper"}, {"form": "released"}, {"sharpness": 4.0}, {"threshold": 0.1}], ids=str
 )
-def test_the_engine_fused_is_the_engine_pooled(graph, degree_floor, mode):
+def test_the_backend_fused_is_the_backend_pooled(graph, degree_floor, mode):
     images = torch.rand(3, 3, 32, 16, device=DEVICE)
     found = []
-    for engine in ("pooled", "fused"):
+    for backend in ("pooled", "fused"):
         torch.manual_seed(0)
-        settings = ConditionalSettings(mode, node_wise="identity", degree_floor=degree_floor, engine=engine)
+        settings = ConditionalSettings(mode, node_wise="identity", degree_floor=degree_floor, backend=backend)
         model = CaceNet(
             Backbone("small_cnn"), lambda channels: CorrespondenceAttention(channels, **graph), 2, 16, False, settings
         ).to(DEVICE)
-        torch.nn.init.normal_(model.conditional.expansion.weight)
-        prepared = model.prepare(model(images)[1])
-        one_for_all = model.pair_distance(prepared.select(slice(1)), prepared.select(slice(1, None)))
-        embedding, distance = model.condition_all(prepared)
+        stage = model.pair_stage
+        torch.nn.init.normal_(stage.expansion.weight)
+        prepared = stage.prepare(model(images)[1])
+        one_for_all = stage.distance(prepared.select(slice(1)), prepared.select(slice(1, None)))
+        embedding, distance = stage.all_pairs(prepared)
         loss = embedding.square().sum() + distance.sum() + one_for_all.sum()
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        within, between = model.conditional.density
+        within, between = stage.density
         found.append([embedding, distance, one_for_all, *gradients])
         assert 0 < within <= 1 and 0 < between <= 1
     for one, other in zip(*found, strict=True):
@@ -179,33 +180,13 @@ def test_the_engine_fused_is_the_engine_pooled(graph, degree_floor, mode):
     assert found[0][1].any()
 
 
-def test_auto_takes_the_kernel_where_it_runs_and_says_so(monkeypatch):
-    calls = []
-    monkeypatch.setattr("cace_pyg.models.conditional_embedding.runs_on", lambda device: True)
-    monkeypatch.setattr(
-        "cace_pyg.nn.pooled_discrepancy.relu_gram_products",
-        lambda *given: calls.append(given) or relu_gram_products(*given),
-    )
+def test_auto_does_not_take_the_kernel_before_it_has_run_on_a_gpu():
     clues = Clues(torch.rand(2, 6, 32, device=DEVICE).bfloat16(), (3, 2))
-    found = {}
-    for engine in ("auto", "pooled"):
-        torch.manual_seed(0)
-        settings = ConditionalSettings(node_wise="identity", engine=engine)
-        model = ConditionalEmbedding(32, CorrespondenceAttention(32), EmbeddingHead(32, 4, False), settings).to(DEVICE)
-        model = model.bfloat16().eval()
-        torch.nn.init.normal_(model.expansion.weight)
-        prepared = model.prepare(clues)
-        found[engine] = [model.distance(prepared, prepared.select(torch.tensor([1, 0]))).float() for _ in range(2)]
-        if engine == "auto":
-            assert model.engine == "fused" and model.engine_reason.endswith("the fused kernel, on CUDA only")
-            assert len(calls) == 2  # both passes of the second call; the first had its blocks already
-    torch.testing.assert_close(found["auto"], found["pooled"], rtol=0.02, atol=0.02)  # what is left is bfloat16's
-    for node_wise, graph, picked in (("magnitude", {}, "pooled"), ("identity", {"top_edges": 2}, "pooled")):
-        builder, settings = CorrespondenceAttention(32, **graph), ConditionalSettings(node_wise=node_wise)
-        model = ConditionalEmbedding(32, builder, EmbeddingHead(32, 4, False), settings).to(DEVICE).bfloat16().eval()
-        prepared = model.prepare(clues)
-        model.distance(prepared, prepared)
-        assert model.engine == picked
+    settings = ConditionalSettings(node_wise="identity")
+    model = ConditionalEmbedding(32, CorrespondenceAttention(32), EmbeddingHead(32, 4, False), settings).to(DEVICE)
+    prepared = model.bfloat16().eval().prepare(clues)
+    model.distance(prepared, prepared)
+    assert model.backend == "pooled"
 
 
 def test_training_in_mixed_precision():
@@ -214,8 +195,8 @@ def test_training_in_mixed_precision():
     features = torch.rand(3, 12, 64, device=DEVICE)
     head, builder = EmbeddingHead(64, 8, False), CorrespondenceAttention(64, width=20)
     found = {}
-    for engine, precision in (("pooled", None), ("pooled", torch.bfloat16), ("fused", torch.bfloat16)):
-        settings = ConditionalSettings(node_wise="identity", engine=engine)
+    for backend, precision in (("pooled", None), ("pooled", torch.bfloat16), ("fused", torch.bfloat16)):
+        settings = ConditionalSettings(node_wise="identity", backend=backend)
         model = ConditionalEmbedding(64, copy.deepcopy(builder), copy.deepcopy(head), settings).to(DEVICE)
         torch.manual_seed(1)
         for layer in (model.expansion, model.convolution.lin):
@@ -223,7 +204,7 @@ def test_training_in_mixed_precision():
         with torch.autocast(DEVICE.type, precision, enabled=precision is not None):
             embedding = model.all_pairs(model.prepare(Clues(features, (4, 3)))).embedding
         gradients = torch.autograd.grad(embedding.float().square().sum(), list(model.parameters()))
-        found[engine, precision] = [one.float() for one in (embedding, *gradients)]
+        found[backend, precision] = [one.float() for one in (embedding, *gradients)]
     for exact, plain, fused in zip(*found.values(), strict=True):
         assert (fused - exact).norm() <= 2 * (plain - exact).norm() + 1e-4 * exact.norm()
         assert exact.any()

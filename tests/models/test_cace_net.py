@@ -24,10 +24,10 @@ def test_shapes():
 
 def test_all_pairs_equal_one_pair_at_a_time():
     model = make()
-    torch.nn.init.normal_(model.conditional.expansion.weight)
+    torch.nn.init.normal_(model.pair_stage.expansion.weight)
     with torch.no_grad():
         clues = model(torch.rand(3, 3, 48, 24)).clues
-        table = model.condition_all(model.prepare(clues)).embedding
+        table = model.conditional.all_pairs(model.pair_stage.prepare(clues)).embedding
         for a in range(3):
             for b in range(3):
                 one, _ = model.condition(clues.select(slice(a, a + 1)), clues.select(slice(b, b + 1)))
@@ -37,7 +37,7 @@ def test_all_pairs_equal_one_pair_at_a_time():
 
 def test_evaluation_mode_uses_the_other_image():
     model = make()
-    torch.nn.init.normal_(model.conditional.expansion.weight)
+    torch.nn.init.normal_(model.pair_stage.expansion.weight)
     with torch.no_grad():
         embedding, clues = model(torch.rand(2, 3, 48, 24))
         conditional, _ = model.condition(clues.select(slice(0, 1)), clues.select(slice(1, 2)))
@@ -60,4 +60,4 @@ def test_the_pair_branch_can_start_from_the_individual_encoder():
     model = make()
     torch.nn.init.normal_(model.encoder.convolution.weight)
     model.start_conditional_from_individual()
-    torch.testing.assert_close(model.conditional.encoder.convolution.weight, model.encoder.convolution.weight)
+    torch.testing.assert_close(model.pair_stage.encoder.convolution.weight, model.encoder.convolution.weight)

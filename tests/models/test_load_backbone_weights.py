@@ -93,10 +93,10 @@ def test_nothing_is_loaded_from_a_file_that_does_not_fit(network, save):
     before = {key: value.clone() for key, value in backbone.trunk.state_dict().items()}
     state = renamed(network)
     with pytest.raises(ValueError, match=r"1 of another shape \['conv1.weight'\]"):
-        load_backbone_weights(backbone, save(state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}))
+        load_backbone_weights(backbone.trunk, backbone.name, save(state | {"conv1.weight": torch.zeros(64, 3, 3, 3)}))
     del state["layer4.1.conv2.weight"]
     with pytest.raises(ValueError, match=r"1 keys missing \['layer4.1.conv2.weight'\]"):
-        load_backbone_weights(backbone, save(state))
+        load_backbone_weights(backbone.trunk, backbone.name, save(state))
     after = backbone.trunk.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 

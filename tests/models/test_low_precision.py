@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from cace_pyg.graph import Clues, CorrespondenceAttention
-from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
-from cace_pyg.models.backends import Engine
-from cace_pyg.nn import dense_discrepancy_conv, discrepancy_conv, pooled_discrepancy
+from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead, backends
+from cace_pyg.models.backends import Backend
+from cace_pyg.nn import block_convolution, dense_discrepancy_conv, discrepancy_conv
 from cace_pyg.nn.degree import node_degree, normalise_degree
 
-ENGINES = [engine for engine in get_args(Engine) if engine != "fused"]  # tests/kernels
+BACKENDS = [backend for backend in get_args(Backend) if backend != "fused"]  # tests/kernels
 
 
-def pair_branch(engine, node_wise="identity"):
+def pair_branch(backend, node_wise="identity"):
     torch.manual_seed(0)
-    settings = ConditionalSettings(engine=engine, node_wise=node_wise, width=8)
+    settings = ConditionalSettings(backend=backend, node_wise=node_wise, width=8)
     made = ConditionalEmbedding(32, CorrespondenceAttention(32), EmbeddingHead(32, 6), settings)
     torch.nn.init.normal_(made.expansion.weight, std=0.3)
     return made.eval()
@@ -26,7 +26,7 @@ def pair_branch(engine, node_wise="identity"):
 def degrees(monkeypatch):
     """The types of all degrees that are made into norms."""
     seen = []
-    for module in (dense_discrepancy_conv, discrepancy_conv, pooled_discrepancy):
+    for module in (block_convolution, dense_discrepancy_conv, discrepancy_conv, backends):
         monkeypatch.setattr(
             module,
             "normalise_degree",
@@ -35,10 +35,10 @@ def degrees(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_degrees_and_distances_under_autocast(engine, dtype, degrees):
-    branch = pair_branch(engine)
+def test_degrees_and_distances_under_autocast(backend, dtype, degrees):
+    branch = pair_branch(backend)
     clues = Clues(torch.rand(3, 12, 32), (4, 3))
     expected = branch.distance(*(branch.prepare(one) for one in (clues, clues.select([1, 2, 0]))))
     degrees.clear()
@@ -50,9 +50,9 @@ def test_degrees_and_distances_under_autocast(engine, dtype, degrees):
 
 
 @pytest.mark.parametrize("node_wise", ["identity", "magnitude", "mlp"])
-@pytest.mark.parametrize("engine", ["pooled", "dense"])
-def test_a_model_in_bf16_altogether(engine, node_wise, degrees):
-    branch = pair_branch(engine, node_wise)
+@pytest.mark.parametrize("backend", ["pooled", "dense"])
+def test_a_model_in_bf16_altogether(backend, node_wise, degrees):
+    branch = pair_branch(backend, node_wise)
     clues = Clues(torch.rand(3, 12, 32), (4, 3))
     expected = branch.distance(*(branch.prepare(one) for one in (clues, clues.select([1, 2, 0]))))
     degrees.clear()

@@ -49,5 +49,5 @@ def test_layers_of_another_signature_are_refused():
         make(lambda size, out: GATConv(size, out, heads=2))
     with pytest.raises(ValueError, match="EdgeConv .* cannot be called"):
         make(lambda size, out: EdgeConv(torch.nn.Linear(size, out)))
-    with pytest.raises(ValueError, match="leave conditional.engine at auto"):
-        make(GCNConv, engine="dense")
+    with pytest.raises(ValueError, match="leave conditional.backend at auto"):
+        make(GCNConv, backend="dense")

@@ -1,33 +1,12 @@
-"""The convolution and its dense twin against the equations, written out node by node in float64."""
+"""The convolution and its dense twin against the equations, written out in float64."""
 
 import pytest
 import torch
 from torch_geometric.nn import ChebConv
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
-from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv
-
-
-def literal(x, adjacency, theta, mode, floor):
-    """Eq. 6–7, and the released N(D − A)N, as sums over neighbours; for one graph."""
-    degree = adjacency.sum(1)
-    rows = []
-    for i in range(len(x)):
-        row = torch.zeros_like(x[i])
-        if floor == "textbook":
-            row = row + x[i]
-            for j in range(len(x)):
-                if adjacency[i, j] != 0:
-                    term = adjacency[i, j] / (degree[i].sqrt() * degree[j].sqrt()) * x[j]
-                    row = row - term if mode == "discrepancy" else row + term
-        else:
-            n = [(d**-0.5 if d > 1e-3 else torch.ones_like(d)).detach() for d in degree]
-            row = n[i] * degree[i] * n[i] * x[i] if mode == "discrepancy" else x[i]
-            for j in range(len(x)):
-                term = n[i] * adjacency[i, j] * n[j] * x[j]
-                row = row - term if mode == "discrepancy" else row + term
-        rows.append(theta @ row)
-    return torch.stack(rows)
+from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv, reference
+from cace_pyg.nn.discrepancy_conv import csr_product
 
 
 def symmetric(gradient):
@@ -48,7 +27,7 @@ def test_values_and_gradients_equal_the_equations(make_adjacency, mode, floor, s
     sparse.load_state_dict(dense.state_dict())
     probe = torch.randn(pairs, nodes, 3, dtype=torch.float64)
 
-    expected = torch.stack([literal(x[p], adjacency[p], dense.lin.weight, mode, floor) for p in range(pairs)])
+    expected = reference.convolve(x, adjacency, dense.lin.weight, mode, floor)
     wanted = torch.autograd.grad((expected * probe).sum(), [x, adjacency, dense.lin.weight])
     # a gradient with respect to a missing edge exists in the dense form only
     edges = adjacency.detach() != 0
@@ -60,18 +39,34 @@ def test_values_and_gradients_equal_the_equations(make_adjacency, mode, floor, s
     torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
     torch.testing.assert_close(got[2], wanted[2])
 
-    for form in ("messages", "segments", "matrix"):
+    for form in ("messages", "matrix", "matrix known to be symmetric"):
         # on a batch, dense_to_sparse changes its own saved index in place and the backward pass fails (PyG 2.8)
         edge_index, edge_weight = dense_to_sparse(torch.block_diag(*adjacency))
-        sparse.fuse = form == "matrix"
         if form != "messages":
             edge_index = to_torch_csr_tensor(edge_index, edge_weight.detach(), size=pairs * nodes)
-        out = sparse(x.flatten(0, 1), edge_index, edge_weight).view_as(expected)
+        projected = sparse.lin(x.flatten(0, 1))
+        out = sparse.convolve(projected, edge_index, edge_weight, is_undirected="known" in form).view_as(expected)
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), [x, adjacency, sparse.lin.weight])
         torch.testing.assert_close(got[0], wanted[0])
         torch.testing.assert_close(symmetric(got[1])[edges], symmetric(wanted[1])[edges])
         torch.testing.assert_close(got[2], wanted[2])
+
+
+def test_the_equations_themselves_on_a_path_of_three_clues_and_one_alone():
+    """Weights 1 and 3: degrees 1, 4, 3 and 0, so that a₀₁ / √(d₀d₁) = ½ and a₁₂ / √(d₁d₂) = √3 / 2."""
+    adjacency = torch.zeros(4, 4, dtype=torch.float64)
+    adjacency[0, 1] = adjacency[1, 0] = 1
+    adjacency[1, 2] = adjacency[2, 1] = 3
+    x, theta, half_root = torch.tensor([[2.0], [4.0], [6.0], [8.0]]).double(), torch.ones(1, 1).double(), 3**0.5 / 2
+    neighbours = torch.tensor([[2.0], [1 + 6 * half_root], [4 * half_root], [0]]).double()
+    torch.testing.assert_close(reference.convolve(x, adjacency, theta), x - neighbours)
+    torch.testing.assert_close(reference.convolve(x, adjacency, theta, "smooth"), x + neighbours)
+    isolated_vanishes = x * torch.tensor([[1.0], [1], [1], [0]])
+    released = reference.convolve(x, adjacency, theta, degree_floor="released")
+    torch.testing.assert_close(released, isolated_vanishes - neighbours)
+    with pytest.raises(ValueError, match="mode 'discrepancy'.*got 'sharpen'"):
+        reference.convolve(x, adjacency, theta, "sharpen")
 
 
 def test_chebyshev_convolution_agrees(make_adjacency):
@@ -118,30 +113,40 @@ def test_zero_weights_give_finite_gradients():
     assert torch.isfinite(weight.grad).all()
 
 
-def test_a_sparse_matrix_alone_and_with_its_values(make_adjacency):
-    adjacency = make_adjacency(1, 6)[0]
-    edge_index, edge_weight = dense_to_sparse(adjacency)
-    matrix = to_torch_csr_tensor(edge_index, edge_weight, size=6)
+def test_a_sparse_matrix_alone_and_with_weights_in_place_of_its_values(make_adjacency):
+    edge_index, edge_weight = dense_to_sparse(make_adjacency(1, 6)[0])
     x, convolution = torch.randn(6, 3, dtype=torch.float64), DiscrepancyConv(3, 2).double()
     expected = convolution(x, edge_index, edge_weight)
+    matrix = to_torch_csr_tensor(edge_index, edge_weight, size=6)
     torch.testing.assert_close(convolution(x, matrix), expected)
     torch.testing.assert_close(convolution(x, matrix, edge_weight), expected)
+    only_where = to_torch_csr_tensor(edge_index, torch.ones_like(edge_weight), size=6)
+    torch.testing.assert_close(convolution(x, only_where, edge_weight), expected)
     with pytest.raises(ValueError, match=r"values of the sparse matrix, or none \(got shape \(1,\)\)"):
         convolution(x, matrix, edge_weight[:1])
 
 
-def test_segments_are_summed_by_torch_scatter(monkeypatch, make_adjacency):
-    torch_scatter = pytest.importorskip("torch_scatter")
-    calls = []
-    summed = torch_scatter.segment_csr
-    monkeypatch.setattr(
-        torch_scatter, "segment_csr", lambda *args, **kwargs: calls.append(1) or summed(*args, **kwargs)
-    )
-    edge_index, edge_weight = dense_to_sparse(make_adjacency(1, 6)[0])
-    convolution = DiscrepancyConv(3, 2).double()
-    convolution.fuse = False
-    convolution(torch.randn(6, 3, dtype=torch.float64), to_torch_csr_tensor(edge_index, edge_weight, size=6))
-    assert len(calls) == 2  # degrees, and messages
+@pytest.mark.parametrize("is_symmetric", [True, False])
+def test_values_and_gradients_of_the_sparse_product_equal_the_dense_ones(make_adjacency, is_symmetric):
+    adjacency = make_adjacency(1, 6)[0]
+    edge_index, values = dense_to_sparse(adjacency if is_symmetric else adjacency.triu() + 2 * adjacency.tril())
+    matrix = to_torch_csr_tensor(edge_index, values, size=6)
+    x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
+    values = values.requires_grad_()
+    dense = torch.zeros_like(adjacency).index_put(tuple(edge_index), values)
+    probe = torch.randn_like(x)
+    expected, got = dense @ x, csr_product(matrix, values, x, is_symmetric)
+    torch.testing.assert_close(got, expected)
+    wanted = torch.autograd.grad((expected * probe).sum(), [values, x])
+    torch.testing.assert_close(torch.autograd.grad((got * probe).sum(), [values, x]), wanted)
+
+
+def test_gradients_of_the_sparse_product_only_where_they_are_asked_for(make_adjacency):
+    edge_index, values = dense_to_sparse(make_adjacency(1, 6)[0])
+    matrix = to_torch_csr_tensor(edge_index, values, size=6)
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.grad(csr_product(matrix, values, x).sum(), x)[0].shape == x.shape
+    assert not csr_product(matrix, values, x.detach()).requires_grad
 
 
 def test_bias_is_added_after_propagation(make_adjacency):

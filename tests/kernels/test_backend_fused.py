@@ -1,4 +1,4 @@
-"""What the engine fused refuses, and where it is not."""
+"""What the backend fused refuses, and where it is not."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ import torch
 from cace_pyg.graph import Clues, CorrespondenceAttention, FullyConnected
 from cace_pyg.kernels import ReluGram, relu_gram_products, runs_on
 from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
-from cace_pyg.nn import PooledDiscrepancy
+from cace_pyg.nn import pool_blocks
 from cace_pyg.nn.node_wise import NodeWise
 
 CPU = torch.device("cpu")
@@ -20,12 +20,12 @@ CPU = torch.device("cpu")
 def make(builder=None, **settings) -> ConditionalEmbedding:
     settings = {"node_wise": "identity", **settings}
     builder = builder or CorrespondenceAttention(8)
-    return ConditionalEmbedding(8, builder, EmbeddingHead(8, 4), ConditionalSettings(engine="fused", **settings))
+    return ConditionalEmbedding(8, builder, EmbeddingHead(8, 4), ConditionalSettings(backend="fused", **settings))
 
 
 def test_forms_that_the_kernel_does_not_have_are_refused():
-    assert make().engine == "fused"
-    with pytest.raises(ValueError, match="node_wise identity only.*got 'magnitude'.*choose engine auto"):
+    assert make().backend == "fused"
+    with pytest.raises(ValueError, match="node_wise identity only.*got 'magnitude'.*choose backend auto"):
         make(node_wise="magnitude")
     with pytest.raises(ValueError, match="CorrespondenceAttention without top_edges.*got FullyConnected"):
         make(FullyConnected(8))
@@ -37,7 +37,7 @@ def test_forms_that_the_kernel_does_not_have_are_refused():
         FullyConnected(8).relu_gram(None, None)
     gram = ReluGram(torch.rand(1, 3, 2), torch.rand(1, 3, 2))
     with pytest.raises(ValueError, match="node_wise 'relu'.*got a ReluGram"):
-        PooledDiscrepancy(node_wise=NodeWise("relu"))(gram.x_a, gram.x_b, gram.block(), gram, gram.block())
+        pool_blocks(gram.x_a, gram.x_b, gram.block(), gram, gram.block(), node_wise=NodeWise("relu"))
 
 
 def test_the_blocks_factors_are_the_block():
@@ -52,7 +52,7 @@ def test_the_blocks_factors_are_the_block():
 def test_shapes_and_precisions_that_do_not_fit_are_refused():
     x, vector = torch.rand(2, 3, 4), torch.rand(2, 3)
     for gram, left, words in (
-        (ReluGram(x.double(), x.double()), vector, "float32, bfloat16 or float16.*torch.float64.*engine pooled"),
+        (ReluGram(x.double(), x.double()), vector, "float32, bfloat16 or float16.*torch.float64.*backend pooled"),
         (ReluGram(x, x.half()), vector, "both alike"),
         (ReluGram(x[0], x), vector, r"x_a as \(pair, n_a, channel\)"),
         (ReluGram(x, x[..., :3]), vector, r"\(2, 3, 4\) and \(2, 3, 3\)"),
@@ -68,7 +68,7 @@ def test_shapes_and_precisions_that_do_not_fit_are_refused():
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="TRITON_INTERPRET=1 runs it on the CPU")
 def test_a_cpu_is_refused_and_auto_does_not_go_there():
     x = torch.rand(1, 3, 4)
-    with pytest.raises(RuntimeError, match="runs on CUDA devices.*got clues on cpu.*engine pooled, or auto"):
+    with pytest.raises(RuntimeError, match="runs on CUDA devices.*got clues on cpu.*backend pooled, or auto"):
         relu_gram_products(ReluGram(x, x), torch.ones(1, 3), torch.ones(1, 3))
     assert not runs_on(CPU)
 

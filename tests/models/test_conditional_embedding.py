@@ -1,4 +1,4 @@
-"""The conditional embedding: every engine against a literal reference, the collapse, and its cure."""
+"""The conditional embedding: every backend against a literal reference, the collapse, and its cure."""
 
 import itertools
 from typing import get_args
@@ -20,25 +20,25 @@ from cace_pyg.models import (
     EmbeddingHead,
     VerificationHead,
 )
-from cace_pyg.models.backends import Engine
+from cace_pyg.models.backends import Backend
 
 GRID, N, CHANNELS = (3, 2), 6, 32
-ENGINES = [engine for engine in get_args(Engine) if engine != "fused"]  # CUDA, float32: tests/kernels
+BACKENDS = [backend for backend in get_args(Backend) if backend != "fused"]  # CUDA, float32: tests/kernels
 
 
-def engines_for(node_wise: str) -> list[str]:
-    return [engine for engine in ENGINES if node_wise == "identity" or engine != "pooled_messages"]
+def backends_for(node_wise: str) -> list[str]:
+    return [backend for backend in BACKENDS if node_wise == "identity" or backend != "pooled_messages"]
 
 
 def clues(images: int) -> Clues:
     return Clues(torch.rand(images, N, CHANNELS, dtype=torch.float64), GRID)
 
 
-def make(engine: str = "pooled", builder=None, batch_norm: bool = True, **settings) -> ConditionalEmbedding:
+def make(backend: str = "pooled", builder=None, batch_norm: bool = True, **settings) -> ConditionalEmbedding:
     torch.manual_seed(1)
     builder = builder or CorrespondenceAttention(CHANNELS)
     head = EmbeddingHead(CHANNELS, 4, batch_norm)
-    made = ConditionalEmbedding(CHANNELS, builder, head, ConditionalSettings(engine=engine, **settings)).double()
+    made = ConditionalEmbedding(CHANNELS, builder, head, ConditionalSettings(backend=backend, **settings)).double()
     for name, parameter in made.named_parameters():
         if (
             "expansion" in name or "verification" in name
@@ -95,15 +95,15 @@ FORMS = list(itertools.product(["discrepancy", "smooth"], [True, False], NODE_WI
 @pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.parametrize("form", ["paper", "released"])
 @pytest.mark.parametrize(("mode", "residual", "node_wise", "width"), FORMS)
-def test_every_engine_gives_the_numbers_and_gradients_of_the_equations(mode, residual, node_wise, width, form, pairs):
+def test_every_backend_gives_the_numbers_and_gradients_of_the_equations(mode, residual, node_wise, width, form, pairs):
     a, b = clues(pairs), clues(pairs)
     probe = torch.randn(2, pairs, 4, dtype=torch.float64)
     settings = {"mode": mode, "residual": residual, "node_wise": node_wise, "width": width}
     reference = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
     expected = torch.stack(literal(reference, a, b))
     wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()))
-    for engine in engines_for(node_wise):
-        model = make(engine, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+    for backend in backends_for(node_wise):
+        model = make(backend, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
         model.load_state_dict(reference.state_dict())
         out = torch.stack(model(model.prepare(a), model.prepare(b)))
         torch.testing.assert_close(out, expected)
@@ -114,11 +114,11 @@ def test_every_engine_gives_the_numbers_and_gradients_of_the_equations(mode, res
 @pytest.mark.parametrize("edges", ["all", "intra", "inter"])
 @pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
 @pytest.mark.parametrize("kind", [FullyConnected, NoAlignment, Part, TopKSimilarity])
-def test_every_engine_on_other_graphs_and_with_blocks_switched_off(kind, node_wise, edges):
+def test_every_backend_on_other_graphs_and_with_blocks_switched_off(kind, node_wise, edges):
     a, b = clues(3), clues(3)
     expected = torch.stack(literal(make(builder=kind(CHANNELS), node_wise=node_wise, edges=edges), a, b))
-    for engine in engines_for(node_wise):
-        model = make(engine, builder=kind(CHANNELS), node_wise=node_wise, edges=edges)
+    for backend in backends_for(node_wise):
+        model = make(backend, builder=kind(CHANNELS), node_wise=node_wise, edges=edges)
         torch.testing.assert_close(torch.stack(model(model.prepare(a), model.prepare(b))), expected)
 
 
@@ -143,8 +143,8 @@ def test_conditional_maps_are_what_the_conditional_embeddings_are_the_average_of
 def test_one_image_stands_for_all_pairs(node_wise, width):
     one, many = clues(1), clues(4)
     repeated = one.select(torch.zeros(4, dtype=torch.long))
-    for engine in engines_for(node_wise):
-        model = make(engine, node_wise=node_wise, width=width)
+    for backend in backends_for(node_wise):
+        model = make(backend, node_wise=node_wise, width=width)
         expected = torch.stack(model(model.prepare(repeated), model.prepare(many)))
         torch.testing.assert_close(torch.stack(model(model.prepare(one), model.prepare(many))), expected)
 
@@ -162,8 +162,8 @@ def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node
     expected = literal(reference, batch.select(first), batch.select(second))[0].view(images, images, 4)
     unused = {"allow_unused": True, "materialize_grads": True}  # W' where there are no inter edges
     wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()), **unused)
-    for engine in engines_for(node_wise):
-        model = make(engine, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+    for backend in backends_for(node_wise):
+        model = make(backend, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
         model.load_state_dict(reference.state_dict())
         out = model.all_pairs(model.prepare(batch)).embedding
         torch.testing.assert_close(out, expected)
@@ -174,7 +174,7 @@ def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node
 @pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.parametrize("width", [3, 8])
 @pytest.mark.parametrize("node_wise", NODE_WISE)
-def test_the_verification_is_added_to_the_distance_whatever_the_engine(node_wise, width, pairs):
+def test_the_verification_is_added_to_the_distance_whatever_the_backend(node_wise, width, pairs):
     a, b = clues(pairs), clues(pairs)
     reference = make(node_wise=node_wise, width=width, compare="verification").eval()
     embedded = literal(reference, a, b)
@@ -184,8 +184,8 @@ def test_the_verification_is_added_to_the_distance_whatever_the_engine(node_wise
     features = torch.cat([pooled[0] + pooled[1], (pooled[0] - pooled[1]).abs()], 1)
     expected = (unit_a - unit_b).norm(dim=1) + head.layers(head.batch_norm(features)).squeeze(1)
     wanted = torch.autograd.grad(expected.sum(), list(reference.parameters()))
-    for engine in engines_for(node_wise):
-        model = make(engine, node_wise=node_wise, width=width, compare="verification").eval()
+    for backend in backends_for(node_wise):
+        model = make(backend, node_wise=node_wise, width=width, compare="verification").eval()
         model.load_state_dict(reference.state_dict())
         out = model.distance(model.prepare(a), model.prepare(b))
         torch.testing.assert_close(out, expected)
@@ -221,10 +221,10 @@ def test_all_pairs_are_normalised_together():
 
 def test_auto_says_what_it_picked_and_training_measures_the_density():
     model = make("auto")
-    assert model.engine == "auto" and model.density is None
+    assert model.backend == "auto" and model.density is None
     prepared = model.prepare(clues(3))
     model(prepared, prepared)
-    assert model.engine in ENGINES and model.engine != "auto" and "density" in model.engine_reason
+    assert model.backend in BACKENDS and model.backend != "auto" and "density" in model.backend_reason
     blocks = model.builder(clues(1), clues(1))
     within, between = model.density
     inter = model.blocks(prepared, prepared).inter
@@ -236,11 +236,11 @@ def test_auto_says_what_it_picked_and_training_measures_the_density():
     assert model.density is None  # it would cost time where every pair counts
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_literal_form_collapses_on_a_complete_graph(engine):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_literal_form_collapses_on_a_complete_graph(backend):
     """Eq. 7 to the letter: f(a|b) = −f(b|a), whoever is on the pictures, and zero for equal means."""
     literal_form = {"residual": False, "width": None, "node_wise": "identity", "batch_norm": False}
-    model = make(engine, FullyConnected(CHANNELS), **literal_form)
+    model = make(backend, FullyConnected(CHANNELS), **literal_form)
     torch.nn.init.zeros_(model.encoder.convolution.bias)
     a, b = clues(3), clues(3)
     a_given_b, b_given_a = model(model.prepare(a), model.prepare(b))
@@ -251,16 +251,16 @@ def test_the_literal_form_collapses_on_a_complete_graph(engine):
     torch.testing.assert_close(collapsed, torch.zeros_like(collapsed))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_residual_and_the_magnitude_do_not_collapse(engine):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_residual_and_the_magnitude_do_not_collapse(backend):
     a, b = clues(3), clues(3)
     for settings in (
         {"residual": True, "node_wise": "identity"},
         {"residual": False, "node_wise": "magnitude"},
     ):
-        if engine not in engines_for(settings["node_wise"]):
+        if backend not in backends_for(settings["node_wise"]):
             continue
-        model = make(engine, FullyConnected(CHANNELS), batch_norm=False, **settings)
+        model = make(backend, FullyConnected(CHANNELS), batch_norm=False, **settings)
         a_given_b, b_given_a = model(model.prepare(a), model.prepare(b))
         cosine = torch.nn.functional.cosine_similarity(a_given_b, b_given_a)
         assert (cosine > -0.9).all()
@@ -276,7 +276,7 @@ def test_the_residual_form_starts_as_the_individual_embedding():
     torch.testing.assert_close(b_given_a, head(b.features.mean(1)))
 
 
-def test_engines_that_cannot_do_it_are_refused():
+def test_backends_that_cannot_do_it_are_refused():
     with pytest.raises(ValueError, match="'auto', 'pooled', .*got 'sparse'"):
         make("sparse")
     with pytest.raises(ValueError, match="exact with node_wise identity only.*got 'magnitude'"):

@@ -7,7 +7,7 @@ from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 from cace_pyg.nn import (
     DenseDiscrepancyConv,
     DiscrepancyConv,
-    PooledDiscrepancy,
+    pool_blocks,
     pooled_messages,
 )
 from cace_pyg.nn.node_wise import NodeWise
@@ -38,7 +38,6 @@ def test_blocks_give_the_values_and_gradients_of_the_map_path(make_adjacency, mo
     x = torch.randn(pairs, 2 * N, 5, dtype=torch.float64, requires_grad=True)
     dense = DenseDiscrepancyConv(5, 3, mode, degree_floor=floor).double()
     node_wise = NodeWise(node_wise, 3).double()
-    pooled = PooledDiscrepancy(mode, floor, node_wise)
     probe = torch.randn(2, pairs, 3, dtype=torch.float64)
     inputs = [x, adjacency, dense.lin.weight]
 
@@ -47,13 +46,13 @@ def test_blocks_give_the_values_and_gradients_of_the_map_path(make_adjacency, mo
 
     z = dense.lin(x)
     blocks = adjacency[:, :N, :N], adjacency[:, :N, N:], adjacency[:, N:, N:]
-    out = torch.stack(pooled(z[:, :N], z[:, N:], *blocks))
+    out = torch.stack(pool_blocks(z[:, :N], z[:, N:], *blocks, mode, floor, node_wise))
     torch.testing.assert_close(out, expected)
     assert_same_gradients(torch.autograd.grad((out * probe).sum(), inputs), wanted, adjacency)
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
-@pytest.mark.parametrize("form", ["messages", "segments", "matrix"])
+@pytest.mark.parametrize("form", ["messages", "matrix"])
 @pytest.mark.parametrize("floor", ["textbook", "released"])
 @pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
 def test_scalar_messages_give_the_values_and_gradients_of_the_map_path(make_adjacency, mode, floor, form, pairs):
@@ -62,7 +61,6 @@ def test_scalar_messages_give_the_values_and_gradients_of_the_map_path(make_adja
     dense = DenseDiscrepancyConv(5, 3, mode, degree_floor=floor).double()
     sparse = DiscrepancyConv(5, 3, mode, degree_floor=floor).double()
     sparse.load_state_dict(dense.state_dict())
-    sparse.fuse = form == "matrix"
     probe = torch.randn(2, pairs, 3, dtype=torch.float64)
 
     expected = pooled_map(dense, x, adjacency)
@@ -84,9 +82,10 @@ def test_one_image_a_stands_for_all_pairs(make_adjacency, node_wise):
     z = torch.randn(3, 2 * N, 5, dtype=torch.float64)
     adjacency[:, :N, :N], z[:, :N] = adjacency[:1, :N, :N].clone(), z[:1, :N].clone()
     blocks = adjacency[:, :N, :N], adjacency[:, :N, N:], adjacency[:, N:, N:]
-    pooled = PooledDiscrepancy(node_wise=NodeWise(node_wise))
-    expected = pooled(z[:, :N], z[:, N:], *blocks)
-    torch.testing.assert_close(pooled(z[:1, :N], z[:, N:], blocks[0][:1], *blocks[1:]), expected)
+    node_wise = NodeWise(node_wise)
+    expected = pool_blocks(z[:, :N], z[:, N:], *blocks, node_wise=node_wise)
+    got = pool_blocks(z[:1, :N], z[:, N:], blocks[0][:1], *blocks[1:], node_wise=node_wise)
+    torch.testing.assert_close(got, expected)
 
 
 def test_graphs_of_several_sizes_are_refused():

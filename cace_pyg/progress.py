@@ -1,0 +1,96 @@
+"""How far a loop is: a bar on a terminal; elsewhere, in a file or a pipe, a line now and then."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from operator import length_hint
+from time import perf_counter
+from typing import Any
+
+from tqdm import tqdm
+
+_INTERVAL = 30.0  # s between two lines of one loop
+
+
+class _Lines:
+    """What is used here of tqdm's interface, in plain lines: one each half minute, and one at the end.
+
+    Where ``leave`` is false, a loop that never got to a line ends without one.
+    """
+
+    def __init__(self, iterable: Iterable | None, total: int | None, desc: str, unit: str, leave: bool):
+        self.iterable = iterable
+        self.total = length_hint(iterable) if total is None else total  # 0: not known, or nothing to do
+        self.desc, self.unit, self.leave = desc, unit, leave
+        self._file = sys.stderr
+        self._done, self._postfix = 0, ""
+        self._said: int | None = None  # how much was done at the last line
+        self._started = self._said_at = perf_counter()
+
+    def __iter__(self) -> Iterator:
+        try:
+            for one in self.iterable:
+                yield one
+                self.update()
+        finally:
+            self.close()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        if perf_counter() - self._said_at >= _INTERVAL:
+            self._say()
+
+    def set_postfix(self, values: Mapping[str, Any]) -> None:
+        self.set_postfix_str(", ".join(f"{name}={value}" for name, value in values.items()))
+
+    def set_postfix_str(self, text: str) -> None:
+        self._postfix = text
+
+    def close(self) -> None:
+        if self._done != self._said and (self.leave or self._said is not None):
+            self._say()
+
+    def _say(self) -> None:
+        self._said, self._said_at = self._done, perf_counter()
+        count = f"{self._done}/{self.total}" if self.total else self._done
+        told = [f"{count} {self.unit}", f"{self._said_at - self._started:.1f} s", self._postfix]
+        print(f"{self.desc}: {', '.join(filter(None, told))}", file=self._file, flush=True)
+
+
+ProgressBar = tqdm | _Lines
+
+
+def progress_bar(
+    iterable: Iterable | None = None,
+    *,
+    desc: str,
+    unit: str,
+    total: int | None = None,
+    leave: bool = True,
+    disable: bool = False,
+) -> ProgressBar:
+    """tqdm where ``sys.stderr`` is a terminal now; elsewhere lines like "joint 7/60: 45/45 step, 9.8 s, triplet=0.58".
+
+    Args:
+        iterable: to walk through; without one, call ``update``.
+        desc: what is done.
+        unit: of what is counted.
+        total: how many there are, if the iterable does not know.
+        leave: whether the bar stays when it is done; without a terminal, whether a loop of less than half a minute has
+            a line.
+        disable: show nothing.
+    """
+    if disable or sys.stderr.isatty():
+        return tqdm(iterable, desc=desc, unit=unit, total=total, leave=leave, disable=disable)
+    return _Lines(iterable, total, desc, unit, leave)
+
+
+def write_line(message: str) -> None:
+    """A line to ``sys.stdout`` above the bars; at once, so that it is in its place where both streams share a file."""
+    tqdm.write(message)
+    sys.stdout.flush()
