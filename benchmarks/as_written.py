@@ -19,27 +19,27 @@ def as_written(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
     Returns:
         ``(2, channel)``: the pooled, expanded images a and b, each given the other.
     """
+    x, theta = torch.cat([x_a, x_b]), model.convolution.lin.weight
     if model.builder.form == "paper":
         adjacency = reference.paper_adjacency(x_a, x_b, model.builder.intra_weight, model.builder.inter_weight)
     else:
-        adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
-    x, theta = torch.cat([x_a, x_b]), model.convolution.lin.weight
+        adjacency = reference.released_adjacency(x, model.builder.projection.weight)
     convolved = reference.convolve(x, adjacency, theta, model.convolution.mode, model.convolution.degree_floor)
     return _pooled(model, x, convolved)
 
 
 def scaled(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
     """The same of Eq. 7 with rows and columns scaled in place of products with diagonal matrices."""
+    x = torch.cat([x_a, x_b])
     if model.builder.form == "paper":
         inter = (x_a * model.builder.inter_weight) @ x_b.T
         top = torch.cat([(x_a * model.builder.intra_weight) @ x_a.T, inter], dim=1)
         bottom = torch.cat([inter.T, (x_b * model.builder.intra_weight) @ x_b.T], dim=1)
         adjacency = torch.cat([top, bottom]).relu()
     else:
-        adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
+        adjacency = reference.released_adjacency(x, model.builder.projection.weight)
     degree = adjacency.sum(1)
     root = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-    x = torch.cat([x_a, x_b])
     return _pooled(model, x, (x - (root[:, None] * adjacency * root) @ x) @ model.convolution.lin.weight.T)
 
 
@@ -58,9 +58,8 @@ def released_layer(model: ConditionalEmbedding, clues: Clues) -> Tensor:
     """
     images, n, channels = clues.features.shape
     first, second = torch.cartesian_prod(torch.arange(images), torch.arange(images)).T
-    x_a, x_b = clues.features[first], clues.features[second]
-    adjacency = reference.released_adjacency(x_a, x_b, model.builder.projection.weight)
-    x = torch.cat([x_a, x_b], dim=1)  # (pair, 2n, channel)
+    x = torch.cat([clues.features[first], clues.features[second]], dim=1)  # (pair, 2n, channel)
+    adjacency = reference.released_adjacency(x, model.builder.projection.weight)
     convolved = reference.propagation(adjacency, degree_floor="released") @ model.convolution.lin(x)
     maps = reference.expand(convolved, model.expansion.weight, x)
     return maps[:, :n].mean(1).view(images, images, channels)

@@ -23,7 +23,8 @@ from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
 from benchmarks.results_file import save_results
 from cace_pyg.graph import PairBlocks, block_edges
-from cace_pyg.nn import DiscrepancyConv, PooledDiscrepancy, pooled_messages
+from cace_pyg.models.backends import convolve_segments
+from cace_pyg.nn import DiscrepancyConv, pool_blocks, pooled_messages
 from cace_pyg.nn.dense_discrepancy_conv import convolve_dense
 
 SIZES = ((32, 72, 64), (16, 192, 128), (1, 192, 2048))  # pairs, n, channels
@@ -78,9 +79,7 @@ def to_blocks(adjacency: Tensor) -> PairBlocks:
 def make_rows(graphs: Graphs) -> dict[str, Row]:
     """What is timed: functions of node features and weights (of the matrices or of the edges)."""
     pairs, nodes, channels = graphs.x.shape
-    ours, matrix, segments = (DiscrepancyConv(1, 1) for _ in range(3))
-    segments.fuse = False
-    pooled = PooledDiscrepancy()
+    ours = DiscrepancyConv(1, 1)
     gcn, dense_gcn = GCNConv(channels, channels, bias=False), DenseGCNConv(channels, channels, bias=False)
     gcn.lin, dense_gcn.lin = torch.nn.Identity(), torch.nn.Identity()
 
@@ -97,10 +96,10 @@ def make_rows(graphs: Graphs) -> dict[str, Row]:
 
     def on_blocks(x: Tensor, adjacency: Tensor) -> Tensor:
         n = nodes // 2
-        return torch.stack(pooled(x[:, :n], x[:, n:], *to_blocks(adjacency)), dim=1)
+        return torch.stack(pool_blocks(x[:, :n], x[:, n:], *to_blocks(adjacency)), dim=1)
 
-    def scalar(convolution: DiscrepancyConv, x: Tensor, *graph: Tensor) -> Tensor:
-        return pooled_messages(convolution, x.flatten(0, 1), *graph, graphs.image, pairs)
+    def scalar(x: Tensor, *graph: Tensor) -> Tensor:
+        return pooled_messages(ours, x.flatten(0, 1), *graph, graphs.image, pairs)
 
     return {
         "as written": as_written,
@@ -108,11 +107,11 @@ def make_rows(graphs: Graphs) -> dict[str, Row]:
         "DenseGCNConv": lambda x, a: pool(dense_gcn(x, a)),
         "pooled": on_blocks,
         "message_passing": lambda x, w: pool(ours.convolve(x.flatten(0, 1), graphs.edge_index, w)),
-        "segment_csr": lambda x, w: pool(segments.convolve(x.flatten(0, 1), graphs.matrix, w)),
-        "sparse_matrix": lambda x, w: pool(matrix.convolve(x.flatten(0, 1), graphs.matrix, w)),
+        "segment_csr": lambda x, w: pool(convolve_segments(ours, x.flatten(0, 1), graphs.matrix, w)),
+        "sparse_matrix": lambda x, w: pool(ours.convolve(x.flatten(0, 1), graphs.matrix, w, is_undirected=True)),
         "GCNConv": lambda x, w: pool(gcn(x.flatten(0, 1), graphs.edge_index, w)),
-        "pooled_messages": lambda x, w: scalar(matrix, x, graphs.matrix, w),
-        "pooled_messages, edges": lambda x, w: scalar(ours, x, graphs.edge_index, w),
+        "pooled_messages": lambda x, w: scalar(x, graphs.matrix, w),
+        "pooled_messages, edges": lambda x, w: scalar(x, graphs.edge_index, w),
         "dense_to_sparse": lambda x, a: block_edges(to_blocks(a))[1],
     }
 

@@ -69,9 +69,9 @@ def convolve_pairs(
     elif backend == "message_passing":
         convolved = convolution.convolve(nodes.flatten(0, 1), *block_edges(blocks))
     elif backend == "sparse_matrix":
-        convolved = convolution.convolve(nodes.flatten(0, 1), *_sparse_matrix(blocks))
+        convolved = convolution.convolve(nodes.flatten(0, 1), *_sparse_matrix(blocks), is_undirected=True)
     else:
-        convolved = _convolve_segments(convolution, nodes.flatten(0, 1), *_sparse_matrix(blocks))
+        convolved = convolve_segments(convolution, nodes.flatten(0, 1), *_sparse_matrix(blocks))
     return convolved.view(pairs, 2, n, -1)
 
 
@@ -90,7 +90,7 @@ def _sparse_matrix(blocks: PairBlocks) -> tuple[Tensor, Tensor]:
     return matrix, edge_weight
 
 
-def _convolve_segments(convolution: DiscrepancyConv, projected: Tensor, matrix: Tensor, weight: Tensor) -> Tensor:
+def convolve_segments(convolution: DiscrepancyConv, projected: Tensor, matrix: Tensor, weight: Tensor) -> Tensor:
     """:meth:`DiscrepancyConv.convolve` with messages made one by one and summed row by row.
 
     Through ``torch_scatter.segment_csr`` where that is installed, else torch's own.

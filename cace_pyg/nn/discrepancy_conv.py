@@ -74,7 +74,7 @@ class DiscrepancyConv(MessagePassing):
         if kwargs["aggr"] not in ("add", "sum") or kwargs.get("node_dim", -2) != -2:
             raise ValueError(
                 f"Expected aggr 'add' and node_dim -2, the sum over neighbours that the degrees normalise (got "
-                f"{kwargs['aggr']!r} and {kwargs.get('node_dim', -2)}); for another sum take another layer of PyG"
+                f"{kwargs['aggr']!r} and {kwargs.get('node_dim', -2)}); other aggregations are other layers: see PyG's"
             )
         super().__init__(**kwargs)
         self.in_channels = in_channels

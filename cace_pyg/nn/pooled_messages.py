@@ -41,5 +41,5 @@ def pooled_messages(
         )
     of_image = torch.nn.functional.one_hot(image, 2).to(projected.dtype).view(num_graphs, -1, 2)
     pooling = of_image / of_image.sum(1, keepdim=True)
-    weights = convolution.convolve(pooling.flatten(0, 1), edge_index, edge_weight)
+    weights = convolution.convolve(pooling.flatten(0, 1), edge_index, edge_weight, is_undirected=True)
     return weights.view(num_graphs, -1, 2).mT @ projected.view(num_graphs, -1, projected.size(-1))

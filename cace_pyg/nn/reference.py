@@ -34,20 +34,18 @@ def paper_adjacency(x_a: Tensor, x_b: Tensor, intra_weight: Tensor, inter_weight
     return torch.cat([top, bottom], dim=-2).relu()
 
 
-def released_adjacency(x_a: Tensor, x_b: Tensor, projection: Tensor, sharpness: float = 1.0) -> Tensor:
+def released_adjacency(x: Tensor, projection: Tensor, sharpness: float = 1.0) -> Tensor:
     """The authors' code instead of Eq. 2–4: the ReLU of the cosine of one projection, without self-loops.
 
     Args:
-        x_a: clues of image a, ``(n, channel)``.
-        x_b: clues of image b, ``(n, channel)``.
+        x: clues of both images, which this attention treats alike, ``(2n, channel)``.
         projection: ``(width, channel)``.
         sharpness: our addition: exponent of the ReLU'd cosines; powers of at most 1e-4 are cut.
 
     Returns:
         ``(2n, 2n)``, symmetric.
     """
-    key = torch.cat([x_a, x_b], dim=-2) @ projection.T
-    key = torch.nn.functional.normalize(key, dim=-1)
+    key = torch.nn.functional.normalize(x @ projection.T, dim=-1)
     edges = (key @ key.mT).relu() * (1 - _identity(key))
     if sharpness == 1:
         return edges

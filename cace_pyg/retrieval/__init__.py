@@ -10,7 +10,7 @@ from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
-from cace_pyg.retrieval.two_stage import rank, rerank, top_k
+from cace_pyg.retrieval.two_stage import rank, rerank, rerank_pairs, top_k
 
 __all__ = [
     "Difference",
@@ -28,5 +28,6 @@ __all__ = [
     "paired_bootstrap",
     "rank",
     "rerank",
+    "rerank_pairs",
     "top_k",
 ]

@@ -1,8 +1,12 @@
 """Rankings, and the second stage: rank the top k of the first again (CACE-Net, §3.5)."""
 
+from collections.abc import Callable
+
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from cace_pyg.retrieval.distance import distance_blocks
 
 
 def rank(distance: Tensor | ArrayLike) -> Tensor:
@@ -91,6 +95,45 @@ def rerank(
     for block, block_index, block_fused in zip(*(one.split(rows) for one in (reranked, index, fused)), strict=True):
         block.copy_(_with_top_first(block, block_index, block_fused))
     return reranked
+
+
+def rerank_pairs(
+    query: Tensor,
+    gallery: Tensor,
+    score: Callable[[int, Tensor], Tensor],
+    k: int = 100,
+    weight: float = 0.5,
+) -> Tensor:
+    """Two stages with anybody's pair model: rank by the embeddings, then the ``k`` nearest of each query by both.
+
+    Example: ``rerank_pairs(query, gallery, lambda i, near: model(pictures[i], [others[j] for j in near]))``.
+
+    Args:
+        query: individual embeddings, ``(query, channel)``, compared by Euclidean distance; of unit length for cosines.
+        gallery: ``(gallery, channel)``.
+        score: from the position of a query and those of its nearest gallery images, int64 ``(k,)``, nearest first, to
+            the pair model's distances of these pairs, ``(k,)``, smaller is nearer.
+        k: gallery images to look at; more than there are means all.
+        weight: of the pair model's distance, in [0, 1]; the other one weighs the rest, so both should have one scale.
+
+    Returns:
+        float64 ``(query, gallery)``, see :func:`rerank`; :func:`cace_pyg.retrieval.evaluate` takes it.
+
+    Raises:
+        ValueError: ``score`` gives another shape, or see :func:`rerank`.
+    """
+    individual = torch.cat([block for _, block in distance_blocks(query, gallery)])
+    index = top_k(individual, k)
+    pairs = individual.new_empty(index.shape)
+    for position, near in enumerate(index):
+        found = torch.as_tensor(score(position, near))
+        if found.shape != near.shape:
+            raise ValueError(
+                f"Expected score to give a distance for each of {len(near)} pairs, ({len(near)},) (got "
+                f"{tuple(found.shape)} for query {position})"
+            )
+        pairs[position] = found.detach()
+    return rerank(individual, index, pairs, weight)
 
 
 def _rows_at_a_time(distance: Tensor) -> int:

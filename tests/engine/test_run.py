@@ -150,7 +150,7 @@ def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
     assert train([*options, f"--run_dir={tmp_path / 'both'}", "--conditional.own_encoder=true"]) == 0
     after = checkpoint(tmp_path / "both" / "checkpoints" / "last.ckpt")["model"]
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"conditional"}
+    assert changed == {"pair_stage"}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from cace_pyg.models import (
     VerificationHead,
 )
 from cace_pyg.models.backends import Backend
+from cace_pyg.nn import reference
 
 GRID, N, CHANNELS = (3, 2), 6, 32
 BACKENDS = [backend for backend in get_args(Backend) if backend != "fused"]  # CUDA, float32: tests/kernels
@@ -47,45 +48,39 @@ def make(backend: str = "pooled", builder=None, batch_norm: bool = True, **setti
     return made
 
 
-def literal_pooled(model: ConditionalEmbedding, a: Clues, b: Clues) -> list[torch.Tensor]:
-    """The mean of φ(L X Θ) over each image, on whole matrices."""
-    pooled = []
-    for pair in range(len(a)):
-        y = literal_convolved(model, a, b, pair)
-        pooled.append(torch.stack([y[:N].mean(0), y[N:].mean(0)]))
-    return list(torch.stack(pooled, 1))
+def literal_adjacency(builder, a: Clues, b: Clues) -> torch.Tensor:
+    """Eq. 2–4 for the attention; the other builders are written out in tests/graph."""
+    if not isinstance(builder, CorrespondenceAttention):
+        return builder(a, b).adjacency()
+    if builder.form == "paper":
+        weights = builder.intra_weight, builder.inter_weight
+        return reference.paper_adjacency(a.features, b.features, *weights)
+    return reference.released_adjacency(torch.cat([a.features, b.features], 1), builder.projection.weight)
 
 
-def literal_convolved(model: ConditionalEmbedding, a: Clues, b: Clues, pair: int) -> torch.Tensor:
-    settings, one = model.settings, slice(pair, pair + 1)
-    adjacency = model.builder(a.select(one), b.select(one)).adjacency()[0]
+def literal_convolved(model: ConditionalEmbedding, a: Clues, b: Clues) -> torch.Tensor:
+    """φ(L X Θ) of all nodes by the equations written out, ``(pair, 2n, channel)``."""
+    settings = model.settings
+    adjacency = literal_adjacency(model.builder, a, b)
     blocks = torch.ones(2, 2) if settings.edges == "all" else torch.eye(2)
     blocks = 1 - blocks if settings.edges == "inter" else blocks
     adjacency = adjacency * blocks.repeat_interleave(N, 0).repeat_interleave(N, 1)
-    x = torch.cat([a.features[pair], b.features[pair]])
-    degree = adjacency.sum(1)
-    root = torch.diag(torch.where(degree > 0, degree, 1.0) ** -0.5 * (degree > 0))
-    smooth = root @ adjacency @ root
-    operator = torch.eye(2 * N).double() + (smooth if settings.mode == "smooth" else -smooth)
-    y = operator @ x @ model.convolution.lin.weight.T
-    if settings.node_wise == "mlp":
-        first, _, last = model.node_wise.layers
-        hidden = torch.hstack([y.abs(), y]) @ first.weight.T + first.bias
-        return hidden.clamp(min=0) @ last.weight.T + last.bias
-    return {"identity": y, "relu": y.clamp(min=0), "magnitude": y.abs(), "square": y**2}[settings.node_wise]
+    theta, form = model.convolution.lin.weight, (settings.mode, settings.degree_floor)
+    y = reference.convolve(torch.cat([a.features, b.features], 1), adjacency, theta, *form)
+    return reference.node_wise(y, settings.node_wise, tuple(model.node_wise.parameters()))
+
+
+def literal_maps(model: ConditionalEmbedding, a: Clues, b: Clues) -> torch.Tensor:
+    """Behind f(a|b) and f(b|a), before the pooling: ``(pair, 2n, channel)``."""
+    x = torch.cat([a.features, b.features], 1)
+    expansion = getattr(model.expansion, "weight", None)
+    return reference.expand(literal_convolved(model, a, b), expansion, x if model.settings.residual else None)
 
 
 def literal(model: ConditionalEmbedding, a: Clues, b: Clues) -> tuple[torch.Tensor, torch.Tensor]:
-    """The equations on whole matrices, one pair at a time, with D-wide features and no shortcut."""
-    settings, pooled = model.settings, []
-    for pair in range(len(a)):
-        x, y = torch.cat([a.features[pair], b.features[pair]]), literal_convolved(model, a, b, pair)
-        for own, features in ((y[:N], x[:N]), (y[N:], x[N:])):
-            out = model.expansion(own.mean(0))
-            pooled.append(features.mean(0) + out if settings.residual else out)
-    both = torch.stack(pooled)
-    embedded = model.encoder(torch.cat([both[0::2], both[1::2]]))
-    return embedded.chunk(2)
+    """The equations on whole matrices, with D-wide features and no shortcut."""
+    pooled = reference.pool(literal_maps(model, a, b))
+    return model.encoder(pooled.transpose(0, 1).flatten(0, 1)).chunk(2)
 
 
 NODE_WISE = ["identity", "relu", "magnitude", "square", "mlp"]
@@ -99,12 +94,12 @@ def test_every_backend_gives_the_numbers_and_gradients_of_the_equations(mode, re
     a, b = clues(pairs), clues(pairs)
     probe = torch.randn(2, pairs, 4, dtype=torch.float64)
     settings = {"mode": mode, "residual": residual, "node_wise": node_wise, "width": width}
-    reference = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
-    expected = torch.stack(literal(reference, a, b))
-    wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()))
+    written = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+    expected = torch.stack(literal(written, a, b))
+    wanted = torch.autograd.grad((expected * probe).sum(), list(written.parameters()))
     for backend in backends_for(node_wise):
         model = make(backend, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
-        model.load_state_dict(reference.state_dict())
+        model.load_state_dict(written.state_dict())
         out = torch.stack(model(model.prepare(a), model.prepare(b)))
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), list(model.parameters()))
@@ -129,10 +124,8 @@ def test_conditional_maps_are_what_the_conditional_embeddings_are_the_average_of
     a, b = clues(1), clues(3)
     model = make("auto", node_wise=node_wise, residual=residual, width=width)
     maps = model.conditional_maps(a, b)
-    for pair in range(3):
-        y = model.expansion(literal_convolved(model, a, b.select(slice(pair, pair + 1)), 0))
-        y = y + torch.cat([a.features[0], b.features[pair]]) if residual else y
-        torch.testing.assert_close(torch.cat([one[pair] for one in maps]), y)
+    repeated = a.select(torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(torch.cat(maps, 1), literal_maps(model, repeated, b))
     assert maps[0].shape == maps[1].shape == (3, N, CHANNELS)
     expected = torch.cat(model(model.prepare(a), model.prepare(b)))
     torch.testing.assert_close(model.encoder(torch.cat([one.mean(1) for one in maps])), expected)
@@ -158,13 +151,13 @@ def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node
     first, second = torch.cartesian_prod(torch.arange(images), torch.arange(images)).T
     probe = torch.randn(images, images, 4, dtype=torch.float64)
     settings = {"node_wise": node_wise, "edges": edges, "batch_norm": False}
-    reference = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
-    expected = literal(reference, batch.select(first), batch.select(second))[0].view(images, images, 4)
+    written = make(builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
+    expected = literal(written, batch.select(first), batch.select(second))[0].view(images, images, 4)
     unused = {"allow_unused": True, "materialize_grads": True}  # W' where there are no inter edges
-    wanted = torch.autograd.grad((expected * probe).sum(), list(reference.parameters()), **unused)
+    wanted = torch.autograd.grad((expected * probe).sum(), list(written.parameters()), **unused)
     for backend in backends_for(node_wise):
         model = make(backend, builder=CorrespondenceAttention(CHANNELS, form=form), **settings)
-        model.load_state_dict(reference.state_dict())
+        model.load_state_dict(written.state_dict())
         out = model.all_pairs(model.prepare(batch)).embedding
         torch.testing.assert_close(out, expected)
         got = torch.autograd.grad((out * probe).sum(), list(model.parameters()), **unused)
@@ -176,17 +169,17 @@ def test_all_pairs_of_a_batch_give_the_numbers_and_gradients_of_single_ones(node
 @pytest.mark.parametrize("node_wise", NODE_WISE)
 def test_the_verification_is_added_to_the_distance_whatever_the_backend(node_wise, width, pairs):
     a, b = clues(pairs), clues(pairs)
-    reference = make(node_wise=node_wise, width=width, compare="verification").eval()
-    embedded = literal(reference, a, b)
+    written = make(node_wise=node_wise, width=width, compare="verification").eval()
+    embedded = literal(written, a, b)
     unit_a, unit_b = (one / one.norm(dim=1, keepdim=True) for one in embedded)
-    pooled = literal_pooled(reference, a, b)
-    head = reference.verification
+    pooled = reference.pool(literal_convolved(written, a, b)).unbind(1)
+    head = written.verification
     features = torch.cat([pooled[0] + pooled[1], (pooled[0] - pooled[1]).abs()], 1)
     expected = (unit_a - unit_b).norm(dim=1) + head.layers(head.batch_norm(features)).squeeze(1)
-    wanted = torch.autograd.grad(expected.sum(), list(reference.parameters()))
+    wanted = torch.autograd.grad(expected.sum(), list(written.parameters()))
     for backend in backends_for(node_wise):
         model = make(backend, node_wise=node_wise, width=width, compare="verification").eval()
-        model.load_state_dict(reference.state_dict())
+        model.load_state_dict(written.state_dict())
         out = model.distance(model.prepare(a), model.prepare(b))
         torch.testing.assert_close(out, expected)
         torch.testing.assert_close(out, model.distance(model.prepare(b), model.prepare(a)))

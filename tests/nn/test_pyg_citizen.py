@@ -191,7 +191,7 @@ def test_to_hetero_of_one_kind_of_node_and_edge(directed):
 
 def test_other_operators_are_refused():
     for aggr in ("mean", MaxAggregation(), ["add", "max"], None):
-        with pytest.raises(ValueError, match="Expected aggr 'add'.*take another layer of PyG"):
+        with pytest.raises(ValueError, match="Expected aggr 'add'.*other layers: see PyG's"):
             DiscrepancyConv(4, 3, aggr=aggr)
     with pytest.raises(ValueError, match=r"node_dim -2.*got 'add' and 0"):
         DiscrepancyConv(4, 3, node_dim=0)

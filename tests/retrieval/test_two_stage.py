@@ -12,6 +12,7 @@ from cace_pyg.retrieval import (
     evaluate,
     rank,
     rerank,
+    rerank_pairs,
     top_k,
 )
 
@@ -91,3 +92,21 @@ def test_euclidean_distance_and_its_gradient():
     assert torch.isfinite(a.grad).all()
     with pytest.raises(ValueError, match=r"got \(4, 3\) and \(5, 2\)"):
         euclidean_distance(a, torch.zeros(5, 2))
+
+
+def test_anybodys_pair_model_ranks_the_nearest_again():
+    query, gallery = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    asked = []
+
+    def score(position, near):
+        asked.append((position, near.tolist()))
+        return torch.tensor([5.0, 1.0])
+
+    found = rerank_pairs(query, gallery, score, k=2, weight=0.5)
+    assert asked == [(0, [0, 1])]
+    assert found[0, :2].tolist() == [0.5 * 1 + 0.5 * 5, 0.5 * 2 + 0.5 * 1] and rank(found).tolist() == [[1, 0, 2]]
+    torch.testing.assert_close(
+        rerank_pairs(query, gallery, score, k=2, weight=0.0)[0], torch.tensor([1.0, 2, 3]).double()
+    )
+    with pytest.raises(ValueError, match=r"for each of 2 pairs, \(2,\) \(got \(3,\) for query 0\)"):
+        rerank_pairs(query, gallery, lambda position, near: torch.zeros(3), k=2)

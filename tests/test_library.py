@@ -1,0 +1,84 @@
+"""The library from Python: what it exports, what that loads, and a network of one's own in both phases."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+import cace_pyg
+from cace_pyg import CaceNet, Config, Trainer, evaluate_model, fit, read_dataset
+from cace_pyg.config import config_of, config_parser, parse
+from cace_pyg.data import hold_out_identities
+from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.graph import TopKSimilarity
+
+LOADED = """
+import sys
+from cace_pyg import Gallery
+strange = {"engine.training", "engine.joint_phase", "engine.pair_phase", "experiment", "onnx_export"}
+print([name for name in sys.modules if name.removeprefix("cace_pyg.").startswith(tuple(strange))])
+"""
+
+
+class OwnNetwork(torch.nn.Module):
+    """Neither registered nor derived from anything of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 8, 2), torch.nn.ReLU())
+        self.channels = 8
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+@pytest.fixture
+def config(options) -> Config:
+    parser = config_parser("train", "")
+    return config_of(parse(parser, options), parser)
+
+
+def test_everything_that_is_exported_is_there():
+    for name in cace_pyg.__all__:
+        assert callable(getattr(cace_pyg, name)), name
+    assert set(cace_pyg.__all__) <= set(dir(cace_pyg))
+    with pytest.raises(AttributeError, match="no attribute 'Galery'"):
+        _ = cace_pyg.Galery
+
+
+def test_a_gallery_loads_no_training_code():
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", LOADED], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_network_of_ones_own_is_trained_and_evaluated(config):
+    splits = read_dataset("market_layout", config.data.root)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    identities = len({sample.pid for sample in held_out.train})
+    model = CaceNet(OwnNetwork(), TopKSimilarity, identities, 16)
+    before = model.extractor.layers[0].weight.clone()
+    fitted = fit(model, config, splits)
+    assert fitted.folder.best.exists() and fitted.fusion_weight is not None
+    assert not torch.equal(before, model.extractor.layers[0].weight) and not model.training
+    saved = load_checkpoint(fitted.folder.best)["model"]
+    assert all(torch.equal(saved[name], values) for name, values in model.state_dict().items())
+    found = evaluate_model(model, splits.query, splits.gallery, config, fitted.fusion_weight)
+    assert 0 < found.two_stage.mAP <= 1 and found.fusion_weight == fitted.fusion_weight
+
+
+def test_a_model_for_other_people_is_refused_before_anything_is_made(config, tmp_path):
+    splits = read_dataset("market_layout", config.data.root)
+    with pytest.raises(ValueError, match=r"the 12 training identities \(got num_identities 5\)"):
+        Trainer(CaceNet(OwnNetwork(), TopKSimilarity, 5, 16), config, replace(splits, query=(), gallery=()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_extractor_without_channels_or_with_channels_last_is_refused():
+    with pytest.raises(ValueError, match="`channels`, a whole number .got Conv2d with None.*channels = 2048"):
+        CaceNet(torch.nn.Conv2d(3, 8, 3), TopKSimilarity, 2)
+    network = OwnNetwork()
+    network.forward = lambda images: network.layers(images).permute(0, 2, 3, 1)
+    with pytest.raises(ValueError, match=r"give a map \(image, 8, H, W\) \(got \(2, 6, 3, 8\)\)"):
+        CaceNet(network, TopKSimilarity, 2)(torch.zeros(2, 3, 48, 24))
