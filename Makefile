@@ -1,4 +1,4 @@
-# make demo: set-up and the main job on the built-in data. make test: set-up and all tests.
+# make demo: set-up and the main job on the built-in data. make lint: style and types. make test: set-up and all tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,7 @@ DEMO_RUN := runs/synthetic
 
 help:
 	@echo "make demo   set-up and the main job on the built-in data"
+	@echo "make lint   style and types"
 	@echo "make test   set-up and all tests"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -34,6 +35,10 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	else echo "no chromium: the browser tests will be skipped (apt install chromium)"; fi
 	@touch $@
 
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
 demo: $(VENV)/.ready
 	$(BIN)/python -m cace_pyg.data synthetic $(DEMO_DATA)
 	$(BIN)/python -m cace_pyg.train --config configs/synthetic.yaml --data.root $(DEMO_DATA) --run_dir $(DEMO_RUN) --resume
@@ -41,9 +46,10 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-test
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.ready
-	$(PIP) --no-build-isolation -e '.[dev]'
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)

@@ -53,7 +53,7 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
         individual = euclidean_distance(query.embedding, kept.embedding)
         index = top_k(individual, config.evaluation.top_k)
         conditional = measure_pairs(model, query, kept, index, config.evaluation.pairs_per_batch, "cpu")
-        labels = labels_of(query, kept)
+        labels = labels_of(query.samples, kept.samples)
         first = evaluate(individual, *labels, **config.evaluation.policy())
         both = evaluate(rerank(individual, index, conditional, fusion), *labels, **config.evaluation.policy())
         yield {

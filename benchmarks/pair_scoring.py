@@ -4,8 +4,8 @@ Every row computes the same embeddings of the same pairs; before anything is tim
 per-image caches where a backend has them, as in the second stage of an evaluation. "as written" multiplies the matrices
 of Eq. 2-7, the diagonal ones W, W' and D^-1/2 too; "as written, scaled" scales rows and columns instead, which the
 paper does not say but everybody would do. The bare product is that of the clues (or of the attention's projections) of
-all pairs and nothing else: no backend can be faster. "bare products" are those of the map path, which a function of each
-node before pooling needs: the inter block, and each of the four blocks times its clues.
+all pairs and nothing else: no backend can be faster. "bare products" are those of the map path, which a function of
+each node before pooling needs: the inter block, and each of the four blocks times its clues.
 """
 
 import argparse

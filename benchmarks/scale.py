@@ -27,7 +27,7 @@ MODELS = {  # results file, options of the network whose operations are counted
     "small CNN, 96 × 48": ("gallery_search.csv", ["--config", "configs/synthetic.yaml"]),
     "ResNet-50, 384 × 128": (
         "gallery_search_resnet50.csv",
-        ["--config", "configs/market1501.yaml", "--graph.form=released", "--backbone.weights=null"],
+        ["--config", "configs/market1501_paper.yaml", "--graph.form=released", "--backbone.weights=null"],
     ),
 }
 

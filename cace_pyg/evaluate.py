@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
 from cace_pyg.data.read_dataset import read_splits
@@ -104,7 +105,7 @@ def _prepare_output(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict] | None:
+def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]] | None:
     if any(option.startswith("--backbone.weights") for option in overrides):
         raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
     config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
@@ -126,12 +127,12 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
     distances = evaluation.distances  # from here on whole: query × gallery of them
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
     embeddings = evaluation.query.embedding, evaluation.gallery.embedding
-    labels = labels_of(evaluation.query, evaluation.gallery)
+    labels = labels_of(splits.query, splits.gallery)
     further = further_results(stages, embeddings, labels, config, known.k_reciprocal, known.single_shot)
     return results_table(evaluation, further), metrics_of(evaluation, environment) | further.as_dict()
 
 
-def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict]:
+def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a published network is evaluated by one process: start python, not torchrun")
     parser = config_parser("evaluate", "")

@@ -4,21 +4,39 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from operator import length_hint
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, Self
 
 from tqdm import tqdm
 
 _INTERVAL = 30.0  # s between two lines of one loop
 
 
+class ProgressBar(Protocol):
+    """What is used here of tqdm's interface."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def update(self, n: int = 1) -> object: ...
+
+    def set_postfix(self, values: Mapping[str, Any], /) -> None: ...
+
+    def set_postfix_str(self, text: str, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class _Lines:
-    """What is used here of tqdm's interface, in plain lines: one each half minute, and one at the end.
+    """A progress bar in plain lines: one each half minute, and one at the end.
 
     Where ``leave`` is false, a loop that never got to a line ends without one.
     """
 
-    def __init__(self, iterable: Iterable | None, total: int | None, desc: str, unit: str, leave: bool):
-        self.iterable = iterable
+    def __init__(self, iterable: Iterable[Any] | None, total: int | None, desc: str, unit: str, leave: bool):
+        self.iterable = () if iterable is None else iterable
         self.total = length_hint(iterable) if total is None else total  # 0: not known, or nothing to do
         self.desc, self.unit, self.leave = desc, unit, leave
         self._file = sys.stderr
@@ -26,7 +44,7 @@ class _Lines:
         self._said: int | None = None  # how much was done at the last line
         self._started = self._said_at = perf_counter()
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         try:
             for one in self.iterable:
                 yield one
@@ -34,10 +52,10 @@ class _Lines:
         finally:
             self.close()
 
-    def __enter__(self) -> "_Lines":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
     def update(self, n: int = 1) -> None:
@@ -62,11 +80,8 @@ class _Lines:
         print(f"{self.desc}: {', '.join(filter(None, told))}", file=self._file, flush=True)
 
 
-ProgressBar = tqdm | _Lines
-
-
 def progress_bar(
-    iterable: Iterable | None = None,
+    iterable: Iterable[Any] | None = None,
     *,
     desc: str,
     unit: str,

@@ -30,9 +30,9 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
   python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
   python -m cace_pyg.search serve --gallery people.lance
-  python -m cace_pyg.search index FOLDER --gallery people.lance --engine ray --workers 8
+  python -m cace_pyg.search index FOLDER --gallery people.lance --ray --workers 8
 
-Needs LanceDB: pip install 'cace-pyg[gallery]', and for --engine ray 'cace-pyg[cluster]'. The gallery keeps a copy of
+Needs LanceDB: pip install 'cace-pyg[gallery]', and for --ray 'cace-pyg[cluster]'. The gallery keeps a copy of
 the model, so only index needs a checkpoint.
 Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done."""
 INDEX = """Add all pictures of a folder to a gallery, and make it if there is none. Pictures that are in it and have not
@@ -89,8 +89,10 @@ def _index_arguments(command: argparse.ArgumentParser) -> None:
     facts.add_argument(
         "--metadata", type=Path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
     )
-    command.add_argument("--engine", choices=("local", "ray"), default="local", help="this process, or a Ray cluster")
-    command.add_argument("--workers", type=int, help="of ray (default: a worker for each GPU, or core where none is)")
+    command.add_argument(
+        "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
+    )
+    command.add_argument("--workers", type=int, help="of Ray (default: a worker for each GPU, or core where none is)")
     command.add_argument("--ray_address", help="of a running cluster: auto, or HOST:6379 (default: start one here)")
 
 
@@ -141,8 +143,8 @@ def _open(known: argparse.Namespace) -> Gallery:
 
 
 def _index(known: argparse.Namespace) -> int:
-    if known.engine == "local" and (known.workers is not None or known.ray_address):
-        raise ValueError("--workers and --ray_address are for --engine ray (got --engine local)")
+    if not known.ray and (known.workers is not None or known.ray_address):
+        raise ValueError("--workers and --ray_address are for --ray (got none); give it, or leave them out")
     pictures, facts = _told_pictures(known)
     if is_gallery(known.gallery):
         gallery = _open(known)
@@ -162,7 +164,7 @@ def _index(known: argparse.Namespace) -> int:
 
 
 def _add_all(known: argparse.Namespace, gallery: Gallery, pictures: list[Path], facts: PictureFacts) -> Added:
-    if known.engine == "local":
+    if not known.ray:
         return gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from cace_pyg.config import Config, from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    kind: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = argparse.ArgumentParser("python -m cace_pyg.visualize", description=DESCRIPTION, **kind)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, summary, description in (

@@ -1,9 +1,16 @@
-"""Small graphs, a tiny data set and a run of seconds, which many tests share."""
+"""Small graphs, a tiny data set and one trained run, which many tests share."""
+
+from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
+from cace_pyg.experiment import run as experiment
+from cace_pyg.explain import run_report
+from cace_pyg.train import main as train
 from tests import fake_trees
 
 
@@ -30,39 +37,89 @@ def make_adjacency():
     return soft_adjacency
 
 
+@pytest.fixture(autouse=True)
+def report(request, monkeypatch):
+    """A report takes longer than the run of a test: drawn for tests marked so, of one query unless marked ``whole``."""
+    mark = request.node.get_closest_marker("report")
+    if mark is None:
+        monkeypatch.setattr(experiment, "report_run", lambda *_: None)
+    elif "whole" not in mark.args:
+        choose = run_report.choose_queries
+        monkeypatch.setattr(run_report, "choose_queries", lambda evaluation: choose(evaluation)[:1])
+
+
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def make_once(tmp_path_factory, worker_id):
+    """``make_once(name, make)``: the folder of that name, which ``make(folder)`` has filled, once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    top = own if worker_id == "master" else own.parent
+
+    def once(name, make):
+        folder, done = top / name, top / f"{name}.done"
+        with FileLock(top / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny(make_once):
     """12 + 6 rendered identities of 48×24 pixels."""
     settings = SyntheticSettings(
         train_identities=12, test_identities=6, images_per_identity=6, cameras=4, distractors=4, junk=4,
         height=48, width=24,
     )  # fmt: skip
-    return make_synthetic(tmp_path_factory.mktemp("data") / "tiny", settings, progress=False)
+    return make_once("tiny", lambda folder: make_synthetic(folder, settings, progress=False))
 
 
 @pytest.fixture(scope="session")
-def public_trees(tmp_path_factory):
-    """Trees of the public data sets' whole size, by the names of their readers, each below a folder of its own."""
-    top = tmp_path_factory.mktemp("public")
-    msmt17 = fake_trees.msmt17(top / "m17" / "first")
-    return {
-        "market1501": fake_trees.market(top / "m" / "renamed_c9"),
-        "dukemtmc": fake_trees.duke(top / "d" / "any name"),
-        "occluded_duke": fake_trees.occluded_duke(top / "o" / "occluded"),
-        "msmt17": msmt17,
-        "msmt17_trainval": msmt17,
+def public_tree(make_once):
+    """``public_tree(name)``: a tree of a public data set's whole size, below a folder of its own."""
+    places = {
+        "market1501": ("renamed_c9", fake_trees.market),
+        "dukemtmc": ("any name", fake_trees.duke),
+        "occluded_duke": ("occluded", fake_trees.occluded_duke),
+        "msmt17": ("first", fake_trees.msmt17),
     }
 
+    def tree(name):
+        called, make = places[name]
+        return make_once(name, lambda folder: make(folder / called)) / called
 
-@pytest.fixture
-def options(tiny, tmp_path):
-    """Dotted options of a run with both phases into ``tmp_path / "run"``."""
+    return tree
+
+
+def run_options(root, run_dir):
+    """Dotted options of a run with both phases."""
     chosen = {
-        "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0, "data.hold_out": 0.3,
-        "run_dir": tmp_path / "run", "threads": 1, "backbone.name": "small_cnn", "embedding.channels": 16,
+        "data.root": root, "data.height": 48, "data.width": 24, "data.workers": 0, "data.hold_out": 0.3,
+        "run_dir": run_dir, "threads": 1, "backbone.name": "small_cnn", "embedding.channels": 16,
         "joint_phase.num_identities": 4, "joint_phase.num_instances": 4,
         "joint_phase.epochs": 2, "joint_phase.batches_per_epoch": 4, "joint_phase.warmup_epochs": 1, "validate_every": 1,
         "joint_phase.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
         "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
+
+
+@pytest.fixture
+def options(tiny, tmp_path):
+    """Dotted options of a run with both phases into ``tmp_path / "run"``."""
+    return run_options(tiny, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, make_once):
+    """The folder of a run with these options and all that it leaves, and what it printed; not to be written into."""
+
+    def make(folder):
+        with (folder.parent / "printed.txt").open("w") as file, redirect_stdout(file):
+            assert train(run_options(tiny, folder)) == 0
+
+    folder = make_once("trained", make)
+    return SimpleNamespace(
+        folder=folder, best=folder / "checkpoints" / "best.ckpt", printed=(folder.parent / "printed.txt").read_text()
+    )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch_geometric
 import yaml
@@ -14,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from cace_pyg.config.settings import Config
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.graph import GraphBuilder
+
+T = TypeVar("T")
 
 _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ between a run and its continuation
 _RENAMED = {  # what version 0.1 called it
@@ -64,9 +67,9 @@ def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
     return config
 
 
-def _class_and_settings(made: Callable) -> functools.partial:
+def _class_and_settings(made: Callable[..., T]) -> functools.partial[T]:
     """What jsonargparse wraps in instantiators of its own, as ``functools.partial`` of the class."""
-    if isinstance(made, type):
+    if not isinstance(made, functools.partial):
         return functools.partial(made)
     return functools.partial(next(one for one in made.args if isinstance(one, type)), **made.keywords)
 
@@ -134,8 +137,8 @@ def _check_yaml(value: str) -> None:
     _check_renamed(_flat(tree))
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

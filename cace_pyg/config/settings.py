@@ -4,17 +4,17 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import yaml
-from jsonargparse.typing import (
+
+from cace_pyg.bounded_numbers import (
     ClosedUnitInterval,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
-
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.transforms import AugmentationSettings
 from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
@@ -79,17 +79,17 @@ class JointPhaseSettings:
 class PairPhaseSettings:
     """The second phase: the pair branch alone, on frozen clues, with the individual ranking's confusions."""
 
-    epochs: NonNegativeInt = 0
-    """0 leaves the phase out."""
-    batches_per_epoch: PositiveInt = 50
+    epochs: NonNegativeInt = 40
+    """0 leaves the phase out, and with it the second stage."""
+    batches_per_epoch: PositiveInt = 60
     """Steps of an epoch."""
     anchors: PositiveInt = 96
     """Triplets of a batch."""
-    confusions: PositiveInt = 50
+    confusions: PositiveInt = 20
     """A negative is drawn from this many nearest wrong identities of its anchor."""
     clues: Literal["cached", "fresh"] = "cached"
     """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
-    clue_dropout: NonNegativeFloat = 0.0
+    clue_dropout: NonNegativeFloat = 0.5
     """Probability of leaving a whole clue out, of anchor, match and non-match alike; 0: none."""
     learning_rate: PositiveFloat = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
@@ -103,6 +103,13 @@ class PairPhaseSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.clue_dropout < 1:
             raise ValueError(f"Expected pair_phase.clue_dropout in [0, 1), such as 0.5 (got {self.clue_dropout})")
+
+
+class Policy(TypedDict):
+    """Of a protocol what the settings choose, named as :func:`cace_pyg.retrieval.evaluate` has it."""
+
+    same_camera: Literal["remove", "keep"]
+    average_precision: Literal["step", "trapezoid"]
 
 
 @dataclass
@@ -124,7 +131,7 @@ class EvaluationSettings:
     clues_on_disk: str | None = None
     """Folder for what the second stage needs of each picture, where memory is too small for it; null: memory."""
 
-    def policy(self) -> dict[str, str]:
+    def policy(self) -> Policy:
         """The named options of :func:`cace_pyg.retrieval.evaluate`."""
         return {"same_camera": self.same_camera, "average_precision": self.average_precision}
 
@@ -158,8 +165,8 @@ class Config:
     """Of weights, sampling and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda, mps: Fabric's accelerator."""
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    """Fabric's precision."""
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = "32-true"
+    """Fabric's precision of training; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: all cores."""
     compile: str | None = None
@@ -202,7 +209,7 @@ def _plain(value: Any) -> Any:
     return _named_class(value) if callable(value) else value
 
 
-def _named_class(make: Callable) -> dict[str, Any]:
+def _named_class(make: Callable[..., Any]) -> dict[str, Any]:
     made, given = (make.func, make.keywords) if isinstance(make, functools.partial) else (make, {})
     if not isinstance(made, type):
         raise ValueError(

@@ -22,7 +22,7 @@ from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import BROKEN
 
-_EXPECTED = {
+_EXPECTED: dict[DatasetName, SplitCounts] = {
     "market1501": MARKET1501,
     "dukemtmc": DUKEMTMC,
     "occluded_duke": OCCLUDED_DUKE,
@@ -103,9 +103,10 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
 
 
 def _fitting(root: Path) -> tuple[DatasetName, Splits]:
-    read: dict[str, Splits] = {}
+    names: tuple[DatasetName, ...] = ("manifest",) if root.is_file() else get_args(DatasetName)
+    read: dict[DatasetName, Splits] = {}
     reasons = []
-    for name in ("manifest",) if root.is_file() else get_args(DatasetName):
+    for name in names:
         try:
             read[name] = _read(name, root)
         except (OSError, ValueError, ImportError) as error:

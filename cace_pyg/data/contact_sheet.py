@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -35,7 +36,7 @@ def contact_sheet(root: str | Path, rows: int = 6, columns: int = 8) -> Image.Im
     return _lay_out(grid, captions)
 
 
-def _people(details: dict, rows: int, columns: int) -> list[list[str]]:
+def _people(details: dict[str, Any], rows: int, columns: int) -> list[list[str]]:
     """Names of the pictures of the first test identities, by pid."""
     by_pid: dict[int, list[str]] = {}
     for name, entry in details["images"].items():
@@ -44,7 +45,7 @@ def _people(details: dict, rows: int, columns: int) -> list[list[str]]:
     return [sorted(by_pid[pid], key=lambda name: Path(name).name)[:columns] for pid in sorted(by_pid)[:rows]]
 
 
-def _caption(entry: dict) -> str:
+def _caption(entry: dict[str, Any]) -> str:
     return f"c{entry['camera']} {entry['view']}"
 
 

@@ -1,6 +1,6 @@
 """Pictures as a torch data set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cace_pyg.data.part_map import PartPalette, read_part_map
 from cace_pyg.data.sample import Sample
-from cace_pyg.data.transforms import to_tensor
+from cace_pyg.data.transforms import Transform, to_tensor
 from cace_pyg.read_picture import read_picture
 
 
@@ -20,7 +20,7 @@ class Draw(NamedTuple):
     workers and wherever a killed run goes on.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     seed: int
 
 
@@ -30,11 +30,11 @@ class Item(NamedTuple):
     image: Tensor  # (3, height, width)
     label: int
     camid: int
-    index: int
+    index: int  # type: ignore[assignment]  # as above
     parts: Tensor  # uint8 (height, width), body part of each pixel; empty where no parts were asked for
 
 
-class ReidDataset(torch.utils.data.Dataset):
+class ReidDataset(torch.utils.data.Dataset[Item]):
     """Decodes, resizes and transforms pictures.
 
     Args:
@@ -55,7 +55,7 @@ class ReidDataset(torch.utils.data.Dataset):
     def __init__(
         self,
         samples: Sequence[Sample],
-        transform: Callable[[Tensor], Tensor],
+        transform: Transform,
         size: tuple[int, int],
         labels: Mapping[int, int] | None = None,
         cache: bool = False,
@@ -87,14 +87,15 @@ class ReidDataset(torch.utils.data.Dataset):
         """
         index, seed = draw if isinstance(draw, Draw) else (draw, None)
         sample = self.samples[index]
-        tensors = [self._image(index)]
-        if self.parts:
-            tensors.append(read_part_map(sample, self.size, self.palette))
+        picture = self._image(index)
+        part_map = read_part_map(sample, self.size, self.palette) if self.parts else None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            transformed = self.transform(*tensors)
-        image, parts = transformed if self.parts else (transformed, torch.empty(0, dtype=torch.uint8))
+            if part_map is None:
+                image, parts = self.transform(picture), torch.empty(0, dtype=torch.uint8)
+            else:
+                image, parts = self.transform(picture, part_map)
         label = sample.pid if self.labels is None else self.labels[sample.pid]
         return Item(image, label, sample.camid, index, parts)
 

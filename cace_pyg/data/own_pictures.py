@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cace_pyg.data.part_map import without_part_maps
 from cace_pyg.data.sample import Sample, Splits
@@ -133,7 +133,7 @@ def read_manifest(path: str | Path) -> Splits:
     return splits_of([_labelled(row, number, path) for number, row in enumerate(rows, start=1)], path)
 
 
-def _labelled(row: dict, number: int, table: Path) -> Labelled:
+def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
     cells = {name: "" if row.get(name) is None else str(row[name]).strip() for name in (*_COLUMNS, "camid")}
     empty = [name for name in _COLUMNS if not cells[name]]
     if empty:
@@ -157,10 +157,10 @@ def as_numbers(words: Iterable[str]) -> dict[str, int]:
         ValueError: a number below −1.
     """
     known = sorted(set(words))
-    numbers = {word: _number(word) for word in known}
-    if (lowest := min((one for one in numbers.values() if one is not None), default=0)) < -1:
+    numbers = {word: number for word in known if (number := _number(word)) is not None}
+    if (lowest := min(numbers.values(), default=0)) < -1:
         raise ValueError(f"Expected identities and cameras of -1 (junk), 0 (distractor) or more (got {lowest})")
-    if None not in numbers.values():
+    if len(numbers) == len(known):
         return numbers
     meant = {word: number for word, number in numbers.items() if number in (-1, 0)}
     others = [word for word in known if word not in meant]

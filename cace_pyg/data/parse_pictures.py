@@ -81,8 +81,7 @@ def parse_pictures(
         counts[answer.get("how", "error")] += 1
         if "error" in answer:
             unreadable.append((path, answer["error"]))
-    made = (counts[how] for how in ("pose", "mask", "box"))
-    return Parsed(*made, len(tasks) - len(todo), tuple(unreadable))
+    return Parsed(counts["pose"], counts["mask"], counts["box"], len(tasks) - len(todo), tuple(unreadable))
 
 
 def _check_names(tasks: Sequence[tuple[Path, Path]]) -> None:
@@ -108,6 +107,7 @@ def _answers(tasks: Sequence[tuple[Path, Path]], python: str, program: str) -> I
                 f"cannot start the Python interpreter {python}: {error}; give another --python"
             ) from error
         answered = 0
+        assert process.stdout is not None  # a pipe was asked for
         try:
             for line in process.stdout:
                 yield json.loads(line)

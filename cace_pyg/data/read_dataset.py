@@ -1,11 +1,11 @@
 """Any data set by its name, and how its pictures reach the network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
-
+from cace_pyg.bounded_numbers import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.own_pictures import read_image_folder, read_manifest
 from cace_pyg.data.part_map import PartPalette
@@ -61,7 +61,7 @@ class DataSettings:
             raise ValueError(f"Expected data.height and data.width of at least 16 (got {self.height}, {self.width})")
 
 
-_PUBLIC = {
+_PUBLIC: dict[str, Callable[[str | Path, bool], Splits]] = {
     "market1501": read_market1501,
     "dukemtmc": read_dukemtmc,
     "occluded_duke": read_occluded_duke,
@@ -70,7 +70,11 @@ _PUBLIC = {
 }
 
 
-_OWN = {"market_layout": read_market_layout, "manifest": read_manifest, "image_folder": read_image_folder}
+_OWN: dict[str, Callable[[str | Path], Splits]] = {
+    "market_layout": read_market_layout,
+    "manifest": read_manifest,
+    "image_folder": read_image_folder,
+}
 
 
 def read_dataset(name: DatasetName, root: str | Path, allow_partial: bool = False) -> Splits:
@@ -105,10 +109,10 @@ def read_splits(data: DataSettings) -> Splits:
     return replace(splits, train=combine([splits.train, *extra]))
 
 
-def _name_and_root(entry: str) -> tuple[str, str]:
+def _name_and_root(entry: str) -> tuple[DatasetName, str]:
     name, colon, root = entry.partition(":")
     if not colon or name not in get_args(DatasetName):
         raise ValueError(
             f"Expected data.extra_train as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
         )
-    return name, root
+    return cast(DatasetName, name), root

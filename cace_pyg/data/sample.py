@@ -23,6 +23,11 @@ class Splits:
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
 
+    @property
+    def num_identities(self) -> int:
+        """Training identities: the classes of a model."""
+        return len({sample.pid for sample in self.train})
+
 
 def fingerprint(splits: Splits) -> str:
     """12 hexadecimal digits of the SHA-256 over part, file name and size in bytes of every picture.

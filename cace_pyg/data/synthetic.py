@@ -10,17 +10,19 @@ import multiprocessing
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from cace_pyg.data.rendering.pedestrian import (
     DETAIL_NAMES,
     PART_NAMES,
+    Person,
     attributes,
     draw_family,
 )
@@ -90,7 +92,7 @@ def make_synthetic(
     return root
 
 
-def _recorded(settings: SyntheticSettings) -> dict:
+def _recorded(settings: SyntheticSettings) -> dict[str, Any]:
     return {"drawing": _DRAWING, **asdict(settings)}
 
 
@@ -130,7 +132,7 @@ def _write(root: Path, settings: SyntheticSettings, workers: int, progress: bool
         (root / folder).mkdir(parents=True)
         (root / "parts" / folder).mkdir(parents=True)
     pictures = plan_pictures(settings)
-    images = {}
+    images: dict[str, dict[str, Any]] = {}
     with (
         progress_bar(total=len(pictures), desc="rendering", unit="picture", disable=not progress) as bar,
         closing(_draw_all(root, settings, pictures, workers)) as chunks,
@@ -148,7 +150,7 @@ def _write(root: Path, settings: SyntheticSettings, workers: int, progress: bool
     (root / "settings.json").write_text(json.dumps(_recorded(settings), indent=1))
 
 
-def _identities(settings: SyntheticSettings, pictures: list[PlannedPicture]) -> dict[str, dict]:
+def _identities(settings: SyntheticSettings, pictures: list[PlannedPicture]) -> dict[str, dict[str, Any]]:
     """Attributes of all identities by pid. Distractors and junk have none: they share a pid."""
     known = {picture.pid: picture for picture in pictures if picture.pid > 0}
     return {
@@ -159,7 +161,7 @@ def _identities(settings: SyntheticSettings, pictures: list[PlannedPicture]) -> 
 
 def _draw_all(
     root: Path, settings: SyntheticSettings, pictures: list[PlannedPicture], workers: int
-) -> Iterator[dict[str, dict]]:
+) -> Generator[dict[str, dict[str, Any]]]:
     chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
     if workers == 0 or len(pictures) < _WORTH_A_POOL:
         for chunk in chunks:
@@ -175,7 +177,7 @@ def _draw_all(
             pool.shutdown(cancel_futures=True)
 
 
-def _draw_chunk(root: Path, settings: SyntheticSettings, pictures: list[PlannedPicture]) -> dict[str, dict]:
+def _draw_chunk(root: Path, settings: SyntheticSettings, pictures: list[PlannedPicture]) -> dict[str, dict[str, Any]]:
     """Draw and save some pictures; returns their entries of `details.json` by path below `root`."""
     entries = {}
     for picture in pictures:
@@ -197,7 +199,7 @@ def _draw_chunk(root: Path, settings: SyntheticSettings, pictures: list[PlannedP
 
 def _draw(settings: SyntheticSettings, picture: PlannedPicture) -> Rendering:
     rng = picture_stream(settings, picture)
-    occluder = bool(rng.random() < settings.occluded)
+    occluder: Person | bool = bool(rng.random() < settings.occluded)
     if occluder and rng.random() < _PASSER_BY:
         occluder = draw_family(rng, "passer-by", 1)[0]
     return render(

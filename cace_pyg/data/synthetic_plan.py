@@ -1,7 +1,6 @@
 """Which pictures the built-in data set holds: who is seen where, from which side, and in which folder."""
 
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -80,7 +79,8 @@ class SyntheticSettings:
             )
 
 
-class PlannedPicture(NamedTuple):
+@dataclass(frozen=True)
+class PlannedPicture:
     """One picture before it is drawn. All that is random about it follows from seed, group, index, number."""
 
     folder: str
@@ -109,7 +109,7 @@ def plan_pictures(settings: SyntheticSettings) -> list[PlannedPicture]:
     for index in range(settings.test_identities):
         seen = _plan_identity(settings, "test", index, 1 + settings.train_identities + index)
         queries = choose_queries([picture.camid for picture in seen], settings.queries_per_identity)
-        pictures += [picture._replace(folder=QUERY if i in queries else GALLERY) for i, picture in enumerate(seen)]
+        pictures += [replace(picture, folder=QUERY if i in queries else GALLERY) for i, picture in enumerate(seen)]
     for group, count, pid in (("distractor", settings.distractors, 0), ("junk", settings.junk, -1)):
         for index in range(count):
             pictures += _plan_identity(settings, group, index, pid)[:1]

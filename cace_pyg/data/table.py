@@ -2,11 +2,12 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 TABLES = (".csv", ".parquet")  # endings
 
 
-def read_table(path: Path) -> list[dict]:
+def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV (UTF-8, with a header) or Parquet file, by column; the cells of CSV are text.
 
     Args:
@@ -24,7 +25,7 @@ def read_table(path: Path) -> list[dict]:
     return _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
 
 
-def _read_csv(path: Path) -> list[dict]:
+def _read_csv(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -36,7 +37,7 @@ def _read_csv(path: Path) -> list[dict]:
     return rows
 
 
-def _read_parquet(path: Path) -> list[dict]:
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         import pyarrow
         import pyarrow.parquet

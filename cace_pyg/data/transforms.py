@@ -1,7 +1,7 @@
 """From a decoded picture to the network's input."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -35,13 +35,23 @@ class AugmentationSettings:
                 raise ValueError(f"Expected augmentation.{name} of at least 0 (got {getattr(self, name)})")
 
 
+class Transform(Protocol):
+    """From uint8 ``(3, height, width)`` to the network's input; given a label map ``(height, width)`` too, to both."""
+
+    @overload
+    def __call__(self, image: Tensor, /) -> Tensor: ...
+
+    @overload
+    def __call__(self, image: Tensor, part_map: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
+
 def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     """A decoded RGB picture, resized bilinearly to (height, width), as uint8 ``(3, height, width)``."""
     resized = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
-def training_transform(settings: AugmentationSettings) -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
+def training_transform(settings: AugmentationSettings) -> Transform:
     """uint8 ``(3, height, width)`` to normalised float of the same shape, augmented with torch's random numbers.
 
     Given a label map ``(height, width)`` too, it returns both; the map is flipped and cut like the picture, what comes
@@ -53,7 +63,7 @@ def training_transform(settings: AugmentationSettings) -> Callable[..., Tensor |
     return _Transform(places, v2.Compose([*values, *_normalisation(), v2.RandomErasing(settings.erasing)]))
 
 
-def evaluation_transform() -> Callable[..., Tensor | tuple[Tensor, Tensor]]:
+def evaluation_transform() -> Transform:
     """uint8 ``(3, height, width)`` to float of the same shape, normalised with ImageNet's mean and deviation.
 
     Given a label map too, it returns both.

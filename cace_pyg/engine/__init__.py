@@ -1,1 +1,1 @@
-"""The loops: extraction, training, two-stage evaluation, checkpoints, reports."""
+"""The loops: extraction, training, two-stage evaluation; checkpoints and run folders."""

@@ -5,6 +5,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -18,7 +19,7 @@ _FORMAT = 2
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, text) to a temporary file beside ``path``, then rename it.
 
     Raises:
@@ -34,7 +35,7 @@ def save_checkpoint(path: Path, state: dict) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path) -> dict:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, on the CPU.
 
     Raises:
@@ -51,8 +52,8 @@ def load_checkpoint(path: Path) -> dict:
         raise ValueError(f"cannot read checkpoint {path}. It is truncated, damaged or no checkpoint ({why})") from error
     if isinstance(state, dict) and state.get("format") == 1:
         raise ValueError(
-            f"{path} is a checkpoint of cace_pyg 0.1, whose weights and settings have other names (train is joint_phase, "
-            "conditional.engine is conditional.backend since 0.2): train it again, or use cace_pyg 0.1"
+            f"{path} is a checkpoint of cace_pyg 0.1, whose weights and settings have other names (train is "
+            "joint_phase, conditional.engine is conditional.backend since 0.2): train it again, or use cace_pyg 0.1"
         )
     missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
     if missing or state["format"] != _FORMAT:
@@ -96,12 +97,12 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
         FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`.
     """
     state = load_checkpoint(path)["model"]
-    parts = {"extractor": model.extractor, "encoder": model.encoder}
+    names = ["extractor", "encoder"]
     if state["classifier.weight"].shape == model.classifier.weight.shape:
-        parts["classifier"] = model.classifier
-    chosen = {key: value for key, value in state.items() if key.split(".")[0] in parts}
-    remedy = "--start_from needs the same backbone and embedding"
-    _load(torch.nn.ModuleDict(parts), chosen, path, remedy)
+        names.append("classifier")
+    chosen = {key: value for key, value in state.items() if key.split(".")[0] in names}
+    parts = torch.nn.ModuleDict({name: model.get_submodule(name) for name in names})
+    _load(parts, chosen, path, "--start_from needs the same backbone and embedding")
 
 
 def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, remedy: str) -> None:
@@ -130,7 +131,7 @@ class LatestCheckpoint:
         problem: why it is not ``last.ckpt``; empty where it is, or where that is missing.
     """
 
-    state: dict
+    state: dict[str, Any]
     path: Path
     problem: str
 
@@ -143,7 +144,7 @@ def latest_checkpoint(folder: RunFolder) -> LatestCheckpoint | None:
     Raises:
         ValueError: there are checkpoints, and none can be read.
     """
-    problems = []
+    problems: list[str] = []
     for path in (folder.last, folder.previous):
         if path.exists():
             try:
@@ -179,7 +180,7 @@ _MATTERS = ("backbone", "graph", "embedding", "conditional")
 _CLASSIFIERS = ("classifier.", "pair_classifier.")  # nothing of them reaches an embedding
 
 
-def model_fingerprint(checkpoint: dict) -> str:
+def model_fingerprint(checkpoint: dict[str, Any]) -> str:
     """12 hexadecimal digits of the SHA-256 over weights and settings that decide what an image becomes.
 
     Args:
@@ -199,7 +200,7 @@ def model_fingerprint(checkpoint: dict) -> str:
     return digest.hexdigest()[:12]
 
 
-def load_model(path: Path, config: Config) -> tuple[CaceNet, dict]:
+def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     """The model of a checkpoint in evaluation mode, and the rest of the checkpoint.
 
     Raises:

@@ -31,6 +31,7 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
         for room, tensor in zip(_tensors(whole), _tensors(batch), strict=True):
             room[filled : filled + len(batch)] = tensor
         filled += len(batch)
+    assert whole is not None  # there is an image at least
     return whole
 
 

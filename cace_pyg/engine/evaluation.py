@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from lightning_fabric import Fabric
@@ -79,7 +80,7 @@ def measure_pairs(
     gallery: Extraction,
     index: Tensor,
     pairs_per_batch: int,
-    device,
+    device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> Tensor:
     """The distance of each query to its gallery images at ``index``, see :meth:`PairStage.distance`: ``(query, k)``.
@@ -105,11 +106,11 @@ def measure(
     query: Sequence[Sample],
     gallery: Sequence[Sample],
     config: Config,
-    device,
+    device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> tuple[Extraction, Extraction, Distances]:
     """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
-    model.eval().pair_stage.check_device(device)  # before minutes of extraction
+    model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     extracted_query = extract(model, query, config, device, "query", ranks)
     extracted_gallery = extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
@@ -120,22 +121,20 @@ def measure(
 
 
 def evaluate_individual(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Metrics:
     """The first stage alone."""
-    sides = [extract_embeddings(model, samples, config, device) for samples in (query, gallery)]
-    pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
-    camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
-    blocks = (block for _, block in distance_blocks(*sides))
-    return evaluate_blocks(blocks, *pids, *camids, same_camera=config.evaluation.same_camera)
+    of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
+    blocks = (block for _, block in distance_blocks(of_query, of_gallery))
+    return evaluate_blocks(blocks, *labels_of(query, gallery), same_camera=config.evaluation.same_camera)
 
 
 def choose_weight(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> tuple[FusionChoice, Metrics]:
     """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
-    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device)
-    labels = labels_of(extracted_query, extracted_gallery)
+    _, _, distances = measure(model, query, gallery, config, device)
+    labels = labels_of(query, gallery)
     same_camera = config.evaluation.same_camera
     individual = distances.individual()
     choice = choose_fusion_weight(individual, distances.index, distances.conditional, *labels, same_camera=same_camera)
@@ -148,7 +147,7 @@ def evaluate_two_stage(
     gallery: Sequence[Sample],
     config: Config,
     weight: float,
-    device,
+    device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> Evaluation | None:
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
@@ -158,7 +157,7 @@ def evaluate_two_stage(
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
     if ranks.rank > 0:
         return None
-    labels = labels_of(extracted_query, extracted_gallery)
+    labels = labels_of(query, gallery)
     individual = evaluate_blocks(distances.blocks(), *labels, **config.evaluation.policy())
     two_stage = evaluate_blocks(distances.blocks(weight), *labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
@@ -185,9 +184,11 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
     return float(fusion)
 
 
-def labels_of(query: Extraction, gallery: Extraction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the protocol looks at: pids and camids, as :func:`cace_pyg.retrieval.evaluate` takes them."""
-    return query.pids, gallery.pids, query.camids, gallery.camids
+    query_pids, gallery_pids = (torch.tensor([sample.pid for sample in samples]) for samples in (query, gallery))
+    query_camids, gallery_camids = (torch.tensor([sample.camid for sample in samples]) for samples in (query, gallery))
+    return query_pids, gallery_pids, query_camids, gallery_camids
 
 
 _TOGETHER = 16  # queries sent at a time: some megabytes each
@@ -205,6 +206,27 @@ def every_query(query: Extraction, ranks: Ranks) -> Iterator[PairOperand]:
             sent = ranks.send(own, sender)
             for position in range(len(sent)):
                 yield sent.select(slice(position, position + 1))
+
+
+@overload
+def evaluate_model(
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    fusion_weight: float | None = None,
+) -> Evaluation: ...
+
+
+@overload
+def evaluate_model(
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    fusion_weight: float | None,
+    fabric: Fabric | None,
+) -> Evaluation | None: ...
 
 
 def evaluate_model(

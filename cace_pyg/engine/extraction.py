@@ -15,7 +15,7 @@ from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
-from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.models import CaceNet, PairOperand, PublishedEmbedding
 from cace_pyg.progress import progress_bar
 
 
@@ -43,18 +43,15 @@ class Extraction:
         """Whether this rank has the pair stage's input of the images at ``positions``."""
         return (positions >= self.first) & (positions < self.first + len(self.prepared))
 
-    @property
-    def pids(self) -> Tensor:
-        return torch.tensor([sample.pid for sample in self.samples])
-
-    @property
-    def camids(self) -> Tensor:
-        return torch.tensor([sample.camid for sample in self.samples])
-
 
 @torch.no_grad()
 def extract(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, ranks: Ranks = ALONE
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    name: str,
+    ranks: Ranks = ALONE,
 ) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode.
 
@@ -77,7 +74,7 @@ def extract(
 
 @torch.no_grad()
 def extract_clues(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, ranks: Ranks = ALONE
+    model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU."""
     embeddings, several = [], []
@@ -89,7 +86,11 @@ def extract_clues(
 
 @torch.no_grad()
 def extract_embeddings(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, ranks: Ranks = ALONE
+    model: CaceNet | PublishedEmbedding,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU of every rank."""
     batches = _forward(model, samples, config, device, "embeddings", False, ranks)
@@ -110,7 +111,13 @@ def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
 
 
 def _forward(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device, name: str, parts: bool, ranks: Ranks
+    model: CaceNet | PublishedEmbedding,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    name: str,
+    parts: bool,
+    ranks: Ranks,
 ) -> Iterator[tuple[Tensor, Clues]]:
     """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts; one rank has a bar.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from matplotlib.figure import Figure
 
@@ -54,7 +54,7 @@ def _rendered(figure: Figure, image_format: str) -> bytes:
     return rendered.getvalue()
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """A table whose columns are those of any row, in order of first use; whole or not at all."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
-from cace_pyg.data.dataset import Item, ReidDataset, relabel
+from cace_pyg.data.dataset import ReidDataset, relabel
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
@@ -68,7 +68,7 @@ class JointPhase:
             self.dataset, batch_sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
         )
 
-    def start(self, model: CaceNet, fresh: bool, device) -> None:
+    def start(self, model: CaceNet, fresh: bool, device: torch.device) -> None:
         """Read body parts too where the pairwise losses need a graph of them."""
         self.dataset.parts = self.trains_pairs and model.needs_parts
 
@@ -84,8 +84,8 @@ class JointPhase:
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Pictures, labels, and label maps where the graph needs them; a function of the seed and the epoch."""
         self.sampler.set_epoch(epoch)
-        for batch in map(Item._make, self.loader):
-            yield (batch.image, batch.label, *([batch.parts] if self.dataset.parts else []))
+        for images, labels, _, _, part_maps in self.loader:
+            yield (images, labels, part_maps) if self.dataset.parts else (images, labels)
 
     def losses(
         self, model: CaceNet, images: Tensor, labels: Tensor, part_maps: Tensor | None = None
@@ -121,7 +121,7 @@ def _check_shares(config: Config, ranks: Ranks) -> None:
     share = settings.num_identities // passes * together
     if share < 2:
         raise ValueError(
-            f"Expected at least 2 identities in a pass (got {share}: joint_phase.num_identities {settings.num_identities} "
-            f"over {ranks.count} ranks and joint_phase.accumulate {settings.accumulate}); raise --joint_phase.num_identities, or "
-            "give --joint_phase.pairs_across_ranks true"
+            f"Expected at least 2 identities in a pass (got {share}: joint_phase.num_identities "
+            f"{settings.num_identities} over {ranks.count} ranks and joint_phase.accumulate {settings.accumulate}); "
+            "raise --joint_phase.num_identities, or give --joint_phase.pairs_across_ranks true"
         )

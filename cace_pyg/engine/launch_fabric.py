@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed import is_torchelastic_launched
 
 from cace_pyg.config import Config
@@ -30,17 +30,29 @@ def launch_fabric(config: Config) -> Fabric:
 
 
 def _fabric(config: Config) -> Fabric:
-    ranks = int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else 1
+    ranks, precision = int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else 1, config.precision
+    if precision == "auto":
+        device = Fabric(accelerator=config.device, devices=1).device
+        precision = "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
     if ranks == 1:
-        return Fabric(accelerator=config.device, devices=1, precision=config.precision)
+        return Fabric(accelerator=config.device, devices=1, precision=precision)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     return Fabric(
         accelerator=config.device,
         devices=here,
         num_nodes=ranks // here,
-        precision=config.precision,
+        precision=precision,
         strategy=DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True),
     )
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether in hardware: emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        return any(there is True for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
+    return False
 
 
 def synchronise_batch_norm(model: CaceNet, device: torch.device) -> CaceNet:

@@ -51,7 +51,7 @@ class PairPhase:
         self.ranks = ranks
         self.own = ranks.share(settings.anchors, "pair_phase.anchors")
 
-    def start(self, model: CaceNet, fresh: bool, device) -> None:
+    def start(self, model: CaceNet, fresh: bool, device: torch.device) -> None:
         """Rank the training pictures by the individual branch; with ``clues: cached`` keep their clues.
 
         Args:
@@ -62,10 +62,11 @@ class PairPhase:
         if fresh and self.config.loss.pairwise_weight == 0:
             model.start_conditional_from_individual()  # joint training with pairwise losses has made its own
         self.needs_parts = model.needs_parts
+        self.clues: Clues | None = None
         if self.settings.clues == "cached":
             embedding, self.clues = extract_clues(model, self.samples, self.config, device, self.ranks)
         else:
-            embedding, self.clues = extract_embeddings(model, self.samples, self.config, device, self.ranks), None
+            embedding = extract_embeddings(model, self.samples, self.config, device, self.ranks)
         pids = torch.tensor([sample.pid for sample in self.samples])
         camids = torch.tensor([sample.camid for sample in self.samples])
         negatives = confusion_negatives(embedding, pids, self.settings.confusions)

@@ -42,8 +42,8 @@ def check_trainable(model: CaceNet, config: Config, identities: int, device: tor
         device: that it will be trained on.
 
     Raises:
-        ValueError: another number of classes than of identities, the pair phase has nothing to train, or pairwise losses
-            of a model without conditional embeddings.
+        ValueError: another number of classes than of identities, the pair phase has nothing to train, or pairwise
+            losses of a model without conditional embeddings.
         RuntimeError: the pair stage's backend does not run on the device.
         FileNotFoundError, ValueError: see the graph builder.
     """

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.checkpoint import is_checkpoint
+from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.results import FurtherResults, further_results
 from cace_pyg.models import Backbone, PublishedEmbedding
@@ -35,10 +36,9 @@ def evaluate_published(
     model = PublishedEmbedding(Backbone(settings.name, settings.weights, settings.last_stride, settings.stem))
     device = Fabric(accelerator=config.device, devices=1).device
     model.to(device)
-    embeddings = tuple(extract_embeddings(model, samples, config, device) for samples in (query, gallery))
-    pids = [[sample.pid for sample in samples] for samples in (query, gallery)]
-    camids = [[sample.camid for sample in samples] for samples in (query, gallery)]
-    distance, labels = euclidean_distance(*embeddings), (*pids, *camids)
+    of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
+    embeddings, labels = (of_query, of_gallery), labels_of(query, gallery)
+    distance = euclidean_distance(*embeddings)
     further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
     metrics = evaluate(distance, *labels, **config.evaluation.policy())
     loaded = model.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"

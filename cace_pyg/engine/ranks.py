@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,16 +41,15 @@ class Ranks:
         """What each rank has, in the order of the ranks; small things, of any size."""
         if self.count == 1:
             return [own]
-        found: list = [None] * self.count
+        found: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(found, own)
         return found
 
     def send(self, own: T | None, sender: int) -> T:
         """What one rank has, on every rank; the others' ``own`` is not looked at."""
-        if self.count == 1:
-            return own
-        sent = [own]
-        torch.distributed.broadcast_object_list(sent, src=sender)
+        sent: list[Any] = [own]
+        if self.count > 1:
+            torch.distributed.broadcast_object_list(sent, src=sender)
         return sent[0]
 
     def take_firsts(self, tensors: Iterable[Tensor]) -> None:
@@ -72,7 +71,7 @@ class Ranks:
 
 class _Gathered(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, own: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, own: Tensor, ranks: Ranks) -> Tensor:
         ctx.own = slice(ranks.rank * len(own), (ranks.rank + 1) * len(own))
         parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(ranks.count)]
         torch.distributed.all_gather(parts, own.contiguous())
@@ -80,7 +79,7 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         summed = gradient.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(summed)
         return summed[ctx.own], None

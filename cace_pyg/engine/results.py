@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -23,9 +24,9 @@ class FurtherResults:
     k_reciprocal: dict[str, Metrics] = field(default_factory=dict)
     single_shot: dict[str, SingleShot] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, dict]:
+    def as_dict(self) -> dict[str, dict[str, Any]]:
         """For ``metrics.json``."""
-        rows = {**self.k_reciprocal, **self.single_shot}
+        rows: dict[str, Metrics | SingleShot] = {**self.k_reciprocal, **self.single_shot}
         return {name: found.as_dict() | {"policy": found.policy} for name, found in rows.items()}
 
 
@@ -71,20 +72,20 @@ _NAMES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 def metrics_table(rows: Mapping[str, Metrics], further: FurtherResults, note: str) -> str:
     """The rows in percent, the note, and how they were measured."""
-    rows = {**rows, **further.k_reciprocal, **further.single_shot}
-    width = 2 + max(map(len, rows))
+    every: dict[str, Metrics | SingleShot] = {**rows, **further.k_reciprocal, **further.single_shot}
+    width = 2 + max(map(len, every))
     lines = [f"{'percent':{width}}" + "".join(f"{name:>9}" for name in _NAMES)]
-    for name, metrics in rows.items():
+    for name, metrics in every.items():
         values = metrics.as_dict()
         cells = (f"{100 * values[one]:9.1f}" if one in values else f"{'–':>9}" for one in _NAMES)
         lines.append(f"{name:{width}}" + "".join(cells))
     lines.append(note)
-    for policy in dict.fromkeys(metrics.policy for metrics in rows.values()):
+    for policy in dict.fromkeys(metrics.policy for metrics in every.values()):
         lines += [f"  {line.strip()}" for line in policy.split(";")]
     return "\n".join(lines)
 
 
-def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
+def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict[str, Any]:
     """What ``metrics.json`` holds: fractions for both stages, and where they come from."""
     return {
         "individual": evaluation.individual.as_dict(),
@@ -97,7 +98,7 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict:
     }
 
 
-def queries_of(evaluation: Evaluation) -> list[dict]:
+def queries_of(evaluation: Evaluation) -> list[dict[str, Any]]:
     """What ``queries.csv`` holds: each query that counts, and what both stages made of it."""
     stages = {"individual": evaluation.individual, "two_stage": evaluation.two_stage}
     return [

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from cace_pyg.config import differences
 from cace_pyg.engine.files import write_csv, write_text
@@ -70,10 +71,10 @@ class RunFolder:
             return self.path.exists()
         return any(path.is_file() and path != self.config for path in self.path.rglob("*"))
 
-    def write_log(self, rows: list[dict]) -> None:
+    def write_log(self, rows: list[dict[str, Any]]) -> None:
         """The whole log, one row an epoch; the columns are those of any row, in order of first use."""
         write_csv(self.log, rows)
 
-    def write_metrics(self, metrics: dict) -> None:
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
         """``metrics.json``."""
         write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor
 
 from cace_pyg.config import Config
@@ -49,7 +50,7 @@ class Progress:
     best: float = -math.inf  # validation mAP of best.ckpt
     best_phase: str = ""
     fusion_weight: float | None = None
-    log: list[dict] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -90,7 +91,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.fabric = fabric or launch_fabric(config)
         self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
-        identities = len({sample.pid for sample in splits.train})
+        identities = splits.num_identities
         check_trainable(model, config, identities, self.fabric.device)
         self.phases = [make(config, splits.train, self.ranks) for make in (JointPhase, PairPhase)]
         self.folder = RunFolder(config.run_dir)
@@ -109,7 +110,7 @@ class Trainer:
         if config.sync_batchnorm:
             self.model = synchronise_batch_norm(self.model, self.fabric.device)
         if config.compile is not None:
-            self.model.extractor.compile(backend=config.compile)
+            self.model.get_submodule("extractor").compile(backend=config.compile)
         self.model.to(self.fabric.device)
 
     @property
@@ -128,7 +129,8 @@ class Trainer:
             phase = self.phases.pop(0)  # so that it goes when it is done, and the workers of its loader with it
             if self.progress.epoch < first_epoch + phase.epochs:
                 self._run_phase(phase, first_epoch)
-                gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives
+                if self.ranks.count > 1:
+                    gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives
             first_epoch += phase.epochs
         return self.folder
 
@@ -153,7 +155,9 @@ class Trainer:
                 self._record(row, optimizer)
             self.progress.epoch = epoch
 
-    def _run_epoch(self, phase: Phase, training_step, optimizer, epoch: int) -> dict[str, float]:
+    def _run_epoch(
+        self, phase: Phase, training_step: _FabricModule, optimizer: torch.optim.Optimizer, epoch: int
+    ) -> dict[str, float]:
         """One pass of a phase; the mean of every loss term."""
         phase.set_mode(self.model)
         steps = len(phase.sampler)
@@ -177,7 +181,7 @@ class Trainer:
         return row | (_density(self.model) if phase.trains_pairs else {})
 
     def _passes(
-        self, phase: Phase, training_step, batch: Sequence[Tensor], epoch: int, step: int
+        self, phase: Phase, training_step: _FabricModule, batch: Sequence[Tensor], epoch: int, step: int
     ) -> Iterator[dict[str, Tensor]]:
         """Forward and backward of a batch, in as many passes as the phase wants; the loss terms of each."""
         parts = zip(*(one.to(self.fabric.device).chunk(phase.passes) for one in batch), strict=True)
@@ -196,6 +200,7 @@ class Trainer:
             return means
         values = torch.tensor([*means.values()], dtype=torch.float64, device=self.fabric.device)
         reduced = self.fabric.all_reduce(values, reduce_op="mean")
+        assert isinstance(reduced, Tensor)  # as what went in; it would take containers too
         return dict(zip(means, reduced.tolist(), strict=True))
 
     def _validate(self, phase: Phase) -> dict[str, float]:
@@ -210,7 +215,7 @@ class Trainer:
             "validation_fusion_weight": choice.weight,
         }
 
-    def _record(self, row: dict, optimizer) -> None:
+    def _record(self, row: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
         """Write the log and the checkpoints of a finished epoch."""
         progress = self.progress
         progress.log.append(row)
@@ -225,7 +230,7 @@ class Trainer:
         save_checkpoint(self.folder.last, state | further)
         self.folder.write_log(progress.log)
 
-    def _is_best(self, row: dict) -> bool:
+    def _is_best(self, row: dict[str, Any]) -> bool:
         """Whether this epoch becomes ``best.ckpt``; if so, the progress remembers its score.
 
         The highest validation mAP wins, the later of equals; a phase starts its own contest, since the scores of the
@@ -312,6 +317,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 def _density(model: CaceNet) -> dict[str, float]:
     """The share of edges that the graph of the last training batch has, within images and between them, 0 to 1."""
+    assert model.pair_stage.density is not None  # a batch was trained on
     within, between = model.pair_stage.density
     return {"density_intra": float(within), "density_inter": float(between)}
 

@@ -109,7 +109,7 @@ class Ablation:
         results = [_result(StudyRow(BASELINE), baseline, baseline)]
         for row in self.rows:
             one = _result(row, measured[row.name], _read(found[row.name], "individual"))
-            control = measured.get(row.control)
+            control = None if row.control is None else measured.get(row.control)
             results.append(
                 replace(
                     one,
@@ -198,8 +198,9 @@ def _read(folders: Sequence[RunFolder], stage: str) -> _Queries:
 
 
 def _result(row: StudyRow, queries: _Queries, individual: _Queries) -> RowResult:
-    means = (one.mean(axis=1) for one in (queries.average_precision, queries.hit, individual.average_precision))
-    return RowResult(row, *(tuple(map(float, mean)) for mean in means))
+    measured = queries.average_precision, queries.hit, individual.average_precision
+    mAP, rank1, individual_mAP = (tuple(map(float, one.mean(axis=1))) for one in measured)
+    return RowResult(row, mAP, rank1, individual_mAP)
 
 
 def _differences(queries: _Queries, other: _Queries) -> tuple[Difference, Difference]:

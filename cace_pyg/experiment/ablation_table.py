@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from cace_pyg.engine.files import atomic_file, write_csv, write_text
 from cace_pyg.experiment.ablation import RowResult
@@ -33,6 +34,7 @@ def write_ablation(folder: Path, study: StudyName, results: Sequence[RowResult],
 
 
 def _drawn(result: RowResult, study: StudyName, results: Sequence[RowResult]) -> AblationGain:
+    assert result.to_baseline is not None  # it is not the baseline's own row
     mAP, rank1 = result.to_baseline
     base, paper = PAPER_BASELINES.get(study), result.row.paper
     gained = None if base is None or paper is None else (paper[0] - base[0], paper[1] - base[1])
@@ -55,7 +57,7 @@ _HEAD = (
 )
 
 
-def ablation_csv(results: Sequence[RowResult]) -> list[dict]:
+def ablation_csv(results: Sequence[RowResult]) -> list[dict[str, Any]]:
     """One row a result; percent."""
     return [_csv_row(result) for result in results]
 
@@ -84,8 +86,8 @@ _LEGEND = (
 )
 
 
-def _csv_row(result: RowResult) -> dict:
-    row = {"method": result.row.name, "options": " ".join(result.row.options), "seeds": len(result.mAP)}
+def _csv_row(result: RowResult) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": result.row.name, "options": " ".join(result.row.options), "seeds": len(result.mAP)}
     for name, values in (("mAP", result.mAP), ("rank1", result.rank1), ("individual_mAP", result.individual_mAP)):
         row |= {name: _percent(fmean(values)), f"{name}_std": _percent(_std(values))}
     for other, differences in (("baseline", result.to_baseline), ("control", result.to_control)):

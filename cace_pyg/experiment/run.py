@@ -26,7 +26,7 @@ from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
 from cace_pyg.explain.run_report import report_run
-from cace_pyg.models import CaceNet
+from cace_pyg.models import Backbone, CaceNet
 from cace_pyg.progress import write_line
 
 
@@ -59,13 +59,14 @@ def train_and_evaluate(
         report: write ``report.html``, which takes some seconds.
     """
     check_settings(config)
-    environment = describe_environment(config.seed, fingerprint(splits))
     fabric = launch_fabric(config)
+    precision = str(fabric.strategy.precision.precision)
+    environment = describe_environment(config.seed, fingerprint(splits)) | {"precision": precision}
     folder = RunFolder(config.run_dir)
     if fabric.is_global_zero:
         folder.check(config.to_yaml(), resume)
     has_weights = config.start_from is not None or (resume and (folder.last.exists() or folder.previous.exists()))
-    model = _build(config, len({sample.pid for sample in held_out.train}), not has_weights, fabric)
+    model = _build(config, held_out.num_identities, not has_weights, fabric)
     if model.needs_parts:
         check_part_maps([*splits.train, *splits.query, *splits.gallery])
     Trainer(model, config, held_out, environment, resume, fabric).run()
@@ -91,6 +92,7 @@ def _build(config: Config, identities: int, pretrained: bool, fabric: Fabric) ->
         if first == fabric.is_global_zero:
             model = build_model(config, identities, pretrained)
         fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
-    if fabric.is_global_zero and model.extractor.loaded_weights is not None:
-        write_line(str(model.extractor.loaded_weights))
+    extractor = model.extractor
+    if fabric.is_global_zero and isinstance(extractor, Backbone) and extractor.loaded_weights is not None:
+        write_line(str(extractor.loaded_weights))
     return model

@@ -44,7 +44,7 @@ class PairAnalysis:
     fused: float
     fusion_weight: float
     view: PairView
-    graph: nx.Graph
+    graph: "nx.Graph[int]"
     matching: np.ndarray
     clusters: ClueClusters
     statistics: DegreeStatistics
@@ -92,13 +92,15 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
     )
 
 
-def _annotate(graph: nx.Graph, matching: np.ndarray, clusters: ClueClusters) -> None:
+def _annotate(graph: "nx.Graph[int]", matching: np.ndarray, clusters: ClueClusters) -> None:
     """Write clusters and matching into the graph, where other programs find them."""
     n = len(graph) // 2
-    nx.set_node_attributes(graph, 0, "cluster")
+    for node in graph:
+        graph.nodes[node]["cluster"] = 0
     for number, cluster in enumerate(clusters.clusters, start=1):
         for node in [*cluster.clues_a, *(n + clue for clue in cluster.clues_b)]:
             graph.nodes[node]["cluster"] = number
-    nx.set_edge_attributes(graph, False, "decisive")
+    for _, _, edge in graph.edges(data=True):
+        edge["decisive"] = False
     for a, b in matching[:, :2].astype(int):
         graph.edges[int(a), n + int(b)]["decisive"] = True

@@ -100,7 +100,7 @@ def _describe_matching(analysis: PairAnalysis, strongest: int) -> str:
 def _carried(analysis: PairAnalysis) -> float:
     """The matching's part of all shares between the pictures."""
     image = nx.get_node_attributes(analysis.graph, "image")
-    inter = sum(share for i, j, share in analysis.graph.edges(data="share") if image[i] != image[j])
+    inter = sum(edge["share"] for i, j, edge in analysis.graph.edges(data=True) if image[i] != image[j])
     return analysis.matching[:, 2].sum() / inter
 
 

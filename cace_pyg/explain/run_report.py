@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def report_run(
     model: CaceNet,
     evaluation: Evaluation,
     second_stage: bool,
-    log: list[dict],
+    log: list[dict[str, Any]],
     environment: dict[str, str],
     config_yaml: str,
 ) -> Path:

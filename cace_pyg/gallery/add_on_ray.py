@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cace_pyg.gallery.gallery import Gallery
@@ -18,6 +19,7 @@ from cace_pyg.progress import progress_bar
 
 _COMMIT = 64  # images, see Gallery.add
 _MOST = 8 * _COMMIT  # images that a worker takes at once; one that is killed costs as many at most
+_TOLD = ("path", "camera", "taken", "metadata")  # of each picture
 _TIME = "$time"  # no column is called so
 _OBJECT_STORE = 128 * 1024**2  # bytes; pictures go from the disk to the worker, not through Ray
 
@@ -74,26 +76,26 @@ class _Writer:
     def __init__(self, path: Path, device: str):
         self.gallery = Gallery.open(path, device=device)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list]:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         rows = [json.loads(row, object_hook=_told_time) for row in batch["picture"]]
-        facts = ([row[name] for row in rows] for name in ("path", "camera", "taken", "metadata"))
+        paths, camera, taken, metadata = ([row[name] for row in rows] for name in _TOLD)
         try:
-            unreadable = self.gallery.add(*facts).unreadable
+            unreadable = self.gallery.add(paths, camera, taken, metadata).unreadable
         except (ValueError, OSError, RuntimeError) as error:  # told in full, where Ray would show its own frames
             return {"done": [0], "unreadable": ["[]"], "error": [str(error)]}
         return {"done": [len(rows)], "unreadable": [json.dumps(unreadable)], "error": [""]}
 
 
-def _ray():
+def _ray() -> ModuleType:
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise RuntimeError(f"--engine ray needs Ray ({error}): pip install 'cace-pyg[cluster]'") from error
+        raise RuntimeError(f"--ray needs Ray ({error}): pip install 'cace-pyg[cluster]'") from error
     return ray
 
 
-def _start(ray, address: str | None, workers: int | None) -> None:
+def _start(ray: ModuleType, address: str | None, workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         here = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
@@ -124,7 +126,7 @@ def _remembered() -> str | None:
 
 
 def _run(
-    ray, path: Path, pictures: Sequence[Path], facts: PictureFacts, workers: int | None, device: str
+    ray: ModuleType, path: Path, pictures: Sequence[Path], facts: PictureFacts, workers: int | None, device: str
 ) -> list[tuple[str, str]]:
     """Add all pictures; the names of those that cannot be read, with the reason."""
     on_gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
@@ -162,13 +164,13 @@ def _told(pictures: Sequence[Path], facts: PictureFacts) -> list[dict[str, str]]
     """Each picture and what is told of it, as text: columns of a table would lose what type a value had."""
     rows = zip(pictures, facts.camera, facts.taken, facts.metadata, strict=True)
     told = (
-        {"path": image_name(path), "camera": camera, "taken": taken, "metadata": metadata}
+        dict(zip(_TOLD, (image_name(path), camera, taken, metadata), strict=True))
         for path, camera, taken, metadata in rows
     )
     return [{"picture": json.dumps(one, default=lambda time: {_TIME: time.isoformat()})} for one in told]
 
 
-def _told_time(told: dict):
+def _told_time(told: dict[str, Any]) -> dict[str, Any] | datetime:
     return datetime.fromisoformat(told[_TIME]) if _TIME in told else told
 
 

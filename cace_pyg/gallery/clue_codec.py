@@ -1,6 +1,6 @@
 """The second stage's input of an image as few bytes, and back."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ class ClueCodec:
     what is projected, and the image's individual part.
 
     ``int8`` keeps the first two as whole numbers from −127 to 127 and a float32 scale for each clue, so that a faint
-    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The individual part (some hundred numbers)
-    is float16 in both.
+    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The individual part (some hundred
+    numbers) is float16 in both.
 
     Args:
         example: prepared clues of the model, of any images: their sizes count.
@@ -33,7 +33,7 @@ class ClueCodec:
         self.precision = precision
         self.grid = example.compared.grid
         n = self.grid[0] * self.grid[1]
-        fields: list[tuple] = [("individual", "<f2", (example.individual.size(1),))]
+        fields: list[tuple[Any, ...]] = [("individual", "<f2", (example.individual.size(1),))]
         for name, values in (("compared", example.compared.features), ("projected", example.projected)):
             kind = "i1" if precision == "int8" else "<f2"
             fields.append((name, kind, (n, values.size(2))))
@@ -41,10 +41,10 @@ class ClueCodec:
                 fields.append((f"{name}_scale", "<f4", (n, 1)))
         self.kind = np.dtype(fields)
         if self.bytes_per_image > MOST_BYTES:
-            widths = f"compared {example.compared.features.size(2)}, projected {example.projected.size(2)} channels for each of {n} clues"
             raise ValueError(
                 f"Expected at most {MOST_BYTES:,} bytes an image for the second stage (got {self.bytes_per_image:,}: "
-                f"{widths}); a gallery wants a model with a narrow graph, such as --graph.form released and "
+                f"compared {example.compared.features.size(2)}, projected {example.projected.size(2)} channels for "
+                f"each of {n} clues); a gallery wants a model with a narrow graph, such as --graph.form released and "
                 "--conditional.width 64, or --precision int8"
             )
 
@@ -97,8 +97,8 @@ def _half(values: Tensor, name: str) -> np.ndarray:
     return half.numpy()
 
 
-def _whole(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    values = values.cpu().numpy()
+def _whole(clues: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    values = clues.cpu().numpy()
     if not values.shape[2]:  # a graph of locations has no keys
         return values.astype(np.int8), np.ones((*values.shape[:2], 1), np.float32)
     if not np.isfinite(values).all():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def describe_hits(found: SearchResult) -> str:
     return "\n".join([*lines, spent])
 
 
-def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict]:
+def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
     """Each hit as JSON takes it."""
     names = ("image", "rank", "first_stage_rank", "distance", "individual", "conditional", "camera")
     return [
@@ -52,13 +53,15 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
     """The query and its first ten hits, before and after the second stage; nobody knows which are right.
 
     Raises:
-        ValueError: nothing was found.
+        ValueError: nothing was found, or it is no longer in the gallery.
     """
 
     def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
         camera = f"camera {hit.camera}" if hit.camera else ""
-        picture = read_picture(gallery.thumbnail(hit.image))
-        return RankedImage(picture, None, distance, "\n".join(line for line in (note, camera) if line))
+        shown = gallery.thumbnail(hit.image)
+        if shown is None:
+            raise ValueError(f"{hit.image} is not in the gallery {gallery.path} any more; search again")
+        return RankedImage(read_picture(shown), None, distance, "\n".join(line for line in (note, camera) if line))
 
     rows = {
         "individual": [ranked(hit, hit.individual) for hit in found.first_stage],
@@ -67,7 +70,7 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
     return ranked_lists(read_picture(query), rows)
 
 
-def describe_stats(path: Path, stats: Mapping) -> str:
+def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
     """What :meth:`Gallery.stats` says, for people."""
     columns = {"image": "word", "camera": "word", "time": "time", "added": "time"}
     columns |= {name: _TYPES.get(kind, "time") for name, kind in stats["metadata"].items()}

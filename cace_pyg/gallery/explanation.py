@@ -36,7 +36,7 @@ class Explanation:
         """The pair graph, see :func:`cace_pyg.graph.pair_to_data`; image a is the query."""
         return self.view.graph
 
-    def networkx(self) -> nx.Graph:
+    def networkx(self) -> "nx.Graph[int]":
         """The pair graph, see :func:`cace_pyg.graph.convert`."""
         return pair_to_networkx(self.view.graph, self.embedder.model.pair_stage.settings.degree_floor)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -22,6 +23,8 @@ from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
+
+P = TypeVar("P", bound=Picture)
 
 _MODEL = "model.ckpt"
 _KEPT = ("config", "identities", "fusion_weight", "model", "epoch")  # of a checkpoint
@@ -152,7 +155,7 @@ class Gallery:
         if isinstance(camera, str):
             raise ValueError(f"Expected a camera for each picture, in a list (got {camera!r})")
         pictures = list(pictures)
-        told = []
+        told: list[Sequence[Any]] = []
         for name, values, unknown in (("camera", camera, None), ("taken", taken, None), ("metadata", metadata, {})):
             if values is not None and len(values) != len(pictures):
                 raise ValueError(f"Expected {name} for each of {len(pictures)} pictures (got {len(values)})")
@@ -194,9 +197,23 @@ class Gallery:
         named = [row["image"] for row in self._table.rows(None, ["image"])]
         return [name for name in named if not name.startswith("sha256:") and not Path(name).is_file()]
 
+    @overload
+    def search(
+        self, picture: Picture, top_k: int = 10, where: str | None = None, first_stage: int | None = None
+    ) -> SearchResult: ...
+
+    @overload
     def search(
         self,
-        picture: Picture | Sequence[Picture],
+        picture: list[P] | tuple[P, ...],
+        top_k: int = 10,
+        where: str | None = None,
+        first_stage: int | None = None,
+    ) -> list[SearchResult]: ...
+
+    def search(
+        self,
+        picture: Picture | list[P] | tuple[P, ...],
         top_k: int = 10,
         where: str | None = None,
         first_stage: int | None = None,
@@ -260,7 +277,7 @@ class Gallery:
         """
         self._table.optimize(erase)
 
-    def stats(self) -> dict:
+    def stats(self) -> dict[str, Any]:
         """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
         about, table = self._table.about, self._table.stats()
         cameras: dict[str, int] = {}
@@ -316,7 +333,7 @@ class Gallery:
         )
 
     @torch.no_grad()
-    def _conditional(self, query: Embedded, rows: list[dict]) -> Tensor:
+    def _conditional(self, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
         """The second stage's distance of the first rows, ``(1, row)``; empty where the model has no pair branch."""
         if not rows or self.embedder.fusion_weight == 0:
             return torch.empty(1, 0)
@@ -332,7 +349,7 @@ class Gallery:
 
 
 def _hits(
-    rows: list[dict], individual: Tensor, conditional: Tensor, fused: Tensor, ranking: list[int]
+    rows: list[dict[str, Any]], individual: Tensor, conditional: Tensor, fused: Tensor, ranking: list[int]
 ) -> list[SearchHit]:
     """Every row as a hit, in the order of the first stage."""
     ranks = {position: number for number, position in enumerate(ranking, start=1)}

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 Value = str | int | float | bool | datetime | None
 
@@ -32,7 +35,7 @@ class Entry:
 
     image: str
     sha256: str
-    embedding: list[float]
+    embedding: ArrayLike
     clues: bytes
     thumbnail: bytes
     camera: str | None = None
@@ -76,7 +79,7 @@ class GalleryTable:
         self._table = database.open_table(_NAME)
 
     @classmethod
-    def create(cls, folder: Path, embedding_channels: int, about: Mapping) -> "GalleryTable":
+    def create(cls, folder: Path, embedding_channels: int, about: Mapping[str, Any]) -> "GalleryTable":
         """An empty table; ``about`` stays with it.
 
         Raises:
@@ -105,7 +108,7 @@ class GalleryTable:
         return table
 
     @property
-    def about(self) -> dict:
+    def about(self) -> dict[str, Any]:
         """What :meth:`create` was given."""
         return json.loads(self._table.schema.metadata[_ABOUT])
 
@@ -153,16 +156,16 @@ class GalleryTable:
         # Through an index on the names Lance does not see that another writer inserts the same ones (lance PR 9238).
         merge.use_index(False).execute(table, timeout=_PATIENCE)
 
-    def known(self, images: Sequence[str]) -> dict[str, dict]:
+    def known(self, images: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What is told of those images that are there, by name."""
         columns = ["image", "sha256", "camera", "time", *self.metadata_columns]
         return {row["image"]: row for row in self.rows_of(images, columns)}
 
-    def rows_of(self, images: Sequence[str], columns: Sequence[str]) -> list[dict]:
+    def rows_of(self, images: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of those images that are there, in any order."""
         return self.rows(_is_one_of(images), columns) if images else []
 
-    def rows(self, where: str | None, columns: Sequence[str]) -> list[dict]:
+    def rows(self, where: str | None, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of all rows that a filter lets through, in any order.
 
         Raises:
@@ -171,7 +174,7 @@ class GalleryTable:
         query = self._table.search().select(list(columns)).limit(max(len(self), 1))
         return self._run(query.where(where) if where else query, where).to_pylist()
 
-    def nearest(self, embedding: np.ndarray, count: int, where: str | None) -> list[dict]:
+    def nearest(self, embedding: np.ndarray, count: int, where: str | None) -> list[dict[str, Any]]:
         """The ``count`` rows nearest by the angle of their embedding, nearest first as the index has it.
 
         Returns:
@@ -198,7 +201,7 @@ class GalleryTable:
             for row, vector in zip(rows, unit, strict=True)
         ]
 
-    def clues(self, rows: Sequence[Mapping]) -> list[bytes]:
+    def clues(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """The clues of rows that :meth:`nearest` found, in their order."""
         places = [row["_rowid"] for row in rows]
         found = self._table.take_row_ids(places).with_row_id().select(["clues"]).to_arrow()
@@ -293,7 +296,8 @@ class GalleryTable:
                 )
         return fresh
 
-    def _run(self, query, where: str | None) -> list[dict]:
+    def _run(self, query: Any, where: str | None) -> Any:
+        """The rows as an Arrow table."""
         if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
             raise ValueError(f"Expected one condition as a filter, without a ; outside quotes (got {where!r})")
         try:
@@ -314,7 +318,7 @@ def _is_one_of(images: Sequence[str]) -> str:
     return f"image in ({quoted})"
 
 
-def _lancedb():
+def _lancedb() -> ModuleType:
     try:
         import lancedb
     except ImportError as error:

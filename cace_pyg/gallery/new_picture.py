@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,7 +54,7 @@ class NewPicture:
         sha256 = hashlib.sha256(content).hexdigest()
         return cls(picture, f"sha256:{sha256}", sha256, camera, time, metadata)
 
-    def is_in(self, row: Mapping | None) -> bool:
+    def is_in(self, row: Mapping[str, Any] | None) -> bool:
         """Whether a row of the gallery holds this picture and all that is told of it."""
         if row is None or row["sha256"] != self.sha256:
             return False

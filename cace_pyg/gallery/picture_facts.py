@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cace_pyg.data.table import read_table
 from cace_pyg.gallery.gallery_table import Value
@@ -17,9 +18,9 @@ _TYPED = (bool, int, float, datetime)  # not text
 class PictureFacts:
     """Of each picture of a folder: camera, time of taking, and other columns; as :meth:`Gallery.add` takes them."""
 
-    camera: list[str | None]
-    taken: list[datetime | None]
-    metadata: list[dict[str, Value]]
+    camera: Sequence[str | None]
+    taken: Sequence[datetime | None]
+    metadata: Sequence[Mapping[str, Value]]
 
 
 def facts_from_names(pictures: Sequence[Path], folder: Path, pattern: str) -> PictureFacts:
@@ -74,7 +75,7 @@ def facts_from_table(pictures: Sequence[Path], folder: Path, table: Path) -> Pic
     return _facts([told.get(image_name(picture), {}) for picture in pictures])
 
 
-def _rows(table: Path) -> list[dict]:
+def _rows(table: Path) -> list[dict[str, Any]]:
     rows = read_table(table)
     if not rows or "path" not in rows[0]:
         raise ValueError(
@@ -103,13 +104,13 @@ def _known(value: Value) -> Value:
     return None if value == "" or value != value else value
 
 
-def _typed(name: str, values: Sequence[Value]) -> list[Value]:
+def _typed(name: str, values: Sequence[Value]) -> list[Any]:
     """Text as whole numbers, else numbers, else words; a camera is always a word and a time always a time."""
     if name == "camera":
         return [None if value is None else _word(value) for value in values]
     if all(value is None or isinstance(value, datetime if name == "time" else _TYPED) for value in values):
         return list(values)
-    kinds: tuple[Callable, ...] = (datetime.fromisoformat,) if name == "time" else (int, float, str)
+    kinds: tuple[Callable[[str], Value], ...] = (datetime.fromisoformat,) if name == "time" else (int, float, str)
     for kind in kinds:
         try:
             return [None if value is None else kind(str(value)) for value in values]

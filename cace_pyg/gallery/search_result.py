@@ -1,6 +1,6 @@
 """What a search found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,5 +63,5 @@ class SearchResult:
         """Hit number ``rank``, from 0."""
         return self.hits[rank]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[SearchHit]:
         return iter(self.hits)

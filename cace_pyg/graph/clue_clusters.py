@@ -39,7 +39,7 @@ class ClueClusters:
     modularity: float
 
 
-def clue_clusters(graph: nx.Graph, weight: str = "share", seed: int = 0) -> ClueClusters:
+def clue_clusters(graph: "nx.Graph[int]", weight: str = "share", seed: int = 0) -> ClueClusters:
     """Find the communities of a pair graph by the Louvain method (Blondel et al., 2008).
 
     Args:
@@ -59,7 +59,7 @@ def clue_clusters(graph: nx.Graph, weight: str = "share", seed: int = 0) -> Clue
     return ClueClusters(clusters, nx.community.modularity(connected, communities, weight=weight))
 
 
-def _cluster(graph: nx.Graph, nodes: Set[int], weight: str) -> ClueCluster:
+def _cluster(graph: "nx.Graph[int]", nodes: Set[int], weight: str) -> ClueCluster:
     clues_a, clues_b = (
         tuple(sorted(graph.nodes[node]["clue"] for node in nodes if graph.nodes[node]["image"] == image))
         for image in (0, 1)

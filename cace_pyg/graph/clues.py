@@ -25,7 +25,7 @@ class Clues:
     grid: tuple[int, int]
     parts: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         height, width = self.grid
         if self.features.dim() != 3 or self.features.size(1) != height * width:
             raise ValueError(
@@ -56,8 +56,9 @@ class Clues:
     @staticmethod
     def concatenate(several: list["Clues"]) -> "Clues":
         """All images of ``several``, in order."""
-        parts = None if several[0].parts is None else torch.cat([one.parts for one in several])
-        return replace(several[0], features=torch.cat([one.features for one in several]), parts=parts)
+        parts = [one.parts for one in several if one.parts is not None]
+        features = torch.cat([one.features for one in several])
+        return replace(several[0], features=features, parts=torch.cat(parts) if parts else None)
 
     def detach(self) -> "Clues":
         """The same numbers, cut from the autograd graph."""

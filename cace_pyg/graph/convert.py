@@ -100,7 +100,7 @@ def data_to_pairs(data: Data) -> Pairs:
     return Pairs(blocks, nodes[:, 0], nodes[:, 1], grid)
 
 
-def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> nx.Graph:
+def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> "nx.Graph[int]":
     r"""One pair graph as an undirected networkx graph, for matchings, communities, and programs such as Gephi.
 
     Args:
@@ -126,7 +126,7 @@ def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> nx.G
     share = scale[source] * weight * scale[target]
     once = source <= target
 
-    graph = nx.Graph()
+    graph: nx.Graph[int] = nx.Graph()
     for node, (image, (row, column), d) in enumerate(
         zip(data.image.tolist(), data.pos.tolist(), degree.tolist(), strict=True)
     ):

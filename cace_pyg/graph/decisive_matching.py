@@ -7,7 +7,7 @@ import numpy as np
 from networkx.algorithms.bipartite import minimum_weight_full_matching
 
 
-def decisive_matching(graph: nx.Graph, weight: str = "share") -> np.ndarray:
+def decisive_matching(graph: "nx.Graph[int]", weight: str = "share") -> np.ndarray:
     """The maximum-weight matching between the images: each clue corresponds to one clue of the other image at most.
 
     The strongest edges alone often all end at one salient clue; here a clue is spent once it is matched, and the sum
@@ -27,19 +27,19 @@ def decisive_matching(graph: nx.Graph, weight: str = "share") -> np.ndarray:
     Raises:
         ValueError: a weight is negative or not finite.
     """
-    clues_a, clues_b = ([node for node, image in graph.nodes(data="image") if image == side] for side in (0, 1))
+    clues_a, clues_b = ([node for node in graph if graph.nodes[node]["image"] == side] for side in (0, 1))
     gain = {pair: graph.edges[pair][weight] for pair in product(clues_a, clues_b) if graph.has_edge(*pair)}
     _check(gain, weight)
     # Exact and fast: where no weight is negative, edges of weight 0 turn every matching into a full one without
     # changing its sum, and a full one is scipy's assignment problem. At 2 × 192 clues, all connected, that takes
     # 0.05 s; networkx's max_weight_matching of general graphs takes 9 s.
-    completed = nx.Graph()
+    completed: nx.Graph[int] = nx.Graph()
     completed.add_weighted_edges_from((a, b, -gain.get((a, b), 0.0)) for a, b in product(clues_a, clues_b))
     partner = minimum_weight_full_matching(completed, clues_a)
     rows = [
-        (graph.nodes[a]["clue"], graph.nodes[partner[a]]["clue"], gain[a, partner[a]])
-        for a in clues_a
-        if gain.get((a, partner.get(a)), 0.0) > 0
+        (graph.nodes[a]["clue"], graph.nodes[b]["clue"], gain[a, b])
+        for a, b in ((a, partner[a]) for a in clues_a if a in partner)
+        if gain.get((a, b), 0.0) > 0
     ]
     return np.array(sorted(rows, key=lambda row: (-row[2], row[0])), dtype=float).reshape(-1, 3)
 

@@ -69,7 +69,7 @@ class DegreeStatistics:
         return "\n".join([*lines, f"between the images: {crossing}"])
 
 
-def degree_statistics(graph: nx.Graph) -> DegreeStatistics:
+def degree_statistics(graph: "nx.Graph[int]") -> DegreeStatistics:
     """Count and weigh the edges of a pair graph, see :func:`~cace_pyg.graph.convert`."""
     degrees = [[d["degree"] for _, d in graph.nodes(data=True) if d["image"] == image] for image in (0, 1)]
     isolated = [sum(1 for node in nx.isolates(graph) if graph.nodes[node]["image"] == image) for image in (0, 1)]

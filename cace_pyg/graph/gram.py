@@ -1,5 +1,7 @@
 """All products of a batch, each pair of images once."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def upper_gram(x: Tensor, weight: Tensor | None = None) -> Tensor:
 
 class _UpperGram(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         images, n = x.shape[:2]
         gram = x.new_empty(images * (images + 1) // 2, n, n)
@@ -32,7 +34,7 @@ class _UpperGram(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         of_x, of_weight = torch.zeros_like(x), torch.zeros_like(weight)
         for a, row in enumerate(gradient.split(row_lengths(len(x)))):

@@ -28,19 +28,24 @@ class Semantic(GraphBuilder):
 
     def prepare(self, clues: Clues) -> Clues:
         """The parts; no edge depends on the features."""
-        if clues.parts is None:
-            raise ValueError(
-                "Expected clues with body parts for the Semantic builder (got parts=None); give label maps under "
-                "ROOT/parts, or choose a builder that needs none, such as CorrespondenceAttention"
-            )
+        _parts_of(clues)
         return super().prepare(clues)
 
     def intra(self, prepared: Clues) -> Tensor:
         return self.inter(prepared, prepared)
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
-        part_a, part_b = prepared_a.parts.unsqueeze(-1), prepared_b.parts.unsqueeze(-2)
+        part_a, part_b = _parts_of(prepared_a).unsqueeze(-1), _parts_of(prepared_b).unsqueeze(-2)
         same = part_a == part_b
         if not self.background:
             same = same & (part_a > 0)
         return same.to(prepared_b.features.dtype)
+
+
+def _parts_of(clues: Clues) -> Tensor:
+    if clues.parts is None:
+        raise ValueError(
+            "Expected clues with body parts for the Semantic builder (got parts=None); give label maps under "
+            "ROOT/parts, or choose a builder that needs none, such as CorrespondenceAttention"
+        )
+    return clues.parts

@@ -2,6 +2,7 @@
 
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,14 +49,16 @@ def relu_gram_products(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Ten
 
 class _ReluGramProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor, sharpness: float, threshold: float):
+    def forward(
+        ctx: Any, x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor, sharpness: float, threshold: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x_a, x_b, left, right)
         ctx.form = sharpness, threshold
         return kernels_for(x_a.device).products(x_a, x_b, left, right, *ctx.form)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, of_row: Tensor, of_column: Tensor):
+    def backward(ctx: Any, of_row: Tensor, of_column: Tensor) -> tuple[Tensor | None, ...]:
         x_a, x_b, left, right = ctx.saved_tensors
         kernels = kernels_for(x_a.device)
         # the gradient of R is of_row rightᵀ + left of_columnᵀ
@@ -73,8 +76,8 @@ class _ReluGramProducts(torch.autograd.Function):
 def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
     if x_a.dtype not in _DTYPES or x_b.dtype != x_a.dtype:
         raise ValueError(
-            f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the backend "
-            "pooled takes every precision"
+            f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the "
+            "backend pooled takes every precision"
         )
     devices = {str(one.device) for one in (x_a, x_b, left, right)}
     if len(devices) > 1:
@@ -111,8 +114,8 @@ def kernels_for(device: torch.device) -> ModuleType:
         ) from error
     if device.type != "cuda" and not relu_gram_triton.INTERPRETED:
         raise RuntimeError(
-            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.backend pooled, or "
-            "auto, which takes the kernel on CUDA only. For tests, TRITON_INTERPRET=1 runs it on a CPU, very slowly"
+            f"The fused kernel runs on CUDA devices (got clues on {device.type}); choose conditional.backend pooled, "
+            "or auto, which takes the kernel on CUDA only. For tests, TRITON_INTERPRET=1 runs it on a CPU, very slowly"
         )
     return relu_gram_triton
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 from torch import Tensor
 
+from cace_pyg.bounded_numbers import ClosedUnitInterval, NonNegativeFloat
 from cace_pyg.losses.identity import identity_loss, mixup_identity_loss
 from cace_pyg.losses.triplet import batch_hard_triplet_loss
 

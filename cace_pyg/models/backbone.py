@@ -1,12 +1,13 @@
 """Networks that turn images into feature maps: torchvision's classification CNNs, and a small one for CPUs."""
 
 import difflib
+from types import ModuleType
 from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from cace_pyg.models.load_backbone_weights import load_backbone_weights
+from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.torchvision_operators import import_torchvision
 
 Stem = Literal["torchvision", "strong_baseline", "fast_reid"]
@@ -65,17 +66,19 @@ class Backbone(torch.nn.Module):
         if name == "small_cnn":
             if weights == "imagenet":
                 raise ValueError("small_cnn has no ImageNet weights: leave backbone.weights out, or choose resnet50")
-            self.trunk = SmallCnn()
+            self.trunk: torch.nn.Module = SmallCnn()
         else:
             network = _torchvision_network(name, pretrained=weights == "imagenet")
-            self.trunk = _feature_layers(network, name)
+            self.trunk = layers = _feature_layers(network, name)
             if last_stride == 1:
-                _remove_last_stride(self.trunk, name)
+                _remove_last_stride(layers, name)
         _change_stem(self.trunk, stem, name)
         self.name = name
-        from_file = weights is not None and weights != "imagenet"
-        self.loaded_weights = load_backbone_weights(self.trunk, name, weights) if from_file else None
-        self.to(memory_format=torch.channels_last)  # faster on CPUs and in half precision, and clues come out as rows
+        self.loaded_weights: LoadedWeights | None = None
+        if weights is not None and weights != "imagenet":
+            self.loaded_weights = load_backbone_weights(self.trunk, name, weights)
+        # faster on CPUs and in half precision, and clues come out as rows
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
         self.channels = self._count_channels()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ def _torchvision_network(name: str, pretrained: bool) -> torch.nn.Module:
     return _download(models, name) if pretrained else models.get_model(name, weights=None)
 
 
-def _download(models, name: str) -> torch.nn.Module:
+def _download(models: ModuleType, name: str) -> torch.nn.Module:
     try:
         return models.get_model(name, weights="DEFAULT", progress=True)
     except OSError as error:
@@ -111,8 +114,9 @@ def _download(models, name: str) -> torch.nn.Module:
 
 def _feature_layers(network: torch.nn.Module, name: str) -> torch.nn.Sequential:
     """The layers before global pooling: ``features``, or the stem and stages of a ResNet."""
-    if isinstance(getattr(network, "features", None), torch.nn.Sequential):
-        return network.features
+    features = getattr(network, "features", None)
+    if isinstance(features, torch.nn.Sequential):
+        return features
     if hasattr(network, "layer4"):
         layers = torch.nn.Sequential()
         for key in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
@@ -154,7 +158,7 @@ class SmallCnn(torch.nn.Module):
     Shapes: ``(image, 3, height, width)`` to ``(image, 256, height / 8, width / 8)``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.stem = _convolution(3, 32, stride=2)
         self.stages = torch.nn.Sequential(

@@ -26,8 +26,8 @@ class CaceNet(torch.nn.Module):
     """Clue alignment and conditional embedding for re-identification (Yu et al., CVPR 2021).
 
     An image has an individual embedding f(a), from ``extractor`` and ``encoder``. Two images become one graph of clues,
-    of which ``pair_stage`` makes f(a|b), f(b|a) and the distance that the second stage ranks by. Embeddings are compared
-    by direction: distances are Euclidean between unit vectors.
+    of which ``pair_stage`` makes f(a|b), f(b|a) and the distance that the second stage ranks by. Embeddings are
+    compared by direction: distances are Euclidean between unit vectors.
 
     Args:
         extractor: images to feature maps: a :class:`Backbone`, or any module with ``channels``.

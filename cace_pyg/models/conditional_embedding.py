@@ -64,21 +64,23 @@ class ConditionalEmbedding(PairStage):
         super().__init__(builder, settings)
         self.encoder = encoder
         width = channels if settings.width is None else settings.width
+        self.convolution: DiscrepancyConv | PygLayer
         if settings.convolution is None:
             self.convolution = DiscrepancyConv(channels, width, settings.mode, degree_floor=settings.degree_floor)
         else:
             self.convolution = PygLayer(settings.convolution, channels, width)
         self.node_wise = NodeWise(settings.node_wise, width)
         literal = not settings.residual and settings.width is None
+        self.expansion: torch.nn.Identity | torch.nn.Linear
         self.expansion = torch.nn.Identity() if literal else torch.nn.Linear(width, channels, bias=False)
-        if settings.residual:
+        if settings.residual and isinstance(self.expansion, torch.nn.Linear):
             torch.nn.init.zeros_(self.expansion.weight)
         self.verification = VerificationHead(width) if settings.compare == "verification" else None
         is_linear = settings.node_wise == "identity" and settings.convolution is None and self.verification is None
         self._projects_to_embedding = is_linear and encoder.convolution.out_features < width
         self._backend: Backend | None = None if settings.backend == "auto" else settings.backend
         self.backend_reason = "as configured"
-        self._kept_tail: tuple[tuple, Tensor] | None = None
+        self._kept_tail: tuple[tuple[object, ...], Tensor] | None = None
 
     discrepancy_label = "‖convolved clue‖"
 
@@ -95,10 +97,12 @@ class ConditionalEmbedding(PairStage):
         compared, x = self.builder.prepare(clues), clues.features
         mean = x.mean(1)
         individual = self.encoder.convolution(mean if self.settings.residual else torch.zeros_like(mean))
-        if self._projects_to_embedding:
+        if isinstance(self.convolution, PygLayer):
+            projected = x
+        elif self._projects_to_embedding:
             projected = torch.nn.functional.linear(x, self._tail() @ self.convolution.lin.weight)
         else:
-            projected = x if self.settings.convolution is not None else self.convolution.lin(x)
+            projected = self.convolution.lin(x)
         return self.restore(compared, projected, individual)
 
     def forward(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
@@ -154,7 +158,8 @@ class ConditionalEmbedding(PairStage):
 
     def _with_map_nodes(self, clues: Clues) -> PairOperand:
         """:meth:`prepare`, but the nodes are never projected past the expansion."""
-        projected = clues.features if self.settings.convolution is not None else self.convolution.lin(clues.features)
+        x = clues.features
+        projected = x if isinstance(self.convolution, PygLayer) else self.convolution.lin(x)
         return replace(self.prepare(clues), projected=projected)
 
     def _tail(self) -> Tensor:
@@ -206,7 +211,7 @@ class ConditionalEmbedding(PairStage):
         if self._backend == "fused" and blocks is None:
             return self._pool_fused(a, b)
         blocks = self.blocks(a, b) if blocks is None else blocks
-        if self.settings.convolution is not None:
+        if isinstance(self.convolution, PygLayer):
             both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
             return both[:, 0], both[:, 1]
         if self._backend is None:
@@ -223,7 +228,7 @@ class ConditionalEmbedding(PairStage):
 
     def _convolve(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
         """The convolved clues of both images, ``(pair, 2, n, width)``."""
-        if self.settings.convolution is None:
+        if not isinstance(self.convolution, PygLayer):
             return convolve_pairs(self._backend or "pooled", self.convolution, blocks, a.projected, b.projected)
         pairs, n = b.projected.shape[:2]
         nodes = torch.cat([a.projected.expand_as(b.projected), b.projected], dim=1).flatten(0, 1)
@@ -250,8 +255,8 @@ def _check_backend(settings: ConditionalSettings, builder: GraphBuilder) -> None
 def _check_fused(settings: ConditionalSettings, builder: GraphBuilder) -> None:
     if settings.node_wise != "identity":
         raise ValueError(
-            "backend fused knows products of the inter block with vectors, which is enough with node_wise identity only "
-            f"(got {settings.node_wise!r}); choose backend auto, or --conditional.node_wise identity"
+            "backend fused knows products of the inter block with vectors, which is enough with node_wise identity "
+            f"only (got {settings.node_wise!r}); choose backend auto, or --conditional.node_wise identity"
         )
     if not builder.is_relu_gram:
         raise ValueError(

@@ -46,11 +46,10 @@ class VerificationHead(torch.nn.Module):
     def __init__(self, channels: int, hidden: int = 64):
         super().__init__()
         self.batch_norm = torch.nn.BatchNorm1d(2 * channels)
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(2 * channels, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1)
-        )
-        torch.nn.init.zeros_(self.layers[-1].weight)
-        torch.nn.init.zeros_(self.layers[-1].bias)
+        first, last = torch.nn.Linear(2 * channels, hidden), torch.nn.Linear(hidden, 1)
+        self.layers = torch.nn.Sequential(first, torch.nn.ReLU(), last)
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
 
     def forward(self, pooled_a: Tensor, pooled_b: Tensor) -> Tensor:
         """Return what to add to the distance of each pair."""

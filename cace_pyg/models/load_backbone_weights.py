@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,5 +141,5 @@ def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str
     return tensors, (*beside, *sorted(str(key) for key in content if key not in tensors))
 
 
-def _wrapper(content: Mapping) -> str | None:
+def _wrapper(content: Mapping[Any, Any]) -> str | None:
     return next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)

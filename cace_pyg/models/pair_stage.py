@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
 
+from cace_pyg.bounded_numbers import PositiveInt
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks
 from cace_pyg.models.backends import Backend
 from cace_pyg.models.pair_operand import PairOperand
@@ -62,7 +62,6 @@ class PairStage(torch.nn.Module, ABC):
         discrepancy_label: what :meth:`discrepancy` gives, for figures.
     """
 
-    backend: str
     backend_reason: str
     discrepancy_label: str
 
@@ -71,6 +70,11 @@ class PairStage(torch.nn.Module, ABC):
         self.builder = builder
         self.settings = settings
         self.density: tuple[Tensor, Tensor] | None = None
+
+    @property
+    @abstractmethod
+    def backend(self) -> str:
+        """What computes the pairs."""
 
     @abstractmethod
     def prepare(self, clues: Clues) -> PairOperand:

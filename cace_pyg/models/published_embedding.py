@@ -88,7 +88,7 @@ def _neck(path: Path, state: dict[str, Tensor], channels: int) -> torch.nn.Seque
 def _layer(path: Path, number: str, state: dict[str, Tensor], channels: int) -> torch.nn.Module:
     shape = tuple(state["weight"].shape) if "weight" in state else ()
     if "running_mean" in state and shape == (channels,):
-        layer = torch.nn.BatchNorm1d(channels)
+        layer: torch.nn.Module = torch.nn.BatchNorm1d(channels)
     elif set(state) <= {"weight", "bias"} and shape[1:] in ((channels,), (channels, 1, 1)):
         layer = torch.nn.Linear(channels, shape[0], bias="bias" in state)
         state = state | {"weight": state["weight"].flatten(1)}

@@ -1,9 +1,9 @@
 r"""The discrepancy convolution of pairs of images on the blocks of their adjacency, and the pooling that follows.
 
 Both functions take, for each pair, the projected clues of a and b, ``(pair, n, channel)``, and the blocks ``intra_a``,
-``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``. One image a may stand for all pairs: its tensors then are
-``(1, n, …)``, and nothing is copied. The caller projects the clues (``DiscrepancyConv.lin``) and draws the intra blocks,
-once per image whatever number of pairs it enters. The 2n×2n matrix is never put together.
+``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``. One image a may stand for all pairs: its tensors then
+are ``(1, n, …)``, and nothing is copied. The caller projects the clues (``DiscrepancyConv.lin``) and draws the intra
+blocks, once per image whatever number of pairs it enters. The 2n×2n matrix is never put together.
 """
 
 from typing import NamedTuple

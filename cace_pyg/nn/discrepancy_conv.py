@@ -1,5 +1,7 @@
 """The discrepancy convolution as PyG message passing."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.nn import MessagePassing
@@ -10,7 +12,7 @@ from torch_geometric.utils import is_torch_sparse_tensor, scatter, segment
 from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, sign_of
 
 
-class DiscrepancyConv(MessagePassing):
+class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
     r"""The discrepancy-based graph convolution of CACE-Net (Yu et al., CVPR 2021, Eq. 7).
 
     Matrix form, with :math:`\mathbf{D}` the degrees of the weighted adjacency :math:`\mathbf{A}`:
@@ -67,7 +69,7 @@ class DiscrepancyConv(MessagePassing):
         mode: Mode = "discrepancy",
         bias: bool = False,
         degree_floor: DegreeFloor = "textbook",
-        **kwargs,
+        **kwargs: Any,
     ):
         check_form(mode, degree_floor)
         kwargs.setdefault("aggr", "add")
@@ -203,7 +205,7 @@ def csr_product(matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool = 
 
 class _CsrProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool) -> Tensor:
         edges = matrix.crow_indices(), matrix.col_indices()
         ctx.matrix = torch.sparse_csr_tensor(*edges, values, matrix.shape, check_invariants=False)
         ctx.is_symmetric = is_symmetric
@@ -212,7 +214,7 @@ class _CsrProduct(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
         (x,) = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_values, of_x = None, None

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import yaml
+from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.files import atomic_file
-from cace_pyg.models import CaceNet
+from cace_pyg.models import Backbone, CaceNet, Extractor
 from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
 from cace_pyg.onnx_export.metadata import onnx_metadata
 from cace_pyg.onnx_export.modules import ExportedClues, IndividualBranch, PairScorer
@@ -71,7 +72,7 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     gc.collect()  # torch traces with classes made from ours, of the same names: the next parser would find two builders
     paths = folder / "individual.onnx", folder / "pair.onnx"
     with _folder(folder):
-        differences = _write(models, paths, lambda *files: check_onnx(*files, model, clues, size))
+        differences = _write(models, paths, lambda first, second: check_onnx(first, second, model, clues, size))
     return Exported(*paths, metadata, differences)
 
 
@@ -122,9 +123,12 @@ def _pair_model(
         return to_onnx(PairScorer(model, clues).eval(), (query, gallery), open_sizes, "pair", names, metadata)
 
 
-def _branch(model: CaceNet, clues: ExportedClues, examples: ProbePictures) -> tuple[IndividualBranch, tuple]:
+def _branch(
+    model: CaceNet, clues: ExportedClues, examples: ProbePictures
+) -> tuple[IndividualBranch, tuple[Tensor, ...]]:
     """The first module, and example arguments."""
-    branch = IndividualBranch(model, clues, tuple(examples.images.shape[-2:])).eval()
+    height, width = examples.images.shape[-2:]
+    branch = IndividualBranch(model, clues, (height, width)).eval()
     return branch, tuple(examples) if model.needs_parts else (examples.images,)
 
 
@@ -134,9 +138,13 @@ def _explained(model: CaceNet, name: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RuntimeError(
-            f"cannot make {name} of backbone.name {model.extractor.name} and graph "
+            f"cannot make {name} of {_named(model.extractor)} and graph "
             f"{type(model.pair_stage.builder).__name__}: {error}; export a model with another of them"
         ) from error
+
+
+def _named(extractor: Extractor) -> str:
+    return f"backbone.name {extractor.name}" if isinstance(extractor, Backbone) else type(extractor).__name__
 
 
 @contextmanager
@@ -154,8 +162,8 @@ def _folder(folder: Path) -> Iterator[None]:
 
 
 def _write(
-    models: tuple["onnx.ModelProto", ...],
-    paths: tuple[Path, ...],
+    models: tuple["onnx.ModelProto", "onnx.ModelProto"],
+    paths: tuple[Path, Path],
     check: Callable[[Path, Path], dict[str, float]],
 ) -> dict[str, float]:
     """Both files or none, with what ``check`` finds."""
@@ -165,7 +173,7 @@ def _write(
             file.write(model.SerializeToString(deterministic=True))
             file.flush()
         try:
-            return check(*(Path(file.name) for file in files))
+            return check(Path(files[0].name), Path(files[1].name))
         except RuntimeError as error:
             raise RuntimeError(
                 f"the exported model is not the trained one, and nothing was kept. {error}. Try another version of "

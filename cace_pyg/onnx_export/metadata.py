@@ -1,6 +1,7 @@
 """What an exported model says of itself."""
 
 import json
+from typing import Any
 
 import torch
 import yaml
@@ -32,7 +33,7 @@ _RANKING = (
 )
 
 
-def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict, config: Config) -> dict[str, str]:
+def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict[str, Any], config: Config) -> dict[str, str]:
     """Everything that a program needs to rank with both models and does not see in their inputs and outputs.
 
     Args:

@@ -13,8 +13,8 @@ from cace_pyg.models import CaceNet, PairOperand
 class ExportedClues:
     """Which parts of :class:`~cace_pyg.models.PairOperand` are looked at in a pair, as tensors with names.
 
-    ``compared`` without channels, ``intra`` where only inter edges stay, and ``individual`` of aligned clues say nothing
-    and are left out.
+    ``compared`` without channels, ``intra`` where only inter edges stay, and ``individual`` of aligned clues say
+    nothing and are left out.
 
     Args:
         model: whose second stage it is.
@@ -44,8 +44,9 @@ class ExportedClues:
             "intra": operand.intra,
             "projected": operand.projected,
             "individual": operand.individual,
-            "parts": operand.compared.parts,
         }
+        if operand.compared.parts is not None:
+            every["parts"] = operand.compared.parts
         return {name: every[name] for name in self.names}
 
     def operand(self, tensors: dict[str, Tensor]) -> PairOperand:
@@ -69,6 +70,9 @@ class IndividualBranch(torch.nn.Module):
     Shapes: uint8 ``(image, 3, height, width)``, and where the graph looks at body parts label maps, uint8
     ``(image, height, width)``, to ``embedding`` ``(image, embedding)``, of length one, and the clues by their names.
     """
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, model: CaceNet, clues: ExportedClues, size: tuple[int, int]):
         super().__init__()
@@ -121,6 +125,8 @@ class PartVote(torch.nn.Module):
 
     Shapes: uint8 ``(image, height, width)`` to int64 ``(image, H·W)``.
     """
+
+    voters: Tensor
 
     def __init__(self, size: tuple[int, int], grid: tuple[int, int]):
         super().__init__()

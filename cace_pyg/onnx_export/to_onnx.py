@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree
@@ -16,8 +16,8 @@ _MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file has less than 2 GiB, and
 
 def to_onnx(
     module: torch.nn.Module,
-    inputs: tuple,
-    open_sizes: tuple,
+    inputs: tuple[Any, ...],
+    open_sizes: tuple[Any, ...],
     open_name: str,
     names: tuple[Sequence[str], Sequence[str]],
     metadata: dict[str, str],
@@ -44,7 +44,7 @@ def to_onnx(
             warnings.simplefilter("ignore")  # torch tells its own developers what is deprecated
             # given the module itself, torch.onnx fixes a size that cannot stay open, without a word
             program = torch.export.export(module, _owned(inputs), dynamic_shapes=open_sizes, strict=False)
-            model = torch.onnx.export(
+            made = torch.onnx.export(
                 program,
                 dynamo=True,
                 input_names=names[0],
@@ -52,7 +52,9 @@ def to_onnx(
                 opset_version=_OPSET,
                 external_data=False,
                 verbose=False,
-            ).model_proto
+            )
+            assert made is not None  # none is what the older exporter gives
+            model = made.model_proto
     except Exception as error:  # torch raises many kinds
         raise RuntimeError(_root(error)) from error
     _forget_origin(model)
@@ -69,7 +71,7 @@ def _root(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
 
 
-def _owned(inputs: tuple) -> tuple:
+def _owned(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Copies that are no views: torch guards the base of a view, which the traced program does not have."""
     return _pytree.tree_map(torch.clone, inputs)
 

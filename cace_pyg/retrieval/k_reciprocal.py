@@ -50,6 +50,7 @@ def k_reciprocal_distance(
     query, gallery = torch.as_tensor(query).detach().cpu(), torch.as_tensor(gallery).detach().cpu()
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
     _check(query, gallery, k1, k2, weight, original)
+    given = None if original is None else torch.as_tensor(original)
     images = torch.cat([query.to(dtype), gallery.to(dtype)])
     neighbours, farthest = _neighbours(images, k1 + 1)
     vectors = _encode(images, neighbours, farthest, k1)
@@ -59,11 +60,11 @@ def k_reciprocal_distance(
     rows = max(1, _BLOCK // len(gallery))
     for start in range(0, len(query), rows):
         some = slice(start, start + rows)
-        if original is None:
+        if given is None:
             direct = euclidean_distance(images[: len(query)][some], images[len(query) :]).square()
             direct /= farthest[: len(query)][some, None]
         else:
-            direct = torch.as_tensor(original[some]).detach().cpu().to(dtype)
+            direct = given[some].detach().cpu().to(dtype)
             direct = direct / direct.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
         distance[some] = (1 - weight) * distance[some] + weight * direct
     return distance

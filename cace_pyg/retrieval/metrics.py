@@ -126,7 +126,7 @@ def evaluate_blocks(
         average_precision: see there.
     """
     labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
-    _check(*labels, max_rank, same_camera, average_precision)
+    _check(labels, max_rank, same_camera, average_precision)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
@@ -262,24 +262,15 @@ def _misfit(shape: tuple[int, ...], labels: Sequence[np.ndarray]) -> str:
     )
 
 
-def _check(
-    query_pids: np.ndarray,
-    gallery_pids: np.ndarray,
-    query_camids: np.ndarray,
-    gallery_camids: np.ndarray,
-    max_rank: int,
-    same_camera: str,
-    average_precision: str,
-) -> None:
-    labels = query_pids, gallery_pids, query_camids, gallery_camids
+def _check(labels: Sequence[np.ndarray], max_rank: int, same_camera: str, average_precision: str) -> None:
     if any(one.ndim != 1 for one in labels) or labels[0].shape != labels[2].shape or labels[1].shape != labels[3].shape:
         counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
         raise ValueError(
             f"Expected one pid and one camid for each query and each gallery image (got {counts[0]} and {counts[2]} "
             f"for queries, {counts[1]} and {counts[3]} for the gallery)"
         )
-    if (query_pids == _JUNK).any():
-        query = int(np.argmax(query_pids == _JUNK))
+    if (labels[0] == _JUNK).any():
+        query = int(np.argmax(labels[0] == _JUNK))
         raise ValueError(
             f"Expected queries of known identity (got pid -1 at query {query}, which is junk); leave it out"
         )

@@ -67,7 +67,7 @@ def evaluate_single_shot(
     for row, pid, camid in zip(distance, query_pids, query_camids, strict=True):
         kept = np.flatnonzero((gallery_pids != _JUNK) & ~((gallery_pids == pid) & (gallery_camids == camid)))
         if pid != _DISTRACTOR and (gallery_pids[kept] == pid).any():
-            curves.append(_curve(row, kept, gallery_pids[kept], pid, rng.random, repeats, max_rank))
+            curves.append(_curve(row, kept, gallery_pids[kept], pid, rng, repeats, max_rank))
     if not curves:
         raise ValueError("no query has a match from another camera in the gallery; check pids and camids")
     policy = (
@@ -78,13 +78,21 @@ def evaluate_single_shot(
     return SingleShot(np.mean(curves, axis=0), len(curves), policy)
 
 
-def _curve(row: np.ndarray, kept: np.ndarray, pids: np.ndarray, pid: int, random, repeats: int, max_rank: int):
+def _curve(
+    row: np.ndarray,
+    kept: np.ndarray,
+    pids: np.ndarray,
+    pid: int,
+    rng: np.random.Generator,
+    repeats: int,
+    max_rank: int,
+) -> np.ndarray:
     """The mean curve of one query over its draws."""
     order = np.argsort(pids, kind="stable")
     values, starts, sizes = np.unique(pids[order], return_index=True, return_counts=True)
     strangers = kept[pids == _DISTRACTOR]
     people = values != _DISTRACTOR
-    drawn = starts[people] + (random((repeats, people.sum())) * sizes[people]).astype(np.int64)
+    drawn = starts[people] + (rng.random((repeats, people.sum())) * sizes[people]).astype(np.int64)
     images = np.concatenate([kept[order[drawn]], np.tile(strangers, (repeats, 1))], axis=1)
     match = images[:, np.searchsorted(values[people], pid)][:, None]
     nearer = (row[images] < row[match]) | ((row[images] == row[match]) & (images < match))

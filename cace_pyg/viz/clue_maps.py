@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from cace_pyg.read_picture import Picture
@@ -109,9 +110,9 @@ def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[Conditi
     picture = picture_array(query)
     columns = 1 + len(given)
     figure = Figure(
-        figsize=(min(_MAPS_WIDTH, columns * _CELL + _MAPS_BAR), 4 * _TALL + _MAPS_WORDS), layout="constrained"
+        figsize=(min(_MAPS_WIDTH, columns * _CELL + _MAPS_BAR), 4 * _TALL + _MAPS_WORDS),
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.01),
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.01)
     grid = figure.add_gridspec(4, columns + 1, width_ratios=[1.0] * columns + [0.12])
     axes = np.array([[figure.add_subplot(grid[row, column]) for column in range(columns)] for row in range(4)])
     norms = _norm_limits([before, *(one.query for one in given)])
@@ -243,7 +244,7 @@ def _draw_histogram(axes: Axes, maps: list[np.ndarray], label: str) -> None:
     axes.stairs(in_b, edges, color=VERMILLION, linewidth=1.6, linestyle=(0, (3, 1.5)), label="b")
     axes.set_xlabel(label)
     axes.set_ylabel("clues")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("y", integer=True)
     axes.set_ylim(0, 1.25 * max(in_a.max(), in_b.max()))
     axes.grid(True, axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

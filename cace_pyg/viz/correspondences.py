@@ -76,19 +76,21 @@ def correspondences(
     return figure
 
 
-def _checked_maps(
-    map_a: np.ndarray | None, map_b: np.ndarray | None, grid: tuple[int, int]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
+_Maps = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def _checked_maps(map_a: np.ndarray | None, map_b: np.ndarray | None, grid: tuple[int, int]) -> _Maps:
     """The maps as arrays; None stays None."""
     for name, feature_map in (("feature_map_a", map_a), ("feature_map_b", map_b)):
         if feature_map is not None and np.shape(feature_map) != tuple(grid):
             raise ValueError(f"Expected {name} of the grid's shape {tuple(grid)} (got {np.shape(feature_map)})")
         if feature_map is not None and not np.isfinite(feature_map).all():
             raise ValueError(f"Expected {name} of finite numbers (got NaN or infinity)")
-    return tuple(None if values is None else np.asarray(values, dtype=float) for values in (map_a, map_b))
+    map_a, map_b = (None if values is None else np.asarray(values, dtype=float) for values in (map_a, map_b))
+    return map_a, map_b
 
 
-def _layout(pictures: tuple, maps: tuple) -> tuple[Figure, Axes, list[Axes | None]]:
+def _layout(pictures: tuple[np.ndarray, np.ndarray], maps: _Maps) -> tuple[Figure, Axes, list[Axes | None]]:
     """The pair's axes in the middle, a map's axes on the side of its picture."""
     sides = [
         [HEIGHT * one.shape[1] / one.shape[0]] * (drawn is not None) for one, drawn in zip(pictures, maps, strict=True)
@@ -111,7 +113,11 @@ def _describe_lines(matches: np.ndarray) -> str:
 
 
 def _draw_maps(
-    figure: Figure, map_axes: list[Axes | None], pictures: tuple, maps: tuple, feature_map_label: str
+    figure: Figure,
+    map_axes: list[Axes | None],
+    pictures: tuple[np.ndarray, np.ndarray],
+    maps: _Maps,
+    feature_map_label: str,
 ) -> None:
     present = [values for values in maps if values is not None]
     if not present:
@@ -119,7 +125,7 @@ def _draw_maps(
     limits = (min(values.min() for values in present), max(values.max() for values in present))
     drawn = [axes for axes in map_axes if axes is not None]
     for axes, picture, values in zip(map_axes, pictures, maps, strict=True):
-        if axes is not None:
+        if axes is not None and values is not None:
             overlay = draw_feature_map(axes, picture, values, limits)
     figure.colorbar(overlay, ax=drawn[-1], label=feature_map_label, shrink=0.7)
 
@@ -297,8 +303,9 @@ def _widths(pictures: tuple[np.ndarray, np.ndarray]) -> list[float]:
 def _frame(left: float, width: float, is_match: bool | None) -> Rectangle:
     colour = BLACK if is_match is None else verdict_color(is_match)
     style = (0, (3, 1.5)) if is_match is not None and not is_match else "-"
-    line = {"edgecolor": colour, "linestyle": style, "linewidth": 2.5}
-    return Rectangle((left, 0.0), width, HEIGHT, fill=False, clip_on=False, **line)
+    return Rectangle(
+        (left, 0.0), width, HEIGHT, fill=False, clip_on=False, edgecolor=colour, linestyle=style, linewidth=2.5
+    )
 
 
 def _draw_lines(axes: Axes, matches: np.ndarray, grid: tuple[int, int], widths: list[float]) -> None:
@@ -309,13 +316,13 @@ def _draw_lines(axes: Axes, matches: np.ndarray, grid: tuple[int, int], widths: 
     colours = colormaps["plasma"](0.1 + 0.8 * start[:, 1] / HEIGHT)
     colours[:, 3] = 0.35 + 0.65 * strength
     line_widths = 0.6 + 2.4 * strength
-    lines = LineCollection(
-        _arcs(start, end, matches[:, 0].astype(int) % grid[1], grid), colors=colours, linewidths=line_widths, zorder=3
-    )
+    arcs = list(_arcs(start, end, matches[:, 0].astype(int) % grid[1], grid))
+    lines = LineCollection(arcs, colors=colours, linewidths=line_widths, zorder=3)
     lines.set_path_effects([effects.withStroke(linewidth=3.6, foreground="#ffffff66")])
     axes.add_collection(lines)
     for ends in (start, end):
-        axes.scatter(*ends.T, c=colours, s=14 + 20 * strength, edgecolors="white", linewidths=0.7, zorder=4)
+        x, y = ends.T
+        axes.scatter(x, y, c=colours, s=14 + 20 * strength, edgecolors="white", linewidths=0.7, zorder=4)
 
 
 def _arcs(start: np.ndarray, end: np.ndarray, column: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

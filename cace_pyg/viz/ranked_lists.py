@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cace_pyg.read_picture import Picture
 from cace_pyg.viz.style import (
@@ -57,8 +58,8 @@ def ranked_lists(query: Picture, rows: Mapping[str, Sequence[RankedImage]]) -> F
     for name, images in rows.items():
         if not images:
             raise ValueError(f"Expected at least one ranked image in {name!r} (got none)")
-    figure = Figure(figsize=(9.0, 2.25 * len(rows)), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.04, wspace=0.0, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.04, wspace=0.0, hspace=0.02)
+    figure = Figure(figsize=(9.0, 2.25 * len(rows)), layout=layout)
     grid = figure.add_gridspec(len(rows), _RANKS + 1, width_ratios=[1.35] + [1.0] * _RANKS)
     _draw_query(figure.add_subplot(grid[:, 0]), query)
     for row, (name, images) in enumerate(rows.items()):

@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -310,11 +312,17 @@ def _within(budget: int, figures: Sequence[Figure], dots_per_inch: int) -> list[
 
 
 def _inline_png(figure: Figure, dots_per_inch: int) -> str:
-    rendered = io.BytesIO()
-    figure.savefig(rendered, format="png", dpi=dots_per_inch, facecolor="white", pil_kwargs={"compress_level": 0})
+    before = figure.canvas, figure.dpi, figure.get_facecolor()
+    canvas = FigureCanvasAgg(figure)
+    try:
+        figure.set(dpi=dots_per_inch, facecolor="white")
+        canvas.draw()  # savefig draws a figure with a layout twice
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").point(_COARSER * 3)
+    finally:
+        figure.set_canvas(before[0])
+        figure.set(dpi=before[1], facecolor=before[2])
     reduced = io.BytesIO()
-    with Image.open(rendered) as image:
-        image.convert("RGB").point(_COARSER * 3).save(reduced, format="PNG", compress_level=6)
+    image.save(reduced, format="PNG", compress_level=6)
     return "data:image/png;base64," + base64.b64encode(reduced.getvalue()).decode("ascii")
 
 

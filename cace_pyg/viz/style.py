@@ -1,5 +1,7 @@
 """What all figures share: colours, verdicts, pictures as arrays."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from PIL import ImageOps
@@ -20,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":")
 
 
-def series_style(index: int) -> dict[str, str]:
+def series_style(index: int) -> dict[str, Any]:
     """Colour, marker and line of series number ``index`` (from 0); the first 28 all differ, even in grey."""
     # Colours and markers come round together, so each round shifts the lines by one.
     turn, place = divmod(index, len(SERIES))

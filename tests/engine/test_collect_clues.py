@@ -26,7 +26,7 @@ def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
     made = batches(parts)
     found, expected = store_clues(made, 7, str(tmp_path) if on_disk else None), PairOperand.concatenate(made)
     assert found.compared.grid == expected.compared.grid and len(found) == 7
-    for name in ("intra", "nodes", "own"):
+    for name in ("intra", "projected", "individual"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
     assert torch.equal(found.compared.features, expected.compared.features)
     assert torch.equal(found.compared.parts, expected.compared.parts) if parts else found.compared.parts is None

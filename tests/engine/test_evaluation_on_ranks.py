@@ -17,7 +17,7 @@ from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph import Clues
 from cace_pyg.models import PairOperand
 from cace_pyg.retrieval import distance_blocks, evaluate_blocks
-from tests.engine.test_ranks import finish, torchrun
+from tests.forkserver import on_ranks
 from tests.random_checkpoint import make_checkpoint
 
 
@@ -27,7 +27,7 @@ def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
     command = ["--checkpoint", str(checkpoint), "--conditional.backend=pooled", "--device=cpu", "--output"]
     if on_disk:
         command.insert(0, f"--evaluation.clues_on_disk={tmp_path}")
-    printed = finish(torchrun("-m", "cace_pyg.evaluate", *command, str(tmp_path / "many.json"), ranks=ranks))
+    printed = on_ranks(ranks, tmp_path, evaluate, [*command, str(tmp_path / "many.json")])
     assert printed.count("two_stage ") == printed.count("metrics:") == 1
     assert evaluate([*command, str(tmp_path / "one.json")]) == 0
     many, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "one"))

@@ -23,27 +23,13 @@ from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import synchronise_batch_norm
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.training import Trainer, TrainingStep
+from cace_pyg.experiment import run as experiment
 from cace_pyg.train import main as train
+from tests.engine.on_ranks import gradients, weights
+from tests.forkserver import on_ranks
 
 ROOT = Path(__file__).parents[2]
 ACROSS = ["--joint_phase.pairs_across_ranks=true", "--loss.pairwise_weight=1", "--joint_phase.detach_clues=false"]
-
-
-def torchrun(*arguments, restarts=0, ranks=2):
-    """A process of torchrun, with one thread a rank."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    restartable = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # docs/ranks.md
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | restartable
-    return subprocess.Popen(
-        [*launch, f"--max-restarts={restarts}", *arguments], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def finish(process):
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, printed[-3000:]
-    return printed
 
 
 def configured(arguments):
@@ -51,15 +37,15 @@ def configured(arguments):
     return config_of(parse(parser, arguments), parser)
 
 
-def weights(folder):
+def trained_weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["model"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny, tmp_path_factory):
     """A run on two ranks: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("ranks") / "run"
-    return folder, finish(torchrun("-m", "cace_pyg.train", *options_of(tiny, folder)))
+    folder = tmp_path_factory.mktemp("ranks")
+    return folder / "run", on_ranks(2, folder, train, options_of(tiny, folder / "run"))
 
 
 def options_of(tiny, folder):
@@ -77,14 +63,13 @@ def options_of(tiny, folder):
 )
 def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path, changed, alone):
     """Either pairs are those of the whole batch, or each rank's are those of its half, as in two passes of one."""
-    program = "tests/engine/gradients_on_ranks.py"
     arguments = [*options, *changed]
-    finish(torchrun(program, str(tmp_path / "two.pt"), *arguments))
-    finish(torchrun(program, str(tmp_path / "one.pt"), *arguments, *alone, ranks=1))
+    on_ranks(2, tmp_path, gradients, tmp_path / "two.pt", arguments)
+    on_ranks(1, tmp_path, gradients, tmp_path / "one.pt", [*arguments, *alone])
     two, one = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two", "one"))
     assert {"identity", "triplet", "pair_identity", "pair_triplet", "classifier.weight"} <= one["joint"].keys()
-    assert any(name.startswith("backbone") for name in one["joint"])
-    assert not any(name.startswith("backbone") for name in one["pair"])
+    assert any(name.startswith("extractor") for name in one["joint"])
+    assert not any(name.startswith("extractor") for name in one["pair"])
     for phase in ("joint", "pair"):
         assert two[phase].keys() == one[phase].keys()
         for name, expected in one[phase].items():
@@ -100,7 +85,7 @@ def test_all_ranks_train_one_model(options, tmp_path):
         "--joint_phase.num_identities=8",
         "--joint_phase.num_instances=2",
     ]
-    finish(torchrun("tests/engine/weights_on_ranks.py", str(tmp_path / "found.pt"), *options, *changed))
+    on_ranks(2, tmp_path, weights, tmp_path / "found.pt", [*options, *changed])
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found.pop("rank") == 0.5
     for first, second in found.values():
@@ -119,19 +104,26 @@ def test_results_are_written_once(undisturbed):
 def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
     folder, _ = undisturbed
     arguments = [*options_of(tiny, tmp_path / "run"), "--resume"]
-    process = torchrun("-m", "cace_pyg.train", *arguments, restarts=2)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=2"]
+    restartable = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # docs/ranks.md
+    process = subprocess.Popen(
+        [*launch, "-m", "cace_pyg.train", *arguments], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | restartable,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     while not last.exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
     ranks = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
     ranks[0].kill()
-    printed = finish(process)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed[-3000:]
     assert printed.count("Starting with 2 processes") == 2
+    assert printed.count("report:") == printed.count("two_stage ") == 1
     assert printed.count("joint 1/3: 12/12 step") == 1  # no second first epoch
     with (tmp_path / "run" / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
-    once, again = weights(folder), weights(tmp_path / "run")
+    once, again = trained_weights(folder), trained_weights(tmp_path / "run")
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
@@ -142,8 +134,8 @@ def test_a_run_that_ended_in_the_pair_phase_goes_on_with_the_same_clues(undistur
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     os.replace(last.with_name("previous.ckpt"), last)
     assert torch.load(last, weights_only=True)["log"][-1]["phase"] == "pair"
-    finish(torchrun("-m", "cace_pyg.train", *options_of(tiny, tmp_path / "run"), "--resume"))
-    once, again = weights(folder), weights(tmp_path / "run")
+    on_ranks(2, tmp_path, train, [*options_of(tiny, tmp_path / "run"), "--resume"])
+    once, again = trained_weights(folder), trained_weights(tmp_path / "run")
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
@@ -168,10 +160,9 @@ def test_the_anchors_are_shared_out_before_anything_is_trained(options, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(options) == 0
-    whole, last = weights(run), run / "checkpoints" / "last.ckpt"
+def test_a_truncated_checkpoint_is_recognised(options, trained, tmp_path, capsys):
+    run = shutil.copytree(trained.folder, tmp_path / "run")
+    whole, last = trained_weights(run), run / "checkpoints" / "last.ckpt"
     content = last.read_bytes()
     middle = len(content) // 2
     hole = content[:middle] + bytes(64) + content[middle + 64 :]
@@ -181,7 +172,7 @@ def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
         left.write_bytes(b"by a process that was killed")
         assert train([*options, "--resume"]) == 0
         assert "truncated" in capsys.readouterr().out and not left.exists()
-        again = weights(run)
+        again = trained_weights(run)
         assert all(torch.equal(whole[name], again[name]) for name in whole)
     for name in ("last", "previous"):
         (run / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
@@ -191,7 +182,8 @@ def test_a_truncated_checkpoint_is_recognised(options, tmp_path, capsys):
 
 def test_passes_accumulate_the_mean_of_their_losses(options, tiny):
     samples = read_market_layout(tiny).train
-    trainer = Trainer(configured([*options, "--joint_phase.accumulate=2"]), "", Splits(samples, (), ()), {})
+    config = configured([*options, "--joint_phase.accumulate=2"])
+    trainer = Trainer(build_model(config, 12, pretrained=False), config, Splits(samples, (), ()))
     phase = JointPhase(trainer.config, samples, Ranks())
     step, _ = trainer.fabric.setup(TrainingStep(trainer.model, phase), phase.optimizer(trainer.model))
     trainer.model.eval()
@@ -212,7 +204,7 @@ def test_the_loss_scale_of_float16_goes_on(options, tmp_path, monkeypatch):
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30, growth_interval=5)
         return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
 
-    monkeypatch.setattr(training, "launch_fabric", half)
+    monkeypatch.setattr(experiment, "launch_fabric", half)
     assert train([*options, "--joint_phase.epochs=3", "--pair_phase.epochs=0"]) == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     whole = torch.load(last, weights_only=True)
@@ -227,7 +219,7 @@ def test_the_loss_scale_of_float16_goes_on(options, tmp_path, monkeypatch):
 
 def test_the_backbone_can_be_compiled(options, tmp_path):
     assert train([*options, "--compile=eager", "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
-    assert not [name for name in weights(tmp_path / "run") if "_orig_mod" in name]
+    assert not [name for name in trained_weights(tmp_path / "run") if "_orig_mod" in name]
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,11 @@ def test_top_k_and_first_stage(gallery, splits):
 def test_any_form_of_a_picture(gallery, splits):
     path = splits.query[0].path
     picture = Image.open(path).convert("RGB")
-    forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
+    forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture), np.asarray(picture) / 255]
     found = [[hit.image for hit in result] for result in gallery.search(forms)]
     assert all(one == found[0] for one in found)
-    with pytest.raises(ValueError, match=r"uint8 .height, width, 3. .*float64"):
-        gallery.search(np.zeros((4, 4, 3)))
+    with pytest.raises(ValueError, match=r"a float picture from 0 to 1 .*"):
+        gallery.search(np.full((4, 4, 3), 255.0))
     with pytest.raises(FileNotFoundError, match="no picture at nowhere.jpg"):
         gallery.search("nowhere.jpg")
     with pytest.raises(ValueError, match="cannot read the picture from bytes"):
@@ -257,7 +257,7 @@ def test_stats(gallery, pictures, splits):
     [
         ({"graph": "Semantic", "graph.sharpness": None}, "--graph Semantic, which needs a label map"),
         ({"data.height": 384, "data.width": 128, "graph.form": "paper", "graph.sharpness": 1},
-         "65,536 bytes an image .*keys 256, nodes 8 channels.*--graph.form released"),
+         "65,536 bytes an image .*compared 256, projected 8 channels.*--graph.form released"),
     ],
 )  # fmt: skip
 def test_models_that_a_gallery_cannot_keep(tiny, tmp_path, options, message):

@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_costs_nothing(checkpoint, pictures, tmp_path):
     ]  # fmt: skip
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(told), tmp_path / "table.parquet")
     index = ["index", str(tmp_path / "table.parquet"), "--checkpoint", str(checkpoint), "--device", "cpu", "--gallery"]
-    command = [sys.executable, "-m", "cace_pyg.search", *index, str(tmp_path / "ray.lance"), "--engine=ray"]
+    command = [sys.executable, "-m", "cace_pyg.search", *index, str(tmp_path / "ray.lance"), "--ray"]
     run = subprocess.Popen(
         [*command, "--workers=2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -159,23 +159,23 @@ def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint,
         monkeypatch.setenv(name, os.environ.get(name, "0"))  # what the command sets is taken back
     index = ["index", str(pictures[0].parent), "--gallery", str(tmp_path / "g"), "--checkpoint", str(checkpoint)]
     assert search([*index, "--workers=2"]) == 2
-    assert "--workers and --ray_address are for --engine ray" in capsys.readouterr().err
+    assert "--workers and --ray_address are for --ray" in capsys.readouterr().err
     (tmp_path / "table.csv").write_text("path\na.jpg\n")
     assert search(["index", str(tmp_path / "table.csv"), *index[2:], "--pattern", "(?P<a>a)"]) == 2
     assert "leave --pattern and --metadata out" in capsys.readouterr().err
-    assert search([*index, "--engine=ray", "--workers=0"]) == 2
+    assert search([*index, "--ray", "--workers=0"]) == 2
     assert "Expected at least one worker (got 0)" in capsys.readouterr().err
     for address in ("127.0.0.1:1", "nowhere"):
-        assert search([*index, "--engine=ray", f"--ray_address={address}"]) == 2
+        assert search([*index, "--ray", f"--ray_address={address}"]) == 2
         assert f"there is no Ray cluster at {address}" in capsys.readouterr().err
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray notes the cluster that auto means
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
     for told, meant in (("", "127.0.0.1:1"), ("auto", "127.0.0.1:1"), ("127.0.0.1:2", "127.0.0.1:2")):
         monkeypatch.setenv("RAY_ADDRESS", told)
-        assert search([*index, "--engine=ray", "--ray_address=auto"]) == 2
+        assert search([*index, "--ray", "--ray_address=auto"]) == 2
         assert f"there is no Ray cluster at {meant}, which auto is" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert search([*index, "--engine=ray"]) == 2
+    assert search([*index, "--ray"]) == 2
     assert "pip install 'cace-pyg[cluster]'" in capsys.readouterr().err
     assert module.__name__ == "cace_pyg.gallery.add_on_ray"  # it is imported without Ray

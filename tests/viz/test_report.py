@@ -102,7 +102,7 @@ def test_only_what_there_is_gets_a_section(tmp_path: Path) -> None:
 
 
 class _Broken(Figure):
-    def savefig(self, *arguments, **options) -> None:
+    def draw(self, renderer) -> None:
         raise RuntimeError("cannot draw")
 
 

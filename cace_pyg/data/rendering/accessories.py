@@ -17,15 +17,15 @@ from cace_pyg.data.rendering.pedestrian import BUILDS, COLOURS, Person
 def add_accessories(sketch: Sketch, person: Person, pose: Pose) -> None:
     """Everything a person wears over his clothes or carries."""
     if person.scarf:
-        _add_scarf(sketch, person)
+        _add_scarf(sketch, person.scarf, BUILDS[person.build])
     if person.glasses:
         _add_glasses(sketch, person.glasses)
     if person.hat:
         _add_hat(sketch, person.hat, person.hat_colour)
     if person.backpack:
-        _add_backpack(sketch, person)
+        _add_backpack(sketch, person.backpack, BUILDS[person.build])
     if person.shoulder_bag:
-        _add_shoulder_bag(sketch, person)
+        _add_shoulder_bag(sketch, person.shoulder_bag, BUILDS[person.build], _sign(person.shoulder_bag_side))
     if person.handbag:
         _add_handbag(sketch, person.handbag, _hand(pose, person.handbag_side))
     if person.load:
@@ -41,11 +41,11 @@ def _hand(pose: Pose, side: str) -> Point:
     return along(elbow, wrist, 1.15)
 
 
-def _add_scarf(sketch: Sketch, person: Person) -> None:
-    colour, mark = COLOURS[person.scarf], code("torso", "scarf")
+def _add_scarf(sketch: Sketch, name: str, girth: float) -> None:
+    colour, mark = COLOURS[name], code("torso", "scarf")
     collar = [(0.142, 0.056, 0.058), (0.165, 0.076, 0.074), (0.192, 0.072, 0.070)]
     sketch.wrap(collar, colour, mark, HEAD_DEPTH)
-    end = torso_rows(0.18, 0.33, BUILDS[person.build], 1.04)
+    end = torso_rows(0.18, 0.33, girth, 1.04)
     sketch.wrap(end, darker(colour, 0.9), mark, HEAD_DEPTH, (-30, -4))
 
 
@@ -59,7 +59,7 @@ def _add_hat(sketch: Sketch, hat: str, name: str) -> None:
     colour, mark = COLOURS[name], code("head", "hat")
     if hat == "cap":
         sketch.wrap(head_rows(-0.012, 0.046, 1.14), colour, mark, HEAD_DEPTH)
-        peak = [(0, 0.046, 0.045), (0, 0.052, 0.112)]
+        peak: list[Point] = [(0, 0.046, 0.045), (0, 0.052, 0.112)]
         depth = HEAD_DEPTH + (0.01 if cos(sketch.placement.yaw) > -0.3 else -0.01)
         sketch.limb(peak, [0.016, 0.010], darker(colour, 0.75), mark, depth)
         sketch.wrap(head_rows(0.040, 0.056, 1.16), darker(colour, 0.75), mark, depth, (-65, 65))
@@ -72,8 +72,8 @@ def _add_hat(sketch: Sketch, hat: str, name: str) -> None:
         sketch.ball((0, 0.042, 0), 0.112, 0.016, darker(colour, 0.85), mark, HEAD_DEPTH)
 
 
-def _add_backpack(sketch: Sketch, person: Person) -> None:
-    girth, colour, mark = BUILDS[person.build], COLOURS[person.backpack], code("carried", "backpack")
+def _add_backpack(sketch: Sketch, name: str, girth: float) -> None:
+    colour, mark = COLOURS[name], code("carried", "backpack")
     centre = (0.0, 0.305, -0.078 * girth - 0.048)
     depth = sketch.placement.depth(centre)
     sketch.box(centre, (0.088, 0.112, 0.052), colour, mark, depth)
@@ -84,9 +84,8 @@ def _add_backpack(sketch: Sketch, person: Person) -> None:
         sketch.wrap(straps, darker(colour, 0.85), mark, TOP_DEPTH + 0.01, (start, start + 16))
 
 
-def _add_shoulder_bag(sketch: Sketch, person: Person) -> None:
-    side, girth = _sign(person.shoulder_bag_side), BUILDS[person.build]
-    colour, mark = COLOURS[person.shoulder_bag], code("carried", "shoulder_bag")
+def _add_shoulder_bag(sketch: Sketch, name: str, girth: float, side: int) -> None:
+    colour, mark = COLOURS[name], code("carried", "shoulder_bag")
     # The strap crosses chest and back; only the run on the side that faces the camera is in sight.
     z = 0.07 if cos(sketch.placement.yaw) > 0 else -0.07
     top, bottom = (-side * 0.085 * girth, 0.190, 0.6 * z), (side * 0.105 * girth, 0.465, z)

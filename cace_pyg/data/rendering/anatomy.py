@@ -60,7 +60,8 @@ def head_rows(top: float, bottom: float, puff: float = 1.0) -> list[Row]:
 
 def along(start: Point, end: Point, part: float) -> Point:
     """The point at `part` of the way from `start` to `end`; beyond 1 it lies past the end."""
-    return tuple(a + part * (b - a) for a, b in zip(start, end, strict=True))
+    (x0, y0, z0), (x1, y1, z1) = start, end
+    return x0 + part * (x1 - x0), y0 + part * (y1 - y0), z0 + part * (z1 - z0)
 
 
 def _between(y: float, ys: tuple[float, ...], values: tuple[float, ...]) -> float:

@@ -11,6 +11,8 @@ from cace_pyg.data.rendering.pedestrian import DETAIL_NAMES, PART_NAMES
 Colour = tuple[int, int, int]
 Point = tuple[float, float, float]
 Row = tuple[float, float, float]
+Ellipse = tuple[float, float, float, float]  # centre and radii, canvas pixels
+Outline = list[tuple[float, float]]  # canvas pixels
 
 _DETAIL_BITS = 5  # the lower bits of a code hold the detail, the upper three the part
 
@@ -27,7 +29,8 @@ def split_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def darker(colour: Colour, factor: float) -> Colour:
     """The same colour in shadow."""
-    return tuple(int(channel * factor) for channel in colour)
+    red, green, blue = colour
+    return int(red * factor), int(green * factor), int(blue * factor)
 
 
 class Canvas:
@@ -42,7 +45,7 @@ class Canvas:
         self.image = Image.new("RGBA", (width, height), (0, 0, 0, 0))
         self._draw = ImageDraw.Draw(self.image)
 
-    def polygon(self, points: list[tuple[float, float]], colour: Colour, mark: int = 0) -> None:
+    def polygon(self, points: Outline, colour: Colour, mark: int = 0) -> None:
         self._draw.polygon(points, fill=(*colour, mark))
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, mark: int = 0) -> None:
@@ -98,16 +101,16 @@ class Sketch:
     def __init__(self, placement: Placement, labelled: bool = True) -> None:
         self.placement = placement
         self._labelled = labelled  # passers-by are drawn like anyone else, but count as background
-        self._shapes: list[tuple[float, int, tuple, Colour, int]] = []
+        self._shapes: list[tuple[float, int, Ellipse | Outline, Colour, int]] = []
 
     def paint(self, canvas: Canvas) -> None:
         for _, _, shape, colour, mark in sorted(self._shapes):
-            if isinstance(shape[0], tuple):
-                canvas.polygon(list(shape), colour, mark)
+            if isinstance(shape, list):
+                canvas.polygon(shape, colour, mark)
             else:
                 canvas.ellipse(*shape, colour, mark)
 
-    def _add(self, depth: float, shape: tuple, colour: Colour, mark: int) -> None:
+    def _add(self, depth: float, shape: Ellipse | Outline, colour: Colour, mark: int) -> None:
         # The running number keeps equal depths in drawing order.
         self._shapes.append((depth, len(self._shapes), shape, colour, mark if self._labelled else 0))
 
@@ -122,8 +125,8 @@ class Sketch:
             length = hypot(x1 - x0, y1 - y0) or 1.0
             nx, ny = (y0 - y1) / length, (x1 - x0) / length
             r0, r1 = radii[i], radii[i + 1]
-            quad = ((x0 + nx * r0, y0 + ny * r0), (x1 + nx * r1, y1 + ny * r1),
-                    (x1 - nx * r1, y1 - ny * r1), (x0 - nx * r0, y0 - ny * r0))  # fmt: skip
+            quad = [(x0 + nx * r0, y0 + ny * r0), (x1 + nx * r1, y1 + ny * r1),
+                    (x1 - nx * r1, y1 - ny * r1), (x0 - nx * r0, y0 - ny * r0)]  # fmt: skip
             self._add(depth, quad, colour, mark)
 
     def ball(self, centre: Point, across: float, down: float, colour: Colour, mark: int, depth: float) -> None:
@@ -140,8 +143,8 @@ class Sketch:
         ry = half[1] * place.scale
         cut = 0.25 * min(rx, ry)
         x0, x1, y0, y1 = x - rx, x + rx, y - ry, y + ry
-        outline = ((x0 + cut, y0), (x1 - cut, y0), (x1, y0 + cut), (x1, y1 - cut),
-                   (x1 - cut, y1), (x0 + cut, y1), (x0, y1 - cut), (x0, y0 + cut))  # fmt: skip
+        outline = [(x0 + cut, y0), (x1 - cut, y0), (x1, y0 + cut), (x1, y1 - cut),
+                   (x1 - cut, y1), (x0 + cut, y1), (x0, y1 - cut), (x0, y0 + cut)]  # fmt: skip
         self._add(depth, outline, colour, mark)
 
     def wrap(
@@ -173,11 +176,11 @@ class Sketch:
                 return
             edges = []
             for y, a, b in rows:
-                across = [a * sine * c + b * cosine * s for sine, cosine in facing]
-                edges.append((y, min(across), max(across)))
+                reach = [a * sine * c + b * cosine * s for sine, cosine in facing]
+                edges.append((y, min(reach), max(reach)))
         x, unit, top = self.placement.x, self.placement.scale, self.placement.y
         across = unit * self.placement.stretch
         x += z * s * across
         left = [(x + low * across, top + y * unit) for y, low, _ in edges]
         right = [(x + high * across, top + y * unit) for y, _, high in reversed(edges)]
-        self._add(depth, (*left, *right), colour, mark)
+        self._add(depth, [*left, *right], colour, mark)

@@ -75,7 +75,7 @@ def _add_leg(sketch: Sketch, person: Person, leg: tuple[Point, Point, Point], si
         sock = darker(COLOURS[person.socks], shade)
         sketch.limb([along(knee, ankle, 0.55), ankle], [0.038, 0.034], sock, code("legs", "socks"), depth)
     if person.side_stripe:
-        _add_side_stripe(sketch, person, leg, radii, side, depth)
+        _add_side_stripe(sketch, person.side_stripe, leg, radii, side, depth)
     shoe = darker(COLOURS[person.shoes], shade)
     heel = (ankle[0], ankle[1] + 0.026, ankle[2] - 0.012)
     toe = (ankle[0] + side * 0.014, ankle[1] + 0.034, ankle[2] + 0.075)
@@ -83,12 +83,12 @@ def _add_leg(sketch: Sketch, person: Person, leg: tuple[Point, Point, Point], si
 
 
 def _add_side_stripe(
-    sketch: Sketch, person: Person, leg: tuple[Point, ...], radii: list[float], side: int, depth: float
+    sketch: Sketch, name: str, leg: tuple[Point, ...], radii: list[float], side: int, depth: float
 ) -> None:
     if -side * sin(sketch.placement.yaw) < -0.35:  # the outer side of this leg is turned away
         return
     line = [(x + side * 0.8 * r, y, z) for (x, y, z), r in zip(leg, radii, strict=True)]
-    sketch.limb(line, [0.011] * 3, COLOURS[person.side_stripe], code("legs", "side_stripe"), depth)
+    sketch.limb(line, [0.011] * 3, COLOURS[name], code("legs", "side_stripe"), depth)
 
 
 def _add_top(sketch: Sketch, person: Person) -> None:

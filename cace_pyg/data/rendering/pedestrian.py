@@ -1,9 +1,13 @@
 """Who a rendered person is: build, clothes and the small details that tell him from others dressed alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import dist
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 PART_NAMES = ("background", "head", "torso", "arms", "legs", "feet", "carried")
 """Values of the label maps, in order: 0 is background, and whatever hides the person counts as background."""
@@ -81,7 +85,7 @@ class Person:
     load_side: str
 
 
-def pick(rng: np.random.Generator, options):
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     """One of `options`, all equally likely. (`Generator.choice` takes ten times as long.)"""
     return options[int(rng.integers(len(options)))]
 
@@ -92,7 +96,7 @@ def draw_family(rng: np.random.Generator, family: str, size: int) -> tuple[Perso
     The details of a family have few colours too, so a histogram of colours tells little: what counts is on
     which thing a colour is.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "family": family,
         "build": pick(rng, tuple(BUILDS)),
         "stature": round(float(rng.uniform(0.95, 1.04)), 3),
@@ -137,7 +141,9 @@ def _distance(name_a: str, name_b: str) -> float:
     return dist(COLOURS[name_a], COLOURS[name_b])
 
 
-def _draw_member(rng: np.random.Generator, shared: dict, usual_bottoms: str, accents: tuple[str, ...]) -> Person:
+def _draw_member(
+    rng: np.random.Generator, shared: dict[str, Any], usual_bottoms: str, accents: tuple[str, ...]
+) -> Person:
     bottoms = usual_bottoms if rng.random() < 0.75 else pick(rng, ("trousers", "shorts", "skirt"))
     handbag_side = pick(rng, ("left", "right"))
     return Person(
@@ -150,7 +156,7 @@ def _draw_member(rng: np.random.Generator, shared: dict, usual_bottoms: str, acc
     )
 
 
-def _draw_head(rng: np.random.Generator, accents: tuple[str, ...]) -> dict:
+def _draw_head(rng: np.random.Generator, accents: tuple[str, ...]) -> dict[str, Any]:
     return {
         "skin": pick(rng, tuple(SKINS)),
         "hair": pick(rng, ("short", "short", "long", "long", "ponytail", "bun", "curly", None)),
@@ -162,7 +168,7 @@ def _draw_head(rng: np.random.Generator, accents: tuple[str, ...]) -> dict:
     }
 
 
-def _draw_top(rng: np.random.Generator, accents: tuple[str, ...]) -> dict:
+def _draw_top(rng: np.random.Generator, accents: tuple[str, ...]) -> dict[str, Any]:
     # An open jacket leaves no room for a logo, so the front of the top shows one thing at most.
     front = pick(rng, ("plain", "plain", "stripes", "chest_logo", "chest_logo", "open_jacket"))
     accent = pick(rng, accents)
@@ -181,7 +187,7 @@ def _draw_top(rng: np.random.Generator, accents: tuple[str, ...]) -> dict:
     }
 
 
-def _draw_lower_body(rng: np.random.Generator, accents: tuple[str, ...], bottoms: str) -> dict:
+def _draw_lower_body(rng: np.random.Generator, accents: tuple[str, ...], bottoms: str) -> dict[str, Any]:
     return {
         "belt": _perhaps(rng, 0.3, accents),
         "side_stripe": _perhaps(rng, 0.25, accents) if bottoms == "trousers" else None,
@@ -190,7 +196,7 @@ def _draw_lower_body(rng: np.random.Generator, accents: tuple[str, ...], bottoms
     }
 
 
-def _draw_carried(rng: np.random.Generator, accents: tuple[str, ...], handbag_side: str) -> dict:
+def _draw_carried(rng: np.random.Generator, accents: tuple[str, ...], handbag_side: str) -> dict[str, Any]:
     bag = pick(rng, (None, "backpack", "shoulder_bag", "handbag"))
     load = pick(rng, ("phone", "umbrella", "box", "suitcase")) if rng.random() < 0.35 else None
     if load == "box" and bag == "handbag":  # a box takes both hands
@@ -208,5 +214,5 @@ def _draw_carried(rng: np.random.Generator, accents: tuple[str, ...], handbag_si
     }
 
 
-def _perhaps(rng: np.random.Generator, chance: float, options):
+def _perhaps(rng: np.random.Generator, chance: float, options: Sequence[T]) -> T | None:
     return pick(rng, options) if rng.random() < chance else None

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from cace_pyg.data.rendering.anatomy import draw_pose
-from cace_pyg.data.rendering.canvas import Canvas, Placement, split_codes
+from cace_pyg.data.rendering.canvas import Canvas, Placement, darker, split_codes
 from cace_pyg.data.rendering.figure import draw_figure
 from cace_pyg.data.rendering.pedestrian import DETAIL_NAMES, Person, pick
 from cace_pyg.data.rendering.scene import Camera, draw_background, draw_occluder
@@ -107,9 +107,8 @@ def _place(canvas: Canvas, person: Person, camera: Camera, yaw: float, box: str,
 
 
 def _draw_shadow(canvas: Canvas, camera: Camera, placement: Placement) -> None:
-    shade = tuple(int(channel * 0.6) for channel in camera.floor)
     y = placement.y + 0.985 * placement.scale
-    canvas.ellipse(placement.x, y, 0.19 * placement.scale, 0.022 * placement.scale, shade)
+    canvas.ellipse(placement.x, y, 0.19 * placement.scale, 0.022 * placement.scale, darker(camera.floor, 0.6))
 
 
 def _draw_passer_by(canvas: Canvas, person: Person, placement: Placement, rng: np.random.Generator) -> None:

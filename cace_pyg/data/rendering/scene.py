@@ -36,8 +36,9 @@ def draw_camera(rng: np.random.Generator, index: int) -> Camera:
     """A camera; `index` only sees to it that neighbours have different backdrops."""
     light = float(rng.uniform(0.7, 0.9))
     grey = int(rng.integers(90, 185))
+    red, green, blue = (float(gain) for gain in rng.uniform(0.84, 1.16, 3))
     return Camera(
-        gains=tuple(float(gain) for gain in rng.uniform(0.84, 1.16, 3)),
+        gains=(red, green, blue),
         gamma=float(rng.uniform(0.75, 1.2)),
         contrast=float(rng.uniform(0.75, 1.2)),
         saturation=float(rng.uniform(0.5, 0.95)),
@@ -94,7 +95,8 @@ def draw_occluder(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _tint(rng: np.random.Generator, grey: int) -> Colour:
-    return tuple(int(np.clip(grey + shift, 0, 255)) for shift in rng.integers(-22, 23, 3))
+    red, green, blue = (int(np.clip(grey + shift, 0, 255)) for shift in rng.integers(-22, 23, 3))
+    return red, green, blue
 
 
 def _draw_backdrop(canvas: Canvas, camera: Camera, horizon: float, rng: np.random.Generator) -> None:

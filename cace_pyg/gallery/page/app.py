@@ -5,7 +5,7 @@ import io
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ class _Page:
             raise HTTPException(400, f"Expected figure {' or '.join(_FIGURES)} (got {figure!r})")
         query = self.queries.get(asked.get("query", ""))
         hit = query.hit(asked.get("image", "")) if query else None
-        if hit is None:
+        if query is None or hit is None:
             raise HTTPException(404, "this search is over: search again")
 
         def explain() -> Response:
@@ -127,7 +127,7 @@ class _Page:
             return await run_in_threadpool(work)
 
 
-def _file(name: str, kind: str):
+def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     content = files(__package__).joinpath(name).read_bytes()
 
     async def endpoint(request: Request) -> Response:

@@ -16,7 +16,11 @@ _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def serve(
-    gallery: Gallery, host: str = "127.0.0.1", port: int = 8000, browser: bool = False, ready: Callable | None = None
+    gallery: Gallery,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    browser: bool = False,
+    ready: Callable[[uvicorn.Server, str], object] | None = None,
 ) -> None:
     """Answer until stopped by Ctrl-C.
 

@@ -12,16 +12,18 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = ("--backbone.name", "small_cnn", "--backbone.weights", "null", "--data.height", "64", "--data.width", "32")
 
 
+@pytest.mark.report
 @pytest.mark.parametrize("name", ["market1501", "dukemtmc", "occluded_duke", "msmt17"])
-def test_the_configurations_of_the_public_data_sets(public_trees, name, tmp_path, capsys):
-    root = ("--data.root", str(public_trees[name]), "--data.workers", "0", "--run_dir", str(tmp_path / "run"))
+def test_the_configurations_of_the_public_data_sets(public_tree, name, tmp_path, capsys):
+    root = ("--data.root", str(public_tree(name)), "--data.workers", "0", "--run_dir", str(tmp_path / "run"))
     assert main(["--config", str(CONFIGS / f"{name}.yaml"), *SMALL, *root, "--dry_run"]) == 0
     assert "dry run: data set, training step" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
-def test_with_a_pair_phase_and_more_training_sets(public_trees, tmp_path, capsys):
-    root, more = public_trees["market1501"], public_trees["dukemtmc"]
+@pytest.mark.report
+def test_with_a_pair_phase_and_more_training_sets(public_tree, tmp_path, capsys):
+    root, more = public_tree("market1501"), public_tree("dukemtmc")
     arguments = ["--config", str(CONFIGS / "market1501.yaml"), *SMALL, "--data.root", str(root), "--data.workers", "0"]
     arguments += ["--pair_phase.epochs", "3", "--run_dir", str(tmp_path / "run"), "--dry_run"]
     assert main([*arguments, f"--data.extra_train=['dukemtmc:{more}']"]) == 0

@@ -13,6 +13,7 @@ WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet.pth"
 CONFIG = Path(__file__).parents[2] / "configs" / "small_real.yaml"
 
 
+@pytest.mark.report
 @pytest.mark.skipif(not (CROPS.is_dir() and WEIGHTS.is_file()), reason="real crops are on developers' machines only")
 def test_fine_tuning_from_imagenet_runs_to_the_end(tmp_path):
     short = [

@@ -1,5 +1,7 @@
 """``python -m cace_pyg.visualize``: what it prints and writes, and what it refuses."""
 
+import shutil
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from cace_pyg.explain.correspondences import compare_partners
 from cace_pyg.explain.pair_analysis import analyse_pair
 from cace_pyg.explain.pair_report import describe_pair
 from cace_pyg.explain.pair_view import picture_samples
-from cace_pyg.train import main as train
 from cace_pyg.visualize import main as visualize
+from tests.random_checkpoint import make_checkpoint
 
 FILES = {"matching.png", "clusters.png", "degrees.png", "graph.graphml"}
 
@@ -47,10 +49,10 @@ def files(folder):
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_pair_of_a_trained_model_is_taken_apart(options, pair, tmp_path, capsys):
-    assert train(options) == 0
-    capsys.readouterr()
+def test_a_pair_of_a_trained_model_is_taken_apart(trained, pair, tmp_path, capsys):
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    shutil.copy(trained.best, best)
     command = ["pair", *map(str, pair), "--checkpoint", str(best), "--strongest", "3"]
     assert visualize([*command, "--format", "png"]) == 0
     folder = tmp_path / "run" / "figures" / f"pair_{pair[0].stem}__{pair[1].stem}"
@@ -107,7 +109,7 @@ def test_a_pair_without_edges_is_described(best, pair, tmp_path, capsys):
     command = ["pair", *map(str, pair), "--checkpoint", str(best), "--output", str(tmp_path / "out"), "--format", "png"]
     model = torch.load(best, weights_only=True)
     for name, weight in model["model"].items():
-        if name.startswith("conditional.builder"):
+        if name.startswith("pair_stage.builder"):
             weight.zero_()
     torch.save(model, best)
     assert visualize(command) == 0
@@ -141,7 +143,7 @@ def test_conditional_maps_are_drawn_of_the_models_own_maps(best, clues_of, pair,
     embedding, clues = of([pair[0], pair[1], pair[1]])
     figure = conditional_maps_figure(model, embedding, clues, [pair[0], pair[1], pair[1]])
     a, b = clues.select(slice(0, 1)), clues.select(slice(1, 2))
-    for_query, for_gallery = (one[0].norm(dim=-1).detach() for one in model.conditional_maps(a, b))
+    for_query, for_gallery = (one[0].norm(dim=-1).detach() for one in model.conditional.conditional_maps(a, b))
     drawn = [axes.images[-1].get_array().flatten() for axes in figure.axes if len(axes.images) == 2]
     own_query, own_gallery = (one.features[0].norm(dim=-1) for one in (a, b))
     for expected in (own_query, for_query, for_query - own_query, for_gallery - own_gallery):
@@ -208,9 +210,8 @@ def test_what_it_refuses(best, pair, tmp_path, capsys):
     assert not (tmp_path / "run" / "figures").exists()
 
 
-def test_aligned_clues_have_no_conditional_maps(options, pair, tmp_path, capsys):
-    assert train([*options, "--conditional.compare=aligned_clues"]) == 0
-    best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+def test_aligned_clues_have_no_conditional_maps(tiny, pair, tmp_path, capsys):
+    best = str(make_checkpoint(tmp_path / "best.ckpt", tiny, **{"conditional.compare": "aligned_clues"}))
     assert visualize(["conditional_maps", *map(str, pair), "--checkpoint", best]) == 2
     assert "no conditional embeddings and maps" in capsys.readouterr().err
     assert visualize(["correspondences", *map(str, pair), "--checkpoint", best]) == 0

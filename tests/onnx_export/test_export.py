@@ -144,7 +144,7 @@ def test_metadata_say_what_a_program_needs(exported):
     assert both[0] == both[1]
     facts = both[0]
     assert facts["fingerprint"] == model_fingerprint(load_checkpoint(checkpoint))
-    wanted = {"height": 48, "width": 24, "fusion_weight": 0.5, "top_k": 10, "clues": ["keys", "intra", "nodes", "own"]}
+    wanted = {"height": 48, "width": 24, "fusion_weight": 0.5, "top_k": 10, "clues": ["compared", "intra", "projected", "individual"]}
     assert {key: json.loads(facts[key]) for key in wanted} == wanted
     assert json.loads(facts["mean"]) == [0.485, 0.456, 0.406] and json.loads(facts["deviation"])[2] == 0.225
     assert json.loads(facts["settings"])["graph"]["init_args"]["sharpness"] == 4

@@ -3,29 +3,31 @@
 import csv
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from cace_pyg.config import from_yaml
+from cace_pyg.data import read_market_layout
 from cace_pyg.engine import evaluation
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.models import Backbone
+from cace_pyg.retrieval import distance_blocks
 from cace_pyg.train import main as train
+from tests.forkserver import FORKSERVER
 
 
 def checkpoint(path):
     return torch.load(path, weights_only=True)
 
 
-def test_a_run_leaves_everything_it_promises(options, tmp_path, capsys):
-    assert train(options) == 0
-    folder = tmp_path / "run"
-    printed = capsys.readouterr().out
+def test_a_run_leaves_everything_it_promises(trained, tmp_path, capsys):
+    folder, printed = trained.folder, trained.printed
     assert "individual" in printed and "two_stage" in printed and str(folder / "report.html") in printed
 
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -97,7 +99,7 @@ def test_a_pair_branch_starts_from_another_runs_individual_branch(options, tmp_p
     assert train(again) == 0
     before, after = (checkpoint(path)["model"] for path in (best, tmp_path / "pair" / "checkpoints" / "best.ckpt"))
     assert all(
-        torch.equal(before[key], after[key]) for key in before if key.startswith(("backbone", "encoder", "classi"))
+        torch.equal(before[key], after[key]) for key in before if key.startswith(("extractor", "encoder", "classi"))
     )
     log = (tmp_path / "pair" / "log.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in log[1:]] == ["pair", "pair"]
@@ -153,6 +155,7 @@ def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
     assert changed == {"pair_stage"}
 
 
+@pytest.mark.report
 @pytest.mark.parametrize(
     "extra",
     [
@@ -185,14 +188,14 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(options, tmp_path)
     assert train([*options, f"--run_dir={tmp_path / 'undisturbed'}"]) == 0
     log = tmp_path / "run" / "log.csv"
     for finished in (1, 4):  # killed in the second epoch of each phase
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cace_pyg.train", *options, "--resume"], stderr=subprocess.DEVNULL
-        )
+        process = FORKSERVER.Process(target=train, args=([*options, "--resume"],))
+        process.start()
         while not log.exists() or len(log.read_text().splitlines()) <= finished:
-            assert process.poll() is None, "the run ended before it could be killed"
+            assert process.is_alive(), "the run ended before it could be killed"
             time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert len(log.read_text().splitlines()) < 1 + 6  # it was killed indeed
     assert train([*options, "--resume"]) == 0
     wanted = checkpoint(tmp_path / "undisturbed" / "checkpoints" / "last.ckpt")
@@ -259,9 +262,8 @@ def test_weights_that_overflow_stop_the_run(options, capsys):
     assert "is not finite" in capsys.readouterr().err
 
 
-def test_broken_checkpoints_are_named(options, tmp_path, capsys):
-    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
-    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+def test_broken_checkpoints_are_named(trained, tmp_path, capsys):
+    best = Path(shutil.copy(trained.best, tmp_path))
     assert evaluate(["--checkpoint", str(best), "--embedding.channels=8"]) == 2
     assert "holds another architecture" in capsys.readouterr().err
     best.write_bytes(best.read_bytes()[:1000])
@@ -320,8 +322,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 
 def test_a_truncated_picture_is_named(tiny, options, tmp_path, capsys):
-    import shutil
-
     broken = shutil.copytree(tiny, tmp_path / "broken")
     victim = sorted((broken / "bounding_box_train").glob("*.jpg"))[0]
     victim.write_bytes(victim.read_bytes()[:200])
@@ -336,18 +336,12 @@ def test_no_arguments_explain(capsys):
     assert "--checkpoint" in printed
 
 
-def test_conditional_distances_come_from_the_other_image(options, tmp_path):
+def test_conditional_distances_come_from_the_other_image(trained):
     """The loaded model in evaluation mode really uses the second stage."""
-    from cace_pyg.config import from_yaml
-    from cace_pyg.data import read_market_layout
-    from cace_pyg.engine.evaluation import measure
-
-    assert train([*options, "--pair_phase.learning_rate=0.05"]) == 0
-    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    config = from_yaml((tmp_path / "run" / "config.yaml").read_text())
-    model, _ = load_model(best, config)
+    config = from_yaml((trained.folder / "config.yaml").read_text())
+    model, _ = load_model(trained.best, config)
     splits = read_market_layout(config.data.root)
-    _, _, distances = measure(model, splits.query, splits.gallery, config, "cpu")
+    _, _, distances = evaluation.measure(model, splits.query, splits.gallery, config, "cpu")
     individual = distances.individual().gather(1, distances.index)
     assert (individual - distances.conditional).abs().mean() > 1e-3
 
@@ -366,15 +360,11 @@ def test_mixed_precision(options, tmp_path, capsys):
     assert "Expected a GPU for --precision 16-mixed" in capsys.readouterr().err
 
 
-def test_evaluation_in_blocks_and_from_disk_changes_nothing(options, tmp_path, monkeypatch):
-    from cace_pyg.retrieval import whole
-
-    assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=1"]) == 0
-    best = str(tmp_path / "run" / "checkpoints" / "best.ckpt")
+def test_evaluation_in_blocks_and_from_disk_changes_nothing(trained, tmp_path, monkeypatch):
     found = []
     for most, folder in ((10**9, "null"), (1, str(tmp_path))):
-        monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b, most=most: whole(a, b, most))
+        monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b, most=most: distance_blocks(a, b, most))
         on_disk = f"--evaluation.clues_on_disk={folder}"
-        assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "metrics.json"), on_disk]) == 0
+        assert evaluate(["--checkpoint", str(trained.best), "--output", str(tmp_path / "metrics.json"), on_disk]) == 0
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
     assert found[0] == found[1]

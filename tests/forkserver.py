@@ -1,0 +1,50 @@
+"""Processes that need not import torch: forked from one that has; and several of them as torchrun's ranks."""
+
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch
+
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["cace_pyg.train"])  # not Lance, whose threads a fork would lose
+
+
+def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:
+    """Call a function in so many processes with gloo between them, as under torchrun; what they printed, rank by rank.
+
+    Args:
+        count: of processes.
+        folder: for what they print.
+        function: of a module that the processes can import.
+        *arguments: of the function.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = [folder / f"rank{rank}.txt" for rank in range(count)]
+    ranks = [
+        FORKSERVER.Process(target=_rank, args=(rank, count, port, file, function, arguments))
+        for rank, file in enumerate(files)
+    ]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join(120)
+        one.kill()
+        one.join()
+    printed = "".join(file.read_text() for file in files)
+    assert [one.exitcode for one in ranks] == [0] * count, printed[-3000:]
+    return printed
+
+
+def _rank(rank: int, count: int, port: int, file: Path, function: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "tests"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
+    os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    with file.open("w") as printed, redirect_stdout(printed), redirect_stderr(printed):
+        sys.exit(function(*arguments))
