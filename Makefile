@@ -1,4 +1,5 @@
-# make demo: set-up and the main job on the built-in data. make lint: style and types. make test: set-up and all tests.
+# make demo: set-up and the main job on the built-in data. make lint: style and types. make test: set-up and all tests;
+# make quick: those of the mathematics.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,13 +7,19 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 DEMO_DATA := data/synthetic
 DEMO_RUN := runs/synthetic
 
-.PHONY: help demo test lint clean
+# one thread each, so that they do not fight; a worker takes over what another has still before it
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+MATHEMATICS := tests/nn tests/graph tests/losses tests/retrieval tests/models
+
+.PHONY: help demo quick test lint clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   set-up and the main job on the built-in data"
 	@echo "make lint   style and types"
 	@echo "make test   set-up and all tests"
+	@echo "make quick  the tests of the mathematics"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "cace_pyg needs Python 3.11 to 3.13: make PYTHON=python3.11 …")'
@@ -44,7 +51,10 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m cace_pyg.train --config configs/synthetic.yaml --data.root $(DEMO_DATA) --run_dir $(DEMO_RUN) --resume
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: $(VENV)/.ready-test
+	$(PYTEST) $(MATHEMATICS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -178,8 +178,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
     options = parser.parse_args()
     if options.quick:
-        options.sizes, options.workers, options.rounds = [(48, 24), (96, 48)], [0, 1], 1
-        options.num_identities, options.batches, options.pictures = 4, 2, 64
+        options.sizes, options.workers, options.rounds = [(48, 24)], [0, 1], 1
+        options.num_identities, options.batches, options.pictures = 2, 2, 16
     return options
 
 

@@ -93,7 +93,9 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         if options.quick or not options.checkpoints:
-            settings = SyntheticSettings(train_identities=2, test_identities=20, distractors=0, junk=0, seed=7)
+            settings = SyntheticSettings(
+                train_identities=2, test_identities=4 if options.quick else 20, distractors=0, junk=0, seed=7
+            )
             overrides = [f"--data.root={make_synthetic(Path(folder) / 'pictures', settings, progress=False)}"]
             options.checkpoints = [random_checkpoint(Path(folder) / "r.ckpt", ["--config", options.config, *overrides])]
         rows = []

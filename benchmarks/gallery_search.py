@@ -140,8 +140,8 @@ def plot(rows: list[dict]) -> Figure:
 def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict]:
     """Index for real, then fill up and measure at every size; bytes an image are those of real pictures."""
     settings = SyntheticSettings(
-        train_identities=40 if options.quick else 100, test_identities=20, images_per_identity=8, distractors=0, junk=0,
-        seed=7,
+        train_identities=12 if options.quick else 100, test_identities=4 if options.quick else 20,
+        images_per_identity=8, distractors=0, junk=0, seed=7,
     )  # fmt: skip
     splits = read_market_layout(make_synthetic(folder / "pictures", settings, progress=False))
     checkpoint = options.checkpoint or random_checkpoint(folder / "random.ckpt", ["--config", options.config, *rest])

@@ -1,27 +1,40 @@
-"""Small graphs, a tiny data set and one trained run, which many tests share."""
+"""Small graphs, a tiny data set and one trained run, which many tests share.
 
+What takes seconds to import is imported where it is used: pytest-xdist's first process reads this file, no test.
+"""
+
+import gc
 from contextlib import redirect_stdout
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from filelock import FileLock
 
-from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
-from cace_pyg.experiment import run as experiment
-from cace_pyg.explain import run_report
-from cace_pyg.train import main as train
 from tests import fake_trees
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pytest_collection_finish():
+    """What is imported stays: the garbage collector need not look through it again, a quarter of an export's time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same numbers, alone or among others."""
+    import torch
+
     torch.manual_seed(0)
 
 
-def soft_adjacency(pairs: int, nodes: int, isolated: int = 2, self_loops: bool = True) -> torch.Tensor:
+def soft_adjacency(pairs: int, nodes: int, isolated: int = 2, self_loops: bool = True) -> "torch.Tensor":
     """Symmetric, soft-weighted, about half dense, the first ``isolated`` nodes without an edge, float64."""
+    import torch
+
     upper = torch.rand(pairs, nodes, nodes, dtype=torch.float64)
     upper = upper * (torch.rand(pairs, nodes, nodes) < 0.5)
     adjacency = upper + upper.mT
@@ -37,13 +50,15 @@ def make_adjacency():
     return soft_adjacency
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def report(request, monkeypatch):
-    """A report takes longer than the run of a test: drawn for tests marked so, of one query unless marked ``whole``."""
-    mark = request.node.get_closest_marker("report")
-    if mark is None:
+    """A report takes longer than the run of a test: it is drawn for tests marked ``report``, and of one query only."""
+    from cace_pyg.experiment import run as experiment
+    from cace_pyg.explain import run_report
+
+    if request.node.get_closest_marker("report") is None:
         monkeypatch.setattr(experiment, "report_run", lambda *_: None)
-    elif "whole" not in mark.args:
+    else:
         choose = run_report.choose_queries
         monkeypatch.setattr(run_report, "choose_queries", lambda evaluation: choose(evaluation)[:1])
 
@@ -68,6 +83,8 @@ def make_once(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def tiny(make_once):
     """12 + 6 rendered identities of 48×24 pixels."""
+    from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
+
     settings = SyntheticSettings(
         train_identities=12, test_identities=6, images_per_identity=6, cameras=4, distractors=4, junk=4,
         height=48, width=24,
@@ -98,15 +115,16 @@ def run_options(root, run_dir):
         "data.root": root, "data.height": 48, "data.width": 24, "data.workers": 0, "data.hold_out": 0.3,
         "run_dir": run_dir, "threads": 1, "backbone.name": "small_cnn", "embedding.channels": 16,
         "joint_phase.num_identities": 4, "joint_phase.num_instances": 4,
-        "joint_phase.epochs": 2, "joint_phase.batches_per_epoch": 4, "joint_phase.warmup_epochs": 1, "validate_every": 1,
-        "joint_phase.learning_rate": 0.01, "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
+        "joint_phase.epochs": 2, "joint_phase.batches_per_epoch": 4, "joint_phase.warmup_epochs": 1,
+        "joint_phase.learning_rate": 0.01, "validate_every": 1,
+        "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
         "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
 
 
 @pytest.fixture
-def options(tiny, tmp_path):
+def options(tiny, tmp_path, report):
     """Dotted options of a run with both phases into ``tmp_path / "run"``."""
     return run_options(tiny, tmp_path / "run")
 
@@ -114,6 +132,7 @@ def options(tiny, tmp_path):
 @pytest.fixture(scope="session")
 def trained(tiny, make_once):
     """The folder of a run with these options and all that it leaves, and what it printed; not to be written into."""
+    from cace_pyg.train import main as train
 
     def make(folder):
         with (folder.parent / "printed.txt").open("w") as file, redirect_stdout(file):

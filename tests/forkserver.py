@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["cace_pyg.train"])  # not Lance, whose threads a fork would lose
+# Not lancedb itself, whose threads a fork would lose.
+FORKSERVER.set_forkserver_preload(["cace_pyg.train", "cace_pyg.gallery", "pyarrow", "lance_namespace"])
 
 
 def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:

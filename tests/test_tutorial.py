@@ -1,27 +1,31 @@
 """docs/tutorial.md, followed to the letter."""
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
+
+import pytest
+
+from tests.run_module import run_module
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL)
 
 
-def test_every_block_runs_in_order(tmp_path):
+@pytest.mark.report
+def test_every_block_runs_in_order(report, tmp_path, monkeypatch, capsys):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    tools = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    python = ""
+    monkeypatch.chdir(tmp_path)
+    session: dict = {}  # the second block of Python goes on where the first stopped
     assert [kind for kind, _ in BLOCKS].count("python") == 2
     for kind, text in BLOCKS:
-        if kind == "python":  # one session: the second goes on where the first stopped
-            python += text
-        command = ["bash", "-ec", text] if kind == "sh" else [sys.executable, "-c", python]
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **tools}, capture_output=True, text=True)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        printed = done.stdout
+        if kind == "python":
+            exec(text, session)
+        else:
+            for line in text.splitlines():
+                python, option, *arguments = shlex.split(line)
+                assert (python, option, run_module(*arguments)) == ("python", "-m", 0), line
+        printed = capsys.readouterr().out
         if "search query" in text:
             assert "individual" in printed and "camera" in printed
         if "gallery.search" in text:

@@ -32,8 +32,12 @@ _RENAMED = {  # what version 0.1 called it
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
-    """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option a field."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the line under a field is its help
+    """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option a field.
+
+    The line under a field is its help. Reading them all takes a third of a second, so without a description, where
+    nobody asks for help, there is none.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=bool(description))
     parser = ArgumentParser(
         prog=f"python -m cace_pyg.{command}",
         description=description,

@@ -91,7 +91,7 @@ class ReidDataset(torch.utils.data.Dataset[Item]):
         part_map = read_part_map(sample, self.size, self.palette) if self.parts else None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed notes the call stack for each GPU kind
             if part_map is None:
                 image, parts = self.transform(picture), torch.empty(0, dtype=torch.uint8)
             else:

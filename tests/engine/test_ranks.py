@@ -42,17 +42,23 @@ def trained_weights(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory):
+def undisturbed(tiny, make_once):
     """A run on two ranks: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("ranks")
-    return folder / "run", on_ranks(2, folder, train, options_of(tiny, folder / "run"))
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "printed.txt").write_text(on_ranks(2, folder, train, options_of(tiny, folder / "run")))
+
+    folder = make_once("undisturbed", make)
+    return folder / "run", (folder / "printed.txt").read_text()
 
 
 def options_of(tiny, folder):
     chosen = {
         "config": "configs/synthetic.yaml", "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0,
-        "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16, "joint_phase.num_identities": 4,
-        "joint_phase.num_instances": 4, "joint_phase.epochs": 3, "joint_phase.batches_per_epoch": 12, "validate_every": 1,
+        "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16,
+        "joint_phase.num_identities": 4, "joint_phase.num_instances": 4, "joint_phase.epochs": 3,
+        "joint_phase.batches_per_epoch": 12, "validate_every": 1,
         "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
@@ -107,7 +113,8 @@ def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=2"]
     restartable = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # docs/ranks.md
     process = subprocess.Popen(
-        [*launch, "-m", "cace_pyg.train", *arguments], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | restartable,
+        [*launch, "-m", "cace_pyg.train", *arguments], cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | restartable,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -205,12 +212,13 @@ def test_the_loss_scale_of_float16_goes_on(options, tmp_path, monkeypatch):
         return Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
 
     monkeypatch.setattr(experiment, "launch_fabric", half)
-    assert train([*options, "--joint_phase.epochs=3", "--pair_phase.epochs=0"]) == 0
+    options = [*options, "--joint_phase.epochs=3", "--joint_phase.num_instances=2", "--pair_phase.epochs=0"]
+    assert train(options) == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     whole = torch.load(last, weights_only=True)
     os.replace(last.with_name("previous.ckpt"), last)  # as if it was stopped in the last epoch
     before = torch.load(last, weights_only=True)
-    assert train([*options, "--joint_phase.epochs=3", "--pair_phase.epochs=0", "--resume"]) == 0
+    assert train([*options, "--resume"]) == 0
     again = torch.load(last, weights_only=True)
     assert before["precision"]["scale"] not in (2.0**30, whole["precision"]["scale"])
     assert again["precision"] == whole["precision"]

@@ -12,17 +12,17 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = ("--backbone.name", "small_cnn", "--backbone.weights", "null", "--data.height", "64", "--data.width", "32")
 
 
-@pytest.mark.report
-@pytest.mark.parametrize("name", ["market1501", "dukemtmc", "occluded_duke", "msmt17"])
-def test_the_configurations_of_the_public_data_sets(public_tree, name, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "name", [pytest.param("market1501", marks=pytest.mark.report), "dukemtmc", "occluded_duke", "msmt17"]
+)
+def test_the_configurations_of_the_public_data_sets(public_tree, report, name, tmp_path, capsys):
     root = ("--data.root", str(public_tree(name)), "--data.workers", "0", "--run_dir", str(tmp_path / "run"))
     assert main(["--config", str(CONFIGS / f"{name}.yaml"), *SMALL, *root, "--dry_run"]) == 0
     assert "dry run: data set, training step" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.report
-def test_with_a_pair_phase_and_more_training_sets(public_tree, tmp_path, capsys):
+def test_with_a_pair_phase_and_more_training_sets(public_tree, report, tmp_path, capsys):
     root, more = public_tree("market1501"), public_tree("dukemtmc")
     arguments = ["--config", str(CONFIGS / "market1501.yaml"), *SMALL, "--data.root", str(root), "--data.workers", "0"]
     arguments += ["--pair_phase.epochs", "3", "--run_dir", str(tmp_path / "run"), "--dry_run"]

@@ -15,7 +15,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "small_real.yaml"
 
 @pytest.mark.report
 @pytest.mark.skipif(not (CROPS.is_dir() and WEIGHTS.is_file()), reason="real crops are on developers' machines only")
-def test_fine_tuning_from_imagenet_runs_to_the_end(tmp_path):
+def test_fine_tuning_from_imagenet_runs_to_the_end(report, tmp_path):
     short = [
         "--joint_phase.epochs=1",
         "--joint_phase.batches_per_epoch=4",

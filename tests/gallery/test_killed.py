@@ -1,7 +1,6 @@
 """``kill -9`` at any moment: nothing that was reported as added is lost, nothing half-added is found."""
 
 import itertools
-import multiprocessing
 import random
 import signal
 import time
@@ -9,6 +8,7 @@ import time
 import pytest
 
 from cace_pyg import Gallery
+from tests.forkserver import FORKSERVER
 
 KILLS = 12
 CHUNK = 5
@@ -59,13 +59,11 @@ def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
     pictures = [str(one) for one in [*pictures, *(sample.path for sample in splits.train)]]
     path, log = tmp_path / "people.lance", tmp_path / "log"
     Gallery.create(path, checkpoint)
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch", "torch_geometric"])
     chosen = random.Random(0)
     for _ in range(KILLS):
         log.unlink(missing_ok=True)
         before = {row["image"] for row in Gallery.open(path)._table.rows(None, ["image"])}
-        process = server.Process(target=keep_adding, args=(path, pictures, log))
+        process = FORKSERVER.Process(target=keep_adding, args=(path, pictures, log))
         process.start()
         while not log.exists() or "ready" not in log.read_text():
             assert process.is_alive()

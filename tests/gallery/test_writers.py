@@ -1,6 +1,5 @@
 """Several writers in one gallery: every image is in it once, whoever writes, and whoever dies."""
 
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from cace_pyg import Gallery
 from cace_pyg.gallery import add_on_ray as module
 from cace_pyg.gallery.gallery_table import Entry, GalleryTable
 from cace_pyg.search import main as search
+from tests.forkserver import FORKSERVER
 
 ROOT = Path(__file__).parents[2]
 ROUNDS, WRITERS, NAMES = 8, 3, 5
@@ -46,10 +46,8 @@ def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind, monk
         from lancedb.index import BTree
 
         table._table.create_index("image", config=BTree())
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch", "torch_geometric"])
-    barrier = server.Barrier(WRITERS)
-    writers = [server.Process(target=write, args=(tmp_path, writer, barrier)) for writer in range(WRITERS)]
+    barrier = FORKSERVER.Barrier(WRITERS)
+    writers = [FORKSERVER.Process(target=write, args=(tmp_path, writer, barrier)) for writer in range(WRITERS)]
     for one in writers:
         one.start()
     for one in writers:

@@ -3,6 +3,7 @@
 import gc
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,12 +74,15 @@ def pictures(count):
 
 
 @pytest.fixture(scope="module")
-def exported(tiny, tmp_path_factory):
+def exported(tiny, make_once):
     """One model and its two files."""
-    run_dir = tmp_path_factory.mktemp("run")
-    checkpoint = make_checkpoint(run_dir / "checkpoints" / "best.ckpt", tiny)
-    assert export(["--checkpoint", str(checkpoint)]) == 0
-    return checkpoint, run_dir / "onnx"
+
+    def make(folder):
+        checkpoint = make_checkpoint(folder / "checkpoints" / "best.ckpt", tiny)
+        assert export(["--checkpoint", str(checkpoint)]) == 0
+
+    folder = make_once("exported", make)
+    return folder / "checkpoints" / "best.ckpt", folder / "onnx"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -144,7 +148,8 @@ def test_metadata_say_what_a_program_needs(exported):
     assert both[0] == both[1]
     facts = both[0]
     assert facts["fingerprint"] == model_fingerprint(load_checkpoint(checkpoint))
-    wanted = {"height": 48, "width": 24, "fusion_weight": 0.5, "top_k": 10, "clues": ["compared", "intra", "projected", "individual"]}
+    clues = ["compared", "intra", "projected", "individual"]
+    wanted = {"height": 48, "width": 24, "fusion_weight": 0.5, "top_k": 10, "clues": clues}
     assert {key: json.loads(facts[key]) for key in wanted} == wanted
     assert json.loads(facts["mean"]) == [0.485, 0.456, 0.406] and json.loads(facts["deviation"])[2] == 0.225
     assert json.loads(facts["settings"])["graph"]["init_args"]["sharpness"] == 4
@@ -153,11 +158,11 @@ def test_metadata_say_what_a_program_needs(exported):
     assert str(Path(export_onnx.__file__).parent).encode() not in content, "no paths of this machine"
 
 
-def test_again_gives_the_same_bytes_and_nothing_else(exported):
-    checkpoint, folder = exported
-    before = {one.name: one.read_bytes() for one in folder.iterdir()}
+def test_again_gives_the_same_bytes_and_nothing_else(exported, tmp_path):
+    before = {one.name: one.read_bytes() for one in exported[1].iterdir()}
     assert sorted(before) == ["individual.onnx", "pair.onnx"]
-    assert export(["--checkpoint", str(checkpoint)]) == 0
+    folder = shutil.copytree(exported[1], tmp_path / "onnx")
+    assert export(["--checkpoint", str(exported[0]), "--output", str(folder)]) == 0
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
 
 
