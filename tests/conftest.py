@@ -130,6 +130,20 @@ def options(tiny, tmp_path, report):
 
 
 @pytest.fixture(scope="session")
+def exported(tiny, make_once):
+    """A checkpoint of random weights, and the folder of the ONNX files that the README's command made of it."""
+    from tests.random_checkpoint import make_checkpoint
+    from tests.run_module import run_module
+
+    def make(folder):
+        checkpoint = make_checkpoint(folder / "checkpoints" / "best.ckpt", tiny)
+        assert run_module("cace_pyg.export", "--checkpoint", str(checkpoint)) == 0
+
+    folder = make_once("exported", make)
+    return folder / "checkpoints" / "best.ckpt", folder / "onnx"
+
+
+@pytest.fixture(scope="session")
 def trained(tiny, make_once):
     """The folder of a run with these options and all that it leaves, and what it printed; not to be written into."""
     from cace_pyg.train import main as train

@@ -91,7 +91,7 @@ def test_there_is_something_to_test():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch):
+def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, request):
     monkeypatch.chdir(ROOT)
     arguments = shlex.split(command)[2:]
     name = arguments[0]
@@ -104,7 +104,12 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch):
         short = [one for one in options if not one.startswith("--run_dir")]
         skip = [f"--skip={row.name}" for row in STUDIES["components"][1:]]
         arguments += [*short, *skip, f"--run_dir={tmp_path / 'ablation'}", "--seeds=1"]
-    elif name in ("cace_pyg.evaluate", "cace_pyg.visualize", "cace_pyg.export"):
+    elif name == "cace_pyg.export":  # the fixture has run it
+        assert arguments[1:] == ["--checkpoint", "runs/synthetic/checkpoints/best.ckpt"]
+        files = request.getfixturevalue("exported")[1].iterdir()
+        assert {one.name for one in files} == {"individual.onnx", "pair.onnx"}
+        return
+    elif name in ("cace_pyg.evaluate", "cace_pyg.visualize"):
         pictures = sorted((tiny / "query").glob("*.jpg"))
         arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]
         best = tmp_path / "run" / "checkpoints" / "best.ckpt"
@@ -124,7 +129,8 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch):
                 sorted((tiny / "query").glob("*.jpg"))
             )
         if arguments[1] == "serve":
-            return serve_until_stopped(arguments, tmp_path / "printed.txt")
+            serve_until_stopped(arguments, tmp_path / "printed.txt")
+            return
     elif arguments[:2] == ["cace_pyg.data", "check"]:
         arguments[-1] = str(tiny)
     elif name == "cace_pyg.data":

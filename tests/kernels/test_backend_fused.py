@@ -2,8 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -71,23 +69,3 @@ def test_a_cpu_is_refused_and_auto_does_not_go_there():
     with pytest.raises(RuntimeError, match="runs on CUDA devices.*got clues on cpu.*backend pooled, or auto"):
         relu_gram_products(ReluGram(x, x), torch.ones(1, 3), torch.ones(1, 3))
     assert not runs_on(CPU)
-
-
-PROGRAM = """
-import sys
-sys.modules["triton"] = None
-import torch
-import cace_pyg.train
-from cace_pyg.kernels import ReluGram, relu_gram_products
-x = torch.rand(1, 3, 4)
-try:
-    relu_gram_products(ReluGram(x, x), torch.ones(1, 3), torch.ones(1, 3))
-except RuntimeError as error:
-    print(error)
-"""
-
-
-def test_without_triton_everything_else_works_and_the_error_names_the_extra():
-    found = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert "pip install 'cace-pyg[kernels]'" in found.stdout
-    assert "import triton" not in found.stdout

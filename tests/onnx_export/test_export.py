@@ -73,18 +73,6 @@ def pictures(count):
     return images, torch.randint(4, (count, 12, 6), dtype=torch.uint8).repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
-@pytest.fixture(scope="module")
-def exported(tiny, make_once):
-    """One model and its two files."""
-
-    def make(folder):
-        checkpoint = make_checkpoint(folder / "checkpoints" / "best.ckpt", tiny)
-        assert export(["--checkpoint", str(checkpoint)]) == 0
-
-    folder = make_once("exported", make)
-    return folder / "checkpoints" / "best.ckpt", folder / "onnx"
-
-
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_as_torch_at_sizes_that_were_not_traced(name, tiny, tmp_path, capsys):
