@@ -274,3 +274,28 @@ def test_backends_that_cannot_do_it_are_refused():
         make("sparse")
     with pytest.raises(ValueError, match="exact with node_wise identity only.*got 'magnitude'"):
         make("pooled_messages")
+
+
+def test_what_is_kept_between_batches_of_pairs_follows_the_weights():
+    """E·U is made once while nothing is trained, and again as soon as a weight has changed, however it did."""
+    model = make(node_wise="magnitude", width=8).eval()
+    a, b = model.prepare(clues(2)), model.prepare(clues(2))
+    start = {name: values.clone() for name, values in model.state_dict().items()}
+
+    def distance():
+        with torch.no_grad():
+            kept = model.distance(a, b), model.distance(a, b)
+        assert torch.equal(*kept) and torch.equal(kept[0], model.distance(a, b).detach())  # with gradients: made anew
+        return kept[0]
+
+    before = distance()
+    with torch.no_grad():
+        model.expansion.weight.mul_(2)
+    assert not torch.equal(distance(), before)
+    torch.optim.SGD([model.encoder.convolution.weight], 0.1).zero_grad()
+    model.encoder.convolution.weight.grad = torch.ones_like(model.encoder.convolution.weight)
+    between = distance()
+    torch.optim.SGD([model.encoder.convolution.weight], 0.1).step()
+    assert not torch.equal(distance(), between)
+    model.load_state_dict(start)
+    assert torch.equal(distance(), before)
