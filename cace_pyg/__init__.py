@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         read_dataset,
     )
     from cace_pyg.data.read_dataset import DataSettings
+    from cace_pyg.engine.checkpoint import load_weights
     from cace_pyg.engine.evaluation import evaluate_model
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate_model",
     "evaluate_ranking",
     "fit",
+    "load_weights",
     "read_dataset",
     "rerank_pairs",
 ]
@@ -55,6 +57,7 @@ _ROOMS = {
         "read_dataset",
     ),
     "data.read_dataset": ("DataSettings",),
+    "engine.checkpoint": ("load_weights",),
     "engine.evaluation": ("evaluate_model",),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),

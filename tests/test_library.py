@@ -8,10 +8,19 @@ import pytest
 import torch
 
 import cace_pyg
-from cace_pyg import CaceNet, Config, Trainer, evaluate_model, fit, read_dataset
-from cace_pyg.config import config_of, config_parser, parse
+from cace_pyg import (
+    CaceNet,
+    ConditionalSettings,
+    Config,
+    Trainer,
+    evaluate_model,
+    fit,
+    load_weights,
+    read_dataset,
+)
+from cace_pyg.config import config_of, config_parser, from_yaml, parse
 from cace_pyg.data import hold_out_identities
-from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.graph import TopKSimilarity
 
 LOADED = """
@@ -73,6 +82,26 @@ def test_a_model_for_other_people_is_refused_before_anything_is_made(config, tmp
     with pytest.raises(ValueError, match=r"the 12 training identities \(got num_identities 5\)"):
         Trainer(CaceNet(OwnNetwork(), TopKSimilarity, 5, 16), config, replace(splits, query=(), gallery=()))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_file_of_a_run_tells_what_the_model_is(config, tmp_path):
+    splits = read_dataset("market_layout", config.data.root)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    model = CaceNet(
+        OwnNetwork(), TopKSimilarity, held_out.num_identities, 24, conditional=ConditionalSettings("smooth")
+    )
+    with pytest.raises(ValueError, match="the configuration's conditional settings"):
+        fit(model, replace(config, conditional=ConditionalSettings(width=8)), splits)
+    fitted = fit(model, config, splits)
+    written = from_yaml(fitted.folder.config.read_text())
+    assert written.conditional.mode == "smooth" and written.embedding.channels == 24
+    with pytest.raises(ValueError, match="a network of somebody's own, OwnNetwork.*load_weights"):
+        load_model(fitted.folder.best, written)
+    again = CaceNet(
+        OwnNetwork(), TopKSimilarity, held_out.num_identities, 24, conditional=ConditionalSettings("smooth")
+    )
+    assert load_weights(again, fitted.folder.best) == fitted.fusion_weight
+    assert torch.equal(again.encoder.convolution.weight, model.encoder.convolution.weight)
 
 
 def test_an_extractor_without_channels_or_with_channels_last_is_refused():

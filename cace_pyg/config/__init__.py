@@ -1,6 +1,16 @@
 """Everything a run can be told: one typed tree, written as YAML, overridden by dotted options."""
 
 from cace_pyg.config.parsing import config_of, config_parser, differences, from_yaml, parse
-from cace_pyg.config.settings import Config
+from cace_pyg.config.settings import Config, EvaluationSettings, JointPhaseSettings, PairPhaseSettings
 
-__all__ = ["Config", "config_of", "config_parser", "differences", "from_yaml", "parse"]
+__all__ = [
+    "Config",
+    "EvaluationSettings",
+    "JointPhaseSettings",
+    "PairPhaseSettings",
+    "config_of",
+    "config_parser",
+    "differences",
+    "from_yaml",
+    "parse",
+]

@@ -34,9 +34,9 @@ def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> 
     count = round(fraction * len(by_pid))
     if min(count, len(parts)) < 2 or len(by_pid) - count < 2:
         raise ValueError(
-            f"data.hold_out {fraction} of {len(by_pid)} training identities: expected at least 2 to keep (with three "
-            f"pictures or more, from at least two cameras: {len(parts)} have them) and at least 2 to train on; "
-            "change --data.hold_out (0 switches validation off)"
+            f"data.hold_out {fraction} would hold {count} of {len(by_pid)} training identities out: expected at least "
+            f"2 held out, of the {len(parts)} that have three pictures or more from two cameras, and at least 2 to "
+            f"train on; give --data.hold_out {max(0.1, min(0.5, round(3 / len(by_pid), 2)))}, or 0 for no validation"
         )
     kept = sorted(rng.sample(sorted(parts), min(count, len(parts))))
     query = [sample for pid in kept for sample in parts[pid][0]]

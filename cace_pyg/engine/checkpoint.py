@@ -5,7 +5,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -207,6 +207,31 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
         FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`.
     """
     state = load_checkpoint(path)
+    if "own_extractor" in state:
+        raise ValueError(
+            f"{path} holds a network of somebody's own, {state['own_extractor']}, which no command can build: make the "
+            "model in Python as it was made for training, then cace_pyg.load_weights(model, path) and evaluate_model"
+        )
     model = build_model(config, state["identities"], pretrained=False)
     load_model_state(model, state["model"], path)
     return model.eval(), state
+
+
+def load_weights(model: CaceNet, path: str | Path) -> float | None:
+    """Put the weights of a checkpoint into a model of your own, on the CPU, in evaluation mode.
+
+    Args:
+        model: built as it was for training.
+        path: ``best.ckpt`` or ``last.ckpt`` of a run.
+
+    Returns:
+        The fusion weight that was best on the held-out identities, if any.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`load_checkpoint`; or the weights are of another architecture.
+    """
+    state = load_checkpoint(Path(path))
+    remedy = "build the model as it was built for training"
+    _load(model.cpu(), state["model"], Path(path), remedy)
+    model.eval()
+    return cast("float | None", state["fusion_weight"])

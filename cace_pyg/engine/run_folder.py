@@ -38,7 +38,8 @@ class RunFolder:
         if self._holds_something():
             if not resume:
                 raise FileExistsError(
-                    f"{self.path} is not empty: continue that run with --resume, or choose another --run_dir"
+                    f"{self.path} is not empty: continue that run with --resume (in Python resume=True), or choose "
+                    "another --run_dir"
                 )
             changed = differences(self.config.read_text(), config_yaml) if self.config.exists() else []
             if changed:

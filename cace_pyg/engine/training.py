@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +20,9 @@ from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
     LatestCheckpoint,
     latest_checkpoint,
-    load_checkpoint,
     load_individual_branch,
     load_model_state,
+    load_weights,
     save_checkpoint,
 )
 from cace_pyg.engine.environment import describe_environment
@@ -33,7 +33,7 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import CaceNet
+from cace_pyg.models import Backbone, CaceNet, ConditionalSettings
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
@@ -61,8 +61,10 @@ class Trainer:
     Args:
         model: what is trained, in place: :func:`cace_pyg.engine.checkpoint.build_model` makes the one that ``config``
             describes; your own may have any extractor.
-        config: of the training: data, phases, evaluation, ``run_dir``.
-        splits: training pictures, and the query and gallery of held-out training identities (may be empty).
+        config: of the training: data, phases, evaluation, ``run_dir``. What it says of the model is that of ``model``.
+        held_out: training pictures, and the query and gallery of training identities held out of them (may be empty),
+            as :func:`cace_pyg.data.hold_out_identities` returns them; never the data set's own query and gallery, since
+            the best epoch and the fusion weight are chosen on these.
         environment: kept in every checkpoint: versions, machine, data-set fingerprint.
         resume: go on from ``last.ckpt`` if there is one, or the one before if it is truncated.
         fabric: launched already; none: :func:`launch_fabric` of ``config``.
@@ -70,36 +72,39 @@ class Trainer:
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
         FileNotFoundError, ValueError: no checkpoint at ``start_from``, or one of another individual branch.
-        ValueError: the model has not as many classes as there are training identities, the ranks cannot share a
-            phase's batches, or do not see one run folder.
+        ValueError: ``config.conditional`` is not the model's, the model has not as many classes as there are training
+            identities, the ranks cannot share a phase's batches, or do not see one run folder.
     """
 
     def __init__(
         self,
         model: CaceNet,
         config: Config,
-        splits: Splits,
+        held_out: Splits,
         environment: dict[str, str] | None = None,
         resume: bool = False,
         fabric: Fabric | None = None,
     ):
         check_settings(config)
+        config = _as_built(config, model)
         self.model = model
         self.config = config
-        self.splits = splits
+        self.splits = held_out
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.fabric = fabric or launch_fabric(config)
         self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
-        identities = splits.num_identities
+        identities = held_out.num_identities
         check_trainable(model, config, identities, self.fabric.device)
-        self.phases = [make(config, splits.train, self.ranks) for make in (JointPhase, PairPhase)]
+        self.phases = [make(config, held_out.train, self.ranks) for make in (JointPhase, PairPhase)]
         self.folder = RunFolder(config.run_dir)
         config_yaml = config.to_yaml()
         if self.is_first:
             self.folder.open(config_yaml, resume)
         self.fabric.barrier()
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
+        if not isinstance(model.extractor, Backbone):
+            self.fixed["own_extractor"] = type(model.extractor).__name__
         latest = latest_checkpoint(self.folder) if resume else None
         if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
@@ -275,6 +280,20 @@ class Fitted(NamedTuple):
     fusion_weight: float | None
 
 
+def _as_built(config: Config, model: CaceNet) -> Config:
+    """The configuration with what a model that was built elsewhere says of itself, so that the file tells the truth."""
+    settings = model.pair_stage.settings
+    if config.conditional not in (settings, ConditionalSettings()):
+        raise ValueError(
+            "Expected the model to be built with the configuration's conditional settings (got others); give them to "
+            "CaceNet(…, conditional=…), or leave them out of the Config"
+        )
+    channels, batch_norm = model.encoder.convolution.out_features, model.encoder.convolution.bias is None
+    return replace(
+        config, conditional=settings, embedding=replace(config.embedding, channels=channels, batch_norm=batch_norm)
+    )
+
+
 def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:
     """Hold training identities out, train, and leave the best weights in the model, on the CPU, in evaluation mode.
 
@@ -282,7 +301,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
         model: see :class:`Trainer`; its classes are the training identities that are not held out.
         config: of the training; ``data.hold_out`` says how many identities are held out.
         splits: the whole data set; query and gallery are not looked at.
-        resume: go on with the run in ``config.run_dir``.
+        resume: go on with the run in ``config.run_dir``; begin it where there is none.
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :class:`Trainer`.
@@ -290,10 +309,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
     trainer = Trainer(model, config, held_out, describe_environment(config.seed, fingerprint(splits)), resume)
     folder = trainer.run()
-    state = load_checkpoint(folder.best)
-    load_model_state(model.cpu(), state["model"], folder.best)
-    model.eval()
-    return Fitted(folder, state["fusion_weight"])
+    return Fitted(folder, load_weights(model, folder.best))
 
 
 class TrainingStep(torch.nn.Module):

@@ -81,7 +81,8 @@ class CaceNet(torch.nn.Module):
         if feature_map.dim() != 4 or feature_map.size(1) != self.extractor.channels:
             raise ValueError(
                 f"Expected the extractor to give a map (image, {self.extractor.channels}, H, W) (got "
-                f"{tuple(feature_map.shape)}); put the channels second, and leave pooling out"
+                f"{tuple(feature_map.shape)}); set its `channels` to those of the map, which stand second, and leave "
+                "pooling out"
             )
         clues = Clues.from_map(feature_map, part_maps)
         return Individual(self.encoder(clues.features.mean(1)), clues)
