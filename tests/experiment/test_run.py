@@ -237,7 +237,8 @@ def test_a_run_folder_is_never_overwritten_and_resumes_only_itself(options, tmp_
     assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 0
     before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
     assert train([*options, "--joint_phase.epochs=1", "--pair_phase.epochs=0"]) == 2
-    assert "continue that run with --resume, or choose another --run_dir" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "continue that run with --resume (in Python resume=True), or choose another --run_dir" in error
     assert train([*options, "--joint_phase.epochs=2", "--pair_phase.epochs=0", "--resume"]) == 2
     error = capsys.readouterr().err
     assert (
