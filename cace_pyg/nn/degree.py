@@ -40,8 +40,8 @@ def normalise_degree(degree: Tensor, mode: Mode, floor: DegreeFloor) -> Normalis
         floor: ``textbook`` or ``released``.
 
     Returns:
-        Two tensors of the shape of ``degree``. Gradients are finite at degree zero. A degree of NaN stays NaN: it is not
-        taken for an isolated node.
+        Two tensors of the shape of ``degree``. Gradients are finite at degree zero. A degree of NaN stays NaN: it
+        is not taken for an isolated node.
     """
     if floor == "textbook":
         isolated = degree == 0
