@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("--gallery", required=True, type=Path, help="its folder, such as people.lance")
         command.add_argument("--checkpoint", type=Path, help="the model; refused where the gallery has another")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
     return parser
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from cace_pyg.config import from_yaml
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.models.cace_net import Individual
 from cace_pyg.read_picture import Picture, read_picture
@@ -32,7 +32,7 @@ class Embedder:
 
     Args:
         checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery.
-        device: auto, cpu, cuda, mps.
+        device: auto, cpu, cuda, cuda:1, mps.
         overrides: dotted options of the configuration, such as ``--evaluation.fusion=0.5``.
 
     Attributes:
@@ -57,7 +57,7 @@ class Embedder:
             )
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
         self.fingerprint = model_fingerprint(state)
-        self.device = Fabric(accelerator=device, devices=1).device
+        self.device = find_device(device)
         self.model.to(self.device)
 
     @cached_property
