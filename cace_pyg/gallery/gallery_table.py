@@ -296,16 +296,32 @@ class GalleryTable:
                 )
         return fresh
 
+    def checked(self, where: str) -> str:
+        """A filter from outside, as SQL that :meth:`rows`, :meth:`nearest` and :meth:`remove` may be given.
+
+        Raises:
+            ValueError: see :func:`cace_pyg.gallery.filter.checked_filter`.
+            RuntimeError: sqlglot is not installed.
+        """
+        try:
+            from cace_pyg.gallery.filter import checked_filter
+        except ImportError as error:
+            raise RuntimeError(
+                f"filters are read by sqlglot, which is not installed ({error}): pip install 'cace-pyg[gallery]'"
+            ) from error
+        return checked_filter(where, self._told_columns())
+
+    def _told_columns(self) -> list[str]:
+        return [name for name in self._table.schema.names if name not in ("embedding", "clues", "thumbnail")]
+
     def _run(self, query: Any, where: str | None) -> Any:
         """The rows as an Arrow table."""
-        if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
-            raise ValueError(f"Expected one condition as a filter, without a ; outside quotes (got {where!r})")
         try:
             return query.to_arrow()
         except (RuntimeError, ValueError, OSError) as error:
             if where is None:
                 raise
-            columns = ", ".join(name for name in self._table.schema.names if name not in ("embedding", "clues"))
+            columns = ", ".join(self._told_columns())
             why = re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
             raise ValueError(
                 f"cannot filter by {where!r}: {why}. Expected SQL such as \"camera = 'c3' and time > timestamp "
