@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from sqlglot import Dialect, ParseError, Token, TokenType, exp
 from sqlglot.errors import SqlglotError
 
+from cace_pyg.gallery.gallery_table import FilterError
+
 MOST_CHARACTERS = 20_000
 MOST_NESTED = 10  # parentheses, or NOT NOT …
 MOST_CONDITIONS = 200
@@ -39,13 +41,13 @@ def checked_filter(where: str, columns: Sequence[str]) -> str:
         SQL as LanceDB reads it: names in backticks, parentheses around everything that is joined.
 
     Raises:
-        ValueError: it is no such condition, or longer or deeper than one that a person would write.
+        FilterError: it is no such condition, or longer or deeper than one that a person would write.
     """
     try:
         return _condition(_parsed(where, columns), columns)
     except _Refusal as refusal:
         shown = where if len(where) <= _SHOWN else f"{where[:_SHOWN]}…"
-        raise ValueError(
+        raise FilterError(
             f"cannot filter by {shown!r}: {refusal}. Expected SQL such as \"camera = 'c3' and time > timestamp "
             "'2026-01-31 12:00:00'\", of columns, literals, comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR, NOT and "
             f"parentheses; columns: {', '.join(columns)}"

@@ -43,6 +43,10 @@ class Entry:
     metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
+class FilterError(ValueError):
+    """What is wrong with a filter from outside."""
+
+
 _NAME = "images"
 _ABOUT = b"cace_pyg.gallery"
 _OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "camera", "time", "added")
@@ -169,7 +173,7 @@ class GalleryTable:
         """Columns of all rows that a filter lets through, in any order.
 
         Raises:
-            ValueError: the filter is no SQL, or names a column that is not there.
+            FilterError: the filter does not fit the types of the columns, or the like.
         """
         query = self._table.search().select(list(columns)).limit(max(len(self), 1))
         return self._run(query.where(where) if where else query, where).to_pylist()
@@ -182,7 +186,7 @@ class GalleryTable:
             and ``_rowid``.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
         """
         extra = self.metadata_columns
         query = self._table.search(embedding.astype(np.float32), vector_column_name="embedding").with_row_id(True)
@@ -212,7 +216,7 @@ class GalleryTable:
         """Remove the rows that a filter lets through; returns how many.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
         """
         count = len(self.rows(where, ["image"]))
         if count:
@@ -300,7 +304,7 @@ class GalleryTable:
         """A filter from outside, as SQL that :meth:`rows`, :meth:`nearest` and :meth:`remove` may be given.
 
         Raises:
-            ValueError: see :func:`cace_pyg.gallery.filter.checked_filter`.
+            FilterError: see :func:`cace_pyg.gallery.filter.checked_filter`.
             RuntimeError: sqlglot is not installed.
         """
         try:
@@ -318,12 +322,12 @@ class GalleryTable:
         """The rows as an Arrow table."""
         try:
             return query.to_arrow()
-        except (RuntimeError, ValueError, OSError) as error:
+        except ValueError as error:  # what is wrong with the files is another error
             if where is None:
                 raise
             columns = ", ".join(self._told_columns())
             why = re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
-            raise ValueError(
+            raise FilterError(
                 f"cannot filter by {where!r}: {why}. Expected SQL such as \"camera = 'c3' and time > timestamp "
                 f"'2026-01-31 12:00:00'\"; columns: {columns}"
             ) from error
