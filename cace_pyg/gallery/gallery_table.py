@@ -322,7 +322,7 @@ class GalleryTable:
         """The rows as an Arrow table."""
         try:
             return query.to_arrow()
-        except ValueError as error:  # what is wrong with the files is another error
+        except (RuntimeError, ValueError, OSError) as error:
             if where is None:
                 raise
             columns = ", ".join(self._told_columns())
