@@ -37,6 +37,17 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _without_nanoseconds(table: Any) -> Any:
+    """Times that Python has: without pandas, Arrow refuses finer ones, and with it they come as pandas' own."""
+    import pyarrow
+
+    for place, field in enumerate(table.schema):
+        if pyarrow.types.is_timestamp(field.type) and field.type.unit == "ns":
+            kind = pyarrow.timestamp("us", field.type.tz)
+            table = table.set_column(place, field.name, table.column(place).cast(kind, safe=False))
+    return table
+
+
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         import pyarrow
@@ -46,6 +57,6 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
             f"{path} needs pyarrow: pip install pyarrow (or cace-pyg[parquet]), or save the table as .csv"
         ) from error
     try:
-        return pyarrow.parquet.read_table(path).to_pylist()
+        return _without_nanoseconds(pyarrow.parquet.read_table(path)).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"cannot read {path} as Parquet: {error}") from error

@@ -81,15 +81,18 @@ def _rows(table: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"Expected a table with a header and a column path in {table} (got {list(rows[0]) if rows else 'no row'})"
         )
-    empty = [number for number, row in enumerate(rows, start=1) if not row["path"]]
-    if empty:
-        raise ValueError(f"Expected a path in row {empty[0]} of {table} (got an empty cell)")
+    for number, row in enumerate(rows, start=1):
+        if row["path"] in ("", None):
+            raise ValueError(f"Expected a path in row {number} of {table} (got an empty cell)")
+        if not isinstance(row["path"], str):
+            kind = type(row["path"]).__name__
+            raise ValueError(f"Expected a path as text in row {number} of {table} (got {row['path']!r}, {kind})")
     return rows
 
 
 def _facts(told: Sequence[Mapping[str, Value]]) -> PictureFacts:
     columns = list(dict.fromkeys(name for row in told for name in row))
-    typed = {name: _typed(name, [_known(row.get(name)) for row in told]) for name in columns}
+    typed = {name: _with_room(_typed(name, [_known(row.get(name)) for row in told])) for name in columns}
     count = len(told)
     others = [name for name in columns if name not in ("camera", "time")]
     return PictureFacts(
@@ -97,6 +100,12 @@ def _facts(told: Sequence[Mapping[str, Value]]) -> PictureFacts:
         typed.get("time", [None] * count),
         [{name: typed[name][i] for name in others if typed[name][i] is not None} for i in range(count)],
     )
+
+
+def _with_room(values: list[Any]) -> list[Any]:
+    """As words where a column has no room for one of the whole numbers, such as the long number of a badge."""
+    long = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values)
+    return [None if value is None else str(value) for value in values] if long else values
 
 
 def _known(value: Value) -> Value:
