@@ -15,7 +15,7 @@ from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.page.app import gallery_page
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
-_MOST_CONNECTIONS = 256
+_MOST_CONNECTIONS = 512
 
 
 def serve(
