@@ -39,7 +39,8 @@ class Gallery:
     (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail, its path, camera, time and any
     other column. The first stage is a search by cosine, exhaustive up to 50,000 images and through an index above
     (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every change is one commit: a process
-    that is killed leaves the gallery as its last commit left it.
+    that is killed leaves the gallery as its last commit left it, and one that is killed in :meth:`create` a whole
+    gallery or none. Each row has check sums: what changed on disk is an error, see ``docs/gallery.md``.
 
     Made by :meth:`create` or :meth:`open`.
     """
@@ -140,14 +141,16 @@ class Gallery:
     ) -> Added:
         """Add pictures; what is there already and has not changed is left alone, so adding twice is harmless.
 
-        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one.
-        Images are committed 64 at a time: when this is stopped, those before stay.
+        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one: of
+        the bytes of a file, or of the decoded RGB picture and its size. Images are committed 64 at a time: when this is
+        stopped, those before stay. At most four are in memory at full size.
 
         Args:
             pictures: paths, or PIL images, arrays, bytes of files.
             camera: of each picture.
-            taken: when each was taken.
-            metadata: other columns of each; the type of a column is that of its first value.
+            taken: when each was taken; a time with a zone is kept in UTC.
+            metadata: other columns of each: text, numbers, times, yes or no, of numpy and pandas too; NaN is not known.
+                The type of a column is that of its first value.
             progress: show a bar; it counts images that are committed.
 
         Raises:
@@ -237,6 +240,7 @@ class Gallery:
         Raises:
             ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none.
             FileNotFoundError: there is no such file.
+            RuntimeError: the gallery is damaged.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
@@ -254,6 +258,7 @@ class Gallery:
 
         Raises:
             ValueError: the image is no longer in the gallery; or the picture cannot be read; or ``hit`` is none.
+            RuntimeError: the gallery is damaged.
         """
         if not isinstance(hit, SearchHit):
             raise ValueError(f"Expected a hit, such as gallery.search(picture)[0] (got {_kind(hit)})")
@@ -274,12 +279,13 @@ class Gallery:
     def optimize(self, erase: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, so that others may read and write. What
-        was removed may stay in files that are not worth writing anew.
+        Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
+        made again on the newest, three times at most; who writes meanwhile may fail with an error. What was removed may
+        stay in files that are not worth writing anew.
 
         Args:
             erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
-                reads or writes meanwhile fails.
+                reads or writes meanwhile may fail.
         """
         self._table.optimize(erase)
 

@@ -68,7 +68,7 @@ _SUMS = struct.Struct("<III")  # of a row: what is told of it and its embedding,
 _READS = 3  # tries
 _CHECKED_AT_ONCE = 1024  # rows
 _UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # come from damaged files
-_OUTDATED = timedelta(minutes=1)  # nobody reads or writes from an older version any more
+_OUTDATED = timedelta(minutes=1)  # age of a version that may be deleted, also where somebody reads it yet
 _INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
 _INDEX_AGAIN = 0.2  # share of the rows that came after the index was made
@@ -111,6 +111,7 @@ class GalleryTable:
             )
         self.folder = folder
         self._checked = False
+        self._pinned: GalleryTable | None = None  # the last snapshot
         self._database = lancedb.connect(folder, read_consistency_interval=timedelta(0))  # others may write, too
         with self._damage_told(reading=True):
             self._table = self._database.open_table(_NAME)
@@ -166,13 +167,17 @@ class GalleryTable:
         Raises:
             UnreadableTableError: its files are damaged.
         """
-        pinned = copy(self)
         with self._damage_told(reading=True):
+            version = self._table.version
+            if self._pinned is not None and self._pinned._table.version == version:
+                return self._pinned  # which knows its files already
+            pinned = copy(self)
+            pinned._pinned = None
             pinned._table = self._database.open_table(_NAME)
-            pinned._table.checkout(pinned._table.version)
+            pinned._table.checkout(version)
             if not self._checked and len(pinned) < _INDEX_FROM:
                 pinned._check_all()
-        self._checked = True
+        self._checked, self._pinned = True, pinned
         return pinned
 
     @property
@@ -211,9 +216,7 @@ class GalleryTable:
         except (pa.ArrowException, OverflowError) as error:
             types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:6])
             raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
-        sums = [_SUMS.pack(*_sums(row)) for row in _with_embedding_bytes(table)]  # of what the columns made of it
-        place = table.schema.get_field_index("check_sums")
-        table = table.set_column(place, table.schema.field(place), pa.array(sums, pa.binary(_SUMS.size)))
+        table = with_check_sums(table)  # of what the columns made of the values
         with self._damage_told():
             merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
             # Through an index on the names Lance does not see that another writer inserts the same ones (PR 9238).
@@ -341,11 +344,12 @@ class GalleryTable:
     def optimize(self, erase: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
+        Earlier versions of the table are deleted when they are a minute old, though others may still read them: those
+        :func:`read_again`. Who writes meanwhile may fail.
 
         Args:
             erase: write all rows anew and delete every earlier file at once, so that nothing is left of removed rows;
-                who reads or writes meanwhile fails.
+                who reads or writes meanwhile may fail.
         """
         with self._damage_told():
             self._optimize(erase)
@@ -524,8 +528,16 @@ def _embeddings(found: Any) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(found), -1)
 
 
-def _sums(row: Mapping[str, Any]) -> list[int]:
-    return [_sum(row["image"], part) for part in (_facts(row), row["clues"], row["thumbnail"])]
+def with_check_sums(table: Any) -> Any:
+    """An Arrow table of rows with the check sums that they must have."""
+    import pyarrow as pa
+
+    sums = []
+    for row in _with_embedding_bytes(table):
+        parts = (_facts(row), row["clues"], row["thumbnail"])
+        sums.append(_SUMS.pack(*(_sum(row["image"], part) for part in parts)))
+    place = table.schema.get_field_index("check_sums")
+    return table.set_column(place, table.schema.field(place), pa.array(sums, pa.binary(_SUMS.size)))
 
 
 def _sum(image: str, content: bytes) -> int:
