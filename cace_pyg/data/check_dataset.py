@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from PIL import Image
-
 from cace_pyg.data.counts import SplitCounts, count, counts_table
 from cace_pyg.data.public_datasets import (
     DUKEMTMC,
@@ -20,7 +18,7 @@ from cace_pyg.data.public_datasets import (
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
 from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.progress import progress_bar
-from cace_pyg.read_picture import BROKEN
+from cace_pyg.read_picture import read_picture
 
 _EXPECTED: dict[DatasetName, SplitCounts] = {
     "market1501": MARKET1501,
@@ -164,8 +162,7 @@ def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
 def _reason(path: Path) -> str:
     """Why a picture cannot be decoded; empty if it can."""
     try:
-        with Image.open(path) as picture:
-            picture.convert("RGB")
-    except BROKEN as error:
-        return str(error) or type(error).__name__
+        read_picture(path)
+    except (OSError, ValueError) as error:
+        return str(error.__cause__ or error) or type(error.__cause__).__name__
     return ""

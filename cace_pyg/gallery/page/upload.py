@@ -3,9 +3,9 @@
 import io
 from collections.abc import AsyncIterator
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cace_pyg.read_picture import BROKEN
+from cace_pyg.read_picture import BROKEN, read_picture
 
 MOST_BYTES = 10 * 2**20
 MOST_PIXELS = 40_000_000
@@ -56,6 +56,7 @@ def decode_upload(body: bytes) -> Image.Image:
             size = f"{opened.width} × {opened.height}"
             raise UploadError(413, f"Expected at most {MOST_PIXELS // 10**6} megapixels (got {size}); scale it down")
         try:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-        except BROKEN as error:
-            raise UploadError(422, f"cannot read the picture: {error}; expected a whole file") from error
+            return read_picture(opened)
+        except ValueError as error:
+            reason = error.__cause__ or error
+            raise UploadError(422, f"cannot read the picture: {reason}; expected a whole file") from error
