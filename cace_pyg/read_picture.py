@@ -35,28 +35,20 @@ def read_picture(picture: Picture) -> Image.Image:
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
-    is_file = isinstance(picture, str | Path)
-    if is_file and not Path(picture).exists():
+    name = picture if isinstance(picture, str | Path) else "from bytes or PIL"
+    if isinstance(picture, str | Path) and not Path(picture).exists():
         raise FileNotFoundError(f"there is no picture at {picture}")
     try:
         if isinstance(picture, Image.Image):
             return _upright(picture)
-        with open_picture(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+        file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+        with Image.open(file, formats=_formats()) as opened:
             return _upright(opened)
     except BROKEN as error:
         raise ValueError(
-            f"cannot read the picture {picture if is_file else 'from bytes or PIL'}: {error or type(error).__name__}; "
-            f"replace or remove it (whole files of {', '.join(FORMATS)} are read)"
+            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it (whole files of "
+            f"{', '.join(FORMATS)} are read)"
         ) from error
-
-
-def open_picture(file: str | Path | io.BytesIO) -> Image.Image:
-    """Pillow's ``Image.open``, which reads the header, for the formats that we read.
-
-    Raises:
-        Exception: whatever Pillow raises for a file that is broken or of another format.
-    """
-    return Image.open(file, formats=_formats())
 
 
 @functools.cache

@@ -198,7 +198,7 @@ def test_a_damaged_file_of_any_form_is_an_unreadable_picture(form):
 
 def test_whatever_a_decoder_raises_is_an_unreadable_picture(tmp_path, monkeypatch):
     path = saved(tmp_path / "a.png", UPRIGHT)
-    for error in (RuntimeError("Failed to decode frame 0"), IndexError("out of range"), EOFError(), KeyError("tile")):
+    for error in (RuntimeError("Failed to decode frame 0"), IndexError("out of range"), EOFError(), KeyError(7)):
         monkeypatch.setattr(Image.Image, "convert", Mock(side_effect=error))
-        with pytest.raises(ValueError, match=f"cannot read the picture .*a.png: .*({error}|EOFError)"):
+        with pytest.raises(ValueError, match=f"cannot read the picture .*a.png: {str(error) or 'EOFError'}"):
             read_picture(path)
