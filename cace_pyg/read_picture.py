@@ -46,8 +46,8 @@ def read_picture(picture: Picture) -> Image.Image:
             return _upright(opened)
     except BROKEN as error:
         raise ValueError(
-            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it (whole files of "
-            f"{', '.join(FORMATS)} are read)"
+            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it (whole "
+            f"files of {', '.join(FORMATS)} are read)"
         ) from error
 
 
