@@ -17,6 +17,7 @@ from cace_pyg.data.public_datasets import (
 )
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sorted_pictures import LeftOutWarning
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import read_picture
 
@@ -39,7 +40,7 @@ class DatasetCheck:
         found: sizes of the parts.
         expected: sizes that they should have; none where any size is right.
         unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
-        remarks: what an evaluation would stumble over.
+        remarks: what was left out, and what an evaluation would stumble over.
     """
 
     root: Path
@@ -85,9 +86,9 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
     if not Path(root).exists():
         raise FileNotFoundError(f"there is no folder or table at {root}")
     if name is None:
-        name, splits = _fitting(Path(root))
+        name, splits, left_out = _fitting(Path(root))
     else:
-        splits = _read(name, root)
+        splits, left_out = _read(name, root)
     pictures = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
     unreadable = _unreadable(pictures) if decode else None
     return DatasetCheck(
@@ -96,17 +97,18 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         count(splits),
         _EXPECTED.get(name),
         unreadable,
-        () if name in _EXPECTED else tuple(_remarks(splits)),
+        (*left_out, *(() if name in _EXPECTED else _remarks(splits))),
     )
 
 
-def _fitting(root: Path) -> tuple[DatasetName, Splits]:
+def _fitting(root: Path) -> tuple[DatasetName, Splits, tuple[str, ...]]:
     names: tuple[DatasetName, ...] = ("manifest",) if root.is_file() else get_args(DatasetName)
     read: dict[DatasetName, Splits] = {}
+    left_out: dict[DatasetName, tuple[str, ...]] = {}
     reasons = []
     for name in names:
         try:
-            read[name] = _read(name, root)
+            read[name], left_out[name] = _read(name, root)
         except (OSError, ValueError, ImportError) as error:
             reasons.append(f"- {name}: {error}")
     if not read:
@@ -116,7 +118,7 @@ def _fitting(root: Path) -> tuple[DatasetName, Splits]:
     partly.sort(key=lambda name: _EXPECTED[name].train.images - count(read[name]).train.images)
     own = [name for name in read if name not in _EXPECTED]
     name = [*whole, *partly, *own, *read][0]
-    return name, read[name]
+    return name, read[name], left_out[name]
 
 
 def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
@@ -146,10 +148,12 @@ def _remarks(splits: Splits) -> list[str]:
     return remarks
 
 
-def _read(name: DatasetName, root: str | Path) -> Splits:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table says what is missing
-        return read_dataset(name, root, allow_partial=True)
+def _read(name: DatasetName, root: str | Path) -> tuple[Splits, tuple[str, ...]]:
+    """The data set, and what its reader left out; the table of the counts says what is missing."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        splits = read_dataset(name, root, allow_partial=True)
+    return splits, tuple(str(one.message) for one in told if one.category is LeftOutWarning)
 
 
 def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:

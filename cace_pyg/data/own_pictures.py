@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cace_pyg.data.part_map import without_part_maps
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sorted_pictures import pictures_below
 from cace_pyg.data.table import read_table
 
 PARTS = ("train", "query", "gallery")
@@ -66,7 +66,6 @@ def _check(pictures: Sequence[Labelled], source: Path) -> None:
         )
 
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _TREE = """
   ROOT/
     train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
@@ -77,8 +76,8 @@ _TREE = """
 def read_image_folder(root: str | Path) -> Splits:
     """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``.
 
-    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Hidden
-    files, label maps of pictures (``parts`` folders) and other files than pictures are ignored.
+    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
+    are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Raises:
         FileNotFoundError: one of the three folders is missing; shows the expected tree.
@@ -88,14 +87,7 @@ def read_image_folder(root: str | Path) -> Splits:
     missing = [part for part in PARTS if not (root / part).is_dir()]
     if missing:
         raise FileNotFoundError(f"no folder {', '.join(missing)} in {root} (data.root); expected{_TREE}")
-    return splits_of([_in_folders(path, root, part) for part in PARTS for path in _pictures(root / part)], root)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = sorted(folder.rglob("*"))
-    return without_part_maps(
-        [path for path in files if path.suffix.lower() in _PICTURES and path.name[0] != "." and path.is_file()]
-    )
+    return splits_of([_in_folders(path, root, part) for part in PARTS for path in pictures_below(root / part)], root)
 
 
 def _in_folders(path: Path, root: Path, part: str) -> Labelled:

@@ -111,12 +111,6 @@ def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = 
         raise ValueError(f"{path}: {error}; give the palette it was made with (data.part_palette)") from error
 
 
-def without_part_maps(pictures: Sequence[Path]) -> list[Path]:
-    """The files among ``pictures`` that are not the label map of another one."""
-    maps = {part_map_path(path) for path in pictures}
-    return [path for path in pictures if Path(os.path.abspath(path)) not in maps]
-
-
 def check_part_maps(samples: Sequence[Sample]) -> None:
     """Raise ``FileNotFoundError`` if a picture has no label map; says how many."""
     missing = [path for path in map(part_map_path, (sample.path for sample in samples)) if not path.is_file()]
