@@ -1,15 +1,16 @@
 """One's own labelled pictures, in a table or in folders, as the three parts of a data set."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sample import LARGEST_LABEL, Sample, Splits
 from cace_pyg.data.sorted_pictures import pictures_below
-from cace_pyg.data.table import read_table
+from cace_pyg.data.table import label, read_table
 
 PARTS = ("train", "query", "gallery")
-_JUNK = -1
+_JUNK, _DISTRACTOR = -1, 0
 
 
 class Labelled(NamedTuple):
@@ -38,11 +39,11 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     """
     _check(pictures, source)
     pids = as_numbers(one.pid for one in pictures)
-    camids = as_numbers(one.camid for one in pictures if one.camid)
+    camids = as_numbers((one.camid for one in pictures if one.camid), meant=())
     parts: dict[str, list[Sample]] = {part: [] for part in PARTS}
     for number, one in enumerate(sorted(pictures, key=lambda one: (one.path.name, str(one.path))), start=1):
         pid = pids[one.pid]
-        if pid == 0 and one.part != "gallery":
+        if pid == _DISTRACTOR and one.part != "gallery":
             raise ValueError(f"pid 0 marks distractors, expected in the gallery only (got {one.path} in {one.part})")
         if pid != _JUNK:
             parts[one.part].append(Sample(one.path, pid, camids[one.camid] if one.camid else number))
@@ -126,7 +127,8 @@ def read_manifest(path: str | Path) -> Splits:
 
 
 def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
-    cells = {name: "" if row.get(name) is None else str(row[name]).strip() for name in (*_COLUMNS, "camid")}
+    cells = {name: label(row.get(name)) for name in ("pid", "camid")}
+    cells |= {name: str(row[name] or "").strip() for name in ("path", "split")}
     empty = [name for name in _COLUMNS if not cells[name]]
     if empty:
         raise ValueError(f"Expected a value for {', '.join(empty)} in row {number} of {table} (got an empty cell)")
@@ -138,29 +140,33 @@ def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
     return Labelled(picture, cells["pid"], cells["camid"], cells["split"])
 
 
-def as_numbers(words: Iterable[str]) -> dict[str, int]:
-    """A number for every word: what it says if all are whole numbers, otherwise 1, 2, … in alphabetical order.
+def as_numbers(words: Iterable[str], meant: Sequence[int] = (_JUNK, _DISTRACTOR)) -> dict[str, int]:
+    """A number for every word, and another one for another word.
 
-    −1 and 0 stay what they are among words too, since they mean junk and a distractor.
+    Each is what it says if all are whole numbers and no two say the same; otherwise they are 1, 2, … in alphabetical
+    order, beside those that mean something.
 
-    Example: 7, 12 stay 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1.
+    Example: 7, 12 stay 7, 12, and 007, 0012 are 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1; 021, 21 become 1, 2.
+
+    Args:
+        words: identities or cameras.
+        meant: numbers that stay what they are among words, however written.
 
     Raises:
         ValueError: a number below −1.
     """
     known = sorted(set(words))
     numbers = {word: number for word in known if (number := _number(word)) is not None}
-    if (lowest := min(numbers.values(), default=0)) < -1:
+    if (lowest := min(numbers.values(), default=0)) < _JUNK:
         raise ValueError(f"Expected identities and cameras of -1 (junk), 0 (distractor) or more (got {lowest})")
-    if len(numbers) == len(known):
+    if len(set(numbers.values())) == len(known) and max(numbers.values(), default=0) <= LARGEST_LABEL:
         return numbers
-    meant = {word: number for word, number in numbers.items() if number in (-1, 0)}
-    others = [word for word in known if word not in meant]
-    return meant | {word: number for number, word in enumerate(others, start=1)}
+    kept = {word: number for word, number in numbers.items() if number in meant}
+    others = [word for word in known if word not in kept]
+    return kept | {word: number for number, word in enumerate(others, start=1)}
 
 
 def _number(word: str) -> int | None:
-    try:
-        return int(word)
-    except ValueError:
-        return None
+    """Digits alone are a number, or digits and .0 after them; Python's own int() takes 5_11 for 511."""
+    found = re.fullmatch(r"(?a)(-?\d+)(\.0+)?", word)
+    return int(found[1]) if found and len(word) < 100 else None
