@@ -59,6 +59,7 @@ def _parser() -> ArgumentParser:
     check = ArgumentParser(description=CHECK, exit_on_error=False, allow_abbrev=False)
     check.add_argument("root", type=str, help="folder or table")
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
+    check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
     commands.add_subcommand("check", check, help="look at a data set that is there")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
@@ -77,7 +78,7 @@ def _synthetic(parsed: Namespace) -> int:
 
 
 def _check(parsed: Namespace) -> int:
-    found = check_dataset(Path(parsed.root), parsed.name, parsed.decode)
+    found = check_dataset(Path(parsed.root), parsed.name, parsed.decode, parsed.pattern)
     print(found)
     return 0 if found.passed else 1
 

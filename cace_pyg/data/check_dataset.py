@@ -1,6 +1,9 @@
 """Which data set a folder is, whether it is whole, and whether its pictures can be read."""
 
+import filecmp
+import shlex
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from cace_pyg.data.counts import SplitCounts, count, counts_table
+from cace_pyg.data.matches import count_matches
 from cace_pyg.data.public_datasets import (
     DUKEMTMC,
     MARKET1501,
@@ -28,7 +32,7 @@ _EXPECTED: dict[DatasetName, SplitCounts] = {
     "msmt17": MSMT17,
     "msmt17_trainval": MSMT17_TRAINVAL,
 }
-_SHOWN = 20
+_SHOWN, _FEW = 20, 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class DatasetCheck:
         expected: sizes that they should have; none where any size is right.
         unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
         remarks: what was left out, and what an evaluation would stumble over.
+        pattern: that read the file names, if any.
     """
 
     root: Path
@@ -49,6 +54,7 @@ class DatasetCheck:
     expected: SplitCounts | None
     unreadable: tuple[tuple[Path, str], ...] | None
     remarks: tuple[str, ...]
+    pattern: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -57,7 +63,9 @@ class DatasetCheck:
 
     def __str__(self) -> str:
         whole = {True: "", False: ", but not the whole of it"}[self.expected in (None, self.found)]
-        lines = [f"{self.root}: {self.name}{whole} (--data.name {self.name})", counts_table(self.found, self.expected)]
+        option = "" if self.pattern is None else f" --data.pattern {shlex.quote(self.pattern)}"
+        name = f"{self.root}: {self.name}{whole} (--data.name {self.name}{option})"
+        lines = [name, counts_table(self.found, self.expected)]
         lines += [f"remark: {remark}" for remark in self.remarks]
         if self.unreadable is None:
             return "\n".join([*lines, "pictures were not decoded"])
@@ -68,7 +76,9 @@ class DatasetCheck:
         return "\n".join(lines)
 
 
-def check_dataset(root: str | Path, name: DatasetName | None = None, decode: bool = True) -> DatasetCheck:
+def check_dataset(
+    root: str | Path, name: DatasetName | None = None, decode: bool = True, pattern: str | None = None
+) -> DatasetCheck:
     """Find out what lies at ``root``; junk, which nothing uses, is not looked at.
 
     Without a name every reader is tried: the public data set whose counts fit wins, then one that is partly there (its
@@ -78,6 +88,8 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         root: folder or table.
         name: check against this data set.
         decode: decode every picture, the slow part.
+        pattern: of the file names, see :func:`cace_pyg.data.read_dataset.read_dataset`; without a name:
+            ``market_layout``.
 
     Raises:
         FileNotFoundError, ValueError: no reader can read it; says what each expected. With a name: what its reader
@@ -85,10 +97,12 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
     """
     if not Path(root).exists():
         raise FileNotFoundError(f"there is no folder or table at {root}")
+    if name is None and pattern is not None:
+        name = "market_layout"
     if name is None:
         name, splits, left_out = _fitting(Path(root))
     else:
-        splits, left_out = _read(name, root)
+        splits, left_out = _read(name, root, pattern)
     pictures = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
     unreadable = _unreadable(pictures) if decode else None
     return DatasetCheck(
@@ -98,6 +112,7 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         _EXPECTED.get(name),
         unreadable,
         (*left_out, *(() if name in _EXPECTED else _remarks(splits))),
+        pattern,
     )
 
 
@@ -134,30 +149,51 @@ def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
 def _remarks(splits: Splits) -> list[str]:
     """What an evaluation would stumble over. Not for public sets: some number training and test identities apart."""
     trained = {sample.pid for sample in splits.train}
-    gallery = {(sample.pid, sample.camid) for sample in splits.gallery if sample.pid > 0}
-    cameras: dict[int, set[int]] = {}
-    for pid, camid in gallery:
-        cameras.setdefault(pid, set()).add(camid)
-    counted = sum(bool(cameras.get(sample.pid, set()) - {sample.camid}) for sample in splits.query)
+    counted, absent, same_camera = count_matches(splits.query, splits.gallery)
+    copies = _copies(splits)
     shared = trained & {sample.pid for sample in (*splits.query, *splits.gallery)}
     remarks = []
     if counted < len(splits.query):
-        remarks.append(f"{counted} of {len(splits.query)} queries have a match from another camera in the gallery")
+        remarks.append(
+            f"{counted} of {len(splits.query)} queries have a match from another camera in the gallery; the identities "
+            f"of {absent} are absent from it, {same_camera} are seen by their own camera only"
+        )
     if shared:
         remarks.append(f"{len(shared)} identities of query and gallery are trained on; a result would flatter")
+    if copies:
+        remarks.append(
+            f"{len(copies)} pictures of the gallery are copies of a query, byte for byte; a result would flatter: "
+            + ", ".join(f"{one} of {query}" for one, query in copies[:_FEW])
+            + (", …" if len(copies) > _FEW else "")
+        )
     return remarks
 
 
-def _read(name: DatasetName, root: str | Path) -> tuple[Splits, tuple[str, ...]]:
+def _copies(splits: Splits) -> list[tuple[Path, Path]]:
+    """Gallery pictures with the bytes of a query, and that query; only files of equal size are read."""
+    queries: dict[int, list[Path]] = defaultdict(list)
+    for sample in splits.query:
+        queries[sample.path.stat().st_size].append(sample.path)
+    own = {sample.path for sample in splits.query}
+    return [
+        (sample.path, query)
+        for sample in splits.gallery
+        if sample.path not in own
+        for query in queries.get(sample.path.stat().st_size, ())
+        if filecmp.cmp(sample.path, query, shallow=False)
+    ]
+
+
+def _read(name: DatasetName, root: str | Path, pattern: str | None = None) -> tuple[Splits, tuple[str, ...]]:
     """The data set, and what its reader left out; the table of the counts says what is missing."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        splits = read_dataset(name, root, allow_partial=True)
+        splits = read_dataset(name, root, True, pattern)
     return splits, tuple(str(one.message) for one in told if one.category is LeftOutWarning)
 
 
 def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
-    paths = [sample.path for sample in pictures]
+    paths = list(dict.fromkeys(sample.path for sample in pictures))  # a test part is query and gallery
     with ThreadPoolExecutor() as pool:
         reasons = list(progress_bar(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
     return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)

@@ -10,6 +10,7 @@ from cace_pyg.data.sorted_pictures import pictures_below
 from cace_pyg.data.table import label, read_table
 
 PARTS = ("train", "query", "gallery")
+_TEST = "test"  # query and gallery in one
 _JUNK, _DISTRACTOR = -1, 0
 
 
@@ -19,7 +20,7 @@ class Labelled(NamedTuple):
     path: Path
     pid: str
     camid: str  # empty: unknown
-    part: str  # train, query or gallery
+    part: str  # train, query or gallery; test: query and gallery in one
 
 
 def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
@@ -28,6 +29,9 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, over all parts at
     once). As numbers they mean what the protocol says: −1 is junk and left out, 0 a distractor. Where no camera is
     known for any picture, every picture counts as a camera of its own, so none is removed for its camera.
+
+    Of the part ``test`` every picture is a query and in the gallery; evaluation leaves each query itself out of its own
+    gallery (leave-one-out).
 
     Args:
         pictures: in any order.
@@ -40,13 +44,17 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     _check(pictures, source)
     pids = as_numbers(one.pid for one in pictures)
     camids = as_numbers((one.camid for one in pictures if one.camid), meant=())
-    parts: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    parts: dict[str, list[Sample]] = {part: [] for part in (*PARTS, _TEST)}
     for number, one in enumerate(sorted(pictures, key=lambda one: (one.path.name, str(one.path))), start=1):
         pid = pids[one.pid]
-        if pid == _DISTRACTOR and one.part != "gallery":
+        if pid == _DISTRACTOR and one.part not in ("gallery", _TEST):
             raise ValueError(f"pid 0 marks distractors, expected in the gallery only (got {one.path} in {one.part})")
         if pid != _JUNK:
             parts[one.part].append(Sample(one.path, pid, camids[one.camid] if one.camid else number))
+    if parts[_TEST]:
+        if parts["query"] or parts["gallery"]:
+            raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
+        parts |= {"query": [one for one in parts[_TEST] if one.pid != _DISTRACTOR], "gallery": parts[_TEST]}
     empty = [part for part in PARTS if not parts[part]]
     if empty:
         raise ValueError(f"Expected pictures for {', '.join(PARTS)} in {source} (got none for {', '.join(empty)})")
@@ -71,24 +79,26 @@ _TREE = """
   ROOT/
     train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
     query/    bob/1.jpg …               part/identity/picture where no camera is known
-    gallery/  bob/2.jpg …"""
+    gallery/  bob/2.jpg …               (or test/ in place of both: each query leaves itself out)"""
 
 
 def read_image_folder(root: str | Path) -> Splits:
-    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``.
+    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``, or ``ROOT/{train,test}/…``.
 
     Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
     are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Raises:
-        FileNotFoundError: one of the three folders is missing; shows the expected tree.
+        FileNotFoundError: one of the folders is missing; shows the expected tree.
         ValueError: a picture lies deeper or less deep, or see :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root = Path(root)
-    missing = [part for part in PARTS if not (root / part).is_dir()]
+    one_set = (root / _TEST).is_dir() and not any((root / part).is_dir() for part in ("query", "gallery"))
+    parts = ("train", _TEST) if one_set else PARTS
+    missing = [part for part in parts if not (root / part).is_dir()]
     if missing:
         raise FileNotFoundError(f"no folder {', '.join(missing)} in {root} (data.root); expected{_TREE}")
-    return splits_of([_in_folders(path, root, part) for part in PARTS for path in pictures_below(root / part)], root)
+    return splits_of([_in_folders(path, root, part) for part in parts for path in pictures_below(root / part)], root)
 
 
 def _in_folders(path: Path, root: Path, part: str) -> Labelled:
@@ -104,8 +114,8 @@ _COLUMNS = ("path", "pid", "split")  # camid may be left out
 def read_manifest(path: str | Path) -> Splits:
     """The pictures of a CSV or Parquet table with the columns path, pid, camid (optional) and split.
 
-    Paths are relative to the table's folder, or absolute; split is train, query or gallery; identities and cameras
-    are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
+    Paths are relative to the table's folder, or absolute; split is train, query or gallery, or train or test;
+    identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
 
     Args:
         path: see :func:`cace_pyg.data.table.read_table`.
@@ -132,8 +142,10 @@ def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
     empty = [name for name in _COLUMNS if not cells[name]]
     if empty:
         raise ValueError(f"Expected a value for {', '.join(empty)} in row {number} of {table} (got an empty cell)")
-    if cells["split"] not in PARTS:
-        raise ValueError(f"Expected split {', '.join(PARTS)} in row {number} of {table} (got {cells['split']!r})")
+    if cells["split"] not in (*PARTS, _TEST):
+        raise ValueError(
+            f"Expected split {', '.join(PARTS)} or {_TEST} in row {number} of {table} (got {cells['split']!r})"
+        )
     picture = table.parent / cells["path"]
     if not picture.is_file():
         raise FileNotFoundError(f"no picture at {picture}, row {number} of {table}; paths are relative to the table")
