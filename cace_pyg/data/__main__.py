@@ -23,7 +23,8 @@ EXPLANATION = """Data sets.
 SYNTHETIC = """Make the built-in data set: rendered pedestrians in Market-1501's layout, with part labels."""
 CHECK = """Say which reader fits a data set, count its pictures, identities and cameras beside what its authors
 published, and decode every picture. Exit status 0: all is well; 1: pictures are missing or broken, queries have no
-match, or identities are trained on; 2: no data set. Your own data that looks like part of a public set: --name."""
+match, something is left out or would flatter a result; 2: no data set. Your own data that looks like part of a public
+set: --name."""
 
 PARSE = """Find the body parts of every picture in ROOT and its folders, and write label maps to ROOT/parts. Where no
 pose is found, horizontal stripes stand in, and are counted. Needs MediaPipe 0.10.21, in this interpreter or that of

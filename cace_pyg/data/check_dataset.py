@@ -46,6 +46,7 @@ class DatasetCheck:
         unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
         remarks: what was left out, and what an evaluation would stumble over.
         pattern: that read the file names, if any.
+        notes: what is worth knowing and does no harm.
     """
 
     root: Path
@@ -55,6 +56,7 @@ class DatasetCheck:
     unreadable: tuple[tuple[Path, str], ...] | None
     remarks: tuple[str, ...]
     pattern: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -66,7 +68,7 @@ class DatasetCheck:
         option = "" if self.pattern is None else f" --data.pattern {shlex.quote(self.pattern)}"
         name = f"{self.root}: {self.name}{whole} (--data.name {self.name}{option})"
         lines = [name, counts_table(self.found, self.expected)]
-        lines += [f"remark: {remark}" for remark in self.remarks]
+        lines += [f"remark: {remark}" for remark in self.remarks] + [f"note: {note}" for note in self.notes]
         if self.unreadable is None:
             return "\n".join([*lines, "pictures were not decoded"])
         lines.append(f"pictures that cannot be read: {len(self.unreadable) or 'none'}")
@@ -113,6 +115,7 @@ def check_dataset(
         unreadable,
         (*left_out, *(() if name in _EXPECTED else _remarks(splits))),
         pattern,
+        () if name in _EXPECTED else tuple(_notes(splits)),
     )
 
 
@@ -150,7 +153,7 @@ def _remarks(splits: Splits) -> list[str]:
     """What an evaluation would stumble over. Not for public sets: some number training and test identities apart."""
     trained = {sample.pid for sample in splits.train}
     counted, absent, same_camera = count_matches(splits.query, splits.gallery)
-    copies = _copies(splits)
+    copies = _copies(splits, removed=False)
     shared = trained & {sample.pid for sample in (*splits.query, *splits.gallery)}
     remarks = []
     if counted < len(splits.query):
@@ -161,26 +164,36 @@ def _remarks(splits: Splits) -> list[str]:
     if shared:
         remarks.append(f"{len(shared)} identities of query and gallery are trained on; a result would flatter")
     if copies:
-        remarks.append(
-            f"{len(copies)} pictures of the gallery are copies of a query, byte for byte; a result would flatter: "
-            + ", ".join(f"{one} of {query}" for one, query in copies[:_FEW])
-            + (", …" if len(copies) > _FEW else "")
-        )
+        remarks.append(f"{_told(copies)}; a result would flatter")
     return remarks
 
 
-def _copies(splits: Splits) -> list[tuple[Path, Path]]:
-    """Gallery pictures with the bytes of a query, and that query; only files of equal size are read."""
-    queries: dict[int, list[Path]] = defaultdict(list)
+def _notes(splits: Splits) -> list[str]:
+    """What is harmless under the protocol, and worth knowing."""
+    copies = _copies(splits, removed=True)
+    return [f"{_told(copies)}; each is removed, since its query is of the same camera"] if copies else []
+
+
+def _told(copies: Sequence[tuple[Path, Path]]) -> str:
+    few = ", ".join(f"{one} of {query}" for one, query in copies[:_FEW]) + ", …" * (len(copies) > _FEW)
+    return f"pictures of the gallery that are copies of a query, byte for byte: {len(copies)} ({few})"
+
+
+def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
+    """Gallery pictures with the bytes of a query, and that query, which the protocol removes or not.
+
+    Only files of equal size are read.
+    """
+    queries: dict[int, list[Sample]] = defaultdict(list)
     for sample in splits.query:
-        queries[sample.path.stat().st_size].append(sample.path)
+        queries[sample.path.stat().st_size].append(sample)
     own = {sample.path for sample in splits.query}
     return [
-        (sample.path, query)
+        (sample.path, query.path)
         for sample in splits.gallery
         if sample.path not in own
         for query in queries.get(sample.path.stat().st_size, ())
-        if filecmp.cmp(sample.path, query, shallow=False)
+        if (sample[1:] == query[1:]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
     ]
 
 
