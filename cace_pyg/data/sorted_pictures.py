@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cace_pyg.data.part_map import part_map_path
@@ -56,39 +56,55 @@ def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path
     Raises:
         OSError: a folder cannot be read.
     """
-    files = sorted(_files(folder, frozenset()))
-    found = [path for path in files if path.suffix.lower() in endings or not path.is_file()]
-    maps = {part_map_path(path) for path in found}
-    reasons = {path: _why_not(path) for path in found if Path(os.path.abspath(path)) not in maps}
-    others = [path for path in files if path.suffix.lower() in {*OTHER_PICTURES} - {*endings}]
-    _tell(folder, reasons | dict.fromkeys(others, "of a form that is not read"))
+    files = _files(folder, frozenset())
+    looks_like_one = {*endings, *OTHER_PICTURES}
+    found = sorted(path for path, there in files.items() if not there or _ending(path) in looks_like_one)
+    reasons = {path: _why_not(path, files[path], endings) for path in found}
+    maps = [path for path, reason in reasons.items() if reason is None and _is_label_map(path)]
+    if maps:
+        wanted = {part_map_path(path) for path in found}
+        for path in maps:
+            if Path(os.path.abspath(path)) in wanted:
+                del reasons[path]
+            else:
+                reasons[path] = "that are label maps of a picture that is not there"
+    _tell(folder, reasons)
     return [path for path, reason in reasons.items() if reason is None]
 
 
-def _files(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Files and broken links; a folder inside itself, which links can make, ends there."""
+def _files(folder: Path, above: frozenset[tuple[int, int]]) -> dict[Path, bool]:
+    """Files, and links to nothing (False); a folder inside itself, which links can make, ends there."""
     status = folder.stat()
     here = status.st_dev, status.st_ino
     if here in above:
-        return
+        return {}
+    files: dict[Path, bool] = {}
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in shown:
         if entry.is_dir():
-            yield from _files(Path(entry.path), above | {here})
-        elif entry.is_file() or entry.is_symlink():
-            yield Path(entry.path)
+            files |= _files(Path(entry.path), above | {here})
+        elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+            files[Path(entry.path)] = entry.is_file()
+    return files
 
 
-def _why_not(path: Path) -> str | None:
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
     """Why a file with a picture's name is not used; none if it is."""
-    if not path.is_file():
+    if not there:
         return "that are links to nothing"
+    return None if _ending(path) in endings else "of a form that is not read"
+
+
+def _is_label_map(path: Path) -> bool:
+    """Whether a file stands where the label map of a picture would: ``parts/<folder>/<stem>.png`` beside a folder."""
     folder = path.parent
-    pictures = folder.parent.parent / folder.name
-    if folder.parent.name == "parts" and path.suffix.lower() == ".png" and pictures.is_dir():
-        return "that are label maps of a picture that is not there"
-    return None
+    is_one = folder.parent.name == "parts" and _ending(path) == ".png"
+    return is_one and (folder.parent.parent / folder.name).is_dir()
 
 
 def _tell(folder: Path, reasons: Mapping[Path, str | None]) -> None:

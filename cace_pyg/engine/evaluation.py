@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, overload
+from typing import Literal, TypedDict, overload
 
 import torch
 from lightning_fabric import Fabric
@@ -73,7 +73,10 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set; ``backend`` says what computed the second, and why."""
+    """The result of both stages on one query and gallery set.
+
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol.
+    """
 
     query: Extraction
     gallery: Extraction
@@ -82,6 +85,7 @@ class Evaluation:
     individual: Metrics
     two_stage: Metrics
     backend: str
+    same_camera: Literal["remove", "keep"]
 
 
 @torch.no_grad()
@@ -176,7 +180,10 @@ def evaluate_two_stage(
     individual = evaluate_blocks(distances.blocks(), **labels, **config.evaluation.policy())
     two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
-    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend)
+    same_camera = config.evaluation.same_camera
+    return Evaluation(
+        extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend, same_camera
+    )
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
