@@ -71,5 +71,6 @@ def decode_upload(body: bytes) -> Image.Image:
             raise UploadError(413, f"Expected {_MOST_PIXELS} (got {size}); scale it down")
         try:
             return read_picture(opened)
-        except BROKEN as error:
-            raise UploadError(422, f"cannot read the picture: {error}; expected a whole file") from error
+        except ValueError as error:
+            reason = error.__cause__ or error
+            raise UploadError(422, f"cannot read the picture: {reason}; expected a whole file") from error
