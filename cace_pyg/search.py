@@ -5,19 +5,20 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
-from cace_pyg.gallery.add_on_ray import add_on_ray
+from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
 from cace_pyg.gallery.describe import (
     describe_hits,
     describe_stats,
     hits_as_dicts,
     hits_figure,
 )
-from cace_pyg.gallery.gallery_table import is_gallery
+from cace_pyg.gallery.gallery_table import column_types, is_gallery
 from cace_pyg.gallery.picture_facts import (
     PictureFacts,
     facts_from_names,
@@ -48,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments:
         parser.print_help()
         return 0
-    known = parser.parse_args(arguments)
     try:
+        known = parser.parse_args(arguments)
         return known.run(known)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -59,9 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, as those of the commands; argparse would print the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m cace_pyg.search", description=DESCRIPTION, formatter_class=kind)
+    parser = _Parser("python -m cace_pyg.search", description=DESCRIPTION, formatter_class=kind)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, summary in (
         ("index", _index, "add the pictures of a folder, into a new gallery if there is none"),
@@ -74,20 +82,27 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
         command.set_defaults(run=run)
-        command.add_argument("--gallery", required=True, type=Path, help="its folder, such as people.lance")
-        command.add_argument("--checkpoint", type=Path, help="the model; refused where the gallery has another")
+        command.add_argument("--gallery", required=True, type=_path, help="its folder, such as people.lance")
+        command.add_argument("--checkpoint", type=_path, help="the model; refused where the gallery has another")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
     return parser
 
 
+def _path(text: str) -> Path:
+    """``Path("")`` would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("Expected a path (got an empty text)")
+    return Path(text)
+
+
 def _index_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, help="or a table, .csv or .parquet, that names the pictures")
+    command.add_argument("folder", type=_path, help="or a table, .csv or .parquet, that names the pictures")
     command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
-        "--metadata", type=Path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
+        "--metadata", type=_path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
     )
     command.add_argument(
         "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
@@ -97,24 +112,26 @@ def _index_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("pictures", type=Path, nargs="+")
+    command.add_argument("pictures", type=_path, nargs="+")
     command.add_argument("--camera", help="of all of them")
 
 
 def _remove_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("pictures", type=Path, nargs="*")
+    command.add_argument("pictures", type=_path, nargs="*")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--missing", action="store_true", help="pictures whose file is gone")
     command.add_argument("--force", action="store_true", help="also where --missing finds more than half of them gone")
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", type=Path)
+    command.add_argument("picture", type=_path)
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
     command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--figure", type=Path, help="PNG or SVG of the ranked list, before and after the second stage")
+    command.add_argument(
+        "--figure", type=_path, help="PNG or SVG of the ranked list, before and after the second stage"
+    )
 
 
 def _serve_arguments(command: argparse.ArgumentParser) -> None:
@@ -146,6 +163,9 @@ def _index(known: argparse.Namespace) -> int:
     if not known.ray and (known.workers is not None or known.ray_address):
         raise ValueError("--workers and --ray_address are for --ray (got none); give it, or leave them out")
     pictures, facts = _told_pictures(known)
+    column_types(facts.metadata)  # before a gallery is made
+    if known.ray:
+        expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
         if known.precision not in (None, kept := gallery.stats()["precision"]):

@@ -23,7 +23,8 @@ EXPLANATION = """Data sets.
 SYNTHETIC = """Make the built-in data set: rendered pedestrians in Market-1501's layout, with part labels."""
 CHECK = """Say which reader fits a data set, count its pictures, identities and cameras beside what its authors
 published, and decode every picture. Exit status 0: all is well; 1: pictures are missing or broken, queries have no
-match, or identities are trained on; 2: no data set. Your own data that looks like part of a public set: --name."""
+match, something is left out or would flatter a result; 2: no data set. Your own data that looks like part of a public
+set: --name."""
 
 PARSE = """Find the body parts of every picture in ROOT and its folders, and write label maps to ROOT/parts. Where no
 pose is found, horizontal stripes stand in, and are counted. Needs MediaPipe 0.10.21, in this interpreter or that of
@@ -59,6 +60,7 @@ def _parser() -> ArgumentParser:
     check = ArgumentParser(description=CHECK, exit_on_error=False, allow_abbrev=False)
     check.add_argument("root", type=str, help="folder or table")
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
+    check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
     commands.add_subcommand("check", check, help="look at a data set that is there")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
@@ -77,7 +79,7 @@ def _synthetic(parsed: Namespace) -> int:
 
 
 def _check(parsed: Namespace) -> int:
-    found = check_dataset(Path(parsed.root), parsed.name, parsed.decode)
+    found = check_dataset(Path(parsed.root), parsed.name, parsed.decode, parsed.pattern)
     print(found)
     return 0 if found.passed else 1
 

@@ -52,8 +52,7 @@ def add_on_ray(
             cannot go on, for want of the gallery or because of metadata that no column takes.
         ValueError: a column cannot have such a name, or fewer than one worker.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"Expected at least one worker (got {workers})")
+    expect_cluster(workers, address)
     ray = _ray()
     gallery.prepare_for_writers(facts.metadata)
     before = gallery.stamps()
@@ -68,6 +67,31 @@ def add_on_ray(
         if not was_running:
             ray.shutdown()
     return _became(pictures, before, gallery.stamps(), unreadable)
+
+
+def expect_cluster(workers: int | None = None, address: str | None = None) -> None:
+    """Refuse what :func:`add_on_ray` cannot do, before a gallery is made.
+
+    Raises:
+        RuntimeError: Ray is not installed, or there is no cluster at ``address``.
+        ValueError: fewer than one worker.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"Expected at least one worker (got {workers})")
+    _ray()
+    named = _remembered() if address == "auto" else address
+    if not named:
+        return
+    try:  # Ray itself would try for minutes where nobody answers
+        host, _, port = named.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, named, error) from error
+
+
+def _no_cluster(address: str | None, named: str | None, error: Exception) -> RuntimeError:
+    where = address if named in (None, address) else f"{named}, which {address} is"
+    return RuntimeError(f"there is no Ray cluster at {where} ({error}); give auto or HOST:PORT of one that runs")
 
 
 class _Writer:
@@ -103,17 +127,10 @@ def _start(ray: ModuleType, address: str | None, workers: int | None) -> None:
             warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
             ray.init("local", **here, **quiet)
         return
-    named = _remembered() if address == "auto" else address
     try:
-        if named:  # Ray itself would try for minutes where nobody answers
-            host, _, port = named.removeprefix("ray://").rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, **quiet)
     except (OSError, ValueError) as error:
-        where = address if named in (None, address) else f"{named}, which {address} is"
-        raise RuntimeError(
-            f"there is no Ray cluster at {where} ({error}); give auto or HOST:PORT of one that runs"
-        ) from error
+        raise _no_cluster(address, _remembered() if address == "auto" else address, error) from error
 
 
 def _remembered() -> str | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from cace_pyg.config import from_yaml
@@ -42,19 +43,14 @@ class Embedder:
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or the graph needs label
-            maps of body parts, which a picture alone has not.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or a weight is NaN or
+            infinite.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):
         state = load_checkpoint(checkpoint)
         self.config = from_yaml(state["config"], *overrides)
         self.model, _ = load_model(checkpoint, self.config)
-        if self.model.needs_parts:
-            raise ValueError(
-                f"{checkpoint} was trained with --graph Semantic, which needs a label map for every picture; a gallery "
-                "has pictures alone: train with another graph, such as CorrespondenceAttention"
-            )
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
         self.fingerprint = model_fingerprint(state)
         self.device = find_device(device)
@@ -69,19 +65,53 @@ class Embedder:
         """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
 
         Raises:
-            FileNotFoundError, ValueError: see :func:`cace_pyg.read_picture.read_picture`; or no picture came.
+            FileNotFoundError, ValueError: see :func:`cace_pyg.read_picture.read_picture`; or no picture came; or see
+                :meth:`embed`.
         """
         if not len(pictures):
             raise ValueError("Expected at least one picture (got none)")
+        return self.embed([self.resize(read_picture(one)) for one in pictures])
+
+    def resize(self, picture: Image.Image) -> Tensor:
+        """A decoded picture as small as the network takes it: uint8 ``(3, height, width)``."""
+        return to_tensor(picture, (self.config.data.height, self.config.data.width))
+
+    def embed(self, resized: Sequence[Tensor]) -> Embedded:
+        """Embed pictures that :meth:`resize` made, as calling does.
+
+        Raises:
+            ValueError: a number of the result is not finite: the network has diverged; or the graph needs label maps
+                of body parts, which a picture alone has not.
+        """
+        if self.model.needs_parts:
+            raise ValueError(
+                "the model was trained with --graph Semantic, which needs a label map for every picture; a gallery "
+                "has pictures alone: train with another graph, such as CorrespondenceAttention"
+            )
         step = self.config.evaluation.batch_size
-        individuals = [self._forward(pictures[first : first + step]) for first in range(0, len(pictures), step)]
+        individuals = [self._forward(resized[first : first + step]) for first in range(0, len(resized), step)]
         with torch.no_grad():
             prepared = [self.model.pair_stage.prepare(one.clues).to("cpu") for one in individuals]
-        return Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
+        embedded = Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
+        numbers = (embedded.embedding, embedded.prepared.compared.features, embedded.prepared.projected)
+        _expect_finite(*numbers, embedded.prepared.individual)
+        return embedded
+
+    def embeddings(self, resized: Sequence[Tensor]) -> Tensor:
+        """Unit-length individual embeddings ``(image, embedding)`` of pictures that :meth:`resize` made, on the CPU.
+
+        One batch; no label maps are needed, whatever the graph.
+
+        Raises:
+            ValueError: a number is not finite: the network has diverged.
+        """
+        embeddings = self._forward(resized).embedding.cpu()
+        _expect_finite(embeddings)
+        return embeddings
 
     def clues(self, pictures: Sequence[Picture]) -> Individual:
         """Unit-length embeddings and whole clues of a few pictures, on the CPU."""
-        embedding, clues = self._forward(pictures)
+        embedding, clues = self._forward([self.resize(read_picture(one)) for one in pictures])
         return Individual(embedding.cpu(), clues.to("cpu"))
 
     @contextmanager
@@ -93,8 +123,16 @@ class Embedder:
             self.model.to(self.device)
 
     @torch.no_grad()
-    def _forward(self, pictures: Sequence[Picture]) -> Individual:
-        transform, size = evaluation_transform(), (self.config.data.height, self.config.data.width)
-        batch = [transform(to_tensor(read_picture(one), size)) for one in pictures]
+    def _forward(self, resized: Sequence[Tensor]) -> Individual:
+        transform = evaluation_transform()
+        batch = [transform(one) for one in resized]
         embedding, clues = self.model(torch.stack(batch).to(self.device))
         return Individual(torch.nn.functional.normalize(embedding, dim=-1), clues)
+
+
+def _expect_finite(*numbers: Tensor) -> None:
+    if not all(one.isfinite().all() for one in numbers):
+        raise ValueError(
+            "Expected embeddings and clues of finite numbers (got NaN or infinity); the network has diverged: "
+            "choose the checkpoint of another epoch, or train again"
+        )

@@ -17,8 +17,8 @@ from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.gallery.explanation import Explanation
-from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery
-from cace_pyg.gallery.new_picture import Added, NewPicture, decode, image_name
+from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
+from cace_pyg.gallery.new_picture import Added, NewPicture, image_name, read
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
@@ -29,6 +29,7 @@ P = TypeVar("P", bound=Picture)
 _MODEL = "model.ckpt"
 _KEPT = ("config", "identities", "fusion_weight", "model", "epoch")  # of a checkpoint
 _BATCH = 64  # images a commit
+_FORMAT = 2  # of the table; 1 had no check sums
 
 
 class Gallery:
@@ -38,7 +39,8 @@ class Gallery:
     (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail, its path, camera, time and any
     other column. The first stage is a search by cosine, exhaustive up to 50,000 images and through an index above
     (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every change is one commit: a process
-    that is killed leaves the gallery as its last commit left it.
+    that is killed leaves the gallery as its last commit left it, and one that is killed in :meth:`create` a whole
+    gallery or none. Each row has check sums: what changed on disk is an error, see ``docs/gallery.md``.
 
     Made by :meth:`create` or :meth:`open`.
     """
@@ -63,7 +65,7 @@ class Gallery:
 
         Raises:
             FileExistsError: there is a gallery.
-            ValueError: ``path`` is the address of an object storage.
+            ValueError: ``path`` is the address of an object storage or empty; or the network has diverged.
             FileNotFoundError, ValueError: see :class:`Embedder` and :class:`ClueCodec`.
             RuntimeError: LanceDB is not installed, or the folder cannot be written.
         """
@@ -73,6 +75,7 @@ class Gallery:
         embedder = Embedder(checkpoint, device)
         example = embedder.example
         codec = ClueCodec(example.prepared, precision)
+        codec.encode(example.prepared)  # refuses what it cannot keep
         state = load_checkpoint(checkpoint)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ class Gallery:
             raise RuntimeError(f"cannot make the folder {path}: {error}; choose another --gallery") from error
         save_checkpoint(path / _MODEL, {name: state[name] for name in _KEPT})
         about = {
-            "format": 1,
+            "format": _FORMAT,
             "model": embedder.fingerprint,
             "precision": precision,
             "clue_bytes": codec.bytes_per_image,
@@ -101,14 +104,15 @@ class Gallery:
 
         Raises:
             FileNotFoundError: there is no gallery.
-            ValueError: ``path`` is an object storage's address; the gallery was made by another model, or by a newer
-                version of this library.
-            RuntimeError: LanceDB is not installed.
+            ValueError: ``path`` is an object storage's address or empty; the gallery was made by another model, or by
+                another version of this library.
+            RuntimeError: LanceDB is not installed, or the gallery is damaged.
         """
         path = _folder(path)
         table = GalleryTable(path)
-        if table.about["format"] != 1:
-            raise ValueError(f"Expected a gallery of format 1 at {path} (got {table.about['format']}); update cace_pyg")
+        if (found := table.about["format"]) != _FORMAT:
+            remedy = "index the pictures again into another --gallery" if found < _FORMAT else "update cace_pyg"
+            raise ValueError(f"Expected a gallery of format {_FORMAT} at {path} (got {found}); {remedy}")
         embedder = Embedder(path / _MODEL, device, overrides)
         meant = Embedder(Path(checkpoint), device).fingerprint if checkpoint is not None else table.about["model"]
         for fingerprint, whose in ((meant, checkpoint), (embedder.fingerprint, path / _MODEL)):
@@ -137,14 +141,16 @@ class Gallery:
     ) -> Added:
         """Add pictures; what is there already and has not changed is left alone, so adding twice is harmless.
 
-        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one.
-        Images are committed 64 at a time: when this is stopped, those before stay.
+        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one: of
+        the bytes of a file, or of the decoded RGB picture and its size. Images are committed 64 at a time: when this is
+        stopped, those before stay. At most four are in memory at full size.
 
         Args:
             pictures: paths, or PIL images, arrays, bytes of files.
             camera: of each picture.
-            taken: when each was taken.
-            metadata: other columns of each; the type of a column is that of its first value.
+            taken: when each was taken; a time with a zone is kept in UTC.
+            metadata: other columns of each: text, numbers, times, yes or no, of numpy and pandas too; NaN is not known.
+                The type of a column is that of its first value.
             progress: show a bar; it counts images that are committed.
 
         Raises:
@@ -174,7 +180,6 @@ class Gallery:
         Raises:
             ValueError: a column cannot have such a name.
         """
-        self._table.declare_key()
         self._table.add_columns(metadata)
 
     def stamps(self) -> dict[str, datetime]:
@@ -185,10 +190,11 @@ class Gallery:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
         Raises:
-            ValueError: the filter is no SQL, or one name comes without a list.
+            ValueError: the filter is none, or one name comes without a list.
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
+        where = self._table.checked(where) if where else None  # before anything is removed
         named = self._table.remove_images([image_name(one) for one in images])
         return named + (self._table.remove(where) if where else 0)
 
@@ -223,7 +229,8 @@ class Gallery:
         Args:
             picture: a path, PIL image, array or the bytes of a file; or a list of them.
             top_k: how many to return.
-            where: SQL over the columns, such as ``camera = 'c3'``.
+            where: SQL over the columns, such as ``camera = 'c3'``, see
+                :func:`cace_pyg.gallery.filter.checked_filter`.
             first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
 
         Returns:
@@ -231,49 +238,54 @@ class Gallery:
             leaves of it, is smaller.
 
         Raises:
-            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is no SQL.
+            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none.
             FileNotFoundError: there is no such file.
+            RuntimeError: the gallery is damaged.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple):
             return [self.search(one, top_k, where, first_stage) for one in picture]
+        where = self._table.checked(where) if where else None
         started = time.perf_counter()
         query = self.embedder([picture])
-        return self._search(query, top_k, where, first_stage, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return read_again(lambda: self._search(self._table.snapshot(), query, top_k, where, first_stage, seconds))
 
     def explain(self, picture: Picture, hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
 
         Raises:
             ValueError: the image is no longer in the gallery; or the picture cannot be read; or ``hit`` is none.
+            RuntimeError: the gallery is damaged.
         """
         if not isinstance(hit, SearchHit):
             raise ValueError(f"Expected a hit, such as gallery.search(picture)[0] (got {_kind(hit)})")
         query = self.embedder([picture])
-        found = self._table.rows_of([hit.image], ["clues", "thumbnail"])
-        if not found:
+        found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
+        if found is None:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
         with self.embedder.on_cpu() as model:
-            view = view_pair(model, query.prepared, self._codec.decode([found[0]["clues"]], model))
-        pictures = read_picture(picture), _file_or_thumbnail(hit, found[0]["thumbnail"])
+            view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
+        pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
         return Explanation(hit, view, pictures, self.embedder)
 
     def thumbnail(self, image: str) -> bytes | None:
         """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""
-        found = self._table.rows_of([image], ["thumbnail"])
-        return found[0]["thumbnail"] if found else None
+        found = self._table.parts_of(image, ["thumbnail"])
+        return found["thumbnail"] if found else None
 
     def optimize(self, erase: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, so that others may read and write. What
-        was removed may stay in files that are not worth writing anew.
+        Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
+        made again on the newest, three times at most; who writes meanwhile may fail with an error. What was removed may
+        stay in files that are not worth writing anew.
 
         Args:
             erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
-                reads or writes meanwhile fails.
+                reads or writes meanwhile may fail.
         """
         self._table.optimize(erase)
 
@@ -302,26 +314,37 @@ class Gallery:
     def _add_batch(self, pictures: list[NewPicture]) -> Added:
         known = self._table.known([one.image for one in pictures])
         fresh = {one.image: one for one in pictures if not one.is_in(known.get(one.image))}
-        decoded, unreadable = decode(list(fresh.values()))
-        if decoded:
-            embedded = self.embedder([picture for _, picture in decoded])
+        good, unreadable = read(list(fresh.values()), self.embedder.resize)
+        if good:
+            embedded = self.embedder.embed([one.resized for one in good])
             blobs = self._codec.encode(embedded.prepared)
-            rows = zip(decoded, embedded.embedding.numpy(), blobs, strict=True)
-            self._table.put([new.entry(picture, embedding, clues) for (new, picture), embedding, clues in rows])
-        replaced = sum(new.image in known for new, _ in decoded)
-        added = len(decoded) - replaced
-        return Added(added, replaced, len(pictures) - len(fresh), tuple(unreadable))
+            rows = zip(good, embedded.embedding.numpy(), blobs, strict=True)
+            self._table.put([one.entry(embedding, clues) for one, embedding, clues in rows])
+        replaced = sum(one.new.image in known for one in good)
+        bad = {new.image for new, _ in unreadable}
+        there = sum(one.image not in bad for one in pictures) - len(good)
+        told = tuple((new.shown_name, reason) for new, reason in unreadable)
+        return Added(len(good) - replaced, replaced, there, told)
 
-    def _search(self, query: Embedded, top_k: int, where: str | None, first_stage: int, seconds: float) -> SearchResult:
+    def _search(
+        self,
+        table: GalleryTable,
+        query: Embedded,
+        top_k: int,
+        where: str | None,
+        first_stage: int,
+        seconds: float,
+    ) -> SearchResult:
+        """Both stages on one version of the table."""
         clock = [time.perf_counter()]
-        rows = self._table.nearest(query.embedding[0].numpy(), max(top_k, first_stage), where)
+        rows = table.nearest(query.embedding[0].numpy(), max(top_k, first_stage), where)
         if not rows:
             return SearchResult((), (), {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]})
         individual = euclidean_distance(query.embedding, torch.stack([row["embedding"] for row in rows]))
         order = rank(individual)[0]
         rows, individual = [rows[position] for position in order], individual[:, order]
         clock.append(time.perf_counter())
-        conditional = self._conditional(query, rows[:first_stage])
+        conditional = self._conditional(table, query, rows[:first_stage])
         fused = self._fused(individual, conditional)
         ranking = rank(fused)[0].tolist()
         clock.append(time.perf_counter())
@@ -333,12 +356,12 @@ class Gallery:
         )
 
     @torch.no_grad()
-    def _conditional(self, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
+    def _conditional(self, table: GalleryTable, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
         """The second stage's distance of the first rows, ``(1, row)``; empty where the model has no pair branch."""
         if not rows or self.embedder.fusion_weight == 0:
             return torch.empty(1, 0)
         device, model = self.embedder.device, self.embedder.model
-        clues = self._codec.decode(self._table.clues(rows), model).to(device)
+        clues = self._codec.decode(table.clues(rows), model).to(device)
         return model.pair_stage.distance(query.prepared.to(device), clues).cpu()[None]
 
     def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
@@ -370,6 +393,8 @@ def _hits(
 
 
 def _folder(path: str | Path) -> Path:
+    if path == "":
+        raise ValueError("Expected a gallery's folder (got an empty text); name one, such as people.lance")
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         raise ValueError(
             f"Expected a gallery's folder on a file system (got {path}); object storage is not supported, unless it is "

@@ -2,18 +2,25 @@
 
 import json
 import re
+import shutil
+import struct
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+T = TypeVar("T")
 Value = str | int | float | bool | datetime | None
 
 
@@ -29,8 +36,8 @@ class Entry:
         clues: the second stage's input, see :class:`~cace_pyg.gallery.clue_codec.ClueCodec`.
         thumbnail: a JPEG to show.
         camera: any word; none: unknown.
-        time: when it was taken; none: unknown.
-        metadata: anything else, by column.
+        time: when it was taken, in UTC where the zone is known; none: unknown.
+        metadata: anything else, by column, see :func:`kept_value`.
     """
 
     image: str
@@ -43,22 +50,48 @@ class Entry:
     metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
+class FilterError(ValueError):
+    """What is wrong with a filter from outside."""
+
+
 _NAME = "images"
+_FOLDER = f"{_NAME}.lance"
+_UNFINISHED = ".unfinished-"
 _ABOUT = b"cace_pyg.gallery"
-_OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "camera", "time", "added")
+_OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "check_sums", "camera", "time", "added")
+_NOT_TOLD = ("sha256", "embedding", "clues", "thumbnail", "check_sums", "added", "_distance", "_rowid")
 _COLUMN = r"[a-z][a-z0-9_]*"
 _SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
-_KEY = b"lance-schema:unenforced-primary-key"  # the start of what Lance notes at the column
 _PATIENCE = timedelta(minutes=10)  # for commits of others that were sooner
 _TRIES = 20  # of a change of columns, each time that another writer was sooner
-_OUTDATED = timedelta(minutes=1)  # nobody reads or writes from an older version any more
+_SUMS = struct.Struct("<III")  # of a row: what is told of it and its embedding, its clues, its thumbnail
+_READS = 3  # tries
+_CHECKED_AT_ONCE = 1024  # rows
+_UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # come from damaged files
+_OUTDATED = timedelta(minutes=1)  # age of a version that may be deleted, also where somebody reads it yet
 _INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
 _INDEX_AGAIN = 0.2  # share of the rows that came after the index was made
 
 
+class UnreadableTableError(RuntimeError):
+    """Files of the table are damaged or gone."""
+
+
+def read_again(read: Callable[[], T]) -> T:
+    """Read, and once more, or twice, where files were gone: another process may have put them together meanwhile."""
+    for _ in range(_READS - 1):
+        with suppress(UnreadableTableError):
+            return read()
+    return read()
+
+
 class GalleryTable:
     """Rows of :class:`Entry` under one name each; every change is one commit, seen whole or not at all.
+
+    Lance keeps no check sums, so each row has its own: of what is told of it and its embedding, of its clues, and of
+    its thumbnail. They are compared when these are read for an answer, and those of all rows before the first search
+    where it is exhaustive, because a damaged embedding may keep its row from being found.
 
     Args:
         folder: of the gallery; the table is ``folder/images.lance``.
@@ -66,27 +99,34 @@ class GalleryTable:
     Raises:
         RuntimeError: LanceDB is not installed.
         FileNotFoundError: there is no table.
+        UnreadableTableError: its files are damaged.
     """
 
     def __init__(self, folder: Path):
         lancedb = _lancedb()
-        if not (folder / f"{_NAME}.lance").is_dir():
+        if not is_gallery(folder):
             raise FileNotFoundError(
                 f"there is no gallery at {folder}; make one with python -m cace_pyg.search index FOLDER --gallery "
                 f"{folder} --checkpoint RUN_DIR/checkpoints/best.ckpt"
             )
-        database = lancedb.connect(folder, read_consistency_interval=timedelta(0))  # others may write, too
-        self._table = database.open_table(_NAME)
+        self.folder = folder
+        self._checked = False
+        self._pinned: GalleryTable | None = None  # the last snapshot
+        self._database = lancedb.connect(folder, read_consistency_interval=timedelta(0))  # others may write, too
+        with self._damage_told(reading=True):
+            self._table = self._database.open_table(_NAME)
 
     @classmethod
     def create(cls, folder: Path, embedding_channels: int, about: Mapping[str, Any]) -> "GalleryTable":
         """An empty table; ``about`` stays with it.
 
+        It is made beside its place and moved there, so whoever is killed meanwhile leaves no table.
+
         Raises:
-            RuntimeError: LanceDB is not installed.
-            ValueError: there is a table already.
+            RuntimeError: LanceDB is not installed, or the folder cannot be written.
+            FileExistsError: there is a table already.
         """
-        database = _lancedb().connect(folder)
+        lancedb = _lancedb()
         import pyarrow as pa
 
         schema = pa.schema(
@@ -96,21 +136,55 @@ class GalleryTable:
                 pa.field("embedding", pa.list_(pa.float16(), embedding_channels), nullable=False),
                 pa.field("clues", pa.binary(), nullable=False),
                 pa.field("thumbnail", pa.binary(), nullable=False),
+                pa.field("check_sums", pa.binary(_SUMS.size), nullable=False),
                 pa.field("camera", pa.string()),
                 pa.field("time", pa.timestamp("us")),
                 pa.field("added", pa.timestamp("us"), nullable=False),
             ],
             metadata={_ABOUT: json.dumps(dict(about)).encode()},
         )
-        database.create_table(_NAME, schema=schema)
-        table = cls(folder)
-        table.declare_key()
-        return table
+        place = folder / _FOLDER
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+            # Without a key, two writers could each insert the same new name unnoticed.
+            lancedb.connect(beside).create_table(_NAME, schema=schema).set_unenforced_primary_key("image")
+            if not is_gallery(folder):
+                shutil.rmtree(place, ignore_errors=True)  # of who was killed
+            (beside / _FOLDER).rename(place)
+        except (OSError, RuntimeError, ValueError) as error:
+            if is_gallery(folder):
+                raise FileExistsError(f"there is a gallery at {folder} already: somebody has just made it") from error
+            raise RuntimeError(f"cannot make a gallery at {folder}: {_why(error)}; choose another --gallery") from error
+        finally:
+            for unfinished in folder.glob(f"{_UNFINISHED}*"):  # of who was killed, too
+                shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(folder)
+
+    def snapshot(self) -> "GalleryTable":
+        """The table as it is now; what others write later is not seen through it.
+
+        Raises:
+            UnreadableTableError: its files are damaged.
+        """
+        with self._damage_told(reading=True):
+            version = self._table.version
+            if self._pinned is not None and self._pinned._table.version == version:
+                return self._pinned  # which knows its files already
+            pinned = copy(self)
+            pinned._pinned = None
+            pinned._table = self._database.open_table(_NAME)
+            pinned._table.checkout(version)
+            if not self._checked and len(pinned) < _INDEX_FROM:
+                pinned._check_all()
+        self._checked, self._pinned = True, pinned
+        return pinned
 
     @property
     def about(self) -> dict[str, Any]:
         """What :meth:`create` was given."""
-        return json.loads(self._table.schema.metadata[_ABOUT])
+        with self._damage_told(reading=True):
+            return json.loads(self._table.schema.metadata[_ABOUT])
 
     @property
     def metadata_columns(self) -> dict[str, str]:
@@ -118,18 +192,8 @@ class GalleryTable:
         return {field.name: str(field.type) for field in self._table.schema if field.name not in _OWN}
 
     def __len__(self) -> int:
-        return self._table.count_rows()
-
-    def declare_key(self) -> None:
-        """Tell Lance that no two rows have one name, else two writers could each insert the same new one unnoticed."""
-        for left in reversed(range(_TRIES)):
-            if any(name.startswith(_KEY) for name in self._table.schema.field("image").metadata or {}):
-                return
-            try:
-                self._table.set_unenforced_primary_key("image")
-            except (RuntimeError, ValueError):  # another writer was sooner
-                if not left:
-                    raise
+        with self._damage_told(reading=True):
+            return self._table.count_rows()
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
@@ -137,24 +201,26 @@ class GalleryTable:
         Raises:
             ValueError: a column cannot have such a name, or its value does not fit its type.
         """
-        self.declare_key()  # galleries of before have none
         self.add_columns([entry.metadata for entry in entries])
         import pyarrow as pa
 
         schema, now = self._table.schema, datetime.now(UTC).replace(tzinfo=None)
         rows = []
         for entry in entries:
-            row = {name: entry.metadata.get(name) for name in self.metadata_columns}
-            row |= {name: getattr(entry, name) for name in _OWN if name not in ("embedding", "added")}
-            rows.append(row | {"embedding": np.asarray(entry.embedding, np.float16), "added": now})
+            row: dict[str, Any] = {field.name: entry.metadata.get(field.name) for field in schema}
+            row |= {name: getattr(entry, name) for name in _OWN if name not in ("embedding", "check_sums", "added")}
+            row |= {"embedding": np.asarray(entry.embedding, np.float16), "check_sums": bytes(_SUMS.size)}
+            rows.append(row | {"added": now})
         try:
             table = pa.Table.from_pylist(rows, schema=schema.remove_metadata())
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:5])
+        except (pa.ArrowException, OverflowError) as error:
+            types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:6])
             raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
-        merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
-        # Through an index on the names Lance does not see that another writer inserts the same ones (lance PR 9238).
-        merge.use_index(False).execute(table, timeout=_PATIENCE)
+        table = with_check_sums(table)  # of what the columns made of the values
+        with self._damage_told():
+            merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
+            # Through an index on the names Lance does not see that another writer inserts the same ones (PR 9238).
+            merge.use_index(False).execute(table, timeout=_PATIENCE)
 
     def known(self, images: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What is told of those images that are there, by name."""
@@ -163,75 +229,132 @@ class GalleryTable:
 
     def rows_of(self, images: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of those images that are there, in any order."""
+        images = _in_utf8(images)
         return self.rows(_is_one_of(images), columns) if images else []
 
     def rows(self, where: str | None, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of all rows that a filter lets through, in any order.
 
         Raises:
-            ValueError: the filter is no SQL, or names a column that is not there.
+            FilterError: the filter does not fit the types of the columns, or the like.
         """
-        query = self._table.search().select(list(columns)).limit(max(len(self), 1))
-        return self._run(query.where(where) if where else query, where).to_pylist()
+
+        def read() -> list[dict[str, Any]]:
+            query = self._table.search().select(list(columns))
+            return self._run(query.where(where) if where else query, where).to_pylist()
+
+        return read_again(read)
 
     def nearest(self, embedding: np.ndarray, count: int, where: str | None) -> list[dict[str, Any]]:
         """The ``count`` rows nearest by the angle of their embedding, nearest first as the index has it.
 
         Returns:
-            Of each row ``image``, ``camera``, ``time``, ``metadata``, ``embedding`` (unit length, float32)
-            and ``_rowid``.
+            Of each row ``image``, ``camera``, ``time``, ``metadata``, ``embedding`` (unit length, float32),
+            ``check_sums`` and ``_rowid``.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
+            UnreadableTableError: a row is not what was written.
         """
+        rows = len(self)
+        if not rows:
+            return []
         extra = self.metadata_columns
         query = self._table.search(embedding.astype(np.float32), vector_column_name="embedding").with_row_id(True)
-        query = query.distance_type("cosine").limit(count)
-        query = query.select(["image", "camera", "time", "embedding", "_distance", *extra])
+        query = query.distance_type("cosine").limit(min(count, rows))
+        query = query.select(["image", "camera", "time", "embedding", "check_sums", "_distance", *extra])
         if self._index("embedding"):
             query = query.nprobes(_PROBES).refine_factor(_REFINE)
         found = self._run(query.where(where, prefilter=True) if where else query, where)
         if not len(found):
             return []
-        vectors = found["embedding"].combine_chunks().flatten().to_numpy().astype(np.float32).reshape(len(found), -1)
+        vectors = _embeddings(found).astype(np.float32)
         unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
-        rows = found.drop_columns(["embedding"]).to_pylist()
+        found_rows = self._whole_rows(found)
         return [
             row | {"embedding": vector, "metadata": {name: row[name] for name in extra}}
-            for row, vector in zip(rows, unit, strict=True)
+            for row, vector in zip(found_rows, unit, strict=True)
         ]
 
     def clues(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """The clues of rows that :meth:`nearest` found, in their order."""
+        """The clues of rows that :meth:`nearest` found in the same :meth:`snapshot`, in their order.
+
+        Raises:
+            UnreadableTableError: they are not what was written.
+        """
         places = [row["_rowid"] for row in rows]
-        found = self._table.take_row_ids(places).with_row_id().select(["clues"]).to_arrow()
+        found = self._run(self._table.take_row_ids(places).with_row_id().select(["clues"]), None)
         by_place = dict(zip(found["_rowid"].to_pylist(), found["clues"].to_pylist(), strict=True))
-        return [by_place[place] for place in places]
+        return [self._whole_part(row, "clues", by_place.get(row["_rowid"])) for row in rows]
+
+    def parts_of(self, image: str, parts: Sequence[str]) -> dict[str, bytes] | None:
+        """``clues`` and ``thumbnail`` of an image, or one of them; none where it is not there.
+
+        Raises:
+            UnreadableTableError: they are not what was written.
+        """
+        found = self.rows_of([image], ["image", "check_sums", *parts])
+        if not found:
+            return None
+        with self._damage_told(reading=True):
+            return {part: self._whole_part(found[0], part, found[0][part]) for part in parts}
+
+    def _check_all(self) -> None:
+        """Compare every row's check sum of what is told of it and its embedding."""
+        columns = ["image", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
+        for batch in self._table.search().select(columns).to_batches(_CHECKED_AT_ONCE):
+            self._whole_rows(batch)
+
+    def _whole_rows(self, found: Any) -> list[dict[str, Any]]:
+        """Rows as they were written; their embeddings come as bytes."""
+        with self._damage_told(reading=True):
+            rows = _with_embedding_bytes(found)
+            for row in rows:
+                self._whole_part(row, "facts", _facts(row))
+        return rows
+
+    def _whole_part(self, row: Mapping[str, Any], part: str, content: bytes | None) -> bytes:
+        """``facts``, ``clues`` or ``thumbnail`` of a row as they were written."""
+        written = dict(zip(("facts", "clues", "thumbnail"), _SUMS.unpack(row["check_sums"]), strict=True))
+        if content is None or _sum(row["image"], content) != written[part]:
+            what = "what is told of it or its embedding" if part == "facts" else f"its {part}"
+            raise UnreadableTableError(
+                f"the gallery {self.folder} is damaged at the picture {row['image']}: {what} changed on disk; remove "
+                "the picture and add it again, copy the gallery back from a backup, or index all into another --gallery"
+            )
+        return content
 
     def remove(self, where: str) -> int:
         """Remove the rows that a filter lets through; returns how many.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
         """
         count = len(self.rows(where, ["image"]))
         if count:
-            self._table.delete(where)
+            with self._damage_told():
+                self._table.delete(where)
         return count
 
     def remove_images(self, images: Sequence[str]) -> int:
         """Remove rows by name; returns how many there were."""
+        images = _in_utf8(images)
         return self.remove(_is_one_of(images)) if images else 0
 
     def optimize(self, erase: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, so that others may read and write.
+        Earlier versions of the table are deleted when they are a minute old, though others may still read them: those
+        :func:`read_again`. Who writes meanwhile may fail.
 
         Args:
             erase: write all rows anew and delete every earlier file at once, so that nothing is left of removed rows;
-                who reads or writes meanwhile fails.
+                who reads or writes meanwhile may fail.
         """
+        with self._damage_told():
+            self._optimize(erase)
+
+    def _optimize(self, erase: bool) -> None:
         if erase:
             self._table.update(values_sql={"image": "image"})  # every row moves into new files
         self._table.optimize(cleanup_older_than=_OUTDATED)
@@ -258,7 +381,8 @@ class GalleryTable:
 
     def _index(self, column: str) -> str | None:
         """The name of a column's index."""
-        return next((index.name for index in self._table.list_indices() if index.columns == [column]), None)
+        with self._damage_told(reading=True):
+            return next((index.name for index in self._table.list_indices() if index.columns == [column]), None)
 
     def _not_indexed(self, column: str) -> int:
         name = self._index(column)
@@ -283,34 +407,152 @@ class GalleryTable:
     def _fresh_columns(self, metadata: Sequence[Mapping[str, Value]]) -> dict[str, type]:
         """Names and types of columns that the table does not have."""
         known = self.metadata_columns
-        fresh: dict[str, type] = {}
-        for told in metadata:
-            for name, value in told.items():
-                if value is not None and name not in known:
-                    fresh.setdefault(name, type(value))
-        for name in fresh:
-            if not re.fullmatch(_COLUMN, name) or name in _OWN:
-                raise ValueError(
-                    f"Expected a metadata column as lower-case letters, digits and _, and none of {', '.join(_OWN)} "
-                    f"(got {name!r})"
-                )
-        return fresh
+        return {name: kind for name, kind in column_types(metadata).items() if name not in known}
+
+    @contextmanager
+    def _damage_told(self, reading: bool = False) -> Iterator[None]:
+        """Tell a panic of Lance as damage, and where nothing but the files can be wrong every error of its."""
+        try:
+            yield
+        except UnreadableTableError:
+            raise
+        except BaseException as error:  # a panic is no Exception
+            panic = type(error).__name__ in ("PanicException", "RustPanic")
+            gone = "Not found: " in str(error)  # a file, of which other commits or :meth:`optimize` know
+            if not (panic or gone or (reading and isinstance(error, _UNREADABLE))):
+                raise
+            why = _why(error).partition("\n")[0]
+            raise UnreadableTableError(
+                f"the gallery {self.folder} cannot be read: {why}; its files may be damaged, or changed by "
+                "another program: copy it back from a backup, or index the pictures into another --gallery"
+            ) from error
+
+    def checked(self, where: str) -> str:
+        """A filter from outside, as SQL that :meth:`rows`, :meth:`nearest` and :meth:`remove` may be given.
+
+        Raises:
+            FilterError: see :func:`cace_pyg.gallery.filter.checked_filter`.
+            RuntimeError: sqlglot is not installed.
+        """
+        try:
+            from cace_pyg.gallery.filter import checked_filter
+        except ImportError as error:
+            raise RuntimeError(
+                f"filters are read by sqlglot, which is not installed ({error}): pip install 'cace-pyg[gallery]'"
+            ) from error
+        return checked_filter(where, self._told_columns())
+
+    def _told_columns(self) -> list[str]:
+        unknown = ("embedding", "clues", "thumbnail", "check_sums")
+        return [name for name in self._table.schema.names if name not in unknown]
 
     def _run(self, query: Any, where: str | None) -> Any:
         """The rows as an Arrow table."""
-        if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
-            raise ValueError(f"Expected one condition as a filter, without a ; outside quotes (got {where!r})")
         try:
-            return query.to_arrow()
+            with self._damage_told(reading=where is None):
+                return query.to_arrow()
         except (RuntimeError, ValueError, OSError) as error:
-            if where is None:
+            if where is None or isinstance(error, UnreadableTableError):
                 raise
-            columns = ", ".join(name for name in self._table.schema.names if name not in ("embedding", "clues"))
-            why = re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
-            raise ValueError(
-                f"cannot filter by {where!r}: {why}. Expected SQL such as \"camera = 'c3' and time > timestamp "
+            columns = ", ".join(self._told_columns())
+            raise FilterError(
+                f"cannot filter by {where!r}: {_why(error)}. Expected SQL such as \"camera = 'c3' and time > timestamp "
                 f"'2026-01-31 12:00:00'\"; columns: {columns}"
             ) from error
+
+
+def _why(error: BaseException) -> str:
+    return re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
+
+
+def kept_value(column: str, value: Any) -> Value:
+    """A value as a column keeps it: numbers of numpy and times of pandas as Python's, a time with a zone in UTC, and
+    none for what is not a number.
+
+    Raises:
+        ValueError: no column takes it.
+    """
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]")
+    if isinstance(value, np.generic):
+        value = value.item()
+    kind = next((kind for kind in _SQL if isinstance(value, kind)), None)
+    if value is None or (kind in (float, datetime) and value != value):
+        return None
+    if kind is None:
+        raise ValueError(
+            f"Expected text, a number, a time or yes or no in the column {column} (got {value!r}, "
+            f"{type(value).__name__}); give it as one of them"
+        )
+    if isinstance(value, datetime):
+        return _utc(value)
+    if kind is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"Expected a whole number of 64 bits in the column {column} (got {value}); give it as text")
+    return kind(value)
+
+
+def _utc(time: datetime) -> datetime:
+    time = time if time.tzinfo is None else time.astimezone(UTC)
+    return datetime.combine(time.date(), time.time())  # pandas' nanoseconds go
+
+
+def column_types(metadata: Sequence[Mapping[str, Any]]) -> dict[str, type]:
+    """The columns that metadata needs; the type of each is that of its first value.
+
+    Raises:
+        ValueError: a column cannot have such a name, or no column takes such a value.
+    """
+    types: dict[str, type] = {}
+    for told in metadata:
+        for name, value in told.items():
+            if (kept := kept_value(name, value)) is not None:
+                types.setdefault(name, type(kept))
+    for name in types:
+        if not isinstance(name, str) or not re.fullmatch(_COLUMN, name) or name in _OWN:
+            raise ValueError(
+                f"Expected a metadata column as lower-case letters, digits and _, and none of {', '.join(_OWN)} "
+                f"(got {name!r})"
+            )
+    return types
+
+
+def _with_embedding_bytes(found: Any) -> list[dict[str, Any]]:
+    """Rows of an Arrow table or batch."""
+    rows = found.drop_columns(["embedding"]).to_pylist()
+    return [row | {"embedding": one.tobytes()} for row, one in zip(rows, _embeddings(found), strict=True)]
+
+
+def _embeddings(found: Any) -> np.ndarray:
+    column = found["embedding"]
+    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(found), -1)
+
+
+def with_check_sums(table: Any) -> Any:
+    """An Arrow table of rows with the check sums that they must have."""
+    import pyarrow as pa
+
+    sums = []
+    for row in _with_embedding_bytes(table):
+        parts = (_facts(row), row["clues"], row["thumbnail"])
+        sums.append(_SUMS.pack(*(_sum(row["image"], part) for part in parts)))
+    place = table.schema.get_field_index("check_sums")
+    return table.set_column(place, table.schema.field(place), pa.array(sums, pa.binary(_SUMS.size)))
+
+
+def _sum(image: str, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(image.encode()))
+
+
+def _facts(row: Mapping[str, Any]) -> bytes:
+    """What an answer shows of a row, and what it is found by; columns that others add later change nothing."""
+    told = {name: value for name, value in row.items() if value is not None and name not in _NOT_TOLD}
+    return json.dumps(told, sort_keys=True, default=datetime.isoformat).encode() + row["embedding"]
+
+
+def _in_utf8(images: Sequence[str]) -> list[str]:
+    """Names that can be in the table."""
+    return [image for image in images if image.encode(errors="replace").decode() == image]
 
 
 def _is_one_of(images: Sequence[str]) -> str:
@@ -329,9 +571,5 @@ def _lancedb() -> ModuleType:
 
 
 def is_gallery(path: Path) -> bool:
-    """Whether a gallery was made at ``path``."""
-    try:
-        GalleryTable(path)
-    except FileNotFoundError:
-        return False
-    return True
+    """Whether a gallery was made at ``path``: its table has a first commit."""
+    return any((path / _FOLDER / "_versions").glob("*.manifest"))

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from cace_pyg.gallery.gallery_table import Entry, Value
-from cace_pyg.read_picture import Picture, read_picture
+from cace_pyg.gallery.gallery_table import Entry, Value, kept_value
+from cace_pyg.read_picture import BROKEN, Picture, read_picture
 
 _THUMBNAIL = (128, 256)  # pixels, at most, (width, height)
+_DECODERS = 4  # threads: as many pictures are in memory at full size
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,28 @@ class NewPicture:
     def of(
         cls, picture: Picture, camera: str | None, time: datetime | None, metadata: Mapping[str, Value]
     ) -> "NewPicture":
-        """Name a picture: a file by its absolute path, others by their SHA-256."""
+        """Name a picture: a file by its absolute path, others by their SHA-256.
+
+        Raises:
+            ValueError: a camera that is no text, a time that is none, or metadata that no column takes.
+        """
+        where, when = kept_value("camera", camera), kept_value("time", time)
+        if not isinstance(where, str | None):
+            raise ValueError(f"Expected a camera as text (got {camera!r}, {type(camera).__name__})")
+        if not isinstance(when, datetime | None):
+            raise ValueError(f"Expected a time of taking as a datetime (got {time!r}, {type(time).__name__})")
+        told = (where, when, {name: kept_value(name, value) for name, value in metadata.items()})
         if isinstance(picture, str | Path):
             path = Path(image_name(picture))
             try:
-                return cls(path, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), camera, time, metadata)
-            except OSError:
-                return cls(path, str(path), "", camera, time, metadata)  # decoding it says what is wrong
-        content = picture if isinstance(picture, bytes) else np.asarray(picture).tobytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        return cls(picture, f"sha256:{sha256}", sha256, camera, time, metadata)
+                return cls(path, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), *told)
+            except (OSError, ValueError):
+                return cls(path, str(path), "", *told)  # decoding it says what is wrong
+        try:
+            sha256 = _sha256(picture)
+        except BROKEN:
+            return cls(picture, str(getattr(picture, "filename", "") or f"a {type(picture).__name__}"), "")
+        return cls(picture, f"sha256:{sha256}", sha256, *told)
 
     def is_in(self, row: Mapping[str, Any] | None) -> bool:
         """Whether a row of the gallery holds this picture and all that is told of it."""
@@ -61,30 +75,82 @@ class NewPicture:
         told = {"camera": self.camera, "time": self.time, **self.metadata}
         return all(value is None or row.get(name) == value for name, value in told.items())
 
-    def entry(self, decoded: Image.Image, embedding: np.ndarray, clues: bytes) -> Entry:
+    @property
+    def shown_name(self) -> str:
+        """Its name; what is not UTF-8 is written out, such as ``\\udcff`` for the byte ff."""
+        return self.image.encode(errors="backslashreplace").decode()
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """A picture that was decoded, and is kept no larger than it is needed.
+
+    Attributes:
+        new: its name and what is told of it.
+        resized: what the network takes.
+        thumbnail: a JPEG of at most 128 × 256 pixels.
+    """
+
+    new: NewPicture
+    resized: Tensor
+    thumbnail: bytes
+
+    def entry(self, embedding: np.ndarray, clues: bytes) -> Entry:
         """What the gallery keeps of it."""
-        thumbnail = io.BytesIO()
-        small = decoded.copy()
-        small.thumbnail(_THUMBNAIL)
-        small.save(thumbnail, "JPEG", quality=85)
-        shown = thumbnail.getvalue()
-        return Entry(self.image, self.sha256, embedding, clues, shown, self.camera, self.time, self.metadata)
+        new = self.new
+        return Entry(new.image, new.sha256, embedding, clues, self.thumbnail, new.camera, new.time, new.metadata)
 
 
-def decode(pictures: Sequence[NewPicture]) -> tuple[list[tuple[NewPicture, Image.Image]], list[tuple[str, str]]]:
-    """Those that can be read with their decoded pictures, and the names of the others with the reason."""
-    with ThreadPoolExecutor() as threads:
-        attempts = list(threads.map(_attempt, pictures))
-    pairs = list(zip(pictures, attempts, strict=True))
-    good = [(new, attempt) for new, attempt in pairs if isinstance(attempt, Image.Image)]
-    return good, [(new.image, str(attempt)) for new, attempt in pairs if not isinstance(attempt, Image.Image)]
+def read(
+    pictures: Sequence[NewPicture], resize: Callable[[Image.Image], Tensor]
+) -> tuple[list[ReadPicture], list[tuple[NewPicture, str]]]:
+    """Those that can be read, and the others with the reason; at most four are in memory at full size.
+
+    Args:
+        pictures: not decoded yet.
+        resize: from a decoded picture to what the network takes.
+    """
+
+    def attempt(new: NewPicture) -> ReadPicture | tuple[NewPicture, str]:
+        try:
+            _expect_utf8(new)
+            decoded = read_picture(new.picture)
+            return ReadPicture(new, resize(decoded), _thumbnail(decoded))
+        except (ValueError, OSError) as error:
+            return new, str(error)
+
+    with ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1)) as threads:
+        attempts = list(threads.map(attempt, pictures))
+    good = [one for one in attempts if isinstance(one, ReadPicture)]
+    return good, [one for one in attempts if not isinstance(one, ReadPicture)]
 
 
-def _attempt(new: NewPicture) -> Image.Image | Exception:
+def _expect_utf8(new: NewPicture) -> None:
     try:
-        return read_picture(new.picture)
-    except (ValueError, OSError) as error:
-        return error
+        for text in (new.image, new.camera, *new.metadata.values()):
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "its name, or what is told of it, is not UTF-8 and cannot be kept in the gallery; rename it"
+        ) from error
+
+
+def _thumbnail(decoded: Image.Image) -> bytes:
+    """Shrinks the picture where it is: a copy of a large one would take as much memory again."""
+    decoded.thumbnail(_THUMBNAIL)
+    shown = io.BytesIO()
+    decoded.save(shown, "JPEG", quality=85)
+    return shown.getvalue()
+
+
+def _sha256(picture: bytes | np.ndarray | Image.Image) -> str:
+    """Of a file's bytes; or of the decoded picture, its mode and its size, whatever it came as."""
+    if isinstance(picture, bytes):
+        return hashlib.sha256(picture).hexdigest()
+    decoded = read_picture(picture)
+    head = f"{decoded.mode} {decoded.width} {decoded.height} ".encode()
+    return hashlib.sha256(head + decoded.tobytes()).hexdigest()
 
 
 def image_name(picture: str | Path) -> str:

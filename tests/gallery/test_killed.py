@@ -3,11 +3,14 @@
 import itertools
 import random
 import signal
+import tempfile
 import time
 
 import pytest
 
 from cace_pyg import Gallery
+from cace_pyg.gallery.gallery_table import GalleryTable, is_gallery
+from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
 
 KILLS = 12
@@ -87,3 +90,73 @@ def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
             assert {hit.image for hit in hits} == set(names)
     gallery.add(pictures)
     assert {row["image"] for row in gallery._table.rows(None, ["image"])} == set(pictures)
+
+
+def keep_making(folder, log):
+    """Make one gallery's table after the other, each in a folder of its own: until killed."""
+    for count in itertools.count():
+        log.write_text(str(count))
+        GalleryTable.create(folder / str(count), 16, {"format": 2})
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_while_a_gallery_is_made(tmp_path):
+    """It is there with its key, or not there; then it can be made."""
+    chosen, outcomes = random.Random(0), []
+    for number in range(KILLS):
+        folder, log = tmp_path / str(number), tmp_path / f"log{number}"
+        process = FORKSERVER.Process(target=keep_making, args=(folder, log))
+        process.start()
+        while not log.exists() or not log.read_text():
+            assert process.is_alive()
+            time.sleep(0.002)
+        time.sleep(chosen.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        last = folder / log.read_text()
+        outcomes.append(is_gallery(last))
+        if not outcomes[-1]:
+            assert not (last / "images.lance").exists()
+            GalleryTable.create(last, 16, {"format": 2})
+        assert sorted(path.name for path in last.iterdir() if path.suffix == ".lance") == ["images.lance"]
+        table = GalleryTable(last)
+        assert (len(table), table.about) == (0, {"format": 2})
+        assert table._table.schema.field("image").metadata  # the key
+        for made in folder.iterdir():
+            assert len(GalleryTable(made)) == 0
+    assert not all(outcomes)
+
+
+@pytest.mark.parametrize("left", ["nothing", "folder", "data"])
+def test_what_a_kill_of_an_earlier_version_left_is_no_gallery(checkpoint, pictures, tmp_path, left, capsys):
+    path, crops = tmp_path / "people.lance", tmp_path / "crops"
+    crops.mkdir()
+    (crops / "a.jpg").write_bytes(pictures[0].read_bytes())
+    (path / "images.lance" / ("_versions" if left == "folder" else "data")).mkdir(parents=True)
+    if left == "data":
+        (path / "images.lance" / "data" / "half.lance").write_bytes(b"half")
+    (path / ".unfinished-1" / "images.lance").mkdir(parents=True)
+    index = ["index", str(crops), "--gallery", str(path)]
+    assert search(["stats", "--gallery", str(path)]) == 2
+    assert "there is no gallery at" in capsys.readouterr().err
+    assert search(index) == 2 and "there is no gallery at" in capsys.readouterr().err
+    assert search([*index, "--checkpoint", str(checkpoint)]) == 0
+    assert "added: 1" in capsys.readouterr().out
+    assert sorted(one.name for one in path.iterdir()) == ["images.lance", "model.ckpt"]
+    assert not (path / "images.lance" / "data" / "half.lance").exists()
+
+
+def test_two_who_make_one_gallery_at_once(tmp_path, monkeypatch):
+    """The second is told; what the first made and wrote stays."""
+    real, whole = GalleryTable.create.__func__, tempfile.mkdtemp
+
+    def sooner(*args, **options):
+        monkeypatch.setattr(tempfile, "mkdtemp", whole)
+        real(GalleryTable, tmp_path, 16, {"format": 2, "whose": "the first"})
+        return whole(*args, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", sooner)
+    with pytest.raises(FileExistsError, match="there is a gallery at .* already: somebody has just made it"):
+        GalleryTable.create(tmp_path, 16, {"format": 2, "whose": "the second"})
+    assert GalleryTable(tmp_path).about["whose"] == "the first"
+    assert [path.name for path in tmp_path.iterdir()] == ["images.lance"]

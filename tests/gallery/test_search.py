@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from cace_pyg import Gallery
@@ -157,6 +158,81 @@ def test_what_is_refused(folder, path, checkpoint, arguments, message, capsys):
     assert search([real.get(one, one) for one in arguments]) == 2
     assert message.replace("PATH", str(path)) in capsys.readouterr().err
     assert not path.exists()
+
+
+def diverged(path, checkpoint, weight, value=float("nan")):
+    """The checkpoint with one of its weights not a number."""
+    state = torch.load(checkpoint, weights_only=True)
+    state["model"][weight].fill_(value)
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pattern", r"(?P<image>.)"], "metadata column as lower-case letters, digits and _, and none of image"),
+        (["--pattern", r"(?P<Day>\d)"], "(got 'Day')"),
+        (["--metadata", "upper.csv"], "(got 'Floor')"),
+        (["--metadata", "numbers.parquet"], "Expected a path as text in row 1 of numbers.parquet (got 7, int)"),
+        (["--checkpoint", "diverged.ckpt"], "diverged: choose the checkpoint of another epoch"),
+        (["--checkpoint", "half.ckpt"], "(got NaN or infinity in pair_stage"),
+        (["--checkpoint", "large.ckpt"], "Expected embeddings and clues of finite numbers"),
+        (["--device", "abacus"], "abacus"),
+        (["--ray", "--workers", "0"], "Expected at least one worker (got 0)"),
+        (["--ray", "--ray_address", "127.0.0.1:1"], "there is no Ray cluster at 127.0.0.1:1"),
+    ],
+)
+def test_what_is_refused_makes_no_gallery(folder, path, checkpoint, options, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # what the command sets is taken back
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+    (tmp_path / "upper.csv").write_text(f"path,Floor\n{next(folder.rglob('*.jpg'))},2\n")
+    pyarrow.parquet.write_table(pyarrow.table({"path": [7, 8]}), tmp_path / "numbers.parquet")
+    state = torch.load(checkpoint, weights_only=True)["model"]
+    diverged(tmp_path / "diverged.ckpt", checkpoint, next(iter(state)))
+    diverged(tmp_path / "half.ckpt", checkpoint, next(name for name in state if "expansion" in name))
+    diverged(tmp_path / "large.ckpt", checkpoint, next(iter(state)), 3e38)
+    index = ["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint), *options]
+    assert search(index) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") <= 5
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["index", "crops", "--gallery", "", "--checkpoint", "best.ckpt"], "--gallery"),
+        (["index", "", "--gallery", "people.lance", "--checkpoint", "best.ckpt"], "folder"),
+        (["index", "crops", "--gallery", "people.lance", "--checkpoint", ""], "--checkpoint"),
+        (["index", "crops", "--gallery=people.lance", "--metadata="], "--metadata"),
+        (["stats", "--gallery="], "--gallery"),
+        (["query", "a.jpg", "--gallery", "people.lance", "--figure", ""], "--figure"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(folder, arguments, named, checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(checkpoint, "best.ckpt")
+    before = sorted(tmp_path.rglob("*"))
+    assert search(arguments) == 2
+    told = capsys.readouterr().err
+    assert f"error: argument {named}: Expected a path (got an empty text)" in told and told.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    for make in (lambda: Gallery.create("", checkpoint), lambda: Gallery.open("")):
+        with pytest.raises(ValueError, match=r"Expected a gallery's folder \(got an empty text\)"):
+            make()
+
+
+@pytest.mark.parametrize("many", [2**31, 2**32, 10**30])
+def test_more_hits_than_there_are_pictures_is_all_of_them(shown_gallery, pictures, many, capsys):
+    query = ["query", str(pictures[0]), "--gallery", str(shown_gallery.path), "--json", "--top_k"]
+    assert search([*query, str(many)]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(pictures)
+    assert search([*query, "3", "--first_stage", str(many)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected = shown_gallery.search(pictures[0], top_k=3, first_stage=len(pictures))
+    assert [hit["image"] for hit in found] == [hit.image for hit in expected]
 
 
 def test_help_explains_itself(capsys):

@@ -34,14 +34,11 @@ def write(folder, writer, barrier):
         table.put([entry(f"{number}-{one}", writer, **{f"new{number}": one}) for one in range(NAMES)])
 
 
-@pytest.mark.parametrize("kind", ["new", "indexed", "of before"])
-def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind, monkeypatch):
+@pytest.mark.parametrize("kind", ["new", "indexed"])
+def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind):
     """Lance alone would keep every writer's rows: neither sees the other's, which are new, and all are inserted."""
-    with monkeypatch.context() as before:
-        if kind == "of before":  # it has no key yet, and all writers declare it at once
-            before.setattr(GalleryTable, "declare_key", lambda self: None)
-        table = GalleryTable.create(tmp_path, 4, {})
-        table.put([entry(f"before-{one}", 0) for one in range(300)])
+    table = GalleryTable.create(tmp_path, 4, {})
+    table.put([entry(f"before-{one}", 0) for one in range(300)])
     if kind == "indexed":
         from lancedb.index import BTree
 
@@ -62,15 +59,39 @@ def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind, monk
     ]
 
 
-def test_galleries_of_before_get_their_key_too(tmp_path, monkeypatch):
-    with monkeypatch.context() as before:
-        before.setattr(GalleryTable, "declare_key", lambda self: None)
-        table = GalleryTable.create(tmp_path, 4, {"format": 1})
-        table.put([entry("a", 0)])
-    assert not table._table.schema.field("image").metadata
-    table.put([entry("a", 1), entry("b", 1)])
-    assert table._table.schema.field("image").metadata and table.about == {"format": 1}
-    assert {row["image"]: row["sha256"] for row in table.rows(None, ["image", "sha256"])} == {"a": "1", "b": "1"}
+@pytest.mark.parametrize("writes", ["remove", "replace", "add", "optimize"])
+def test_a_search_sees_one_version_whoever_writes_meanwhile(checkpoint, pictures, tmp_path, writes, monkeypatch):
+    """The writer commits between the search's two reads, of the nearest rows and of their clues."""
+    path = tmp_path / "people.lance"
+    gallery = Gallery.create(path, checkpoint)
+    gallery.add(pictures[:12])
+    other = Gallery.open(path)
+    expected = gallery.search(pictures[0], top_k=20)
+    read, written = GalleryTable.clues, []
+
+    def write_first(self, rows):
+        if not written:
+            written.append(writes)
+            if writes == "remove":
+                other.remove(pictures[:6])
+            elif writes == "replace":
+                other.add(pictures[:6], [f"c{number}" for number in range(6)])
+            elif writes == "add":
+                other.add(pictures[12:20])
+            else:
+                other.remove(pictures[:6])
+                other.optimize(erase=True)
+        return read(self, rows)
+
+    monkeypatch.setattr(GalleryTable, "clues", write_first)
+    found = gallery.search(pictures[0], top_k=20)
+    assert written == [writes]
+    if writes != "optimize":  # the files of before are gone: the search is made again, on what is left
+        assert [(hit.image, hit.distance) for hit in found] == [(hit.image, hit.distance) for hit in expected]
+    after = gallery.search(pictures[0], top_k=20)
+    assert len(after) == {"remove": 6, "replace": 12, "add": 20, "optimize": 6}[writes]
+    if writes == "optimize":
+        assert [(hit.image, hit.distance) for hit in found] == [(hit.image, hit.distance) for hit in after]
 
 
 def reader_of(pipe, processes):
