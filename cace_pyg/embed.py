@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.gallery.embed_pictures import embed_each
@@ -10,6 +9,7 @@ from cace_pyg.gallery.embedder import Embedder
 from cace_pyg.gallery.new_picture import image_name
 from cace_pyg.gallery.vector_file import names_path, vector_file
 from cace_pyg.progress import progress_bar
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Write the individual embedding of each picture, a vector of unit length, for programs of your own.
 
@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m cace_pyg.embed", description=DESCRIPTION, formatter_class=kind)
-    parser.add_argument("pictures", type=Path, nargs="+", help="files, or folders with all that is below them")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-    parser.add_argument("-o", "--output", required=True, type=Path, help="vectors.parquet or vectors.npy")
+    parser.add_argument("pictures", type=user_path, nargs="+", help="files, or folders with all that is below them")
+    parser.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    parser.add_argument("-o", "--output", required=True, type=user_path, help="vectors.parquet or vectors.npy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     return parser
 

@@ -26,6 +26,7 @@ from cace_pyg.engine.results import (
     metrics_table,
     results_table,
 )
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
 
@@ -77,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-    what.add_argument("--config", type=Path, help="YAML file of a run that names a published network")
-    parser.add_argument("--output", type=Path, help="JSON file for the metrics; without it they are printed only")
+    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    what.add_argument("--config", type=user_path, help="YAML file of a run that names a published network")
+    parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are printed only")
     parser.add_argument(
         "--split",
         choices=("test", "validation"),

@@ -18,6 +18,7 @@ from cace_pyg.data.public_datasets import (
     read_occluded_duke,
 )
 from cace_pyg.data.sample import Splits, combine
+from cace_pyg.user_path import user_path
 
 DatasetName = Literal[
     "market_layout",
@@ -134,4 +135,4 @@ def _name_and_root(entry: str) -> tuple[DatasetName, str]:
         raise ValueError(
             f"Expected data.extra_train as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
         )
-    return cast(DatasetName, name), root
+    return cast(DatasetName, name), str(user_path(root))
