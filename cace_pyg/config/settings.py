@@ -28,11 +28,11 @@ class BackboneSettings:
     """The convolutional network, see cace_pyg.models.Backbone."""
 
     name: str = "resnet50"
-    """small_cnn, or a torchvision classification CNN: resnet18, resnet50, mobilenet_v2, …"""
+    """small_cnn, osnet_x0_25 to osnet_x1_0 (osnet_ibn_…, osnet_ain_…), or a CNN of torchvision: resnet50, …"""
     weights: str | None = None
     """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …)."""
-    last_stride: int = 1
-    """1 doubles the resolution of the feature map; 2 leaves the network as it is."""
+    last_stride: int | None = None
+    """1 doubles the resolution of the feature map; 2 leaves the network as it is; null: 1 where torchvision's."""
     stem: Stem = "torchvision"
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
 
@@ -41,6 +41,8 @@ class BackboneSettings:
 class EmbeddingSettings:
     """Individual and conditional embedding."""
 
+    kind: Literal["trained", "published"] = "trained"
+    """published: the network's own embedding, neck included, is the individual one; the pair stage alone is trained."""
     channels: PositiveInt = 768
     """Size of an embedding (the authors' code: 768)."""
     batch_norm: bool = True

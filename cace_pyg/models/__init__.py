@@ -1,9 +1,10 @@
 """CACE-Net: extractor, graph builder, pair stage, heads."""
 
-from cace_pyg.models.backbone import Backbone, Extractor
-from cace_pyg.models.cace_net import CaceNet, Individual
+from cace_pyg.models.backbone import Backbone
+from cace_pyg.models.cace_net import CaceNet
 from cace_pyg.models.clue_alignment import ClueAlignment
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
+from cace_pyg.models.extractor import Extractor, Individual
 from cace_pyg.models.heads import EmbeddingHead, VerificationHead
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.pair_operand import PairOperand

@@ -1,44 +1,31 @@
-"""Networks that turn images into feature maps: torchvision's classification CNNs, and a small one for CPUs."""
+"""Networks that turn images into feature maps: torchvision's classification CNNs, OSNet, and a small one for CPUs."""
 
 import difflib
 from types import ModuleType
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
+from cace_pyg.models.osnet import OSNETS, osnet_layers
 from cace_pyg.torchvision_operators import import_torchvision
 
 Stem = Literal["torchvision", "strong_baseline", "fast_reid"]
 _STRIDED = (torch.nn.Conv2d, torch.nn.MaxPool2d, torch.nn.AvgPool2d)
 
 
-class Extractor(Protocol):
-    """What stands below the heads: any module that turns images into feature maps, whose pixels are the clues.
-
-    Nothing has to be inherited or registered; :class:`Backbone` is one.
-
-    Attributes:
-        channels: of its feature map.
-    """
-
-    channels: int
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """From ``(image, 3, height, width)`` to ``(image, channels, H, W)``."""
-
-
 class Backbone(torch.nn.Module):
     """The convolutional part of a network: images to feature maps, whose pixels are the clues.
 
     Args:
-        name: ``small_cnn`` (from scratch, for CPUs) or a torchvision classification model with convolutional
+        name: ``small_cnn`` (from scratch, for CPUs); ``osnet_x0_25`` and its siblings, see
+            :func:`cace_pyg.models.osnet.osnet_layers`; or a torchvision classification model with convolutional
             features: ``resnet18``, ``resnet50``, ``mobilenet_v2``, ``efficientnet_b0``, …
         weights: none (random), ``imagenet`` (torchvision downloads them), or the path of a state dict, see
             :func:`cace_pyg.models.load_backbone_weights`; what became of its keys is in ``loaded_weights``.
-        last_stride: 1 keeps the last stage at twice the resolution (common in re-identification); 2 leaves the
-            network as it is.
+        last_stride: 1 keeps the last stage of one of torchvision's networks at twice the resolution (common in
+            re-identification); 2 leaves the network as it is; none: 1 where the network is torchvision's.
         stem: of a ResNet. ``torchvision``; ``strong_baseline``: that project's ResNet has no ReLU before the first
             pooling; ``fast_reid``: the first pooling is unpadded, with a rounded-up size. Weights are worth their
             published figures only with the stem they were trained with.
@@ -55,22 +42,28 @@ class Backbone(torch.nn.Module):
         self,
         name: str = "resnet50",
         weights: str | None = None,
-        last_stride: int = 1,
+        last_stride: int | None = None,
         stem: Stem = "torchvision",
     ):
         super().__init__()
         if stem not in get_args(Stem):
             raise ValueError(f"Expected stem {', '.join(get_args(Stem))} (got {stem!r})")
-        if last_stride not in (1, 2):
-            raise ValueError(f"Expected last_stride 1 or 2 (got {last_stride})")
-        if name == "small_cnn":
+        if last_stride not in (1, 2, None):
+            raise ValueError(f"Expected last_stride 1 or 2, or none for what is usual (got {last_stride})")
+        self.trunk: torch.nn.Module
+        if name == "small_cnn" or name in OSNETS:
             if weights == "imagenet":
-                raise ValueError("small_cnn has no ImageNet weights: leave backbone.weights out, or choose resnet50")
-            self.trunk: torch.nn.Module = SmallCnn()
+                raise ValueError(
+                    f"{name} has no ImageNet weights here: give a file as backbone.weights, leave it out, or choose "
+                    "resnet50"
+                )
+            if last_stride == 1 and name in OSNETS:
+                raise ValueError(f"the strides of {name} stay as they are; leave backbone.last_stride out")
+            self.trunk = SmallCnn() if name == "small_cnn" else osnet_layers(name)
         else:
             network = _torchvision_network(name, pretrained=weights == "imagenet")
             self.trunk = layers = _feature_layers(network, name)
-            if last_stride == 1:
+            if last_stride != 2:
                 _remove_last_stride(layers, name)
         _change_stem(self.trunk, stem, name)
         self.name = name
@@ -88,17 +81,25 @@ class Backbone(torch.nn.Module):
     def _count_channels(self) -> int:
         was_training = self.training
         with torch.no_grad():
-            channels = self.eval().trunk(torch.zeros(1, 3, 64, 64)).size(1)
+            small, large = (self.eval().trunk(torch.zeros(1, 3, size, size)) for size in (64, 128))
         self.train(was_training)
-        return channels
+        if small.dim() != 4 or small.size(1) != large.size(1):
+            raise ValueError(
+                f"Expected a feature map (image, channel, H, W) from {self.name} (got {tuple(small.shape)} for 64×64 "
+                f"pixels and {tuple(large.shape)} for 128×128: its channels come last); choose timm/… instead"
+            )
+        return small.size(1)
 
 
 def _torchvision_network(name: str, pretrained: bool) -> torch.nn.Module:
     models = import_torchvision("models")
     known = models.list_models(module=models)
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, ["small_cnn", *known])) or "resnet18, resnet50, mobilenet_v2"
-        raise ValueError(f"Expected the name of a torchvision classification model (got {name!r}); near names: {near}")
+        near = ", ".join(difflib.get_close_matches(name, ["small_cnn", *OSNETS, *known])) or "resnet50, osnet_x1_0"
+        raise ValueError(
+            f"Expected the name of a torchvision classification model, or osnet_x1_0 and its siblings (got {name!r}); "
+            f"near names: {near}"
+        )
     return _download(models, name) if pretrained else models.get_model(name, weights=None)
 
 

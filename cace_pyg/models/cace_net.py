@@ -2,24 +2,18 @@
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues, GraphBuilder
-from cace_pyg.models.backbone import Extractor
+from cace_pyg.graph.clues import clue_parts
 from cace_pyg.models.clue_alignment import ClueAlignment
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
+from cace_pyg.models.extractor import Extractor, Individual, split_extracted
 from cace_pyg.models.heads import EmbeddingHead
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
-
-
-class Individual(NamedTuple):
-    """What an image is on its own: embedding ``(image, embedding)`` and clues ``(image, n, channel)``."""
-
-    embedding: Tensor
-    clues: Clues
 
 
 class CaceNet(torch.nn.Module):
@@ -30,25 +24,29 @@ class CaceNet(torch.nn.Module):
     compared by direction: distances are Euclidean between unit vectors.
 
     Args:
-        extractor: images to feature maps: a :class:`Backbone`, or any module with ``channels``.
+        extractor: images to clues: a :class:`Backbone`, or any module that does what :class:`Extractor` says.
         graph: makes the builder from the size of a clue; a builder class is such a function.
-        num_identities: training identities, of both classifiers.
-        embedding_channels: size of both embeddings.
+        num_identities: training identities, of both classifiers; none where nothing is classified, which is so with
+            ``published``.
+        embedding_channels: size of the embeddings that are trained.
         batch_norm: normalise embeddings over the batch, see :class:`EmbeddingHead`.
         conditional: see :class:`ConditionalSettings`.
+        published: the extractor's own embedding is the individual one, and nothing of both is trained: there is no
+            ``encoder`` (None), and the pair stage has one of its own.
 
     Raises:
-        ValueError: the extractor does not say how many channels it has.
+        ValueError: the extractor does not say how many channels it has, or there is no number of identities.
     """
 
     def __init__(
         self,
         extractor: Extractor,
         graph: Callable[[int], GraphBuilder],
-        num_identities: int,
+        num_identities: int | None = None,
         embedding_channels: int = 256,
         batch_norm: bool = True,
         conditional: ConditionalSettings | None = None,
+        published: bool = False,
     ):
         super().__init__()
         conditional = conditional or ConditionalSettings()
@@ -58,16 +56,23 @@ class CaceNet(torch.nn.Module):
                 f"Expected an extractor that has the channels of its feature map as `channels`, a whole number (got "
                 f"{type(extractor).__name__} with {channels!r}); set it, such as extractor.channels = 2048"
             )
+        if num_identities is None and not published:
+            raise ValueError("Expected num_identities of a model whose individual branch is trained (got none)")
         self.extractor = extractor
-        self.encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
+        self.is_published = published
+        encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
+        self.encoder = None if published else encoder
         self.pair_stage: PairStage
         if conditional.compare != "aligned_clues":
-            own = copy.deepcopy(self.encoder) if conditional.own_encoder else self.encoder
+            own = copy.deepcopy(encoder) if conditional.own_encoder and not published else encoder
             self.pair_stage = ConditionalEmbedding(channels, graph(channels), own, conditional)
         else:
             self.pair_stage = ClueAlignment(graph(channels), conditional)
-        self.classifier = _classifier(embedding_channels, num_identities)
-        self.pair_classifier = _classifier(embedding_channels, num_identities)
+        self.classifier: torch.nn.Linear | None = None
+        self.pair_classifier: torch.nn.Linear | None = None
+        if num_identities is not None and not published:
+            self.classifier = _classifier(embedding_channels, num_identities)
+            self.pair_classifier = _classifier(embedding_channels, num_identities)
 
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
         """Individual embeddings and clues of ``(image, 3, height, width)``.
@@ -75,17 +80,19 @@ class CaceNet(torch.nn.Module):
         A builder that looks at body parts needs label maps too, ``(image, height, width)``.
 
         Raises:
-            ValueError: the extractor gives no map of its channels.
+            ValueError: the extractor gives no clues of its channels, or no embedding where its own is wanted.
         """
-        feature_map = self.extractor(images)
-        if feature_map.dim() != 4 or feature_map.size(1) != self.extractor.channels:
+        embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, len(images))
+        if part_maps is not None:
+            clues = replace(clues, parts=clue_parts(part_maps, clues.grid))
+        if self.encoder is not None:
+            return Individual(self.encoder(clues.features.mean(1)), clues)
+        if embedding is None:
             raise ValueError(
-                f"Expected the extractor to give a map (image, {self.extractor.channels}, H, W) (got "
-                f"{tuple(feature_map.shape)}); set its `channels` to those of the map, which stand second, and leave "
-                "pooling out"
+                f"Expected the extractor's own embedding (got none from {type(self.extractor).__name__}): return "
+                "cace_pyg.models.Individual(embedding, Clues.from_map(map)), or train one with published=False"
             )
-        clues = Clues.from_map(feature_map, part_maps)
-        return Individual(self.encoder(clues.features.mean(1)), clues)
+        return Individual(embedding, clues)
 
     @property
     def needs_parts(self) -> bool:
@@ -124,12 +131,14 @@ class CaceNet(torch.nn.Module):
 
     def start_conditional_from_individual(self) -> None:
         """Copy the individual encoder into the conditional one, so that the pair branch starts where it ends."""
-        if isinstance(self.pair_stage, ConditionalEmbedding) and self.pair_stage.encoder is not self.encoder:
+        if self.encoder is None or not isinstance(self.pair_stage, ConditionalEmbedding):
+            return
+        if self.pair_stage.encoder is not self.encoder:
             self.pair_stage.encoder.load_state_dict(self.encoder.state_dict())
 
     def pair_branch(self) -> list[torch.nn.Parameter]:
         """The parameters that are trained on frozen clues: builder, convolution, expansion and own encoder."""
-        shared = {id(parameter) for parameter in self.encoder.parameters()}
+        shared = set() if self.encoder is None else {id(parameter) for parameter in self.encoder.parameters()}
         return [parameter for parameter in self.pair_stage.parameters() if id(parameter) not in shared]
 
 

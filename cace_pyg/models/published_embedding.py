@@ -1,6 +1,6 @@
 """The embedding of a published re-identification network, as its authors compare it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cace_pyg.graph import Clues
 from cace_pyg.models.backbone import Backbone
-from cace_pyg.models.cace_net import Individual
+from cace_pyg.models.extractor import Individual
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.read_state_dict import read_state_dict
 
@@ -35,8 +35,16 @@ class PublishedEmbedding(torch.nn.Module):
     whatever prefix both have. fast-reid's generalised mean is read with its exponent; without one the mean is taken.
     Classifiers are of no use here.
 
+    It is an :class:`~cace_pyg.models.extractor.Extractor` that has an embedding of its own.
+
     Args:
         backbone: with its weights loaded from a file, or with ImageNet's, which have no neck.
+        layers: what ``layers`` of another one says: the same pooling and neck are made, whose weights a checkpoint
+            will bring; none: they are looked for in the backbone's file.
+
+    Attributes:
+        channels: of a clue.
+        layers: pooling and neck in words, such as ``["mean", "BatchNorm1d 2048"]``.
 
     Raises:
         ValueError: a neck of other layers than linear ones and BatchNorm, or of another size; or layers beside the
@@ -45,23 +53,36 @@ class PublishedEmbedding(torch.nn.Module):
 
     needs_parts = False
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: Backbone, layers: Sequence[str] | None = None):
         super().__init__()
         self.backbone = backbone
-        self.exponent: Tensor | None = None
-        self.neck = torch.nn.Sequential()
-        self.loaded_weights = loaded = backbone.loaded_weights
-        if loaded is None:
-            return
-        state, _ = read_state_dict(loaded.path, backbone.name)
+        self.channels = backbone.channels
+        self.loaded_weights = backbone.loaded_weights
+        self.exponent: Tensor | None
+        exponent, self.neck = None, torch.nn.Sequential()
+        if layers is not None:
+            exponent = torch.ones(1) if layers[0] == "generalised mean" else None
+            self.neck.extend(_layer_of(words) for words in layers[1:])
+        elif backbone.loaded_weights is not None:
+            exponent = self._read_neck(backbone.loaded_weights)
+        self.register_buffer("exponent", exponent)
+
+    def _read_neck(self, loaded: LoadedWeights) -> Tensor | None:
+        """Find pooling and neck in the file of the backbone; returns the exponent of a generalised mean."""
+        state, _ = read_state_dict(loaded.path, self.backbone.name)
         beside = {key: state[key] for key in loaded.skipped if key in state}
         exponent, neck = _find_exponent(beside, loaded.prefix), _find_neck(beside, loaded)
-        self.exponent = beside.get(exponent)
-        self.neck = _build_neck(loaded, neck, beside, backbone.channels)
+        self.neck = _build_neck(loaded, neck, beside, self.channels)
         used = {key for key in beside if key == exponent or (neck and key.startswith(neck))}
-        _check_explained({key: value for key, value in beside.items() if key not in used}, loaded, backbone.channels)
+        _check_explained({key: value for key, value in beside.items() if key not in used}, loaded)
         skipped = tuple(key for key in loaded.skipped if key not in used)
         self.loaded_weights = replace(loaded, loaded=loaded.loaded + len(used), skipped=skipped)
+        return beside.get(exponent)
+
+    @property
+    def layers(self) -> list[str]:
+        pooling = "mean" if self.exponent is None else "generalised mean"
+        return [pooling, *(_words_of(layer) for layer in self.neck)]
 
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
         """Embeddings of ``(image, 3, height, width)``; the clues are those of the feature map."""
@@ -77,6 +98,20 @@ class PublishedEmbedding(torch.nn.Module):
         pooling = "mean" if self.exponent is None else f"generalised mean, p = {float(self.exponent):.3g}"
         layers = " and ".join(type(layer).__name__ for layer in self.neck) or "no neck"
         return f"embedding: {pooling}, then {layers}"
+
+
+def _words_of(layer: torch.nn.Module) -> str:
+    if isinstance(layer, torch.nn.Linear):
+        bias = "" if layer.bias is None else " bias"
+        return f"Linear {layer.in_features} {layer.out_features}{bias}"
+    return f"BatchNorm1d {layer.num_features}" if isinstance(layer, torch.nn.BatchNorm1d) else "ReLU"
+
+
+def _layer_of(words: str) -> torch.nn.Module:
+    kind, *rest = words.split()
+    if kind == "Linear":
+        return torch.nn.Linear(int(rest[0]), int(rest[1]), bias=len(rest) > 2)
+    return torch.nn.BatchNorm1d(int(rest[0])) if kind == "BatchNorm1d" else torch.nn.ReLU()
 
 
 def _places(prefix: str) -> list[str]:
@@ -148,7 +183,7 @@ def _layer(loaded: LoadedWeights, name: str, state: dict[str, Tensor], channels:
     return layer
 
 
-def _check_explained(beside: Mapping[str, Tensor], loaded: LoadedWeights, channels: int) -> None:
+def _check_explained(beside: Mapping[str, Tensor], loaded: LoadedWeights) -> None:
     """Refuse what looks like a part of the embedding and is not understood: the figures would be the bare trunk's."""
     unknown = [key for key in beside if not _NO_LAYERS & {key, *key.split(".")} and not _is_classifier(key, beside)]
     if unknown:

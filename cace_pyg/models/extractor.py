@@ -1,0 +1,91 @@
+"""What stands below the pair stage: any network that turns images into clues."""
+
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from cace_pyg.graph import Clues
+
+
+class Individual(NamedTuple):
+    """What an image is on its own: embedding ``(image, embedding)`` and clues ``(image, n, channel)``."""
+
+    embedding: Tensor
+    clues: Clues
+
+
+class Extractor(Protocol):
+    """Any module that turns images into clues; nothing has to be inherited or registered.
+
+    It may return
+
+    - a feature map ``(image, channels, H, W)``, whose pixels are the clues,
+    - :class:`~cace_pyg.graph.Clues` of tokens: ``Clues(tokens, (H, W))`` with tokens ``(image, H·W, channels)``, patch
+      after patch, row by row, without class and register tokens,
+    - an :class:`Individual`, where the network has an embedding of its own too.
+
+    Attributes:
+        channels: of a clue.
+    """
+
+    channels: int
+
+    def __call__(self, images: Tensor) -> Tensor | Clues | Individual:
+        """From ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation."""
+
+
+_FEWEST = 8  # channels; a map of fewer has its channels last
+
+
+def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tensor | None, Clues]:
+    """The embedding, if there is one, and the clues of what an extractor returned.
+
+    Args:
+        extracted: see :class:`Extractor`.
+        channels: that the extractor says it has.
+        images: that it was given.
+
+    Raises:
+        ValueError: it is none of the three, or of another size; says what to change.
+    """
+    embedding = None
+    if isinstance(extracted, tuple) and len(extracted) == 2:
+        embedding, extracted = extracted
+        if not isinstance(embedding, Tensor) or embedding.dim() != 2 or len(embedding) != images:
+            raise ValueError(f"Expected the extractor's own embedding as (image, embedding) (got {_shape(embedding)})")
+    if isinstance(extracted, Clues):
+        clues = extracted
+    elif isinstance(extracted, Tensor) and extracted.dim() == 4:
+        _check_map(extracted, channels)
+        clues = Clues.from_map(extracted)
+    else:
+        tokens = isinstance(extracted, Tensor) and extracted.dim() == 3
+        remedy = (
+            "tokens need their grid: return cace_pyg.graph.Clues(tokens, (H, W)) without class and register tokens"
+            if tokens
+            else "return the map before pooling, its channels second, or Clues(tokens, (H, W))"
+        )
+        raise ValueError(f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); "
+                         f"{remedy}")
+    if clues.features.size(2) != channels or len(clues) != images:
+        raise ValueError(
+            f"Expected clues of {images} images with {channels} channels (got {tuple(clues.features.shape)}); set the "
+            "extractor's `channels` to those of its clues"
+        )
+    return embedding, clues
+
+
+def _check_map(feature_map: Tensor, channels: int) -> None:
+    shape = tuple(feature_map.shape)
+    if shape[1] == channels and channels >= _FEWEST:
+        return
+    remedy = (
+        "its channels come last: return map.permute(0, 3, 1, 2)"
+        if shape[3] == channels or channels < _FEWEST
+        else "set its `channels` to those of the map, which stand second"
+    )
+    raise ValueError(f"Expected the extractor to give a map (image, {channels}, H, W) (got {shape}); {remedy}")
+
+
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
