@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("--gallery", required=True, type=_path, help="its folder, such as people.lance")
         command.add_argument("--checkpoint", type=_path, help="the model; refused where the gallery has another")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
     return parser
 
@@ -93,7 +93,7 @@ def _path(text: str) -> Path:
     """``Path("")`` would be the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("Expected a path (got an empty text)")
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:

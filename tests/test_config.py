@@ -1,9 +1,12 @@
 """The typed tree and its YAML."""
 
+import copy
 import functools
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from torch_geometric.nn import GCNConv
 
 from cace_pyg.config import (
@@ -130,3 +133,141 @@ def test_a_broken_file_is_named(tmp_path, text, words):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match=words):
         parse(config_parser("train", ""), [f"--config={tmp_path / 'bad.yaml'}"])
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        (tmp_path / "some.yaml").write_text(text)
+        return ["--data.root=x", f"--config={tmp_path / 'some.yaml'}"]
+
+    return write
+
+
+def refusal(*arguments):
+    parser = config_parser("train", "")
+    with pytest.raises(ValueError) as caught:
+        config_of(parse(parser, arguments), parser)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "graph: {class_path: antigravity.Thing}",
+        "graph: antigravity.Thing",
+        "graph: antigravity",
+        "conditional: {convolution: antigravity.Thing}",
+        "conditional: {convolution: {class_path: antigravity.Thing, init_args: {}}}",
+        "conditional: {class_path: antigravity.Thing}",
+        "backbone: {name: {class_path: antigravity.Thing}}",
+        "loss: {class_path: antigravity.Thing, init_args: {}}",
+    ],
+)
+def test_no_module_is_imported_because_a_file_names_it(written, text):
+    assert "antigravity" not in sys.modules  # of the standard library: opens a web browser
+    assert "Expected" in refusal(*written(text))
+    with pytest.raises(ValueError):
+        from_yaml(f"data: {{root: x}}\n{text}\n")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("option", ["graph", "graph.class_path", "graph.help", "conditional.convolution"])
+def test_no_module_is_imported_because_an_option_names_it(option):
+    assert f"Expected {option.removesuffix('.class_path').removesuffix('.help')} as" in refusal(
+        "--data.root=x", f"--{option}=antigravity.Thing"
+    )
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("group", ["data", "backbone", "conditional", "evaluation"])
+def test_no_other_file_is_read_because_a_configuration_names_it(written, group, tmp_path):
+    (tmp_path / "other.yaml").write_text("root: elsewhere\n")
+    words = f"Expected {group} as keys with values"
+    assert words in refusal(*written(f"{group}: {tmp_path / 'other.yaml'}"))
+    with pytest.raises(ValueError, match=words):
+        from_yaml(f"seed: 1\n{group}: {tmp_path / 'other.yaml'}\n")
+    with pytest.raises(ValueError, match="Expected the text of a configuration"):
+        from_yaml(str(tmp_path / "other.yaml"))
+    assert f"Expected an option for each setting of {group}" in refusal(f"--{group}={tmp_path / 'other.yaml'}")
+
+
+def test_a_group_may_be_given_as_a_whole():
+    assert configured("--loss={margin: 0.7}").loss.margin == 0.7
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("loss.pairwise_weight", "a number of at least 0"),
+        ("embedding.channels", "a whole number above 0"),
+        ("data.height", "a whole number above 0"),
+        ("augmentation.flip", "a number"),
+        ("k_reciprocal.k1", "a whole number above 0"),
+        ("sync_batchnorm", "true or false"),
+        ("device", "text"),
+    ],
+)
+def test_null_is_refused_where_a_setting_takes_none(written, key, expected):
+    group, _, name = key.rpartition(".")
+    text = f"{group}: {{{name}: null}}" if group else f"{name}: null"
+    assert refusal(*written(text)) == f"Expected {key} as {expected} (got null)"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--loss.margin=inf", "Expected loss.margin as a number of at least 0 (got inf)"),
+        ("--graph.sharpness=.nan", "Expected graph.sharpness as a number (got "),
+        ("--run_dir=", "Expected run_dir as text (got '')"),
+        ("--data.root=", "Expected data.root as text (got '')"),
+        ("--graph.form=", "Expected graph.form as paper or released (got '')"),
+    ],
+)
+def test_numbers_are_finite_and_names_are_not_empty(option, words):
+    assert refusal("--data.root=x", option).startswith(words)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a {b: *a}", "data: &d {root: *d}", "- 1", "1: 2", "? [1, 2]\n: 3", "a: " + "{a: " * 50 + "1" + "}" * 50],
+)
+def test_trees_that_are_no_configuration_are_refused(written, text):
+    assert len(refusal(*written(text)).splitlines()) <= 5
+
+
+WRONG = [
+    None,
+    "word",
+    -1,
+    0,
+    1.5,
+    True,
+    [1, 2],
+    {"a": 1},
+    float("inf"),
+    10**30,
+    "os.path",
+    {"class_path": "x.Y"},
+    "a\nb",
+]
+
+
+def test_every_error_of_a_setting_is_at_most_five_lines_and_names_it():
+    """Each setting with each wrong value; what is refused is refused as ValueError, with its name."""
+    tree = yaml.safe_load(Config(DataSettings(root="x")).to_yaml())
+    settings = [(group, name) for group, value in tree.items() if isinstance(value, dict) for name in value]
+    settings += [(group, None) for group in tree]
+    parser = config_parser("train", "")
+    for group, name in settings:
+        for value in WRONG:
+            changed = copy.deepcopy(tree)
+            if name is None:
+                changed[group] = value
+            else:
+                changed[group][name] = value
+            try:
+                config_of(parse(parser, ["--config", yaml.dump(changed)]), parser)
+            except ValueError as error:
+                assert len(str(error).splitlines()) <= 5, (group, name, value)
+                assert ("graph" if group == "graph" else name or group) in str(error), (group, name, value)

@@ -1,34 +1,21 @@
 """From options and YAML files to the typed tree, and back to text."""
 
-import difflib
 import functools
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch_geometric
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from cace_pyg.config.before_parsing import checked_arguments, flat
+from cace_pyg.config.plain_errors import check_values, plain_error
 from cace_pyg.config.settings import Config
 from cace_pyg.data.read_dataset import DataSettings
-from cace_pyg.graph import GraphBuilder
 
 T = TypeVar("T")
 
 _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ between a run and its continuation
-_RENAMED = {  # what version 0.1 called it
-    "conditional.engine": "conditional.backend",
-    "evaluation.k1": "k_reciprocal.k1",
-    "evaluation.k2": "k_reciprocal.k2",
-    "evaluation.original_weight": "k_reciprocal.original_weight",
-    "train.compile": "compile",
-    "train.sync_batchnorm": "sync_batchnorm",
-    "train.validate_every": "validate_every",
-    "train": "joint_phase",
-}
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
@@ -53,12 +40,16 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """Parse, and let an error in a name show the near ones. Options override the file, wherever ``--config`` stands.
 
     Raises:
-        ValueError: an unknown option, key or class, a value of the wrong type, or a file that is no YAML.
+        ValueError: an unknown option, key or class, a value of the wrong type, or a file that is no YAML; in at most
+            five lines.
     """
+    ordered, said = checked_arguments(arguments)
     try:
-        return parser.parse_args(_config_first(arguments))
+        parsed = parser.parse_args(ordered)
     except ArgumentError as error:
-        raise ValueError(_with_near_names(str(error), parser)) from error
+        raise ValueError(f"{plain_error(str(error), said, parser)}; all settings: {parser.prog} --help") from error
+    check_values(parsed)
+    return parsed
 
 
 def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
@@ -82,8 +73,10 @@ def from_yaml(text: str, *overrides: str) -> Config:
     """The typed tree of a text that :meth:`Config.to_yaml` made, with dotted options on top.
 
     Raises:
-        ValueError: see :func:`parse`.
+        ValueError: see :func:`parse`; or the text is a single line, which the parser could take for the name of a file.
     """
+    if "\n" not in text.strip():
+        raise ValueError(f"Expected the text of a configuration (got {text[:60]!r})")
     parser = config_parser("train", "")
     return config_of(parse(parser, ["--config", text, *overrides]), parser)
 
@@ -94,84 +87,7 @@ def differences(before: str, now: str) -> list[str]:
     A setting that the run knows nothing of, since it is older than the setting, counts as the default.
     """
     defaults = Config(DataSettings(root=".")).to_yaml()
-    old, new, usual = (_flat(yaml.safe_load(text)) for text in (before, now, defaults))
+    old, new, usual = (flat(yaml.safe_load(text)) for text in (before, now, defaults))
     old |= {key: usual[key] for key in (new.keys() & usual.keys()) - old.keys()}
     keys = [key for key in sorted(old.keys() | new.keys()) if key not in _NO_MATTER and old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} in the run, {new.get(key)} now" for key in keys]
-
-
-def _config_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with ``--config`` and its value before all others; its file is looked at, so errors name it."""
-    rest, first = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if argument == "--config":
-            first += [argument, *[value for value in [next(remaining, None)] if value is not None]]
-        elif argument.startswith("--config="):
-            first += ["--config", argument.split("=", 1)[1]]
-        else:
-            rest.append(argument)
-    _check_renamed(argument.removeprefix("--").split("=")[0] for argument in rest if argument.startswith("--"))
-    for value in first[1::2]:
-        _check_yaml(value)
-    return first + rest
-
-
-def _check_renamed(names: Iterable[str]) -> None:
-    for name in names:
-        for old, new in _RENAMED.items():
-            if name == old or name.startswith(f"{old}."):
-                raise ValueError(f"{name} is called {new}{name.removeprefix(old)} since version 0.2: use that name")
-
-
-def _check_yaml(value: str) -> None:
-    is_text = "\n" in value
-    if not is_text and not Path(value).is_file():
-        return  # a missing file, which the parser reports
-    try:
-        tree = yaml.safe_load(value if is_text else Path(value).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        name = "the configuration" if is_text else value
-        raise ValueError(f"{name}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(tree, dict):
-        name, shown = "the configuration" if is_text else value, repr(tree)[:60]
-        raise ValueError(f"Expected {name} to hold keys such as data: and joint_phase: (got {shown}…); see configs/")
-    _check_renamed(_flat(tree))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _with_near_names(message: str, parser: ArgumentParser) -> str:
-    """Add the known names that look like the one an error complains of."""
-    options = [option for action in parser._actions for option in action.option_strings]
-    builders = sorted(kind.__name__ for kind in GraphBuilder.__subclasses__())
-    wrong_layer = re.search(r'"conditional\.convolution"(?s:.*)dot import path string: (\S+)', message)
-    if wrong_layer:
-        near = difflib.get_close_matches(wrong_layer[1], torch_geometric.nn.conv.__all__, n=4, cutoff=0.4)
-        return (
-            f"Expected conditional.convolution as the name of a layer of torch_geometric.nn (got {wrong_layer[1]}); "
-            f"near names: {', '.join(near or ['GCNConv', 'GATConv', 'SAGEConv', 'GraphConv'])}"
-        )
-    for pattern, known in (
-        (r"arguments: (--[\w.]+)", options),
-        (
-            r"does not accept (?:option|nested key) '([\w.]+)'",
-            [option.rsplit(".", 1)[-1].lstrip("-") for option in options],
-        ),
-        (r"dot import path string: (\w+)", builders),
-    ):
-        found = re.search(pattern, message)
-        if found:
-            near = difflib.get_close_matches(found[1], known, n=4, cutoff=0.5) or (
-                builders if known is builders else []
-            )
-            hint = f"; near names: {', '.join(dict.fromkeys(near))}" if near else ""
-            return f"{message}{hint}; all of them: {parser.prog} --help"
-    return message

@@ -164,7 +164,7 @@ class Config:
     seed: NonNegativeInt = 0
     """Of weights, sampling and augmentation."""
     device: str = "auto"
-    """auto, cpu, cuda, mps: Fabric's accelerator."""
+    """auto, cpu, cuda, cuda:1 (the second GPU), mps."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = "32-true"
     """Fabric's precision of training; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true."""
     threads: PositiveInt | None = None

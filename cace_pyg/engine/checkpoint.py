@@ -61,7 +61,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a cace_pyg checkpoint of format {_FORMAT} (missing: {sorted(missing)}); "
             "expected RUN_DIR/checkpoints/best.ckpt or last.ckpt; plain weights go to --backbone.weights"
         )
+    _check_contents(state, path)
     return state
+
+
+def _check_contents(state: dict[str, Any], path: Path) -> None:
+    """The file may be somebody else's: what is in it has to be what the library writes."""
+    model = state["model"]
+    wrong = [name for name, kind in (("config", str), ("identities", int)) if not isinstance(state[name], kind)]
+    if not isinstance(model, dict) or not all(isinstance(value, torch.Tensor) for value in model.values()):
+        wrong.append("model")
+    if wrong:
+        raise ValueError(
+            f"Expected text as config, a whole number as identities and tensors as model in the checkpoint {path} (got "
+            f"something else for {', '.join(wrong)}); train it again"
+        )
+    broken = [name for name, value in model.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(
+            f"{path} holds weights that are not finite, such as {broken[0]}: the training had diverged; use an earlier "
+            "checkpoint, or train again at a lower learning rate"
+        )
 
 
 def _check_sums(path: Path) -> None:

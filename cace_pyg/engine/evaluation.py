@@ -11,6 +11,7 @@ from torch import Tensor
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
+from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
@@ -248,7 +249,7 @@ def evaluate_model(
         fabric: of all ranks that take part, of which the first has the result; none: this process alone.
     """
     weight = fusion_weight_of(config, fusion_weight)
-    device = (fabric or Fabric(accelerator=config.device, devices=1)).device
+    device = fabric.device if fabric else find_device(config.device)
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
     evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)
     model.to("cpu")

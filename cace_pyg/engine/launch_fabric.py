@@ -1,11 +1,14 @@
 """Devices, precision and ranks of a training, by Lightning Fabric."""
 
 import os
+import re
 from datetime import timedelta
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.distributed import is_torchelastic_launched
 
 from cace_pyg.config import Config
@@ -20,7 +23,9 @@ def launch_fabric(config: Config) -> Fabric:
     Gradients are averaged with gloo on CPUs and NCCL on GPUs. Parameters that a phase leaves alone have none.
 
     Raises:
-        ValueError: float16 on a CPU, for which Fabric would take bfloat16 instead.
+        ValueError: an unknown device, or one of a number under ``torchrun``; float16 on a CPU, for which Fabric would
+            take bfloat16 instead.
+        RuntimeError: this machine has no such device.
     """
     fabric = _fabric(config)
     if config.precision == "16-mixed" and fabric.device.type == "cpu":
@@ -29,13 +34,27 @@ def launch_fabric(config: Config) -> Fabric:
     return fabric
 
 
+def find_device(name: str) -> torch.device:
+    """The device that is called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
+
+    Raises:
+        ValueError: another name.
+        RuntimeError: this machine has no such device.
+    """
+    return _one_device(name).device
+
+
 def _fabric(config: Config) -> Fabric:
     ranks, precision = int(os.environ["WORLD_SIZE"]) if is_torchelastic_launched() else 1, config.precision
     if precision == "auto":
-        device = Fabric(accelerator=config.device, devices=1).device
-        precision = "bf16-mixed" if _multiplies_bfloat16(device) else "32-true"
+        precision = "bf16-mixed" if _multiplies_bfloat16(find_device(config.device)) else "32-true"
     if ranks == 1:
-        return Fabric(accelerator=config.device, devices=1, precision=precision)
+        return _one_device(config.device, precision=precision)
+    if ":" in config.device:
+        raise ValueError(
+            f"Expected a device without a number under torchrun, which gives each rank its own (got {config.device}); "
+            "give cuda"
+        )
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     return Fabric(
         accelerator=config.device,
@@ -44,6 +63,21 @@ def _fabric(config: Config) -> Fabric:
         precision=precision,
         strategy=DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True),
     )
+
+
+def _one_device(name: str, **options: Any) -> Fabric:
+    found = re.fullmatch(r"(auto|cpu|cuda|gpu|mps|tpu)|cuda:(\d+)", name)
+    if found is None:
+        raise ValueError(f"Expected device as auto, cpu, cuda, cuda:1 (the second GPU) or mps (got {name!r})")
+    number = found[2]
+    try:
+        return Fabric(accelerator=found[1] or "cuda", devices=1 if number is None else [int(number)], **options)
+    except (RuntimeError, ImportError, ValueError, MisconfigurationException) as error:  # it is not there
+        count = torch.cuda.device_count()
+        raise RuntimeError(
+            f"there is no device {name} on this machine, which has {count} GPUs that torch {torch.__version__} can "
+            "use; give --device auto or cpu"
+        ) from error
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

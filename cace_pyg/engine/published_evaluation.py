@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_fabric import Fabric
-
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
+from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.results import FurtherResults, further_results
 from cace_pyg.models import Backbone, PublishedEmbedding
 from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
@@ -34,7 +33,7 @@ def evaluate_published(
     if settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
     model = PublishedEmbedding(Backbone(settings.name, settings.weights, settings.last_stride, settings.stem))
-    device = Fabric(accelerator=config.device, devices=1).device
+    device = find_device(config.device)
     model.to(device)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
     embeddings, labels = (of_query, of_gallery), labels_of(query, gallery)

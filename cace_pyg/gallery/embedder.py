@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from cace_pyg.config import from_yaml
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.models.cace_net import Individual
 from cace_pyg.read_picture import Picture, read_picture
@@ -33,7 +33,7 @@ class Embedder:
 
     Args:
         checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery.
-        device: auto, cpu, cuda, mps.
+        device: auto, cpu, cuda, cuda:1, mps.
         overrides: dotted options of the configuration, such as ``--evaluation.fusion=0.5``.
 
     Attributes:
@@ -43,20 +43,14 @@ class Embedder:
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or a weight is NaN or
-            infinite; or the graph needs label maps of body parts, which a picture alone has not.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or the graph needs label
+            maps of body parts, which a picture alone has not.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):
         state = load_checkpoint(checkpoint)
         self.config = from_yaml(state["config"], *overrides)
         self.model, _ = load_model(checkpoint, self.config)
-        for name, weight in self.model.state_dict().items():
-            if not weight.isfinite().all():
-                raise ValueError(
-                    f"Expected finite weights in {checkpoint} (got NaN or infinity in {name}); the network has "
-                    "diverged: choose the checkpoint of another epoch, or train again"
-                )
         if self.model.needs_parts:
             raise ValueError(
                 f"{checkpoint} was trained with --graph Semantic, which needs a label map for every picture; a gallery "
@@ -64,7 +58,7 @@ class Embedder:
             )
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
         self.fingerprint = model_fingerprint(state)
-        self.device = Fabric(accelerator=device, devices=1).device
+        self.device = find_device(device)
         self.model.to(self.device)
 
     @cached_property

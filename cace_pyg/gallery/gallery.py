@@ -61,7 +61,7 @@ class Gallery:
             path: its folder; new, or without a gallery.
             checkpoint: ``best.ckpt`` of a run; what is needed of it is copied into the gallery.
             precision: of what the second stage needs, see :class:`ClueCodec`.
-            device: auto, cpu, cuda, mps.
+            device: auto, cpu, cuda, cuda:1, mps.
 
         Raises:
             FileExistsError: there is a gallery.
@@ -99,7 +99,7 @@ class Gallery:
         Args:
             path: its folder.
             checkpoint: the model that you mean; refused unless it is the gallery's.
-            device: auto, cpu, cuda, mps.
+            device: auto, cpu, cuda, cuda:1, mps.
             overrides: dotted options, such as ``--evaluation.fusion=0.5``; none may change the model.
 
         Raises:

@@ -5,7 +5,16 @@ from torch import Tensor
 
 
 def triplet_loss(positive_distance: Tensor, negative_distance: Tensor, margin: float = 0.3) -> Tensor:
-    """The mean of max(0, margin + positive − negative) over triplets; all shapes ``(anchor,)``."""
+    """The mean of max(0, margin + positive − negative) over triplets; all shapes ``(anchor,)``.
+
+    Raises:
+        ValueError: the two differ in shape, or there is no anchor.
+    """
+    if positive_distance.shape != negative_distance.shape or positive_distance.dim() != 1 or not len(positive_distance):
+        raise ValueError(
+            "Expected a positive and a negative distance for each anchor, both (anchor,) (got "
+            f"{tuple(positive_distance.shape)} and {tuple(negative_distance.shape)})"
+        )
     return (margin + positive_distance - negative_distance).relu().mean()
 
 
@@ -19,8 +28,13 @@ def batch_hard_triplet_loss(distance: Tensor, labels: Tensor, margin: float = 0.
         margin: in the unit of the distance.
 
     Raises:
-        ValueError: some image has no match or no non-match in the batch.
+        ValueError: some image has no match or no non-match in the batch, or the shapes do not fit.
     """
+    if labels.dim() != 1 or distance.shape != (len(labels), len(labels)):
+        raise ValueError(
+            "Expected distances (image, image) and labels (image,) of the same images (got "
+            f"{tuple(distance.shape)} and {tuple(labels.shape)})"
+        )
     same = labels[:, None] == labels[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     match = same & ~itself

@@ -47,5 +47,5 @@ class ClueAlignment(PairStage):
         sides = []
         for dim in (-1, -2):
             total = inter.sum(dim)
-            sides.append((inter * far).sum(dim) / torch.where(total > 0, total, 1.0))
+            sides.append((inter * far).sum(dim) / torch.where(total == 0, 1.0, total))
         return torch.stack(sides, dim=1)

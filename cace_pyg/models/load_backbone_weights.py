@@ -1,14 +1,14 @@
 """Published weights into a backbone, whatever the library that saved them."""
 
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from cace_pyg.models.read_state_dict import read_state_dict
 
 _HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
 _COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
@@ -50,7 +50,7 @@ def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -
     Args:
         trunk: the convolutional layers, changed in place.
         name: of the network, for errors.
-        path: a file that ``torch.save`` wrote; it is read with ``weights_only=True``.
+        path: see :func:`cace_pyg.models.read_state_dict.read_state_dict`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -102,44 +102,3 @@ def _check(path: Path, name: str, missing: list[str], unknown: list[str], missha
             f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
             "give the file of this architecture or change --backbone.name"
         )
-
-
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # what libraries call the state dict in a checkpoint
-
-
-def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a file, and the keys beside them; a checkpoint that wraps its state dict is unwrapped.
-
-    Args:
-        path: a file that ``torch.save`` wrote; it is read with ``weights_only=True``.
-        name: of the network, for errors.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no state dict.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader has no error of its own; UnpicklingError carries pages of advice
-        pickled = isinstance(error, pickle.UnpicklingError)
-        reason = (
-            "not written by torch.save, or with other objects than tensors in it; load it where you trust it, and save "
-            "its state dict alone"
-            if pickled
-            else f"truncated or damaged ({str(error).split('.')[0] or type(error).__name__}); fetch it again"
-        )
-        raise ValueError(f"cannot read {path} as a state dict of {name}: {reason}") from error
-    beside: tuple[str, ...] = ()
-    while isinstance(content, Mapping) and (wrapper := _wrapper(content)):
-        beside += tuple(sorted(key for key in content if key != wrapper))
-        content = content[wrapper]
-    tensors = isinstance(content, Mapping) and {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise ValueError(f"Expected {path} to hold a state dict of {name} (got {type(content).__name__} of no tensors)")
-    return tensors, (*beside, *sorted(str(key) for key in content if key not in tensors))
-
-
-def _wrapper(content: Mapping[Any, Any]) -> str | None:
-    return next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)

@@ -1,7 +1,7 @@
 """The embedding of a published re-identification network, as its authors compare it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,25 +9,38 @@ from torch import Tensor
 from cace_pyg.graph import Clues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.cace_net import Individual
-from cace_pyg.models.load_backbone_weights import LoadedWeights, read_state_dict
+from cace_pyg.models.load_backbone_weights import LoadedWeights
+from cace_pyg.models.read_state_dict import read_state_dict
 
-_NECKS = ("bottleneck.", "heads.bottleneck.", "heads.bnneck.")  # strong baseline, fast-reid, older fast-reid
+_TORCHREID = "fc."  # ends in a ReLU, which leaves no trace in a file; elsewhere a classifier
+_NECKS = (  # strong baseline; fast-reid, today and older; torchreid; layumi's baseline
+    "bottleneck.",
+    "heads.bottleneck.",
+    "heads.bnneck.",
+    _TORCHREID,
+    "classifier.add_block.",
+)
 _EXPONENT = "heads.pool_layer.p"  # of fast-reid's generalised mean
 _SMALLEST = 1e-6
+_CLASSIFIERS = {"classifier", "fc", "head", "heads", "logits"}
+_NO_LAYERS = {"pixel_mean", "pixel_std", "num_batches_tracked"}
 
 
 class PublishedEmbedding(torch.nn.Module):
     """Feature map, pooling, and the neck that the file of the backbone's weights has.
 
-    The strong baseline (Luo et al., 2019) and fast-reid compare what comes out of a BatchNorm ("BN neck"), torchreid
-    and plain classification networks the pooled features. fast-reid's generalised mean is read with its exponent;
-    without one the mean is taken. Classifiers are of no use here.
+    The strong baseline (Luo et al., 2019) and fast-reid compare what comes out of a BatchNorm ("BN neck"), torchreid's
+    networks with an ``fc`` what comes out of its linear layer, BatchNorm and ReLU, layumi's baseline what comes out of
+    ``classifier.add_block``, plain classification networks the pooled features. The neck stands beside the trunk, under
+    whatever prefix both have. fast-reid's generalised mean is read with its exponent; without one the mean is taken.
+    Classifiers are of no use here.
 
     Args:
         backbone: with its weights loaded from a file, or with ImageNet's, which have no neck.
 
     Raises:
-        ValueError: a neck of other layers than a 1×1 convolution and BatchNorm, or of another size.
+        ValueError: a neck of other layers than linear ones and BatchNorm, or of another size; or layers beside the
+            trunk that are neither a known neck nor a classifier, so that nobody knows what the embedding is.
     """
 
     needs_parts = False
@@ -37,13 +50,18 @@ class PublishedEmbedding(torch.nn.Module):
         self.backbone = backbone
         self.exponent: Tensor | None = None
         self.neck = torch.nn.Sequential()
-        if backbone.loaded_weights is not None:
-            path = backbone.loaded_weights.path
-            state, _ = read_state_dict(path, backbone.name)
-            state = {key.removeprefix("module."): value for key, value in state.items()}
-            self.exponent = state.get(_EXPONENT)
-            self.neck = _neck(path, state, backbone.channels)
-        self.loaded_weights = _with_neck(backbone.loaded_weights)
+        self.loaded_weights = loaded = backbone.loaded_weights
+        if loaded is None:
+            return
+        state, _ = read_state_dict(loaded.path, backbone.name)
+        beside = {key: state[key] for key in loaded.skipped if key in state}
+        exponent, neck = _find_exponent(beside, loaded.prefix), _find_neck(beside, loaded)
+        self.exponent = beside.get(exponent)
+        self.neck = _build_neck(loaded, neck, beside, backbone.channels)
+        used = {key for key in beside if key == exponent or (neck and key.startswith(neck))}
+        _check_explained({key: value for key, value in beside.items() if key not in used}, loaded, backbone.channels)
+        skipped = tuple(key for key in loaded.skipped if key not in used)
+        self.loaded_weights = replace(loaded, loaded=loaded.loaded + len(used), skipped=skipped)
 
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
         """Embeddings of ``(image, 3, height, width)``; the clues are those of the feature map."""
@@ -61,31 +79,54 @@ class PublishedEmbedding(torch.nn.Module):
         return f"embedding: {pooling}, then {layers}"
 
 
-def _with_neck(loaded: LoadedWeights | None) -> LoadedWeights | None:
-    """What became of the keys of the file, now that pooling and neck are read too."""
-    if loaded is None:
-        return None
-    used = [key for key in loaded.skipped if key.removeprefix("module.").startswith((*_NECKS, _EXPONENT))]
-    skipped = tuple(key for key in loaded.skipped if key not in used)
-    return replace(loaded, loaded=loaded.loaded + len(used), skipped=skipped)
+def _places(prefix: str) -> list[str]:
+    """Where a neck may stand: under the trunk's prefix and all above it, such as ``model.base.``, ``model.``, ````."""
+    parts = prefix.split(".")[:-1]
+    return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts), -1, -1)]
 
 
-def _neck(path: Path, state: dict[str, Tensor], channels: int) -> torch.nn.Sequential:
+def _find_exponent(beside: Mapping[str, Tensor], prefix: str) -> str:
+    return next((place + _EXPONENT for place in _places(prefix) if place + _EXPONENT in beside), "")
+
+
+def _find_neck(beside: Mapping[str, Tensor], loaded: LoadedWeights) -> str:
+    """What the keys of the neck begin with; empty where there is none."""
+    found = []
+    for start in (place + name for place in _places(loaded.prefix) for name in _NECKS):
+        keys = [key for key in beside if key.startswith(start)]
+        if keys and (not start.endswith(_TORCHREID) or any(_is_norm(beside, key) for key in keys)):  # else a classifier
+            found.append(start)
+    if len(found) > 1:
+        raise ValueError(
+            f"Expected one neck in {loaded.path} (got {', '.join(found)}); remove the layers that its authors do not "
+            "compare"
+        )
+    return found[0] if found else ""
+
+
+def _is_norm(state: Mapping[str, Tensor], key: str) -> bool:
+    """Whether a key is one of a normalisation, which no classifier has."""
+    module = key.rpartition(".")[0]
+    return f"{module}.running_mean" in state or state.get(f"{module}.weight", torch.empty(1, 1)).dim() == 1
+
+
+def _build_neck(loaded: LoadedWeights, start: str, beside: Mapping[str, Tensor], channels: int) -> torch.nn.Sequential:
     """The layers between pooling and classifier, in their order."""
     layers: dict[str, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        for prefix in _NECKS:
-            if key.startswith(prefix):
-                number, _, field = key.removeprefix(prefix).rpartition(".")
-                layers.setdefault(number, {})[field] = value
+    for key, value in beside.items():
+        if start and key.startswith(start):
+            number, _, field = key.removeprefix(start).rpartition(".")
+            layers.setdefault(number, {})[field] = value
     neck = torch.nn.Sequential()
-    for number in sorted(layers):
-        neck.append(_layer(path, number, layers[number], channels))
+    for number in sorted(layers, key=lambda one: (len(one), one)):
+        neck.append(_layer(loaded, start + number, layers[number], channels))
         channels = len(layers[number]["weight"])
+    if start.endswith(_TORCHREID):
+        neck.append(torch.nn.ReLU())
     return neck
 
 
-def _layer(path: Path, number: str, state: dict[str, Tensor], channels: int) -> torch.nn.Module:
+def _layer(loaded: LoadedWeights, name: str, state: dict[str, Tensor], channels: int) -> torch.nn.Module:
     shape = tuple(state["weight"].shape) if "weight" in state else ()
     if "running_mean" in state and shape == (channels,):
         layer: torch.nn.Module = torch.nn.BatchNorm1d(channels)
@@ -94,14 +135,30 @@ def _layer(path: Path, number: str, state: dict[str, Tensor], channels: int) -> 
         state = state | {"weight": state["weight"].flatten(1)}
     else:
         raise ValueError(
-            f"Expected the neck in {path} to be a 1×1 convolution and BatchNorm over {channels} channels (got layer "
-            f"{number or 'bottleneck'} with {sorted(state)}, weight {shape}); remove it from the file to compare the "
+            f"Expected the neck in {loaded.path} to be a 1×1 convolution and BatchNorm over {channels} channels (got "
+            f"layer {name.rstrip('.')} with {sorted(state)}, weight {shape}); remove it from the file to compare the "
             "pooled features"
         )
     layer.load_state_dict(state, strict=False)  # BatchNorm's counter may be missing
     missing = layer.state_dict().keys() - state.keys() - {"num_batches_tracked"}
     if missing:
         raise ValueError(
-            f"Expected {sorted(missing)} of the neck in {path} (got {sorted(state)}); the file is not whole"
+            f"Expected {sorted(missing)} of the neck in {loaded.path} (got {sorted(state)}); the file is not whole"
         )
     return layer
+
+
+def _check_explained(beside: Mapping[str, Tensor], loaded: LoadedWeights, channels: int) -> None:
+    """Refuse what looks like a part of the embedding and is not understood: the figures would be the bare trunk's."""
+    unknown = [key for key in beside if not _NO_LAYERS & {key, *key.split(".")} and not _is_classifier(key, beside)]
+    if unknown:
+        raise ValueError(
+            f"{loaded.path} has layers between the pooled features and the classifier that are not known: "
+            f"{', '.join(unknown[:4])}{', …' if len(unknown) > 4 else ''}; without them the embedding is not the one "
+            "that its authors published. Remove them from the file to compare the pooled features"
+        )
+
+
+def _is_classifier(key: str, beside: Mapping[str, Tensor]) -> bool:
+    """Whether a key belongs to linear layers that end in classes; what they do to an embedding nobody compares."""
+    return bool(_CLASSIFIERS & set(key.split("."))) and not _is_norm(beside, key)

@@ -18,10 +18,10 @@ def aligned_distance(unit_a: Tensor, unit_b: Tensor, inter: Tensor) -> Tensor:
         inter: weights ≥ 0, ``(pair, n, n)``, rows are clues of a.
 
     Returns:
-        ``(pair,)``, 0 to 2; gradients are finite everywhere.
+        ``(pair,)``, 0 to 2; gradients are finite everywhere. NaN in a clue or an edge is NaN in the distance.
     """
     total = inter.sum((-1, -2))
-    similarity = (unit_a * (inter @ unit_b)).sum((-1, -2)) / torch.where(total > 0, total, 1.0)
+    similarity = (unit_a * (inter @ unit_b)).sum((-1, -2)) / torch.where(total == 0, 1.0, total)
     squared = 2 - 2 * similarity
-    far = squared > 1e-12
-    return torch.where(far, squared, 1.0).sqrt() * far
+    equal = squared <= 1e-12
+    return torch.where(equal, 1.0, squared).sqrt() * ~equal

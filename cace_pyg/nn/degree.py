@@ -40,13 +40,14 @@ def normalise_degree(degree: Tensor, mode: Mode, floor: DegreeFloor) -> Normalis
         floor: ``textbook`` or ``released``.
 
     Returns:
-        Two tensors of the shape of ``degree``. Gradients are finite at degree zero.
+        Two tensors of the shape of ``degree``. Gradients are finite at degree zero. A degree of NaN stays NaN: it
+        is not taken for an isolated node.
     """
     if floor == "textbook":
-        connected = degree > 0
-        scale = torch.where(connected, degree, 1.0).rsqrt() * connected
+        isolated = degree == 0
+        scale = torch.where(isolated, 1.0, degree).rsqrt() * ~isolated
         return Normalisation(scale, torch.ones_like(degree))
-    scale = torch.where(degree > _RELEASED_THRESHOLD, degree, 1.0).rsqrt().detach()
+    scale = torch.where(degree <= _RELEASED_THRESHOLD, 1.0, degree).rsqrt().detach()
     self_weight = scale * degree * scale if mode == "discrepancy" else torch.ones_like(degree)
     return Normalisation(scale, self_weight)
 

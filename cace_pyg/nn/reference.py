@@ -76,11 +76,11 @@ def propagation(adjacency: Tensor, mode: Mode = "discrepancy", degree_floor: Deg
     check_form(mode, degree_floor)
     identity, degree = _identity(adjacency), adjacency.sum(-1)
     if degree_floor == "textbook":
-        connected = degree > 0
-        root = (torch.where(connected, degree, 1.0) ** -0.5 * connected).diag_embed()
+        isolated = degree == 0
+        root = (torch.where(isolated, 1.0, degree) ** -0.5 * ~isolated).diag_embed()
         smoothed = root @ adjacency @ root
         return identity - smoothed if mode == "discrepancy" else identity + smoothed
-    root = (torch.where(degree > 1e-3, degree, 1.0) ** -0.5).detach().diag_embed()
+    root = (torch.where(degree <= 1e-3, 1.0, degree) ** -0.5).detach().diag_embed()
     if mode == "discrepancy":
         return root @ (degree.diag_embed() - adjacency) @ root
     return identity + root @ adjacency @ root

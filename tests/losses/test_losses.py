@@ -81,3 +81,26 @@ def test_pairwise_losses_over_all_ordered_pairs():
 
 def test_uniform_logits_cost_the_logarithm_of_the_classes():
     assert identity_loss(torch.zeros(2, 7), torch.tensor([1, 5])).item() == pytest.approx(math.log(7))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (4,), (4, 5), (1, 4, 4)])
+def test_distances_of_other_images_than_the_labels_are_refused(shape):
+    with pytest.raises(ValueError, match=r"Expected distances \(image, image\) and labels \(image,\)"):
+        batch_hard_triplet_loss(torch.rand(shape), torch.tensor([0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("shapes", [((3,), (1,)), ((3, 1), (3,)), ((3,), ()), ((0,), (0,))])
+def test_a_triplet_has_two_distances(shapes):
+    """Broadcast, (3, 1) against (3,) would be the mean over nine triplets that nobody drew."""
+    with pytest.raises(ValueError, match=r"a positive and a negative distance for each anchor, both \(anchor,\)"):
+        triplet_loss(*(torch.rand(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (2, 3), (1, 3)])
+def test_no_loss_hides_that_a_number_is_not_one(place):
+    labels = torch.tensor([0, 0, 1, 1])
+    distance, logits = torch.rand(4, 4), torch.rand(4, 4)
+    distance[place] = logits[place] = torch.nan
+    if place[0] != place[1]:  # the distance of an image to itself is no triplet's
+        assert batch_hard_triplet_loss(distance, labels).isnan()
+    assert identity_loss(logits, labels).isnan() and mixup_identity_loss(logits, labels, labels.flip(0)).isnan()

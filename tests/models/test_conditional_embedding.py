@@ -117,6 +117,17 @@ def test_every_backend_on_other_graphs_and_with_blocks_switched_off(kind, node_w
         torch.testing.assert_close(torch.stack(model(model.prepare(a), model.prepare(b))), expected)
 
 
+@pytest.mark.parametrize("form", ["textbook", "released"])
+@pytest.mark.parametrize("node_wise", ["identity", "mlp"])
+def test_what_is_not_a_number_stays_none_in_its_pair_whatever_the_backend(node_wise, form):
+    """A degree that is not a number was taken for an isolated node."""
+    a, b = clues(3), clues(3)
+    a.features[1, 2, 3] = torch.nan
+    for backend in backends_for(node_wise):
+        model = make(backend, node_wise=node_wise, degree_floor=form).eval()
+        assert model.distance(model.prepare(a), model.prepare(b)).isnan().tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("width", [2, 8, None])
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("node_wise", NODE_WISE)

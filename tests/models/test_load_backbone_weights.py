@@ -1,10 +1,12 @@
 """State dicts as the libraries save them."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cace_pyg.models import Backbone, load_backbone_weights
 from cace_pyg.torchvision_operators import import_torchvision
@@ -107,9 +109,9 @@ def test_files_that_are_no_state_dict(save, network):
     with pytest.raises(ValueError, match=r"got dict of no tensors"):
         Backbone("resnet18", save({"model": {"epoch": 3}}))
     with pytest.raises(
-        ValueError, match=r"cannot read .*other objects than tensors in it; .*save its state dict alone"
+        ValueError, match=r"cannot read .*other objects than tensors and numbers in it; .*save its state dict alone"
     ):
-        Backbone("resnet18", save({"state_dict": renamed(network), "rank1": np.float64(0.9)}))
+        Backbone("resnet18", save({"state_dict": renamed(network), "options": argparse.Namespace(lr=0.1)}))
 
 
 def test_a_truncated_file_is_said_to_be_one(network, save):
@@ -117,3 +119,45 @@ def test_a_truncated_file_is_said_to_be_one(network, save):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"truncated or damaged .*; fetch it again"):
         Backbone("resnet18", str(path))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_])
+def test_numbers_of_numpy_beside_the_weights_are_skipped(network, save, kind):
+    """torchreid keeps Rank-1 so."""
+    found = Backbone("resnet18", save({"state_dict": renamed(network), "rank1": kind(1)})).loaded_weights
+    assert found.loaded == 120 and found.skipped[-1] == "rank1"
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_safetensors_are_read_whatever_they_are_called(network, tmp_path, ending):
+    path = tmp_path / f"model.{ending}"
+    save_file(renamed(network, "base."), path)
+    backbone = Backbone("resnet18", str(path))
+    assert backbone.loaded_weights.loaded == 120
+    assert torch.equal(backbone.trunk.state_dict()["conv1.weight"], network.state_dict()["conv1.weight"])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        Backbone("resnet18", str(path))
+
+
+def test_other_formats_are_called_by_their_names(network, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.jit.trace(network, torch.rand(1, 3, 64, 32)).save(path)
+    with pytest.raises(ValueError, match=r"a TorchScript program; .*torch.jit.load\(path\).state_dict\(\)"):
+        Backbone("resnet18", str(path))
+    for content, what in (
+        (b"\n<!DOCTYPE html><html>", "a web page instead of the file"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"\x1f\x8b\x08", "compressed by gzip"),
+        (b"PK\x05\x06" + bytes(18), "a zip archive"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=what):
+            Backbone("resnet18", str(path))
+
+
+def test_a_dict_that_holds_itself_ends(save, network):
+    around = {"epoch": 3}
+    around["model"] = around
+    with pytest.raises(ValueError, match="got dict of no tensors"):
+        Backbone("resnet18", save(around))

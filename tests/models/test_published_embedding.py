@@ -69,6 +69,74 @@ def test_fast_reid_pools_unpadded_and_by_a_generalised_mean(network, published):
     assert "generalised mean, p = 3, then Linear and BatchNorm1d" in str(model)
 
 
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+def test_the_neck_is_found_under_whatever_prefix_the_file_has(network, published, prefix):
+    images, neck = torch.rand(3, 3, 64, 32), norm(prefix + "bottleneck.")
+    model = published(prefix + "base.", neck | {prefix + "classifier.weight": torch.rand(7, 512)})
+    expected = literal_norm(feature_map(network, images).mean((2, 3)), neck, prefix + "bottleneck.")
+    assert torch.allclose(model(images).embedding, expected, atol=1e-4)
+    assert model.loaded_weights.skipped == (prefix + "classifier.weight",)
+
+
+def linear(prefix, channels=16):
+    generator = torch.Generator().manual_seed(4)
+    return {
+        prefix + "weight": torch.rand(channels, 512, generator=generator) - 0.5,
+        prefix + "bias": torch.rand(channels, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_torchreids_neck_is_linear_norm_and_relu(network, published, prefix):
+    images, state = torch.rand(3, 3, 64, 32), linear(prefix + "fc.0.") | norm(prefix + "fc.1.", 16)
+    model = published(prefix, state | {prefix + "classifier.weight": torch.rand(7, 16)})
+    pooled = feature_map(network, images).mean((2, 3))
+    projected = pooled @ state[prefix + "fc.0.weight"].T + state[prefix + "fc.0.bias"]
+    expected = literal_norm(projected, state, prefix + "fc.1.").relu()
+    assert torch.allclose(model(images).embedding, expected, atol=1e-4)
+
+
+def test_layumis_neck_is_linear_and_norm(network, published):
+    images = torch.rand(3, 3, 64, 32)
+    state = linear("classifier.add_block.0.") | norm("classifier.add_block.1.", 16)
+    others = {"model.fc.weight": torch.rand(1000, 512), "classifier.classifier.0.weight": torch.rand(7, 16)}
+    model = published("model.", state | others)
+    pooled = feature_map(network, images).mean((2, 3))
+    projected = pooled @ state["classifier.add_block.0.weight"].T + state["classifier.add_block.0.bias"]
+    expected = literal_norm(projected, state, "classifier.add_block.1.")
+    assert torch.allclose(model(images).embedding, expected, atol=1e-4)
+
+
+def test_a_neck_without_a_norm_is_read_too(network, published):
+    images, projection = torch.rand(3, 3, 64, 32), torch.rand(16, 512, 1, 1) - 0.5
+    model = published("backbone.", {"heads.bottleneck.0.weight": projection, "heads.weight": torch.rand(7, 16)})
+    expected = feature_map(network, images).mean((2, 3)) @ projection[:, :, 0, 0].T
+    assert torch.allclose(model(images).embedding, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        norm("feat_bn."),
+        linear("embedding."),
+        linear("classifier0.add_block.0.") | norm("classifier0.add_block.1.", 16),
+        linear("head.0.") | norm("head.1.", 16),
+        {"gem.p": torch.tensor([3.0])},
+        {"b1.reduction.0.weight": torch.rand(16, 512, 1, 1)},
+    ],
+    ids=lambda beside: next(iter(beside)),
+)
+def test_layers_that_look_like_a_neck_and_are_not_known_are_refused(published, beside):
+    name = next(iter(beside)).split(".")[0]
+    with pytest.raises(ValueError, match=rf"not known: {name}\..*Remove them from the file"):
+        published("base.", beside)
+
+
+def test_two_necks_are_refused(published):
+    with pytest.raises(ValueError, match=r"Expected one neck in .* \(got bottleneck\., heads\.bottleneck\.\)"):
+        published("base.", norm("bottleneck.") | norm("heads.bottleneck."))
+
+
 def test_another_stem_is_another_embedding(published):
     images = torch.rand(3, 3, 64, 32)
     found = [published("base.", {}, stem)(images).embedding for stem in ("torchvision", "strong_baseline", "fast_reid")]

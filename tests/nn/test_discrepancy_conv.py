@@ -6,6 +6,7 @@ from torch_geometric.nn import ChebConv
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
 from cace_pyg.nn import DenseDiscrepancyConv, DiscrepancyConv, reference
+from cace_pyg.nn.degree import normalise_degree
 from cace_pyg.nn.discrepancy_conv import csr_product
 
 
@@ -169,3 +170,10 @@ def test_unknown_names_are_refused(convolution):
 def test_dense_shapes_are_checked():
     with pytest.raises(ValueError, match=r"got \(2, 5, 3\) and \(2, 4, 4\)"):
         DenseDiscrepancyConv(3, 3)(torch.zeros(2, 5, 3), torch.zeros(2, 4, 4))
+
+
+@pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
+@pytest.mark.parametrize("floor", ["textbook", "released"])
+def test_a_degree_that_is_not_a_number_is_no_isolated_node(mode, floor):
+    scale, _ = normalise_degree(torch.tensor([torch.nan, 0.0, 4.0]), mode, floor)
+    assert scale[0].isnan() and scale[1:].tolist() == [0.0 if floor == "textbook" else 1.0, 0.5]
