@@ -165,6 +165,8 @@ def _index(known: argparse.Namespace) -> int:
     pictures, facts = _told_pictures(known)
     column_types(facts.metadata)  # before a gallery is made
     if known.ray:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
         expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
@@ -186,8 +188,6 @@ def _index(known: argparse.Namespace) -> int:
 def _add_all(known: argparse.Namespace, gallery: Gallery, pictures: list[Path], facts: PictureFacts) -> Added:
     if not known.ray:
         return gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
     return add_on_ray(gallery, pictures, facts, known.workers, known.ray_address, known.device)
 
 
