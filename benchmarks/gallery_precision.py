@@ -54,8 +54,8 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
         index = top_k(individual, config.evaluation.top_k)
         conditional = measure_pairs(model, query, kept, index, config.evaluation.pairs_per_batch, "cpu")
         labels = labels_of(query.samples, kept.samples)
-        first = evaluate(individual, *labels, **config.evaluation.policy())
-        both = evaluate(rerank(individual, index, conditional, fusion), *labels, **config.evaluation.policy())
+        first = evaluate(individual, **labels, **config.evaluation.policy())
+        both = evaluate(rerank(individual, index, conditional, fusion), **labels, **config.evaluation.policy())
         yield {
             "checkpoint": f"{checkpoint.parent.parent.name}",
             "precision": precision,

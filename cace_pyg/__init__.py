@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cace_pyg.engine.evaluation import evaluate_model
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
+    from cace_pyg.gallery.embed_pictures import embed_pictures
     from cace_pyg.models import Backbone, CaceNet, ConditionalSettings
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
@@ -38,6 +39,7 @@ __all__ = [
     "Splits",
     "Trainer",
     "confusion_negatives",
+    "embed_pictures",
     "evaluate_model",
     "evaluate_ranking",
     "fit",
@@ -61,6 +63,7 @@ _ROOMS = {
     "engine.evaluation": ("evaluate_model",),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
+    "gallery.embed_pictures": ("embed_pictures",),
     "models": ("Backbone", "CaceNet", "ConditionalSettings"),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.experiment.ablation import BASELINE, Ablation
 from cace_pyg.experiment.ablation_table import write_ablation
 from cace_pyg.experiment.studies import STUDIES, StudyName, StudyRow
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, and say what each of them gains.
 
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--study", required=True, choices=get_args(StudyName))
     parser.add_argument("--config", required=True, help="YAML file of the run that the rows vary")
     parser.add_argument("--seeds", type=int, default=3, help="0 to this, less one (default: 3)")
-    parser.add_argument("--run_dir", type=Path, default=Path("runs/ablation"), help="folder (default: runs/ablation)")
+    parser.add_argument("--run_dir", type=user_path, default="runs/ablation", help="folder (default: runs/ablation)")
     parser.add_argument("--quick", action="store_true", help="a quarter of the epochs of both phases")
     parser.add_argument("--skip", action="append", default=[], metavar="ROW", help="leave a row out; may be repeated")
     return parser

@@ -17,6 +17,7 @@ from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import evaluate_model, labels_of
 from cace_pyg.engine.files import write_text
 from cace_pyg.engine.launch_fabric import launch_fabric
+from cace_pyg.engine.preflight import check_matches
 from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.ranks import leave_ranks
 from cace_pyg.engine.results import (
@@ -25,6 +26,7 @@ from cace_pyg.engine.results import (
     metrics_table,
     results_table,
 )
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
 
@@ -76,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-    what.add_argument("--config", type=Path, help="YAML file of a run that names a published network")
-    parser.add_argument("--output", type=Path, help="JSON file for the metrics; without it they are printed only")
+    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    what.add_argument("--config", type=user_path, help="YAML file of a run that names a published network")
+    parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are printed only")
     parser.add_argument(
         "--split",
         choices=("test", "validation"),
@@ -151,8 +153,10 @@ def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, dict[str, 
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
     if known.split == "validation":
-        splits = hold_out_identities(splits.train, config.data.hold_out, config.seed)
-    images = len(splits.query) + len(splits.gallery)
+        same_camera = config.evaluation.same_camera
+        splits = hold_out_identities(splits.train, config.data.hold_out, config.seed, same_camera)
+    check_matches(splits, config)
+    images = len({sample.path for sample in (*splits.query, *splits.gallery)})
     if known.k_reciprocal and config.k_reciprocal.k1 >= images:
         raise ValueError(
             f"Expected k_reciprocal.k1 below the number of images, {images} (got {config.k_reciprocal.k1})"

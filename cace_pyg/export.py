@@ -7,6 +7,7 @@ from pathlib import Path
 from cace_pyg.config import from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.onnx_export.export_onnx import Exported, export_onnx
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Write a trained model as two ONNX files, for programs without torch.
 
@@ -45,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-    parser.add_argument("--output", type=Path, help="folder for individual.onnx and pair.onnx (default: RUN_DIR/onnx)")
+    parser.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    parser.add_argument("--output", type=user_path, help="folder of both files (default: RUN_DIR/onnx)")
     return parser
 
 

@@ -1,58 +1,99 @@
-"""Whatever holds a picture, as a decoded one."""
+"""Whatever holds a picture, as a decoded one.
 
+:mod:`cace_pyg.data.mediapipe_parser` runs this file where the library is not installed: it imports nothing else of it.
+"""
+
+import functools
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 Picture = str | Path | bytes | np.ndarray | Image.Image
-BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # all come from broken files
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # no other: Pillow runs Ghostscript for PostScript
+BROKEN = Exception  # of a decoder: OSError, SyntaxError, struct.error, RuntimeError from AVIF; no list is complete
+_BEHIND = (128, 128, 128)  # the grey that stands where a picture is transparent
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
 
 
 def read_picture(picture: Picture) -> Image.Image:
     """An RGB picture from a file's path, the bytes of a file, a PIL image, or an array.
 
-    Upright: where EXIF data says how the camera was held, the picture is turned by it.
+    Upright: where EXIF data says how the camera was held, the picture is turned by it. Grey values of 12 and 16 bits
+    and floats from 0 to 1 are scaled to 8 bits. What is transparent lies on mid grey, whatever colour is hidden there.
+    Of several frames or pages the first is taken.
 
     Args:
-        picture: an array is (height, width, 3) or (height, width), uint8, or floats from 0 to 1.
+        picture: a file is JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF where Pillow has it; an array is (height, width, 3)
+            or (height, width), uint8, uint16, or floats from 0 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, no picture, or far too large; or an array of another shape, type or range.
+        ValueError: it is truncated, no picture, or far too large; its depth is not known (32-bit numbers, floats
+            outside 0 to 1); or an array of another shape, type or range.
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
-    if isinstance(picture, Image.Image):
-        return _upright(picture)
-    name = "from bytes" if isinstance(picture, bytes) else picture
-    if not isinstance(picture, bytes) and not Path(picture).exists():
+    name = picture if isinstance(picture, str | Path) else "from bytes or PIL"
+    if isinstance(picture, str | Path) and not Path(picture).exists():
         raise FileNotFoundError(f"there is no picture at {picture}")
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+        if isinstance(picture, Image.Image):
+            return _upright(picture)
+        file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+        with Image.open(file, formats=_formats()) as opened:
             return _upright(opened)
     except BROKEN as error:
         raise ValueError(
-            f"cannot read the picture {name}: {error}; expected a whole JPEG or PNG file, replace or remove it"
+            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it (whole "
+            f"files of {', '.join(FORMATS)} are read)"
         ) from error
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(one for one in FORMATS if one in Image.OPEN)  # AVIF came with Pillow 11.3
+
+
 def _upright(picture: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(picture).convert("RGB")
+    turned = ImageOps.exif_transpose(picture)
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        return Image.fromarray(_in_8_bits(np.asarray(turned), picture)).convert("RGB")
+    if not picture.has_transparency_data:
+        return turned.convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", turned.size, (*_BEHIND, 255)), turned.convert("RGBA")).convert("RGB")
+
+
+def _in_8_bits(values: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """Grey values of more bits than Pillow's modes L and RGB have; Pillow itself would clip them to white."""
+    if picture.mode == "F":
+        return _from_floats(values)
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode == "I" and picture.format != "PNG":  # of PNG, older versions of Pillow read 16 bits so
+        raise ValueError("no white is known for grey values of 32 bits or with a sign; save it with 8 or 16 bits")
+    bits = tags.get(_BITS, (16,))[0]
+    grey = np.round(values.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
+    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+
+
+def _from_floats(values: np.ndarray) -> np.ndarray:
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"Expected a float picture from 0 to 1 (got {values.min():.3g} to {values.max():.3g}); undo the "
+            "normalisation first, or divide by its white"
+        )
+    return np.round(values * 255).astype(np.uint8)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         raise ValueError(f"Expected a picture (height, width, 3) or (height, width) (got shape {array.shape})")
     if np.issubdtype(array.dtype, np.floating):
-        if not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(
-                f"Expected a float picture from 0 to 1 (got {array.min():.3g} to {array.max():.3g}); undo the "
-                "normalisation first"
-            )
-        array = np.round(array * 255).astype(np.uint8)
+        array = _from_floats(array)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = np.round(array / 257).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ValueError(f"Expected a picture of uint8, or of floats from 0 to 1 (got {array.dtype})")
+        raise ValueError(f"Expected a picture of uint8, uint16, or of floats from 0 to 1 (got {array.dtype})")
     return Image.fromarray(array).convert("RGB")

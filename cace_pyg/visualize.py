@@ -13,6 +13,7 @@ from cace_pyg.explain.correspondences import draw_correspondences
 from cace_pyg.explain.pair_analysis import analyse_pair
 from cace_pyg.explain.pair_report import describe_pair, write_pair
 from cace_pyg.explain.run_report import draw_ranked_lists
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Draw what a trained model sees, as PNG and SVG.
 
@@ -70,11 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "ranked_lists":
             command.add_argument("--query", nargs="+", default=(), metavar="NAME", help="file names among the queries")
         else:
-            command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+            command.add_argument("pictures", nargs="+", type=user_path, metavar="PICTURE")
         if name in ("pair", "correspondences"):
             command.add_argument("--strongest", type=int, default=20, help="lines to draw (default: 20)")
-        command.add_argument("--checkpoint", required=True, type=Path, help="RUN_DIR/checkpoints/best.ckpt")
-        command.add_argument("--output", type=Path, help="folder for the files (default: below RUN_DIR/figures)")
+        command.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+        command.add_argument("--output", type=user_path, help="folder for the files (default: below RUN_DIR/figures)")
         command.add_argument("--format", choices=("png", "svg", "both"), default="both", help="default: both")
     return parser
 

@@ -131,6 +131,11 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
         if arguments[1] == "serve":
             serve_until_stopped(arguments, tmp_path / "printed.txt")
             return
+    elif name == "cace_pyg.embed":
+        best = make_checkpoint(tmp_path / "best.ckpt", tiny)
+        files = {"FOLDER": tiny / "query", "vectors.parquet": tmp_path / "vectors.parquet"}
+        files["runs/synthetic/checkpoints/best.ckpt"] = best
+        arguments = [str(files.get(word, word)) for word in arguments]
     elif arguments[:2] == ["cace_pyg.data", "check"]:
         arguments[-1] = str(tiny)
     elif name == "cace_pyg.data":

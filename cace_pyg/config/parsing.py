@@ -12,8 +12,11 @@ from cace_pyg.config.before_parsing import checked_arguments, flat
 from cace_pyg.config.plain_errors import check_values, plain_error
 from cace_pyg.config.settings import Config
 from cace_pyg.data.read_dataset import DataSettings
+from cace_pyg.user_path import user_path
 
 T = TypeVar("T")
+
+_PATHS = ("run_dir", "start_from", "data.root", "backbone.weights", "evaluation.clues_on_disk")
 
 _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ between a run and its continuation
 
@@ -49,6 +52,9 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     except ArgumentError as error:
         raise ValueError(f"{plain_error(str(error), said, parser)}; all settings: {parser.prog} --help") from error
     check_values(parsed)
+    for key in _PATHS:
+        if parsed[key] is not None:
+            parsed[key] = str(user_path(parsed[key]))
     return parsed
 
 

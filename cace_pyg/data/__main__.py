@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import get_args
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -13,6 +12,7 @@ from cace_pyg.data.part_sheet import part_sheet
 from cace_pyg.data.read_dataset import DatasetName
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
+from cace_pyg.user_path import user_path
 
 EXPLANATION = """Data sets.
 
@@ -23,7 +23,8 @@ EXPLANATION = """Data sets.
 SYNTHETIC = """Make the built-in data set: rendered pedestrians in Market-1501's layout, with part labels."""
 CHECK = """Say which reader fits a data set, count its pictures, identities and cameras beside what its authors
 published, and decode every picture. Exit status 0: all is well; 1: pictures are missing or broken, queries have no
-match, or identities are trained on; 2: no data set. Your own data that looks like part of a public set: --name."""
+match, something is left out or would flatter a result; 2: no data set. Your own data that looks like part of a public
+set: --name."""
 
 PARSE = """Find the body parts of every picture in ROOT and its folders, and write label maps to ROOT/parts. Where no
 pose is found, horizontal stripes stand in, and are counted. Needs MediaPipe 0.10.21, in this interpreter or that of
@@ -52,20 +53,21 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cace_pyg.data", description="Data sets.", exit_on_error=False)
     commands = parser.add_subcommands(required=True)
     synthetic = ArgumentParser(description=SYNTHETIC, exit_on_error=False, allow_abbrev=False)
-    synthetic.add_argument("root", type=str, help="folder to make; left alone if it holds the same data set")
+    synthetic.add_argument("root", type=user_path, help="folder to make; left alone if it holds the same data set")
     synthetic.add_argument("--workers", type=int, default=2, help="processes that draw")
     synthetic.add_class_arguments(SyntheticSettings)
     commands.add_subcommand("synthetic", synthetic, help="make the built-in data set")
     check = ArgumentParser(description=CHECK, exit_on_error=False, allow_abbrev=False)
-    check.add_argument("root", type=str, help="folder or table")
+    check.add_argument("root", type=user_path, help="folder or table")
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
+    check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
     commands.add_subcommand("check", check, help="look at a data set that is there")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
-    parse.add_argument("root", type=str, help="a data set, or a folder of crops")
+    parse.add_argument("root", type=user_path, help="a data set, or a folder of crops")
     parse.add_argument("--python", type=str, default=sys.executable, help="interpreter that has MediaPipe")
     parse.add_argument("--overwrite", action="store_true", help="make maps that are there anew")
-    parse.add_argument("--draw", type=str, help="PNG file: some pictures beside their maps, to look at")
+    parse.add_argument("--draw", type=user_path, help="PNG file: some pictures beside their maps, to look at")
     commands.add_subcommand("parse", parse, help="find body parts")
     return parser
 
@@ -77,18 +79,18 @@ def _synthetic(parsed: Namespace) -> int:
 
 
 def _check(parsed: Namespace) -> int:
-    found = check_dataset(Path(parsed.root), parsed.name, parsed.decode)
+    found = check_dataset(parsed.root, parsed.name, parsed.decode, parsed.pattern)
     print(found)
     return 0 if found.passed else 1
 
 
 def _parse(parsed: Namespace) -> int:
-    if parsed.draw is not None and not (parsed.draw.lower().endswith(".png") and Path(parsed.draw).parent.is_dir()):
+    if parsed.draw is not None and not (parsed.draw.suffix.lower() == ".png" and parsed.draw.parent.is_dir()):
         raise ValueError(f"Expected --draw FILE.png in a folder that is there (got {parsed.draw})")
     made = parse_pictures(parsed.root, parsed.python, parsed.overwrite)
     print(made)
     if parsed.draw is not None:
-        part_sheet(sorted_pictures(Path(parsed.root))).save(parsed.draw)
+        part_sheet(sorted_pictures(parsed.root)).save(parsed.draw)
         print(f"written: {parsed.draw}")
     return 1 if made.unreadable else 0
 

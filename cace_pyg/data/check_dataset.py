@@ -1,15 +1,17 @@
 """Which data set a folder is, whether it is whole, and whether its pictures can be read."""
 
+import filecmp
+import shlex
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from PIL import Image
-
 from cace_pyg.data.counts import SplitCounts, count, counts_table
+from cace_pyg.data.matches import count_matches
 from cace_pyg.data.public_datasets import (
     DUKEMTMC,
     MARKET1501,
@@ -19,8 +21,9 @@ from cace_pyg.data.public_datasets import (
 )
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sorted_pictures import LeftOutWarning
 from cace_pyg.progress import progress_bar
-from cace_pyg.read_picture import BROKEN
+from cace_pyg.read_picture import read_picture
 
 _EXPECTED: dict[DatasetName, SplitCounts] = {
     "market1501": MARKET1501,
@@ -29,7 +32,7 @@ _EXPECTED: dict[DatasetName, SplitCounts] = {
     "msmt17": MSMT17,
     "msmt17_trainval": MSMT17_TRAINVAL,
 }
-_SHOWN = 20
+_SHOWN, _FEW = 20, 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class DatasetCheck:
         found: sizes of the parts.
         expected: sizes that they should have; none where any size is right.
         unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
-        remarks: what an evaluation would stumble over.
+        remarks: what was left out, and what an evaluation would stumble over.
+        pattern: that read the file names, if any.
+        notes: what is worth knowing and does no harm.
     """
 
     root: Path
@@ -50,6 +55,8 @@ class DatasetCheck:
     expected: SplitCounts | None
     unreadable: tuple[tuple[Path, str], ...] | None
     remarks: tuple[str, ...]
+    pattern: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -58,8 +65,10 @@ class DatasetCheck:
 
     def __str__(self) -> str:
         whole = {True: "", False: ", but not the whole of it"}[self.expected in (None, self.found)]
-        lines = [f"{self.root}: {self.name}{whole} (--data.name {self.name})", counts_table(self.found, self.expected)]
-        lines += [f"remark: {remark}" for remark in self.remarks]
+        option = "" if self.pattern is None else f" --data.pattern {shlex.quote(self.pattern)}"
+        name = f"{self.root}: {self.name}{whole} (--data.name {self.name}{option})"
+        lines = [name, counts_table(self.found, self.expected)]
+        lines += [f"remark: {remark}" for remark in self.remarks] + [f"note: {note}" for note in self.notes]
         if self.unreadable is None:
             return "\n".join([*lines, "pictures were not decoded"])
         lines.append(f"pictures that cannot be read: {len(self.unreadable) or 'none'}")
@@ -69,7 +78,9 @@ class DatasetCheck:
         return "\n".join(lines)
 
 
-def check_dataset(root: str | Path, name: DatasetName | None = None, decode: bool = True) -> DatasetCheck:
+def check_dataset(
+    root: str | Path, name: DatasetName | None = None, decode: bool = True, pattern: str | None = None
+) -> DatasetCheck:
     """Find out what lies at ``root``; junk, which nothing uses, is not looked at.
 
     Without a name every reader is tried: the public data set whose counts fit wins, then one that is partly there (its
@@ -79,6 +90,8 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         root: folder or table.
         name: check against this data set.
         decode: decode every picture, the slow part.
+        pattern: of the file names, see :func:`cace_pyg.data.read_dataset.read_dataset`; without a name:
+            ``market_layout``.
 
     Raises:
         FileNotFoundError, ValueError: no reader can read it; says what each expected. With a name: what its reader
@@ -86,10 +99,12 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
     """
     if not Path(root).exists():
         raise FileNotFoundError(f"there is no folder or table at {root}")
+    if name is None and pattern is not None:
+        name = "market_layout"
     if name is None:
-        name, splits = _fitting(Path(root))
+        name, splits, left_out = _fitting(Path(root))
     else:
-        splits = _read(name, root)
+        splits, left_out = _read(name, root, pattern)
     pictures = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
     unreadable = _unreadable(pictures) if decode else None
     return DatasetCheck(
@@ -98,17 +113,20 @@ def check_dataset(root: str | Path, name: DatasetName | None = None, decode: boo
         count(splits),
         _EXPECTED.get(name),
         unreadable,
-        () if name in _EXPECTED else tuple(_remarks(splits)),
+        (*left_out, *(() if name in _EXPECTED else _remarks(splits))),
+        pattern,
+        () if name in _EXPECTED else tuple(_notes(splits)),
     )
 
 
-def _fitting(root: Path) -> tuple[DatasetName, Splits]:
+def _fitting(root: Path) -> tuple[DatasetName, Splits, tuple[str, ...]]:
     names: tuple[DatasetName, ...] = ("manifest",) if root.is_file() else get_args(DatasetName)
     read: dict[DatasetName, Splits] = {}
+    left_out: dict[DatasetName, tuple[str, ...]] = {}
     reasons = []
     for name in names:
         try:
-            read[name] = _read(name, root)
+            read[name], left_out[name] = _read(name, root)
         except (OSError, ValueError, ImportError) as error:
             reasons.append(f"- {name}: {error}")
     if not read:
@@ -118,7 +136,7 @@ def _fitting(root: Path) -> tuple[DatasetName, Splits]:
     partly.sort(key=lambda name: _EXPECTED[name].train.images - count(read[name]).train.images)
     own = [name for name in read if name not in _EXPECTED]
     name = [*whole, *partly, *own, *read][0]
-    return name, read[name]
+    return name, read[name], left_out[name]
 
 
 def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
@@ -134,28 +152,61 @@ def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
 def _remarks(splits: Splits) -> list[str]:
     """What an evaluation would stumble over. Not for public sets: some number training and test identities apart."""
     trained = {sample.pid for sample in splits.train}
-    gallery = {(sample.pid, sample.camid) for sample in splits.gallery if sample.pid > 0}
-    cameras: dict[int, set[int]] = {}
-    for pid, camid in gallery:
-        cameras.setdefault(pid, set()).add(camid)
-    counted = sum(bool(cameras.get(sample.pid, set()) - {sample.camid}) for sample in splits.query)
+    counted, absent, same_camera = count_matches(splits.query, splits.gallery)
+    copies = _copies(splits, removed=False)
     shared = trained & {sample.pid for sample in (*splits.query, *splits.gallery)}
     remarks = []
     if counted < len(splits.query):
-        remarks.append(f"{counted} of {len(splits.query)} queries have a match from another camera in the gallery")
+        remarks.append(
+            f"{counted} of {len(splits.query)} queries have a match from another camera in the gallery; the identities "
+            f"of {absent} are absent from it, {same_camera} are seen by their own camera only"
+        )
     if shared:
         remarks.append(f"{len(shared)} identities of query and gallery are trained on; a result would flatter")
+    if copies:
+        remarks.append(f"{_told(copies)}; a result would flatter")
     return remarks
 
 
-def _read(name: DatasetName, root: str | Path) -> Splits:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the table says what is missing
-        return read_dataset(name, root, allow_partial=True)
+def _notes(splits: Splits) -> list[str]:
+    """What is harmless under the protocol, and worth knowing."""
+    copies = _copies(splits, removed=True)
+    return [f"{_told(copies)}; each is removed, since its query is of the same camera"] if copies else []
+
+
+def _told(copies: Sequence[tuple[Path, Path]]) -> str:
+    few = ", ".join(f"{one} of {query}" for one, query in copies[:_FEW]) + ", …" * (len(copies) > _FEW)
+    return f"pictures of the gallery that are copies of a query, byte for byte: {len(copies)} ({few})"
+
+
+def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
+    """Gallery pictures with the bytes of a query, and that query, which the protocol removes or not.
+
+    Only files of equal size are read.
+    """
+    queries: dict[int, list[Sample]] = defaultdict(list)
+    for sample in splits.query:
+        queries[sample.path.stat().st_size].append(sample)
+    own = {sample.path for sample in splits.query}
+    return [
+        (sample.path, query.path)
+        for sample in splits.gallery
+        if sample.path not in own
+        for query in queries.get(sample.path.stat().st_size, ())
+        if (sample[1:] == query[1:]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
+    ]
+
+
+def _read(name: DatasetName, root: str | Path, pattern: str | None = None) -> tuple[Splits, tuple[str, ...]]:
+    """The data set, and what its reader left out; the table of the counts says what is missing."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        splits = read_dataset(name, root, True, pattern)
+    return splits, tuple(str(one.message) for one in told if one.category is LeftOutWarning)
 
 
 def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
-    paths = [sample.path for sample in pictures]
+    paths = list(dict.fromkeys(sample.path for sample in pictures))  # a test part is query and gallery
     with ThreadPoolExecutor() as pool:
         reasons = list(progress_bar(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
     return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
@@ -164,8 +215,7 @@ def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
 def _reason(path: Path) -> str:
     """Why a picture cannot be decoded; empty if it can."""
     try:
-        with Image.open(path) as picture:
-            picture.convert("RGB")
-    except BROKEN as error:
-        return str(error) or type(error).__name__
+        read_picture(path)
+    except (OSError, ValueError) as error:
+        return str(error.__cause__ or error) or type(error.__cause__).__name__
     return ""

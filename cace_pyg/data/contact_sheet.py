@@ -50,13 +50,13 @@ def _caption(entry: dict[str, Any]) -> str:
 
 
 def _open(root: Path, name: str) -> Image.Image:
-    return Image.open(root / name).convert("RGB")
+    return Image.open(root / name, formats=["JPEG"]).convert("RGB")
 
 
 def _overlay(root: Path, name: str) -> Image.Image:
     """The picture in grey under the colours of its label map."""
     folder, file = name.split("/")
-    label_map = Image.open(root / "parts" / folder / file.replace(".jpg", ".png"))
+    label_map = Image.open(root / "parts" / folder / file.replace(".jpg", ".png"), formats=["PNG"])
     grey = _open(root, name).convert("L").convert("RGB")
     mixed = Image.blend(grey, label_map.convert("RGB"), 0.6)
     person = Image.fromarray((np.asarray(label_map) > 0).astype(np.uint8) * 255)

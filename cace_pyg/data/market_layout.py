@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sorted_pictures import OTHER_PICTURES, PICTURES, pictures_below
 
 _FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-_PICTURES = (".jpg", ".jpeg", ".png")
-_FOREIGN_PICTURES = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # refused: left out silently they would be missed
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ def read_market_layout(root: str | Path, names: NameForm = MARKET_NAMES) -> Spli
     """The pictures of a folder in Market-1501's layout (Zheng et al., 2015), sorted by file name; any number of them.
 
     Names are PPPP_cCsS_FFFFFF_BB.jpg (or .jpeg, .png): identity, camera, sequence, frame, box; or as ``names`` says.
-    Junk (pid −1) is left out; distractors (pid 0000) stay, in the gallery only. Hidden files and files that are no
-    pictures are ignored.
+    Junk (pid −1) is left out; distractors (pid 0000) stay, in the gallery only. Folders inside the three are looked
+    into, see :func:`cace_pyg.data.sorted_pictures.pictures_below`; files that are no pictures are ignored.
 
     Args:
         root: the folder that holds bounding_box_train, query and bounding_box_test, the one above it, or one of the
@@ -92,16 +91,12 @@ def _has_layout(root: Path) -> bool:
 
 
 def _read(folder: Path, names: NameForm) -> tuple[Sample, ...]:
-    pictures = sorted(path for path in folder.iterdir() if _is_picture(path))
+    found = pictures_below(folder, PICTURES + OTHER_PICTURES)  # what is no JPEG or PNG is refused by its name
+    pictures = sorted(found, key=lambda path: (path.name, path))
     samples = tuple(sample for sample in (_parse(path, names) for path in pictures) if sample.pid != -1)
     if not samples:
         raise ValueError(f"{folder} holds no pictures (.jpg, .jpeg, .png); expected{_TREE.format(names.example)}")
     return samples
-
-
-def _is_picture(path: Path) -> bool:
-    # macOS leaves a hidden ._NAME.jpg beside each file that it copies; it holds no picture.
-    return path.suffix.lower() in _PICTURES + _FOREIGN_PICTURES and not path.name.startswith(".") and path.is_file()
 
 
 def _parse(path: Path, names: NameForm) -> Sample:

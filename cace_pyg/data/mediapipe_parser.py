@@ -1,19 +1,20 @@
 """Body parts with MediaPipe's pose and segmentation models.
 
-This file is also a program, for a Python that has MediaPipe 0.10.21 (numpy < 2, protobuf < 5) and not this library: it
-imports nothing else of it. It reads one JSON object a line, ``{"picture": …, "map": …}``, writes the label map, and
-answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
+This file is also a program, for a Python that has MediaPipe 0.10.21 (numpy < 2, protobuf < 5) and not this library, of
+which it runs the file ``read_picture.py`` alone. It reads one JSON object a line, ``{"picture": …, "map": …}``, writes
+the label map, and answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
 """
 
+import functools
 import json
 import os
-import struct
+import runpy
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 HEAD, TORSO, ARMS, LEGS, FEET = range(1, 6)
 COLOURS = (0, 0, 0, 240, 190, 60, 200, 60, 60, 70, 160, 230, 60, 120, 70, 150, 90, 190, 240, 240, 240)
@@ -27,7 +28,6 @@ _NOSE = 0
 _SLEEVE = 0.3  # of the upper arm from the shoulder belongs to the torso's reach
 _REACH = 2  # thicknesses of the nearest limb beyond which a pixel is background, whatever the mask says
 _LEAST = 0.02  # share of the picture that a mask must cover; of fewer pixels it is empty
-_BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # what broken pictures raise
 
 
 class Seen(NamedTuple):
@@ -77,7 +77,7 @@ def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> t
     Where no pose is found, the mirrored picture is looked at too: in a third of such crops it has one.
 
     Args:
-        picture: any size and mode.
+        picture: any size.
         look: from a canvas, uint8 RGB ``(640, 640, 3)``, to what is seen on it.
     """
     scale = _PERSON / max(picture.size)
@@ -176,10 +176,10 @@ def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str
         OSError: the map cannot be written.
     """
     try:
-        with Image.open(task["picture"]) as picture:
-            found, how = parse_picture(ImageOps.exif_transpose(picture), look)
-    except _BROKEN as error:
-        return {"error": str(error) or type(error).__name__}
+        picture = _read_picture()(task["picture"])
+    except (OSError, ValueError) as error:
+        return {"error": str(error.__cause__ or error) or type(error.__cause__).__name__}
+    found, how = parse_picture(picture, look)
     partial = f"{task['map']}.{os.getpid()}.partial"
     os.makedirs(os.path.dirname(partial), exist_ok=True)
     try:
@@ -189,6 +189,13 @@ def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str
         if os.path.exists(partial):
             os.remove(partial)
     return {"how": how}
+
+
+@functools.cache
+def _read_picture() -> Callable[[str], Image.Image]:
+    """The library's own function, out of its file: this Python need not have the library."""
+    file = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "read_picture.py")
+    return runpy.run_path(file)["read_picture"]
 
 
 def _serve() -> None:

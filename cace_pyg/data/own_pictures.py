@@ -1,15 +1,17 @@
 """One's own labelled pictures, in a table or in folders, as the three parts of a data set."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cace_pyg.data.part_map import without_part_maps
-from cace_pyg.data.sample import Sample, Splits
-from cace_pyg.data.table import read_table
+from cace_pyg.data.sample import LARGEST_LABEL, Sample, Splits
+from cace_pyg.data.sorted_pictures import pictures_below
+from cace_pyg.data.table import label, read_table
 
 PARTS = ("train", "query", "gallery")
-_JUNK = -1
+_TEST = "test"  # query and gallery in one
+_JUNK, _DISTRACTOR = -1, 0
 
 
 class Labelled(NamedTuple):
@@ -18,7 +20,7 @@ class Labelled(NamedTuple):
     path: Path
     pid: str
     camid: str  # empty: unknown
-    part: str  # train, query or gallery
+    part: str  # train, query or gallery; test: query and gallery in one
 
 
 def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
@@ -27,6 +29,9 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, over all parts at
     once). As numbers they mean what the protocol says: −1 is junk and left out, 0 a distractor. Where no camera is
     known for any picture, every picture counts as a camera of its own, so none is removed for its camera.
+
+    Of the part ``test`` every picture is a query and in the gallery; evaluation leaves each query itself out of its own
+    gallery (leave-one-out).
 
     Args:
         pictures: in any order.
@@ -38,14 +43,18 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     """
     _check(pictures, source)
     pids = as_numbers(one.pid for one in pictures)
-    camids = as_numbers(one.camid for one in pictures if one.camid)
-    parts: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    camids = as_numbers((one.camid for one in pictures if one.camid), meant=())
+    parts: dict[str, list[Sample]] = {part: [] for part in (*PARTS, _TEST)}
     for number, one in enumerate(sorted(pictures, key=lambda one: (one.path.name, str(one.path))), start=1):
         pid = pids[one.pid]
-        if pid == 0 and one.part != "gallery":
+        if pid == _DISTRACTOR and one.part not in ("gallery", _TEST):
             raise ValueError(f"pid 0 marks distractors, expected in the gallery only (got {one.path} in {one.part})")
         if pid != _JUNK:
             parts[one.part].append(Sample(one.path, pid, camids[one.camid] if one.camid else number))
+    if parts[_TEST]:
+        if parts["query"] or parts["gallery"]:
+            raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
+        parts |= {"query": [one for one in parts[_TEST] if one.pid != _DISTRACTOR], "gallery": parts[_TEST]}
     empty = [part for part in PARTS if not parts[part]]
     if empty:
         raise ValueError(f"Expected pictures for {', '.join(PARTS)} in {source} (got none for {', '.join(empty)})")
@@ -66,36 +75,30 @@ def _check(pictures: Sequence[Labelled], source: Path) -> None:
         )
 
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _TREE = """
   ROOT/
     train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
     query/    bob/1.jpg …               part/identity/picture where no camera is known
-    gallery/  bob/2.jpg …"""
+    gallery/  bob/2.jpg …               (or test/ in place of both: each query leaves itself out)"""
 
 
 def read_image_folder(root: str | Path) -> Splits:
-    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``.
+    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``, or ``ROOT/{train,test}/…``.
 
-    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Hidden
-    files, label maps of pictures (``parts`` folders) and other files than pictures are ignored.
+    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
+    are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Raises:
-        FileNotFoundError: one of the three folders is missing; shows the expected tree.
+        FileNotFoundError: one of the folders is missing; shows the expected tree.
         ValueError: a picture lies deeper or less deep, or see :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root = Path(root)
-    missing = [part for part in PARTS if not (root / part).is_dir()]
+    one_set = (root / _TEST).is_dir() and not any((root / part).is_dir() for part in ("query", "gallery"))
+    parts = ("train", _TEST) if one_set else PARTS
+    missing = [part for part in parts if not (root / part).is_dir()]
     if missing:
         raise FileNotFoundError(f"no folder {', '.join(missing)} in {root} (data.root); expected{_TREE}")
-    return splits_of([_in_folders(path, root, part) for part in PARTS for path in _pictures(root / part)], root)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = sorted(folder.rglob("*"))
-    return without_part_maps(
-        [path for path in files if path.suffix.lower() in _PICTURES and path.name[0] != "." and path.is_file()]
-    )
+    return splits_of([_in_folders(path, root, part) for part in parts for path in pictures_below(root / part)], root)
 
 
 def _in_folders(path: Path, root: Path, part: str) -> Labelled:
@@ -111,8 +114,8 @@ _COLUMNS = ("path", "pid", "split")  # camid may be left out
 def read_manifest(path: str | Path) -> Splits:
     """The pictures of a CSV or Parquet table with the columns path, pid, camid (optional) and split.
 
-    Paths are relative to the table's folder, or absolute; split is train, query or gallery; identities and cameras
-    are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
+    Paths are relative to the table's folder, or absolute; split is train, query or gallery, or train or test;
+    identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
 
     Args:
         path: see :func:`cace_pyg.data.table.read_table`.
@@ -134,41 +137,48 @@ def read_manifest(path: str | Path) -> Splits:
 
 
 def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
-    cells = {name: "" if row.get(name) is None else str(row[name]).strip() for name in (*_COLUMNS, "camid")}
+    cells = {name: label(row.get(name)) for name in ("pid", "camid")}
+    cells |= {name: str(row[name] or "").strip() for name in ("path", "split")}
     empty = [name for name in _COLUMNS if not cells[name]]
     if empty:
         raise ValueError(f"Expected a value for {', '.join(empty)} in row {number} of {table} (got an empty cell)")
-    if cells["split"] not in PARTS:
-        raise ValueError(f"Expected split {', '.join(PARTS)} in row {number} of {table} (got {cells['split']!r})")
+    if cells["split"] not in (*PARTS, _TEST):
+        raise ValueError(
+            f"Expected split {', '.join(PARTS)} or {_TEST} in row {number} of {table} (got {cells['split']!r})"
+        )
     picture = table.parent / cells["path"]
     if not picture.is_file():
         raise FileNotFoundError(f"no picture at {picture}, row {number} of {table}; paths are relative to the table")
     return Labelled(picture, cells["pid"], cells["camid"], cells["split"])
 
 
-def as_numbers(words: Iterable[str]) -> dict[str, int]:
-    """A number for every word: what it says if all are whole numbers, otherwise 1, 2, … in alphabetical order.
+def as_numbers(words: Iterable[str], meant: Sequence[int] = (_JUNK, _DISTRACTOR)) -> dict[str, int]:
+    """A number for every word, and another one for another word.
 
-    −1 and 0 stay what they are among words too, since they mean junk and a distractor.
+    Each is what it says if all are whole numbers and no two say the same; otherwise they are 1, 2, … in alphabetical
+    order, beside those that mean something.
 
-    Example: 7, 12 stay 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1.
+    Example: 7, 12 stay 7, 12, and 007, 0012 are 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1; 021, 21 become 1, 2.
+
+    Args:
+        words: identities or cameras.
+        meant: numbers that stay what they are among words, however written.
 
     Raises:
         ValueError: a number below −1.
     """
     known = sorted(set(words))
     numbers = {word: number for word in known if (number := _number(word)) is not None}
-    if (lowest := min(numbers.values(), default=0)) < -1:
+    if (lowest := min(numbers.values(), default=0)) < _JUNK:
         raise ValueError(f"Expected identities and cameras of -1 (junk), 0 (distractor) or more (got {lowest})")
-    if len(numbers) == len(known):
+    if len(set(numbers.values())) == len(known) and max(numbers.values(), default=0) <= LARGEST_LABEL:
         return numbers
-    meant = {word: number for word, number in numbers.items() if number in (-1, 0)}
-    others = [word for word in known if word not in meant]
-    return meant | {word: number for number, word in enumerate(others, start=1)}
+    kept = {word: number for word, number in numbers.items() if number in meant}
+    others = [word for word in known if word not in kept]
+    return kept | {word: number for number, word in enumerate(others, start=1)}
 
 
 def _number(word: str) -> int | None:
-    try:
-        return int(word)
-    except ValueError:
-        return None
+    """Digits alone are a number, or digits and .0 after them; Python's own int() takes 5_11 for 511."""
+    found = re.fullmatch(r"(?a)(-?\d+)(\.0+)?", word)
+    return int(found[1]) if found and len(word) < 100 else None

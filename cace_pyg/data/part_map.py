@@ -1,7 +1,6 @@
 """Body-part label maps beside the pictures, and what their labels mean."""
 
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from cace_pyg.data.sample import Sample
+from cace_pyg.read_picture import BROKEN
 
 PartPalette = Literal["as_is", "lip", "pascal_person_part", "atr"]
 _HEAD, _TORSO, _ARMS, _LEGS, _FEET, _CARRIED = range(1, 7)
@@ -100,7 +100,7 @@ def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = 
     try:
         with Image.open(path, formats=["PNG"]) as picture:  # the others lose labels
             mode, resized = picture.mode, picture.resize(size[::-1], Image.Resampling.NEAREST)
-    except (OSError, SyntaxError, ValueError, struct.error) as error:  # all of them come from broken files
+    except BROKEN as error:
         raise ValueError(
             f"cannot read the label map {path}: {error}; expected a whole PNG file, make it anew"
         ) from error
@@ -109,12 +109,6 @@ def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = 
         return common_parts(torch.from_numpy(np.array(resized)), palette)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; give the palette it was made with (data.part_palette)") from error
-
-
-def without_part_maps(pictures: Sequence[Path]) -> list[Path]:
-    """The files among ``pictures`` that are not the label map of another one."""
-    maps = {part_map_path(path) for path in pictures}
-    return [path for path in pictures if Path(os.path.abspath(path)) not in maps]
 
 
 def check_part_maps(samples: Sequence[Sample]) -> None:

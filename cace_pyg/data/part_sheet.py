@@ -34,7 +34,7 @@ def part_sheet(pictures: list[Path], limit: int = 32) -> Image.Image:
 
 def _tile(path: Path) -> Image.Image:
     picture = read_picture(path)
-    with Image.open(part_map_path(path)) as labels:
+    with Image.open(part_map_path(path), formats=["PNG"]) as labels:
         width = max(1, round(picture.width * _HEIGHT / picture.height))
         colours = Image.fromarray(np.array(labels))  # indices, whatever their colours
         colours.putpalette(COLOURS)

@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 
 from cace_pyg.bounded_numbers import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.data.named_pictures import compile_pattern, read_named_pictures
 from cace_pyg.data.own_pictures import read_image_folder, read_manifest
 from cace_pyg.data.part_map import PartPalette
 from cace_pyg.data.public_datasets import (
@@ -17,6 +18,7 @@ from cace_pyg.data.public_datasets import (
     read_occluded_duke,
 )
 from cace_pyg.data.sample import Splits, combine
+from cace_pyg.user_path import user_path
 
 DatasetName = Literal[
     "market_layout",
@@ -39,6 +41,9 @@ class DataSettings:
     name: DatasetName = "market_layout"
     """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
     market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
+    pattern: str | None = None
+    """Regular expression for the file names of your own pictures, with the groups pid and camid (optional), such as
+    '(?P<pid>\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call them."""
     allow_partial: bool = False
     """Warn, instead of stopping, where a public data set is not whole."""
     extra_train: list[str] = field(default_factory=list)
@@ -59,6 +64,8 @@ class DataSettings:
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 16:
             raise ValueError(f"Expected data.height and data.width of at least 16 (got {self.height}, {self.width})")
+        if self.pattern is not None:
+            compile_pattern(self.pattern)
 
 
 _PUBLIC: dict[str, Callable[[str | Path, bool], Splits]] = {
@@ -77,17 +84,30 @@ _OWN: dict[str, Callable[[str | Path], Splits]] = {
 }
 
 
-def read_dataset(name: DatasetName, root: str | Path, allow_partial: bool = False) -> Splits:
+_NAMED = ("market_layout", "image_folder")  # those whose file names a pattern may read
+
+
+def read_dataset(
+    name: DatasetName, root: str | Path, allow_partial: bool = False, pattern: str | None = None
+) -> Splits:
     """Training, query and gallery pictures of a data set.
 
     Args:
         name: a public data set, which is counted, or the form that one's own pictures have.
         root: folder, or the table of ``manifest``.
         allow_partial: of a public data set: work with what is there, and warn.
+        pattern: how to read the file names of ``market_layout`` or ``image_folder``, see
+            :func:`cace_pyg.data.named_pictures.read_named_pictures`; none: as those forms have it.
 
     Raises:
         FileNotFoundError, ValueError: see the reader of that name; an unknown name.
     """
+    if pattern is not None:
+        if name not in _NAMED:
+            raise ValueError(
+                f"Expected data.pattern with data.name {' or '.join(_NAMED)} (got {name}, which needs none)"
+            )
+        return read_named_pictures(root, pattern)
     if name in _PUBLIC:
         return _PUBLIC[name](root, allow_partial)
     if name in _OWN:
@@ -102,7 +122,7 @@ def read_splits(data: DataSettings) -> Splits:
         FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_dataset.read_dataset`; an extra set is not written
             as NAME:ROOT.
     """
-    splits = read_dataset(data.name, data.root, data.allow_partial)
+    splits = read_dataset(data.name, data.root, data.allow_partial, data.pattern)
     if not data.extra_train:
         return splits
     extra = [read_dataset(*_name_and_root(entry), data.allow_partial).train for entry in data.extra_train]
@@ -115,4 +135,4 @@ def _name_and_root(entry: str) -> tuple[DatasetName, str]:
         raise ValueError(
             f"Expected data.extra_train as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
         )
-    return cast(DatasetName, name), root
+    return cast(DatasetName, name), str(user_path(root))

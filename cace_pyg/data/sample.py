@@ -1,10 +1,13 @@
 """What a data set is to the rest of the library: lists of labelled image files."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+LARGEST_LABEL = 2**60  # a tensor's whole numbers end at 2^63, and combine adds labels up
 
 
 class Sample(NamedTuple):
@@ -17,11 +20,22 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a re-identification data set, each sorted by file name."""
+    """The three parts of a re-identification data set, each sorted by file name.
+
+    Raises:
+        ValueError: a pid or camid is above 2^60.
+    """
 
     train: tuple[Sample, ...]
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        for path, pid, camid in itertools.chain(self.train, self.query, self.gallery):
+            if max(pid, camid) > LARGEST_LABEL:
+                raise ValueError(
+                    f"Expected pids and camids of at most 2^60 (got pid {pid}, camid {camid} of {path}); renumber them"
+                )
 
     @property
     def num_identities(self) -> int:
@@ -37,7 +51,8 @@ def fingerprint(splits: Splits) -> str:
     digest = hashlib.sha256()
     for part in ("train", "query", "gallery"):
         for sample in getattr(splits, part):
-            digest.update(f"{part}/{sample.path.name}:{sample.path.stat().st_size}\n".encode())
+            told = f"{part}/{sample.path.name}:{sample.path.stat().st_size}\n"
+            digest.update(told.encode(errors="surrogateescape"))  # a name need not be UTF-8
     return digest.hexdigest()[:12]
 
 

@@ -1,21 +1,116 @@
 """The pictures of a folder."""
 
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_MAPS = "parts"
+from cace_pyg.data.part_map import part_map_path
+
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
+OTHER_PICTURES = (
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".dng",
+    ".nef",
+    ".cr2",
+    ".arw",
+    ".psd",
+    ".svg",
+)
+
+
+class LeftOutWarning(UserWarning):
+    """Files that look like pictures are not used."""
 
 
 def sorted_pictures(root: Path) -> list[Path]:
-    """The pictures in ``root`` and its folders, without hidden files and folders called ``parts`` (label maps).
+    """:func:`pictures_below` a folder that has some.
 
     Raises:
         FileNotFoundError: there is no such folder, or no picture in it.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; expected a data set or a folder of crops")
-    found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in _ENDINGS and path.is_file()]
-    found = [path for path in found if path.name[0] != "." and _MAPS not in path.relative_to(root).parts]
+    found = pictures_below(root)
     if not found:
-        raise FileNotFoundError(f"there are no pictures in {root} ({', '.join(sorted(_ENDINGS))})")
+        raise FileNotFoundError(f"there are no pictures in {root} ({', '.join(PICTURES)})")
     return found
+
+
+def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path]:
+    """The pictures in a folder and in those below it, sorted, without label maps (``parts/<folder>/<stem>.png``).
+
+    Links to files and folders are followed; hidden files and folders (``.ipynb_checkpoints``) are not looked at.
+    What looks like a picture and is not used is told by a :class:`LeftOutWarning`.
+
+    Args:
+        folder: that is there.
+        endings: of files that are used, in lower case.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    files = _files(folder, frozenset())
+    looks_like_one = {*endings, *OTHER_PICTURES}
+    found = sorted(path for path, there in files.items() if not there or _ending(path) in looks_like_one)
+    reasons = {path: _why_not(path, files[path], endings) for path in found}
+    maps = [path for path, reason in reasons.items() if reason is None and _is_label_map(path)]
+    if maps:
+        wanted = {part_map_path(path) for path in found}
+        for path in maps:
+            if Path(os.path.abspath(path)) in wanted:
+                del reasons[path]
+            else:
+                reasons[path] = "that are label maps of a picture that is not there"
+    _tell(folder, reasons)
+    return [path for path, reason in reasons.items() if reason is None]
+
+
+def _files(folder: Path, above: frozenset[tuple[int, int]]) -> dict[Path, bool]:
+    """Files, and links to nothing (False); a folder inside itself, which links can make, ends there."""
+    status = folder.stat()
+    here = status.st_dev, status.st_ino
+    if here in above:
+        return {}
+    files: dict[Path, bool] = {}
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in shown:
+        if entry.is_dir():
+            files |= _files(Path(entry.path), above | {here})
+        elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+            files[Path(entry.path)] = entry.is_file()
+    return files
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
+    """Why a file with a picture's name is not used; none if it is."""
+    if not there:
+        return "that are links to nothing"
+    return None if _ending(path) in endings else "of a form that is not read"
+
+
+def _is_label_map(path: Path) -> bool:
+    """Whether a file stands where the label map of a picture would: ``parts/<folder>/<stem>.png`` beside a folder."""
+    folder = path.parent
+    is_one = folder.parent.name == "parts" and _ending(path) == ".png"
+    return is_one and (folder.parent.parent / folder.name).is_dir()
+
+
+def _tell(folder: Path, reasons: Mapping[Path, str | None]) -> None:
+    told = []
+    for reason in sorted({one for one in reasons.values() if one}):
+        paths = [path for path, one in reasons.items() if one == reason]
+        told.append(f"{len(paths)} {reason}, such as {paths[0]}")
+    if told:
+        warnings.warn(f"files left out of {folder}: {'; '.join(told)}", LeftOutWarning, stacklevel=3)

@@ -1,14 +1,18 @@
 """Tables in files."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
 TABLES = (".csv", ".parquet")  # endings
+_NOTHING = ("", "nan", "NaN", "<NA>", "NaT")  # as pandas and numpy write it; Nan is a name
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV (UTF-8, with a header) or Parquet file, by column; the cells of CSV are text.
+
+    An empty cell is None, and so is what is written where nothing is known: NaN, ``nan``, ``<NA>``, ``NaT``.
 
     Args:
         path: file ending in .csv or .parquet; the latter needs pyarrow (``pip install cace-pyg[parquet]``).
@@ -22,7 +26,21 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(f"no table at {path}; expected a .csv or .parquet file")
     if path.suffix.lower() not in TABLES:
         raise ValueError(f"Expected a table ending in .csv or .parquet (got {path})")
-    return _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    return [{name: None if _is_empty(cell) else cell for name, cell in row.items()} for row in rows]
+
+
+def label(cell: Any) -> str:
+    """The identity or camera of a cell as text; empty for None.
+
+    A whole number is the same label whether a program wrote it as 12 or, as pandas does beside empty cells, as 12.0.
+    """
+    word = "" if cell is None else str(cell).strip()
+    return re.sub(r"(?a)^(-?\d+)\.0+$", r"\1", word)
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and cell.strip() in _NOTHING)
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:

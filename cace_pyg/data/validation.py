@@ -3,21 +3,26 @@
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 from cace_pyg.data.sample import Sample, Splits
 
 
-def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> Splits:
+def hold_out_identities(
+    train: Sequence[Sample], fraction: float, seed: int, same_camera: Literal["remove", "keep"] = "remove"
+) -> Splits:
     """Keep some training identities for validation, wholly: none of their pictures stays in train.
 
     For each of them one picture a camera becomes a query, as in DukeMTMC-reID, but only as long as every query keeps
-    a match from another camera; the rest is the gallery. Identities with fewer than three pictures or with one camera
-    are never taken, even if fewer than asked for remain. The split depends on names, not on the order of ``train``.
+    a match from another camera; the rest is the gallery. Identities with fewer than three pictures, or with one camera
+    unless ``same_camera`` is ``"keep"``, are never taken, even if fewer than asked for remain. The split depends on
+    names, not on the order of ``train``.
 
     Args:
         train: training pictures.
         fraction: share of all training identities to keep, in [0, 1); 0 keeps none.
         seed: of the choice.
+        same_camera: see :func:`cace_pyg.retrieval.evaluate`; ``"keep"``: the cameras of matches do not matter.
 
     Raises:
         ValueError: the fraction is outside [0, 1), or fewer than two identities can be kept, or fewer than two stay.
@@ -30,12 +35,13 @@ def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> 
     for sample in train:
         by_pid[sample.pid].append(sample)
     rng = random.Random(seed)
-    parts = {pid: part for pid in sorted(by_pid) if (part := _query_and_gallery(by_pid[pid], rng))}
+    parts = {pid: part for pid in sorted(by_pid) if (part := _query_and_gallery(by_pid[pid], rng, same_camera))}
     count = round(fraction * len(by_pid))
+    cameras = " from two cameras" if same_camera == "remove" else ""
     if min(count, len(parts)) < 2 or len(by_pid) - count < 2:
         raise ValueError(
             f"data.hold_out {fraction} would hold {count} of {len(by_pid)} training identities out: expected at least "
-            f"2 held out, of the {len(parts)} that have three pictures or more from two cameras, and at least 2 to "
+            f"2 held out, of the {len(parts)} that have three pictures or more{cameras}, and at least 2 to "
             f"train on; give --data.hold_out {max(0.1, min(0.5, round(3 / len(by_pid), 2)))}, or 0 for no validation"
         )
     kept = sorted(rng.sample(sorted(parts), min(count, len(parts))))
@@ -45,15 +51,18 @@ def hold_out_identities(train: Sequence[Sample], fraction: float, seed: int) -> 
     return Splits(*(tuple(sorted(part, key=lambda one: one.path.name)) for part in (rest, query, gallery)))
 
 
-def _query_and_gallery(samples: list[Sample], rng: random.Random) -> tuple[list[Sample], list[Sample]] | None:
+def _query_and_gallery(
+    samples: list[Sample], rng: random.Random, same_camera: str
+) -> tuple[list[Sample], list[Sample]] | None:
     """At most one picture a camera, and the rest; None if the identity does not qualify."""
     shuffled = rng.sample(sorted(samples, key=lambda one: one.path.name), len(samples))
-    if len(samples) < 3 or len({sample.camid for sample in samples}) < 2:
+    if len(samples) < 3 or (same_camera == "remove" and len({one.camid for one in samples}) < 2):
         return None
     query: list[Sample] = []
     for sample in shuffled:
         wider = [*query, sample]
         left = {other.camid for other in shuffled if other not in wider}
-        if sample.camid not in {one.camid for one in query} and all(left - {one.camid} for one in wider):
+        answered = left if same_camera == "keep" else all(left - {one.camid} for one in wider)
+        if answered and sample.camid not in {one.camid for one in query}:
             query = wider
     return query, [sample for sample in shuffled if sample not in query]

@@ -1,8 +1,8 @@
 """Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import overload
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict, overload
 
 import torch
 from lightning_fabric import Fabric
@@ -37,16 +37,26 @@ class Distances:
         gallery: the same of the gallery.
         index: gallery positions of the top k of each query, ``(query, k)``.
         conditional: the second stage's distance of those, see :meth:`PairStage.distance`, ``(query, k)``.
+        own_position: where each query itself stands in the gallery, see :func:`own_positions`; it is put behind all
+            others, so that it takes no place among the top k.
     """
 
     query: Tensor
     gallery: Tensor
     index: Tensor
     conditional: Tensor
+    own_position: Tensor | None = None
 
     def individual(self, queries: slice = slice(None)) -> Tensor:
         """Distances of some queries to the gallery by the individual embedding, ``(query, gallery)``, 0 to 2."""
-        return euclidean_distance(self.query[queries], self.gallery)
+        return self._with_own_last(queries, euclidean_distance(self.query[queries], self.gallery))
+
+    def _with_own_last(self, queries: slice, individual: Tensor) -> Tensor:
+        if self.own_position is not None:
+            own = self.own_position[queries]
+            here = (own >= 0).nonzero().flatten()
+            individual[here, own[here]] = individual[here].amax(1) + 1
+        return individual
 
     def two_stage(self, weight: float, queries: slice = slice(None)) -> Tensor:
         """Distances that rank the top k by (1 − weight)·individual + weight·conditional, then the rest."""
@@ -55,6 +65,7 @@ class Distances:
     def blocks(self, weight: float = 0.0) -> Iterator[Tensor]:
         """:meth:`two_stage` of all queries, some at a time; with weight 0 the individual distances."""
         for queries, individual in distance_blocks(self.query, self.gallery):
+            individual = self._with_own_last(queries, individual)
             if weight == 0:
                 yield individual
             else:
@@ -63,7 +74,10 @@ class Distances:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of both stages on one query and gallery set; ``backend`` says what computed the second, and why."""
+    """The result of both stages on one query and gallery set.
+
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol.
+    """
 
     query: Extraction
     gallery: Extraction
@@ -72,6 +86,7 @@ class Evaluation:
     individual: Metrics
     two_stage: Metrics
     backend: str
+    same_camera: Literal["remove", "keep"]
 
 
 @torch.no_grad()
@@ -113,12 +128,15 @@ def measure(
     """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     extracted_query = extract(model, query, config, device, "query", ranks)
-    extracted_gallery = extract(model, gallery, config, device, "gallery", ranks)
+    one_set = tuple(query) == tuple(gallery)
+    extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
-    index = torch.cat([top_k(block, config.evaluation.top_k) for _, block in distance_blocks(*embeddings)])
+    own = own_positions(query, gallery)
+    first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
+    index = torch.cat([top_k(block, config.evaluation.top_k) for block in first_stage.blocks()])
     pairs = config.evaluation.pairs_per_batch
     conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device, ranks)
-    return extracted_query, extracted_gallery, Distances(*embeddings, index, conditional)
+    return extracted_query, extracted_gallery, replace(first_stage, index=index, conditional=conditional)
 
 
 def evaluate_individual(
@@ -127,7 +145,7 @@ def evaluate_individual(
     """The first stage alone."""
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
     blocks = (block for _, block in distance_blocks(of_query, of_gallery))
-    return evaluate_blocks(blocks, *labels_of(query, gallery), same_camera=config.evaluation.same_camera)
+    return evaluate_blocks(blocks, **labels_of(query, gallery), same_camera=config.evaluation.same_camera)
 
 
 def choose_weight(
@@ -138,8 +156,9 @@ def choose_weight(
     labels = labels_of(query, gallery)
     same_camera = config.evaluation.same_camera
     individual = distances.individual()
-    choice = choose_fusion_weight(individual, distances.index, distances.conditional, *labels, same_camera=same_camera)
-    return choice, evaluate(individual, *labels, same_camera=same_camera)
+    pairs = distances.index, distances.conditional
+    choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
+    return choice, evaluate(individual, **labels, same_camera=same_camera)
 
 
 def evaluate_two_stage(
@@ -159,10 +178,13 @@ def evaluate_two_stage(
     if ranks.rank > 0:
         return None
     labels = labels_of(query, gallery)
-    individual = evaluate_blocks(distances.blocks(), *labels, **config.evaluation.policy())
-    two_stage = evaluate_blocks(distances.blocks(weight), *labels, **config.evaluation.policy())
+    individual = evaluate_blocks(distances.blocks(), **labels, **config.evaluation.policy())
+    two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
-    return Evaluation(extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend)
+    same_camera = config.evaluation.same_camera
+    return Evaluation(
+        extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend, same_camera
+    )
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
@@ -185,11 +207,32 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
     return float(fusion)
 
 
-def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the protocol looks at: pids and camids, as :func:`cace_pyg.retrieval.evaluate` takes them."""
-    query_pids, gallery_pids = (torch.tensor([sample.pid for sample in samples]) for samples in (query, gallery))
-    query_camids, gallery_camids = (torch.tensor([sample.camid for sample in samples]) for samples in (query, gallery))
-    return query_pids, gallery_pids, query_camids, gallery_camids
+class Labels(TypedDict):
+    """What the protocol looks at, named as :func:`cace_pyg.retrieval.evaluate` has it."""
+
+    query_pids: Tensor
+    gallery_pids: Tensor
+    query_camids: Tensor
+    gallery_camids: Tensor
+    own_position: Tensor | None
+
+
+def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> Labels:
+    """Pids and camids, and which gallery picture is the query itself."""
+    return {
+        "query_pids": torch.tensor([sample.pid for sample in query]),
+        "gallery_pids": torch.tensor([sample.pid for sample in gallery]),
+        "query_camids": torch.tensor([sample.camid for sample in query]),
+        "gallery_camids": torch.tensor([sample.camid for sample in gallery]),
+        "own_position": own_positions(query, gallery),
+    }
+
+
+def own_positions(query: Sequence[Sample], gallery: Sequence[Sample]) -> Tensor | None:
+    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere."""
+    positions = {sample.path: position for position, sample in enumerate(gallery)}
+    own = torch.tensor([positions.get(sample.path, -1) for sample in query])
+    return own if (own >= 0).any() else None
 
 
 _TOGETHER = 16  # queries sent at a time: some megabytes each

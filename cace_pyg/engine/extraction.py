@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps
+from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues
@@ -125,10 +125,10 @@ def _forward(
         FileNotFoundError: a picture has no label map.
     """
     if parts:
-        check_part_maps(samples)  # once, before worker processes bury the error in their traceback
+        check_part_maps(samples)  # all of them, before any picture is decoded
     size = (config.data.height, config.data.width)
     dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
-    loader = DataLoader(dataset, config.evaluation.batch_size, num_workers=config.data.workers)
+    loader = PictureLoader(dataset, config.data.workers, config.evaluation.batch_size)
     model.eval()
     for batch in progress_bar(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
         batch = Item(*batch)

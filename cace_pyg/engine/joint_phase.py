@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
 from cace_pyg.data.dataset import ReidDataset, relabel
+from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.sampler import RandomIdentitySampler
 from cace_pyg.data.transforms import training_transform
@@ -63,10 +63,7 @@ class JointPhase:
             cache=config.data.cache,
             palette=config.data.part_palette,
         )
-        workers = config.data.workers
-        self.loader = DataLoader(
-            self.dataset, batch_sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
-        )
+        self.loader = PictureLoader(self.dataset, config.data.workers, batch_sampler=self.sampler)
 
     def start(self, model: CaceNet, fresh: bool, device: torch.device) -> None:
         """Read body parts too where the pairwise losses need a graph of them."""

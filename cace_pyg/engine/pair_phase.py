@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cace_pyg.config import Config
 from cace_pyg.data.confusion_triplets import (
@@ -13,6 +12,7 @@ from cace_pyg.data.confusion_triplets import (
     confusion_negatives,
 )
 from cace_pyg.data.dataset import Draw, Item, ReidDataset
+from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
 from cace_pyg.engine.extraction import extract_clues, extract_embeddings
@@ -105,7 +105,7 @@ class PairPhase:
             palette=self.config.data.part_palette,
         )
         draws = [self._draws(triplets, epoch, step) for step, triplets in enumerate(self.sampler)]
-        for batch in DataLoader(augmented, batch_sampler=draws, num_workers=self.config.data.workers):
+        for batch in PictureLoader(augmented, self.config.data.workers, batch_sampler=draws):
             item = Item(*batch)
             yield (item.image, item.parts) if self.needs_parts else (item.image,)
 

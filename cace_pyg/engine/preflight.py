@@ -5,7 +5,10 @@ from pathlib import Path
 import torch
 
 from cace_pyg.config import Config
+from cace_pyg.data.matches import count_matches
+from cace_pyg.data.sample import Splits
 from cace_pyg.models import CaceNet
+from cace_pyg.retrieval.metrics import nothing_counts
 
 
 def check_settings(config: Config) -> None:
@@ -30,6 +33,13 @@ def check_settings(config: Config) -> None:
             "aligned clues have no conditional embeddings, which the pairwise losses of the joint phase compare; give "
             "--loss.pairwise_weight 0 and train the attention in the pair phase"
         )
+
+
+def check_matches(splits: Splits, config: Config) -> None:
+    """Raise ``ValueError`` if no query has a match in the gallery: there would be no result after all epochs."""
+    counted, *left_out = count_matches(splits.query, splits.gallery, config.evaluation.same_camera)
+    if not counted:
+        raise ValueError(nothing_counts(*left_out))
 
 
 def check_trainable(model: CaceNet, config: Config, identities: int, device: torch.device) -> None:

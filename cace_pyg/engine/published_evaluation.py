@@ -39,7 +39,7 @@ def evaluate_published(
     embeddings, labels = (of_query, of_gallery), labels_of(query, gallery)
     distance = euclidean_distance(*embeddings)
     further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
-    metrics = evaluate(distance, *labels, **config.evaluation.policy())
+    metrics = evaluate(distance, **labels, **config.evaluation.policy())
     loaded = model.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"
     described = f"{model}; last stride {settings.last_stride}, stem {settings.stem}\n{loaded}"
     return metrics, further, described

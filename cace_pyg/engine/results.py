@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cace_pyg.config import Config
-from cace_pyg.engine.evaluation import Evaluation
+from cace_pyg.engine.evaluation import Evaluation, Labels
 from cace_pyg.retrieval import (
     Metrics,
     SingleShot,
@@ -36,7 +36,7 @@ NO_FURTHER_RESULTS = FurtherResults()
 def further_results(
     stages: Mapping[str, Tensor],
     embeddings: tuple[Tensor, Tensor],
-    labels: tuple[Tensor, Tensor, Tensor, Tensor],
+    labels: Labels,
     config: Config,
     k_reciprocal: bool,
     single_shot: bool,
@@ -57,13 +57,16 @@ def further_results(
     for number, (name, distance) in enumerate(stages.items()):
         if k_reciprocal:
             original = distance if number else None
-            again = k_reciprocal_distance(*embeddings, settings.k1, settings.k2, settings.original_weight, original)
+            own = labels["own_position"]
+            again = k_reciprocal_distance(
+                *embeddings, settings.k1, settings.k2, settings.original_weight, original, own
+            )
             row = f"{name}_k_reciprocal" if number else "k_reciprocal"
-            metrics = evaluate(again, *labels, **policy)
+            metrics = evaluate(again, **labels, **policy)
             how = f"k-reciprocal: k1 {settings.k1}, k2 {settings.k2}, original weight {settings.original_weight}"
             found.k_reciprocal[row] = replace(metrics, policy=f"{how}; {metrics.policy}")
         if single_shot:
-            found.single_shot[f"{name}_single_shot"] = evaluate_single_shot(distance, *labels, seed=config.seed)
+            found.single_shot[f"{name}_single_shot"] = evaluate_single_shot(distance, **labels, seed=config.seed)
     return found
 
 

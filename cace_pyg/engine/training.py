@@ -306,7 +306,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
     Raises:
         FileExistsError, ValueError, RuntimeError: see :class:`Trainer`.
     """
-    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     trainer = Trainer(model, config, held_out, describe_environment(config.seed, fingerprint(splits)), resume)
     folder = trainer.run()
     return Fitted(folder, load_weights(model, folder.best))

@@ -4,12 +4,14 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from cace_pyg.config import Config
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.evaluation import check_fusion
+from cace_pyg.engine.preflight import check_matches
 from cace_pyg.experiment.run import train_and_evaluate
 
 
@@ -27,7 +29,8 @@ def dry_run(config: Config) -> bool:
     """
     check_fusion(config)
     splits = read_splits(config.data)
-    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    check_matches(splits, config)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     identities = max(4, config.joint_phase.num_identities)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(
@@ -37,7 +40,8 @@ def dry_run(config: Config) -> bool:
             joint_phase=replace(config.joint_phase, epochs=1, batches_per_epoch=1),
             pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
         )
-        parts = excerpt(splits, identities), excerpt(held_out, identities)
+        same_camera = config.evaluation.same_camera
+        parts = excerpt(splits, identities, same_camera), excerpt(held_out, identities, same_camera)
         _, evaluation = train_and_evaluate(short, *parts)
     return evaluation is not None
 
@@ -45,24 +49,25 @@ def dry_run(config: Config) -> bool:
 _PICTURES = 8  # of one identity
 
 
-def excerpt(splits: Splits, identities: int) -> Splits:
-    """At most 8 pictures of each of a few identities; every query keeps matches from another camera where it has any.
+def excerpt(splits: Splits, identities: int, same_camera: Literal["remove", "keep"] = "remove") -> Splits:
+    """At most 8 pictures of each of a few identities; every query keeps matches where it has any.
 
     Args:
         splits: whole data set; query and gallery may be empty.
         identities: so many training identities, and as many queries of different identities.
+        same_camera: see :func:`cace_pyg.retrieval.evaluate`; ``"remove"``: matches come from another camera.
     """
     by_pid: dict[int, list[Sample]] = defaultdict(list)
     for sample in splits.train:
         by_pid[sample.pid].append(sample)
     several = sorted(by_pid, key=lambda pid: len(by_pid[pid]) < 2)[:identities]  # a triplet needs two pictures
     train = [sample for pid in several for sample in by_pid[pid][:_PICTURES]]
-    query, gallery = _with_matches(splits.query, splits.gallery, identities)
+    query, gallery = _with_matches(splits.query, splits.gallery, identities, same_camera == "keep")
     return Splits(tuple(train), query, gallery)
 
 
 def _with_matches(
-    query: Sequence[Sample], gallery: Sequence[Sample], identities: int
+    query: Sequence[Sample], gallery: Sequence[Sample], identities: int, own_camera: bool
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     by_pid: dict[int, list[Sample]] = defaultdict(list)
     for sample in gallery:
@@ -70,7 +75,8 @@ def _with_matches(
     chosen: dict[int, Sample] = {}
     matches: list[Sample] = []
     for one in query:
-        others = [sample for sample in by_pid[one.pid] if sample.camid != one.camid]
+        others = [other for other in by_pid[one.pid] if other.path != one.path]
+        others = [other for other in others if own_camera or other.camid != one.camid]
         if len(chosen) < identities and one.pid not in chosen and others:
             chosen[one.pid] = one
             matches += others[:_PICTURES]

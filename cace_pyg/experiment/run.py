@@ -21,7 +21,7 @@ from cace_pyg.engine.evaluation import (
 )
 from cace_pyg.engine.files import write_csv
 from cace_pyg.engine.launch_fabric import launch_fabric
-from cace_pyg.engine.preflight import check_settings
+from cace_pyg.engine.preflight import check_matches, check_settings
 from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
@@ -42,7 +42,8 @@ def run(config: Config, resume: bool, report: bool = True) -> tuple[RunFolder, E
     """
     check_fusion(config)
     splits = read_splits(config.data)
-    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    check_matches(splits, config)
+    held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     return train_and_evaluate(config, splits, held_out, resume, report)
 
 

@@ -216,7 +216,9 @@ def _matches(evaluation: Evaluation, query: int, position: int) -> bool:
 def _valid_order(evaluation: Evaluation, query: int, distance: Tensor) -> list[int]:
     """Gallery positions by distance, without those the protocol removes for this query."""
     sample, gallery = evaluation.query.samples[query], evaluation.gallery.samples
-    order = rank(distance[None])[0].tolist()
+    order = [position for position in rank(distance[None])[0].tolist() if gallery[position].path != sample.path]
+    if evaluation.same_camera == "keep":
+        return order
     return [position for position in order if (gallery[position].pid, gallery[position].camid) != sample[1:]]
 
 

@@ -43,19 +43,13 @@ class Embedder:
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or the graph needs label
-            maps of body parts, which a picture alone has not.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):
         state = load_checkpoint(checkpoint)
         self.config = from_yaml(state["config"], *overrides)
         self.model, _ = load_model(checkpoint, self.config)
-        if self.model.needs_parts:
-            raise ValueError(
-                f"{checkpoint} was trained with --graph Semantic, which needs a label map for every picture; a gallery "
-                "has pictures alone: train with another graph, such as CorrespondenceAttention"
-            )
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
         self.fingerprint = model_fingerprint(state)
         self.device = find_device(device)
@@ -85,20 +79,34 @@ class Embedder:
         """Embed pictures that :meth:`resize` made, as calling does.
 
         Raises:
-            ValueError: a number of the result is not finite: the network has diverged.
+            ValueError: a number of the result is not finite: the network has diverged; or the graph needs label maps
+                of body parts, which a picture alone has not.
         """
+        if self.model.needs_parts:
+            raise ValueError(
+                "the model was trained with --graph Semantic, which needs a label map for every picture; a gallery "
+                "has pictures alone: train with another graph, such as CorrespondenceAttention"
+            )
         step = self.config.evaluation.batch_size
         individuals = [self._forward(resized[first : first + step]) for first in range(0, len(resized), step)]
         with torch.no_grad():
             prepared = [self.model.pair_stage.prepare(one.clues).to("cpu") for one in individuals]
         embedded = Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
         numbers = (embedded.embedding, embedded.prepared.compared.features, embedded.prepared.projected)
-        if not all(one.isfinite().all() for one in (*numbers, embedded.prepared.individual)):
-            raise ValueError(
-                "Expected embeddings and clues of finite numbers (got NaN or infinity); the network has diverged: "
-                "choose the checkpoint of another epoch, or train again"
-            )
+        _expect_finite(*numbers, embedded.prepared.individual)
         return embedded
+
+    def embeddings(self, resized: Sequence[Tensor]) -> Tensor:
+        """Unit-length individual embeddings ``(image, embedding)`` of pictures that :meth:`resize` made, on the CPU.
+
+        One batch; no label maps are needed, whatever the graph.
+
+        Raises:
+            ValueError: a number is not finite: the network has diverged.
+        """
+        embeddings = self._forward(resized).embedding.cpu()
+        _expect_finite(embeddings)
+        return embeddings
 
     def clues(self, pictures: Sequence[Picture]) -> Individual:
         """Unit-length embeddings and whole clues of a few pictures, on the CPU."""
@@ -119,3 +127,11 @@ class Embedder:
         batch = [transform(one) for one in resized]
         embedding, clues = self.model(torch.stack(batch).to(self.device))
         return Individual(torch.nn.functional.normalize(embedding, dim=-1), clues)
+
+
+def _expect_finite(*numbers: Tensor) -> None:
+    if not all(one.isfinite().all() for one in numbers):
+        raise ValueError(
+            "Expected embeddings and clues of finite numbers (got NaN or infinity); the network has diverged: "
+            "choose the checkpoint of another epoch, or train again"
+        )

@@ -190,10 +190,11 @@ class Gallery:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
         Raises:
-            ValueError: the filter is no SQL, or one name comes without a list.
+            ValueError: the filter is none, or one name comes without a list.
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
+        where = self._table.checked(where) if where else None  # before anything is removed
         named = self._table.remove_images([image_name(one) for one in images])
         return named + (self._table.remove(where) if where else 0)
 
@@ -228,7 +229,8 @@ class Gallery:
         Args:
             picture: a path, PIL image, array or the bytes of a file; or a list of them.
             top_k: how many to return.
-            where: SQL over the columns, such as ``camera = 'c3'``.
+            where: SQL over the columns, such as ``camera = 'c3'``, see
+                :func:`cace_pyg.gallery.filter.checked_filter`.
             first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
 
         Returns:
@@ -236,7 +238,7 @@ class Gallery:
             leaves of it, is smaller.
 
         Raises:
-            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is no SQL.
+            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none.
             FileNotFoundError: there is no such file.
             RuntimeError: the gallery is damaged.
         """
@@ -245,6 +247,7 @@ class Gallery:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple):
             return [self.search(one, top_k, where, first_stage) for one in picture]
+        where = self._table.checked(where) if where else None
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started

@@ -50,6 +50,10 @@ class Entry:
     metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
+class FilterError(ValueError):
+    """What is wrong with a filter from outside."""
+
+
 _NAME = "images"
 _FOLDER = f"{_NAME}.lance"
 _UNFINISHED = ".unfinished-"
@@ -230,7 +234,7 @@ class GalleryTable:
         """Columns of all rows that a filter lets through, in any order.
 
         Raises:
-            ValueError: the filter is no SQL, or names a column that is not there.
+            FilterError: the filter does not fit the types of the columns, or the like.
         """
 
         def read() -> list[dict[str, Any]]:
@@ -247,7 +251,7 @@ class GalleryTable:
             ``check_sums`` and ``_rowid``.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
             UnreadableTableError: a row is not what was written.
         """
         rows = len(self)
@@ -321,7 +325,7 @@ class GalleryTable:
         """Remove the rows that a filter lets through; returns how many.
 
         Raises:
-            ValueError: see :meth:`rows`.
+            FilterError: see :meth:`rows`.
         """
         count = len(self.rows(where, ["image"]))
         if count:
@@ -420,18 +424,35 @@ class GalleryTable:
                 "another program: copy it back from a backup, or index the pictures into another --gallery"
             ) from error
 
+    def checked(self, where: str) -> str:
+        """A filter from outside, as SQL that :meth:`rows`, :meth:`nearest` and :meth:`remove` may be given.
+
+        Raises:
+            FilterError: see :func:`cace_pyg.gallery.filter.checked_filter`.
+            RuntimeError: sqlglot is not installed.
+        """
+        try:
+            from cace_pyg.gallery.filter import checked_filter
+        except ImportError as error:
+            raise RuntimeError(
+                f"filters are read by sqlglot, which is not installed ({error}): pip install 'cace-pyg[gallery]'"
+            ) from error
+        return checked_filter(where, self._told_columns())
+
+    def _told_columns(self) -> list[str]:
+        unknown = ("embedding", "clues", "thumbnail", "check_sums")
+        return [name for name in self._table.schema.names if name not in unknown]
+
     def _run(self, query: Any, where: str | None) -> Any:
         """The rows as an Arrow table."""
-        if where is not None and ";" in re.sub(r"'(?:[^']|'')*'", "", where):  # LanceDB would leave out what follows
-            raise ValueError(f"Expected one condition as a filter, without a ; outside quotes (got {where!r})")
         try:
             with self._damage_told(reading=where is None):
                 return query.to_arrow()
         except (RuntimeError, ValueError, OSError) as error:
             if where is None or isinstance(error, UnreadableTableError):
                 raise
-            columns = ", ".join(name for name in self._table.schema.names if name not in ("embedding", "clues"))
-            raise ValueError(
+            columns = ", ".join(self._told_columns())
+            raise FilterError(
                 f"cannot filter by {where!r}: {_why(error)}. Expected SQL such as \"camera = 'c3' and time > timestamp "
                 f"'2026-01-31 12:00:00'\"; columns: {columns}"
             ) from error

@@ -1,13 +1,13 @@
 """What file names and tables tell of pictures: camera, time, and any other column."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cace_pyg.data.table import read_table
+from cace_pyg.data.table import label, read_table
 from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.new_picture import image_name
 
@@ -68,11 +68,15 @@ def facts_from_table(pictures: Sequence[Path], folder: Path, table: Path) -> Pic
         FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
         ValueError: it has no column ``path``, or a row without, or names pictures that are not in the folder.
     """
-    told = {image_name(folder / row.pop("path")): row for row in _rows(table)}
+    told = {image_name(folder / row.pop("path")): _with_label(row) for row in _rows(table)}
     strange = sorted(set(told) - {image_name(picture) for picture in pictures})
     if strange:
         raise ValueError(f"{table} names {len(strange)} pictures that are not in {folder}, such as {strange[0]}")
     return _facts([told.get(image_name(picture), {}) for picture in pictures])
+
+
+def _with_label(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"camera": label(row["camera"])} if "camera" in row else row
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:
@@ -109,24 +113,36 @@ def _with_room(values: list[Any]) -> list[Any]:
 
 
 def _known(value: Value) -> Value:
-    """None for what tables write where they know nothing: empty text, not a number."""
-    return None if value == "" or value != value else value
+    """None where a name has an empty group; tables give none already."""
+    return None if value == "" else value
 
 
 def _typed(name: str, values: Sequence[Value]) -> list[Any]:
-    """Text as whole numbers, else numbers, else words; a camera is always a word and a time always a time."""
-    if name == "camera":
-        return [None if value is None else _word(value) for value in values]
+    """Text as numbers where all of it is how numbers are written, else as words; a camera is a word, a time a time."""
     if all(value is None or isinstance(value, datetime if name == "time" else _TYPED) for value in values):
         return list(values)
-    kinds: tuple[Callable[[str], Value], ...] = (datetime.fromisoformat,) if name == "time" else (int, float, str)
-    for kind in kinds:
-        try:
-            return [None if value is None else kind(str(value)) for value in values]
-        except ValueError:
-            continue
-    raise ValueError(f"Expected times as 2026-01-31T12:00:00 (got {next(one for one in values if one is not None)!r})")
+    words = [None if value is None else str(value) for value in values]
+    if name == "time":
+        return _times(words)
+    for kind in (int, float):
+        if name != "camera" and all(word is None or _says(word, kind) for word in words):
+            return [None if word is None else kind(word) for word in words]
+    return words
 
 
-def _word(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)  # numbers with gaps come as 3.0
+def _times(words: Sequence[str | None]) -> list[datetime | None]:
+    try:
+        return [None if word is None else datetime.fromisoformat(word) for word in words]
+    except ValueError:
+        told = next(word for word in words if word is not None)
+        raise ValueError(f"Expected times as 2026-01-31T12:00:00 (got {told!r})") from None
+
+
+def _says(word: str, kind: type[int] | type[float]) -> bool:
+    """Whether a number of 64 bits reads back as this word: 021, 5_11 and 1.10 are words."""
+    try:
+        number = kind(word)
+    except ValueError:
+        return False
+    whole = isinstance(number, int) or number.is_integer()
+    return abs(number) < 2**63 and (str(number) == word or (whole and str(int(number)) == word))

@@ -29,6 +29,7 @@ def choose_fusion_weight(
     gallery_camids: Tensor | ArrayLike,
     weights: Sequence[float] = _WEIGHTS,
     same_camera: Literal["remove", "keep"] = "remove",
+    own_position: Tensor | ArrayLike | None = None,
 ) -> FusionChoice:
     """The weight of the conditional distance with the best mAP; equally good weights go to the smaller one.
 
@@ -44,6 +45,7 @@ def choose_fusion_weight(
         gallery_camids: see there.
         weights: those to try, in [0, 1].
         same_camera: see there.
+        own_position: see there.
 
     Raises:
         ValueError: no weight is given, or what :func:`rerank` and :func:`evaluate` refuse.
@@ -53,7 +55,8 @@ def choose_fusion_weight(
     labels = (query_pids, gallery_pids, query_camids, gallery_camids)
     curve = []
     for weight in sorted(weights):
-        metrics = evaluate(rerank(distance, index, conditional, weight), *labels, same_camera=same_camera)
+        fused = rerank(distance, index, conditional, weight)
+        metrics = evaluate(fused, *labels, same_camera=same_camera, own_position=own_position)
         curve.append((float(weight), metrics.mAP, metrics.rank1))
     best, _, _ = max(curve, key=lambda row: row[1])  # the first, so the smallest, of equals
     return FusionChoice(best, tuple(curve))

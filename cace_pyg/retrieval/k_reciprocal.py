@@ -19,6 +19,7 @@ def k_reciprocal_distance(
     k2: int = 6,
     weight: float = 0.3,
     original: Tensor | ArrayLike | None = None,
+    own_position: Tensor | ArrayLike | None = None,
 ) -> Tensor:
     """Distances after k-reciprocal encoding: (1 − weight)·Jaccard + weight·original.
 
@@ -40,6 +41,8 @@ def k_reciprocal_distance(
         original: ``(query, gallery)`` distances to mix with, such as those of the second stage; none: the squared
             Euclidean ones. Either way each query's are divided by its largest; for its own squared ones, that over
             query and gallery together.
+        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not. Such an image
+            is one image, not two that are each other's nearest; what its distance to itself is, is left open.
 
     Returns:
         ``(query, gallery)`` of 0 to 1 on the CPU, float64 if the embeddings are, else float32.
@@ -49,22 +52,28 @@ def k_reciprocal_distance(
     """
     query, gallery = torch.as_tensor(query).detach().cpu(), torch.as_tensor(gallery).detach().cpu()
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
-    _check(query, gallery, k1, k2, weight, original)
+    _check(query, gallery, weight, original)
     given = None if original is None else torch.as_tensor(original)
-    images = torch.cat([query.to(dtype), gallery.to(dtype)])
+    own = torch.full((len(query),), -1) if own_position is None else torch.as_tensor(own_position)
+    strangers = own < 0
+    images = torch.cat([query[strangers].to(dtype), gallery.to(dtype)])
+    first = int(strangers.sum())  # of the gallery
+    place = torch.where(strangers, strangers.cumsum(0) - 1, own + first)  # of each query among the images
+    _check_k(k1, k2, len(images))
     neighbours, farthest = _neighbours(images, k1 + 1)
     vectors = _encode(images, neighbours, farthest, k1)
     if k2 > 1:
         vectors = (_lists(neighbours[:, :k2]) @ vectors) / k2
-    distance = _jaccard(csr_array(vectors[: len(query)]), csc_array(vectors[len(query) :])).to(dtype)
+    distance = _jaccard(csr_array(vectors[place.numpy()]), csc_array(vectors[first:])).to(dtype)
     rows = max(1, _BLOCK // len(gallery))
     for start in range(0, len(query), rows):
         some = slice(start, start + rows)
         if given is None:
-            direct = euclidean_distance(images[: len(query)][some], images[len(query) :]).square()
-            direct /= farthest[: len(query)][some, None]
+            direct = euclidean_distance(images[place[some]], images[first:]).square()
+            direct /= farthest[place[some], None]
         else:
-            direct = given[some].detach().cpu().to(dtype)
+            direct = given[some].detach().cpu().to(dtype, copy=True)
+            direct[own[some] >= 0, own[some][own[some] >= 0]] = 0
             direct = direct / direct.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
         distance[some] = (1 - weight) * distance[some] + weight * direct
     return distance
@@ -131,9 +140,7 @@ def _jaccard(query: csr_array, gallery: csc_array) -> Tensor:
     return torch.from_numpy(distance)
 
 
-def _check(
-    query: Tensor, gallery: Tensor, k1: int, k2: int, weight: float, original: Tensor | ArrayLike | None
-) -> None:
+def _check(query: Tensor, gallery: Tensor, weight: float, original: Tensor | ArrayLike | None) -> None:
     if query.dim() != 2 or gallery.dim() != 2 or query.size(1) != gallery.size(1) or not len(query) * len(gallery):
         raise ValueError(
             "Expected embeddings as (query, channel) and (gallery, channel) with the same channels "
@@ -142,13 +149,15 @@ def _check(
     for name, one in (("query", query), ("gallery", gallery)):
         if not one.isfinite().all():
             raise ValueError(f"Expected finite embeddings (got NaN or infinity in row {_first_bad(one)} of {name})")
-    images = len(query) + len(gallery)
-    if not 1 <= k1 < images or not 1 <= k2 <= k1:
-        raise ValueError(f"Expected 1 <= k2 <= k1 < number of images, {images} (got k1 {k1}, k2 {k2})")
     if not 0 <= weight <= 1:
         raise ValueError(f"Expected weight in [0, 1] (got {weight})")
     if original is not None and np.shape(original) != (len(query), len(gallery)):
         raise ValueError(f"Expected original as {(len(query), len(gallery))} (got {np.shape(original)})")
+
+
+def _check_k(k1: int, k2: int, images: int) -> None:
+    if not 1 <= k1 < images or not 1 <= k2 <= k1:
+        raise ValueError(f"Expected 1 <= k2 <= k1 < number of images, {images} (got k1 {k1}, k2 {k2})")
 
 
 def _first_bad(embeddings: Tensor) -> int:

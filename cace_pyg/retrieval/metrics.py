@@ -70,6 +70,7 @@ def evaluate(
     max_rank: int = 50,
     same_camera: Literal["remove", "keep"] = "remove",
     average_precision: Literal["step", "trapezoid"] = "step",
+    own_position: Tensor | ArrayLike | None = None,
 ) -> Metrics:
     """Evaluate a ranking by the protocol of Market-1501 (Zheng et al., 2015).
 
@@ -94,13 +95,16 @@ def evaluate(
         same_camera: ``"remove"`` is the protocol; ``"keep"`` is for data without cameras.
         average_precision: ``"step"``, as in ``torchreid`` and ``fast-reid``, or ``"trapezoid"``, as in the script that
             Market-1501's authors distribute.
+        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not. It is left
+            out there, whatever ``same_camera`` says: with one set of pictures as query and gallery, leave-one-out is
+            ``own_position=range(images)``.
 
     Raises:
         ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (says why), or another
             argument is out of range.
     """
     labels = query_pids, gallery_pids, query_camids, gallery_camids
-    return evaluate_blocks([distance], *labels, max_rank, same_camera, average_precision)
+    return evaluate_blocks([distance], *labels, max_rank, same_camera, average_precision, own_position)
 
 
 def evaluate_blocks(
@@ -112,6 +116,7 @@ def evaluate_blocks(
     max_rank: int = 50,
     same_camera: Literal["remove", "keep"] = "remove",
     average_precision: Literal["step", "trapezoid"] = "step",
+    own_position: Tensor | ArrayLike | None = None,
 ) -> Metrics:
     """:func:`evaluate` of a distance matrix that comes some rows at a time, and is never held whole.
 
@@ -124,6 +129,7 @@ def evaluate_blocks(
         max_rank: see there.
         same_camera: see there.
         average_precision: see there.
+        own_position: see there.
     """
     labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
     _check(labels, max_rank, same_camera, average_precision)
@@ -131,19 +137,24 @@ def evaluate_blocks(
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
     camids = gallery_camids[known]
+    own = _own_positions(own_position, len(query_pids), len(gallery_pids), known)
     ranks, counted, absent, removed = [], [], 0, 0
     for query, row in enumerate(_all_rows(blocks, known, labels)):
         same = same_pid.get(int(query_pids[query]), known[:0])
-        own = (camids[same] == query_camids[query]) & (same_camera == "remove")
-        removed += int(own.sum())
-        if not own.all():
-            ranks.append(_ranks(row, same[~own], same[own]))
+        same = same[same != own[query]]
+        near = (camids[same] == query_camids[query]) & (same_camera == "remove")
+        removed += int(near.sum())
+        if not near.all():
+            itself = own[query : query + 1]
+            ranks.append(_ranks(row, same[~near], np.concatenate([same[near], itself[itself >= 0]])))
             counted.append(query)
         absent += not len(same)
     left_out = absent, len(query_pids) - len(counted) - absent
     if not counted:
-        raise ValueError(_nothing_counts(*left_out))
+        raise ValueError(nothing_counts(*left_out))
     cameras = f"removed ({removed} times)" if same_camera == "remove" else "kept"
+    if own_position is not None:
+        cameras += f"; the query itself: left out of the gallery ({(own >= 0).sum()} times)"
     return _summarise(ranks, counted, left_out, max_rank, cameras, average_precision)
 
 
@@ -152,6 +163,21 @@ def _as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
     return np.asarray(values)
+
+
+def _own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, known: np.ndarray) -> np.ndarray:
+    """Where each query stands among the ``known`` gallery images; −1 where it does not."""
+    if own is None:
+        return np.full(queries, -1)
+    own = _as_numpy(own)
+    if own.shape != (queries,) or own.dtype.kind not in "iu" or not ((own >= -1) & (own < gallery)).all():
+        raise ValueError(
+            f"Expected own_position as a position from 0 to {gallery - 1}, or -1, for each of {queries} queries "
+            f"(got {own.dtype} {own.shape})"
+        )
+    among_known = np.full(gallery + 1, -1)  # the last is that of -1
+    among_known[known] = np.arange(len(known))
+    return among_known[own]
 
 
 def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
@@ -238,7 +264,8 @@ def _summarise(
     )
 
 
-def _nothing_counts(absent: int, same_camera: int) -> str:
+def nothing_counts(absent: int, same_camera: int) -> str:
+    """Why an evaluation without a single match is refused, and what helps."""
     message = (
         f"no query has a match in the gallery: {absent} whose identity is absent from it, {same_camera} seen only by "
         "their own camera there"
@@ -247,7 +274,8 @@ def _nothing_counts(absent: int, same_camera: int) -> str:
         message += "; check that query and gallery are parts of one data set, with the same pids"
     if same_camera:
         message += (
-            "; check the camids, or give same_camera keep (--evaluation.same_camera keep) for data without cameras"
+            "; check the camids; for data without cameras leave them out, or give same_camera keep "
+            "(--evaluation.same_camera keep)"
         )
     return message
 

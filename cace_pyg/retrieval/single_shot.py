@@ -37,6 +37,7 @@ def evaluate_single_shot(
     repeats: int = 100,
     seed: int = 0,
     max_rank: int = 50,
+    own_position: ArrayLike | None = None,
 ) -> SingleShot:
     """The CMC curve when one gallery image of each identity is drawn (Li et al., CVPR 2014), averaged over draws.
 
@@ -54,6 +55,7 @@ def evaluate_single_shot(
         repeats: draws for each query.
         seed: of the draws.
         max_rank: length of the curve.
+        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not; left out there.
 
     Raises:
         ValueError: the shapes do not fit, a distance is NaN, a number is below 1, or no query has a match.
@@ -64,8 +66,11 @@ def evaluate_single_shot(
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     rng = np.random.default_rng(seed)
     curves = []
-    for row, pid, camid in zip(distance, query_pids, query_camids, strict=True):
-        kept = np.flatnonzero((gallery_pids != _JUNK) & ~((gallery_pids == pid) & (gallery_camids == camid)))
+    images = np.arange(len(gallery_pids))
+    own = np.full(len(query_pids), -1) if own_position is None else np.asarray(own_position)
+    for row, pid, camid, itself in zip(distance, query_pids, query_camids, own, strict=True):
+        near = (gallery_pids == pid) & (gallery_camids == camid)
+        kept = np.flatnonzero((gallery_pids != _JUNK) & ~near & (images != itself))
         if pid != _DISTRACTOR and (gallery_pids[kept] == pid).any():
             curves.append(_curve(row, kept, gallery_pids[kept], pid, rng, repeats, max_rank))
     if not curves:

@@ -1,5 +1,8 @@
 """Tables and trees of one's own pictures."""
 
+import shutil
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,8 +22,10 @@ ROWS = [
 
 
 def picture(path):
+    """Of each place another one: copies of a query are told."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((8, 4, 3), np.uint8)).save(path)
+    rng = np.random.default_rng(zlib.crc32(str(path).encode()))
+    Image.fromarray(rng.integers(0, 255, (8, 4, 3), dtype=np.uint8)).save(path)
 
 
 def table(folder, rows=ROWS, header="path,pid,camid,split"):
@@ -66,7 +71,7 @@ def test_without_cameras_every_picture_is_its_own(tmp_path):
     ("row", "message"),
     [
         (("x.jpg", "", "1", "train"), r"a value for pid in row 7"),
-        (("x.jpg", "5", "1", "val"), r"split train, query, gallery in row 7 .*got 'val'"),
+        (("x.jpg", "5", "1", "val"), r"split train, query, gallery or test in row 7 .*got 'val'"),
         (("x.jpg", "5", "", "train"), r"a camera for every picture .*none for 1 of 7"),
         (("q.jpg", "5", "1", "train"), r"each picture once .*q.jpg twice"),
         (("x.jpg", "0", "1", "query"), r"pid 0 marks distractors"),
@@ -148,3 +153,60 @@ def test_check_finds_pictures_that_cannot_be_read(tmp_path):
 def test_check_of_nothing_says_what_each_reader_expected(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)no data set at .*- market_layout: .*- msmt17: .*- image_folder: "):
         check_dataset(tmp_path)
+
+
+def test_copies_of_a_query_in_the_gallery_are_told(tmp_path):
+    path = table(tmp_path)
+    shutil.copy(tmp_path / "q.jpg", tmp_path / "g.jpg")
+    found = check_dataset(path)
+    assert not found.passed
+    told = (
+        f"pictures of the gallery that are copies of a query, byte for byte: 1 ({tmp_path}/g.jpg of {tmp_path}/q.jpg)"
+    )
+    assert f"remark: {told}; a result would flatter" in str(found)
+    (tmp_path / "g.jpg").write_bytes((tmp_path / "q.jpg").read_bytes()[:-1] + b"x")  # of the same size
+    assert not check_dataset(path, decode=False).remarks
+
+
+def test_copies_that_the_protocol_removes_do_no_harm(tmp_path):
+    path = table(tmp_path, [*ROWS, ("h.jpg", "9", "1", "gallery")])  # the query's person and camera
+    shutil.copy(tmp_path / "q.jpg", tmp_path / "h.jpg")
+    found = check_dataset(path)
+    assert found.passed and "note: pictures of the gallery that are copies" in str(found) and "h.jpg" in str(found)
+
+
+def test_check_says_why_queries_have_no_match(tmp_path):
+    rows = [*ROWS, ("r.jpg", "11", "1", "query"), ("s.jpg", "12", "1", "query"), ("t.jpg", "12", "1", "gallery")]
+    (remark,) = check_dataset(table(tmp_path, rows)).remarks
+    assert remark == (
+        "1 of 3 queries have a match from another camera in the gallery; the identities of 1 are absent from it, 1 are "
+        "seen by their own camera only"
+    )
+
+
+TEST_ROWS = [("1.jpg", "7", "train"), ("2.jpg", "7", "train"), ("a.jpg", "9", "test"), ("b.jpg", "9", "test"),
+             ("nobody.jpg", "0", "test"), ("junk.jpg", "-1", "test")]  # fmt: skip
+
+
+def test_a_test_part_is_query_and_gallery(tmp_path):
+    path = table(tmp_path, TEST_ROWS, "path,pid,split")
+    splits = read_manifest(path)
+    assert [one.path.name for one in splits.query] == ["a.jpg", "b.jpg"]
+    assert [one.path.name for one in splits.gallery] == ["a.jpg", "b.jpg", "nobody.jpg"]
+    assert check_dataset(path).passed
+    with pytest.raises(ValueError, match="either query and gallery in .*, or test in place of both"):
+        read_manifest(table(tmp_path, [*TEST_ROWS, ("q.jpg", "9", "query")], "path,pid,split"))
+    with pytest.raises(ValueError, match="got none for query, gallery"):
+        read_manifest(table(tmp_path, TEST_ROWS[:2], "path,pid,split"))
+
+
+def test_a_tree_with_a_test_part(tmp_path):
+    for name in ("train/anna/1.jpg", "train/bob/1.jpg", "test/cleo/1.jpg", "test/cleo/2.jpg", "test/dora/1.jpg"):
+        picture(tmp_path / name)
+    splits = read_image_folder(tmp_path)
+    assert splits.query == splits.gallery and [one.pid for one in splits.query] == [3, 4, 3]
+    (remark,) = check_dataset(tmp_path).remarks
+    assert remark.startswith("2 of 3 queries") and "of 1 are absent" in remark
+    picture(tmp_path / "query" / "cleo" / "3.jpg")
+    with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ in place of both"):
+        read_image_folder(tmp_path)

@@ -88,10 +88,12 @@ def test_what_cannot_be_asked(client, shown_gallery, query):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "JPEG, PNG or WebP"),
         (bytes(MOST_BYTES + 1), 413, "at most 10 MiB"),
         (encoded(Image.new("L", (7000, 6000)), "PNG"), 413, "at most 40 megapixels"),
+        (encoded(Image.new("1", (9500, 9500)), "PNG"), 413, "at most 40 megapixels"),
+        (encoded(Image.new("1", (20_000, 20_000)), "PNG"), 413, "at most 40 megapixels"),  # Pillow opens none such
         (encoded(Image.effect_noise((80, 90), 50), "JPEG")[:-900], 422, "expected a whole file"),
         (encoded(Image.effect_noise((80, 90), 50), "PNG")[:600], 422, "expected a whole file"),
     ],
-    ids=["empty", "gif", "svg", "bytes", "pixels", "jpeg", "png"],
+    ids=["empty", "gif", "svg", "bytes", "pixels", "more", "bomb", "jpeg", "png"],
 )
 def test_uploads_are_checked(client, body, status, words):
     answer = client.post("/search", content=body)
@@ -112,6 +114,36 @@ def test_other_refusals_say_why(client, query):
     assert client.get("/", headers={"host": "rebound.example"}).status_code == 400
     same = {"origin": "http://testserver", "sec-fetch-site": "same-origin"}
     assert client.post("/search", content=picture, headers=same).status_code == 200
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, OSError, BaseException])
+@pytest.mark.parametrize("path", ["/search", "/stats"])
+def test_an_error_of_the_server_tells_the_client_nothing_and_the_log_one_line(
+    client, shown_gallery, query, monkeypatch, caplog, kind, path
+):
+    def broken(*_):
+        raise kind("the file /secret/rows.lance\nis damaged")
+
+    monkeypatch.setattr(shown_gallery, path[1:], broken)
+    answer = client.post(path, content=query.read_bytes()) if path == "/search" else client.get(path)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "this went wrong on the server; its terminal says more"}
+    assert answer.headers["content-security-policy"]
+    (line,) = caplog.messages
+    told = f"{path} failed: {kind.__name__}: the file /secret/rows.lance is damaged ("
+    assert line.startswith(told) and "test_page_routes.py, line" in line
+
+
+def test_an_image_that_is_gone_since_the_search_is_not_explained(client, shown_gallery, query, monkeypatch):
+    answer = client.post("/search", content=query.read_bytes()).json()
+    monkeypatch.setattr(type(shown_gallery), "__contains__", lambda *_: False)
+    asked = {"query": answer["query"], "image": answer["hits"][0]["image"]}
+    found = client.get("/explain", params=asked)
+    assert found.status_code == 404 and "not in the gallery any more: search again" in found.json()["error"]
+
+
+def test_a_method_that_a_route_does_not_take_is_told_which_it_takes(client):
+    assert client.get("/search").headers["allow"] == "POST"
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_cached(client, query):

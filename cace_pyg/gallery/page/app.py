@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import logging
 import secrets
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
@@ -17,13 +19,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cace_pyg.gallery.describe import hits_as_dicts
 from cace_pyg.gallery.gallery import Gallery
+from cace_pyg.gallery.gallery_table import FilterError
 from cace_pyg.gallery.page.upload import UploadError, decode_upload, read_upload
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 
@@ -33,26 +36,29 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-
-
+_LOG = logging.getLogger(__name__)
 _MOST_HITS = 100
+_LONGEST_LINE = 500
+_MOST_SEARCHES = 16  # whose pictures are in memory, 10 MiB each
 _LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept to be explained: 3 MiB
+_LEFT = "nobody waits for this answer any more"
 _FIGURES = ("correspondences", "conditional_maps")
 
 
-def gallery_page(gallery: Gallery, hosts: Sequence[str]) -> Starlette:
+def gallery_page(gallery: Gallery, hosts: Sequence[str], patience: float = 30) -> Starlette:
     """An ASGI application on one gallery.
 
     Routes: ``GET /`` the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body gives both
     rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or
     ``conditional_maps``) a PNG. Errors come as ``{"error": …}``. One search or drawing runs at a time; who does
-    not wait for it any more is passed over.
+    not wait for it any more is passed over. Sixteen searches can wait, their pictures included that are still coming.
 
     Args:
         gallery: what is searched.
         hosts: names that the page may be asked for under, against DNS rebinding; ``*``: any.
+        patience: seconds until a picture must be here.
     """
-    page = _Page(gallery, private="*" not in hosts)
+    page = _Page(gallery, "*" not in hosts, patience)
     routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
     routes += [
         Route("/stats", page.stats),
@@ -62,17 +68,23 @@ def gallery_page(gallery: Gallery, hosts: Sequence[str]) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={HTTPException: _error, UploadError: _error, ValueError: _error},
+        middleware=[
+            Middleware(SafeHeaders),
+            Middleware(OneLineErrors),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        ],
+        exception_handlers={HTTPException: _error, UploadError: _error, FilterError: _error},
     )
 
 
 class _Page:
     """What the routes share."""
 
-    def __init__(self, gallery: Gallery, private: bool):
+    def __init__(self, gallery: Gallery, private: bool, patience: float):
         self.gallery = gallery
         self.private = private
+        self.patience = patience
+        self.searches = 0
         self.queries = RecentQueries()
         self.turn = asyncio.Lock()
 
@@ -84,7 +96,20 @@ class _Page:
     async def search(self, request: Request) -> Response:
         _refuse_other_sites(request)
         where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
-        body = await read_upload(request.stream())
+        if self.searches >= _MOST_SEARCHES:
+            busy = f"{_MOST_SEARCHES} searches are under way; try again in a moment"
+            raise HTTPException(503, busy, {"Connection": "close"})  # the rest of the picture is not waited for
+        self.searches += 1
+        try:
+            return await self._search(request, where, top_k)
+        finally:
+            self.searches -= 1
+
+    async def _search(self, request: Request, where: str | None, top_k: int) -> Response:
+        try:
+            body = await read_upload(request.stream(), self.patience)
+        except ClientDisconnect:
+            raise HTTPException(503, _LEFT) from None
 
         def search() -> Response:
             picture = decode_upload(body)
@@ -113,6 +138,8 @@ class _Page:
             raise HTTPException(404, "this search is over: search again")
 
         def explain() -> Response:
+            if hit.image not in self.gallery:
+                raise HTTPException(404, "this image is not in the gallery any more: search again")
             explanation = self.gallery.explain(query.picture, hit)
             drawn = explanation.figure() if figure == "correspondences" else explanation.conditional_maps()
             return Response(_png(drawn), media_type="image/png")
@@ -123,7 +150,7 @@ class _Page:
         """Work in a thread, after those who came before; not for somebody who has gone meanwhile."""
         async with self.turn:
             if await request.is_disconnected():
-                raise HTTPException(503, "nobody waits for this answer any more")
+                raise HTTPException(503, _LEFT)
             return await run_in_threadpool(work)
 
 
@@ -160,7 +187,7 @@ def _png(figure: Figure) -> bytes:
 
 async def _error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", getattr(error, "status", 400))
-    return JSONResponse({"error": getattr(error, "detail", str(error))}, status)
+    return JSONResponse({"error": getattr(error, "detail", str(error))}, status, getattr(error, "headers", None))
 
 
 class RecentQuery(NamedTuple):
@@ -206,6 +233,34 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+class OneLineErrors:
+    """What goes wrong here is one line in the log, and the client learns no more than that it did."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of LanceDB's is no Exception
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_LINE]
+            _LOG.error("%s failed: %s (%s, line %s)", scope.get("path"), told, place.filename, place.lineno)
+            if started or scope["type"] != "http":
+                raise
+            answer = JSONResponse({"error": "this went wrong on the server; its terminal says more"}, 500)
+            await answer(scope, receive, send)
 
 
 class SafeHeaders:

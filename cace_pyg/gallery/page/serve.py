@@ -1,5 +1,6 @@
 """The page on a port."""
 
+import asyncio
 import ipaddress
 import socket
 import sys
@@ -8,11 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.page.app import gallery_page
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+_MOST_CONNECTIONS = 512
 
 
 def serve(
@@ -21,6 +24,7 @@ def serve(
     port: int = 8000,
     browser: bool = False,
     ready: Callable[[uvicorn.Server, str], object] | None = None,
+    patience: int = 30,
 ) -> None:
     """Answer until stopped by Ctrl-C.
 
@@ -30,6 +34,8 @@ def serve(
         port: 0: any that is free.
         browser: open the page in the browser.
         ready: called with the server and its address when it listens.
+        patience: seconds until a client must have sent its next request, until the picture that belongs to it must be
+            here, and until the answer must have been taken; then the connection is closed.
 
     Raises:
         RuntimeError: the address cannot be listened on.
@@ -45,8 +51,17 @@ def serve(
             file=sys.stderr,
         )
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-    app = gallery_page(gallery, ["*"] if open_to_others else [*_LOOPBACK_NAMES, host])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    app = gallery_page(gallery, ["*"] if open_to_others else [*_LOOPBACK_NAMES, host], patience)
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        log_level="warning",
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=patience,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
     print(f"{len(gallery)} pictures: {address} (Ctrl-C stops)", flush=True)
     if browser:
         webbrowser.open(address)
@@ -54,6 +69,42 @@ def serve(
         ready(server, address)
     with listening, suppress(KeyboardInterrupt):  # uvicorn has closed all when it passes the signal on
         server.run(sockets=[listening])
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP, in which the keep-alive time runs from the first moment on, whatever comes in drops.
+
+    uvicorn's own starts after the first answer and ends with the next byte: who sends nothing, or a header now and
+    then, would stay for ever.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete:  # else the next request was there already
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_request(self) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,31 @@
+"""Which pictures the ranked lists of a report show: those that the protocol leaves in the gallery."""
+
+from dataclasses import replace
+
+import pytest
+
+from cace_pyg.config import from_yaml
+from cace_pyg.data import Sample, read_market_layout
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
+from cace_pyg.engine.evaluation import evaluate_two_stage
+from cace_pyg.explain import run_report
+from tests.random_checkpoint import make_checkpoint
+
+
+@pytest.mark.parametrize(("same_camera", "shown"), [("remove", 4), ("keep", 7)])
+def test_the_query_is_never_shown_and_its_camera_only_where_it_is_kept(tiny, tmp_path, monkeypatch, same_camera, shown):
+    checkpoint = make_checkpoint(tmp_path / "checkpoints" / "best.ckpt", tiny)
+    config = from_yaml(load_checkpoint(checkpoint)["config"])
+    evaluation = replace(config.evaluation, same_camera=same_camera)
+    config = replace(config, data=replace(config.data, workers=0), evaluation=evaluation)
+    gallery = [one for one in read_market_layout(tiny).gallery if one.pid > 0]
+    people = sorted({one.pid for one in gallery})[:2]
+    pictures = [Sample(*one[:2], 1) for pid in people for one in [one for one in gallery if one.pid == pid][:4]]
+    pictures[0] = pictures[0]._replace(camid=2)  # so that the others have a match from another camera
+    found = evaluate_two_stage(load_model(checkpoint, config)[0].eval(), pictures, pictures, config, 0.5, "cpu")
+    drawn = []
+    monkeypatch.setattr(run_report, "ranked_lists", lambda query, rows: drawn.append((query, rows)))
+    run_report.query_lists(found, 7)
+    ((query, rows),) = drawn
+    for row in rows.values():
+        assert len(row) == shown and query not in [one.path for one in row]
