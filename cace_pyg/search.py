@@ -20,12 +20,12 @@ from cace_pyg.gallery.describe import (
 )
 from cace_pyg.gallery.gallery_table import column_types, is_gallery
 from cace_pyg.gallery.picture_facts import (
-from cace_pyg.user_path import user_path
     PictureFacts,
     facts_from_names,
     facts_from_table,
     pictures_of_table,
 )
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
 
