@@ -25,7 +25,7 @@ from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 from cace_pyg.engine.checkpoint import build_model, save_checkpoint
 from cace_pyg.gallery import Gallery
-from cace_pyg.gallery.gallery_table import with_check_sums
+from cace_pyg.gallery.check_sums import SIZE, with_check_sums
 from cace_pyg.viz.style import SERIES
 
 _TOP_K = 100
@@ -78,7 +78,7 @@ class SyntheticEntries:
                 "embedding": pa.FixedSizeListArray.from_arrays(pa.array(made[-1].ravel()), made[-1].shape[1]),
                 "clues": pa.array([clues for clues, _ in chosen], pa.binary()),
                 "thumbnail": pa.array([thumbnail for _, thumbnail in chosen], pa.binary()),
-                "check_sums": pa.array([bytes(12)] * size, pa.binary(12)),
+                "check_sums": pa.array([bytes(SIZE)] * size, pa.binary(SIZE)),
                 "camera": pa.array([f"c{i % 6}" for i in range(size)]),
                 "time": pa.nulls(size, pa.timestamp("us")),
                 "added": pa.array([0] * size, pa.timestamp("us")),

@@ -25,6 +25,7 @@ from cace_pyg.gallery.picture_facts import (
     facts_from_table,
     pictures_of_table,
 )
+from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
 
@@ -82,27 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
         command.set_defaults(run=run)
-        command.add_argument("--gallery", required=True, type=_path, help="its folder, such as people.lance")
-        command.add_argument("--checkpoint", type=_path, help="the model; refused where the gallery has another")
+        command.add_argument("--gallery", required=True, type=user_path, help="its folder, such as people.lance")
+        command.add_argument("--checkpoint", type=user_path, help="the model; refused where the gallery has another")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
     return parser
 
 
-def _path(text: str) -> Path:
-    """``Path("")`` would be the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("Expected a path (got an empty text)")
-    return Path(text)
-
-
 def _index_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=_path, help="or a table, .csv or .parquet, that names the pictures")
+    command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, that names the pictures")
     command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
-        "--metadata", type=_path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
+        "--metadata", type=user_path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
     )
     command.add_argument(
         "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
@@ -112,25 +106,25 @@ def _index_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("pictures", type=_path, nargs="+")
+    command.add_argument("pictures", type=user_path, nargs="+")
     command.add_argument("--camera", help="of all of them")
 
 
 def _remove_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("pictures", type=_path, nargs="*")
+    command.add_argument("pictures", type=user_path, nargs="*")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--missing", action="store_true", help="pictures whose file is gone")
     command.add_argument("--force", action="store_true", help="also where --missing finds more than half of them gone")
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", type=_path)
+    command.add_argument("picture", type=user_path)
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
     command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
-        "--figure", type=_path, help="PNG or SVG of the ranked list, before and after the second stage"
+        "--figure", type=user_path, help="PNG or SVG of the ranked list, before and after the second stage"
     )
 
 
@@ -165,6 +159,8 @@ def _index(known: argparse.Namespace) -> int:
     pictures, facts = _told_pictures(known)
     column_types(facts.metadata)  # before a gallery is made
     if known.ray:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
         expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
@@ -186,8 +182,6 @@ def _index(known: argparse.Namespace) -> int:
 def _add_all(known: argparse.Namespace, gallery: Gallery, pictures: list[Path], facts: PictureFacts) -> Added:
     if not known.ray:
         return gallery.add(pictures, facts.camera, facts.taken, facts.metadata, progress=True)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
     return add_on_ray(gallery, pictures, facts, known.workers, known.ray_address, known.device)
 
 

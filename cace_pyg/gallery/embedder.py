@@ -43,8 +43,7 @@ class Embedder:
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or a weight is NaN or
-            infinite.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`.
     """
 
     def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):

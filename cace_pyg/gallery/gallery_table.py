@@ -3,10 +3,8 @@
 import json
 import re
 import shutil
-import struct
 import tempfile
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -19,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+
+from cace_pyg.gallery.check_sums import SIZE, embeddings, facts, is_whole, rows_with_embedding, with_check_sums
 
 T = TypeVar("T")
 Value = str | int | float | bool | datetime | None
@@ -59,12 +59,10 @@ _FOLDER = f"{_NAME}.lance"
 _UNFINISHED = ".unfinished-"
 _ABOUT = b"cace_pyg.gallery"
 _OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "check_sums", "camera", "time", "added")
-_NOT_TOLD = ("sha256", "embedding", "clues", "thumbnail", "check_sums", "added", "_distance", "_rowid")
 _COLUMN = r"[a-z][a-z0-9_]*"
 _SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
 _PATIENCE = timedelta(minutes=10)  # for commits of others that were sooner
 _TRIES = 20  # of a change of columns, each time that another writer was sooner
-_SUMS = struct.Struct("<III")  # of a row: what is told of it and its embedding, its clues, its thumbnail
 _READS = 3  # tries
 _CHECKED_AT_ONCE = 1024  # rows
 _UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # come from damaged files
@@ -136,7 +134,7 @@ class GalleryTable:
                 pa.field("embedding", pa.list_(pa.float16(), embedding_channels), nullable=False),
                 pa.field("clues", pa.binary(), nullable=False),
                 pa.field("thumbnail", pa.binary(), nullable=False),
-                pa.field("check_sums", pa.binary(_SUMS.size), nullable=False),
+                pa.field("check_sums", pa.binary(SIZE), nullable=False),
                 pa.field("camera", pa.string()),
                 pa.field("time", pa.timestamp("us")),
                 pa.field("added", pa.timestamp("us"), nullable=False),
@@ -209,7 +207,7 @@ class GalleryTable:
         for entry in entries:
             row: dict[str, Any] = {field.name: entry.metadata.get(field.name) for field in schema}
             row |= {name: getattr(entry, name) for name in _OWN if name not in ("embedding", "check_sums", "added")}
-            row |= {"embedding": np.asarray(entry.embedding, np.float16), "check_sums": bytes(_SUMS.size)}
+            row |= {"embedding": np.asarray(entry.embedding, np.float16), "check_sums": bytes(SIZE)}
             rows.append(row | {"added": now})
         try:
             table = pa.Table.from_pylist(rows, schema=schema.remove_metadata())
@@ -268,9 +266,9 @@ class GalleryTable:
         found = self._run(query.where(where, prefilter=True) if where else query, where)
         if not len(found):
             return []
-        vectors = _embeddings(found).astype(np.float32)
-        unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
         found_rows = self._whole_rows(found)
+        vectors = embeddings(found).astype(np.float32)
+        unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=-1)
         return [
             row | {"embedding": vector, "metadata": {name: row[name] for name in extra}}
             for row, vector in zip(found_rows, unit, strict=True)
@@ -308,15 +306,14 @@ class GalleryTable:
     def _whole_rows(self, found: Any) -> list[dict[str, Any]]:
         """Rows as they were written; their embeddings come as bytes."""
         with self._damage_told(reading=True):
-            rows = _with_embedding_bytes(found)
+            rows = rows_with_embedding(found)
             for row in rows:
-                self._whole_part(row, "facts", _facts(row))
+                self._whole_part(row, "facts", facts(row))
         return rows
 
     def _whole_part(self, row: Mapping[str, Any], part: str, content: bytes | None) -> bytes:
         """``facts``, ``clues`` or ``thumbnail`` of a row as they were written."""
-        written = dict(zip(("facts", "clues", "thumbnail"), _SUMS.unpack(row["check_sums"]), strict=True))
-        if content is None or _sum(row["image"], content) != written[part]:
+        if content is None or not is_whole(row, part, content):
             what = "what is told of it or its embedding" if part == "facts" else f"its {part}"
             raise UnreadableTableError(
                 f"the gallery {self.folder} is damaged at the picture {row['image']}: {what} changed on disk; remove "
@@ -514,40 +511,6 @@ def column_types(metadata: Sequence[Mapping[str, Any]]) -> dict[str, type]:
                 f"(got {name!r})"
             )
     return types
-
-
-def _with_embedding_bytes(found: Any) -> list[dict[str, Any]]:
-    """Rows of an Arrow table or batch."""
-    rows = found.drop_columns(["embedding"]).to_pylist()
-    return [row | {"embedding": one.tobytes()} for row, one in zip(rows, _embeddings(found), strict=True)]
-
-
-def _embeddings(found: Any) -> np.ndarray:
-    column = found["embedding"]
-    column = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(found), -1)
-
-
-def with_check_sums(table: Any) -> Any:
-    """An Arrow table of rows with the check sums that they must have."""
-    import pyarrow as pa
-
-    sums = []
-    for row in _with_embedding_bytes(table):
-        parts = (_facts(row), row["clues"], row["thumbnail"])
-        sums.append(_SUMS.pack(*(_sum(row["image"], part) for part in parts)))
-    place = table.schema.get_field_index("check_sums")
-    return table.set_column(place, table.schema.field(place), pa.array(sums, pa.binary(_SUMS.size)))
-
-
-def _sum(image: str, content: bytes) -> int:
-    return zlib.crc32(content, zlib.crc32(image.encode()))
-
-
-def _facts(row: Mapping[str, Any]) -> bytes:
-    """What an answer shows of a row, and what it is found by; columns that others add later change nothing."""
-    told = {name: value for name, value in row.items() if value is not None and name not in _NOT_TOLD}
-    return json.dumps(told, sort_keys=True, default=datetime.isoformat).encode() + row["embedding"]
 
 
 def _in_utf8(images: Sequence[str]) -> list[str]:
