@@ -23,7 +23,8 @@ from benchmarks.results_file import save_results
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
-from cace_pyg.engine.checkpoint import build_model, save_checkpoint
+from cace_pyg.engine.build import build_model
+from cace_pyg.engine.checkpoint import save_checkpoint
 from cace_pyg.gallery import Gallery
 from cace_pyg.gallery.check_sums import SIZE, with_check_sums
 from cace_pyg.viz.style import SERIES

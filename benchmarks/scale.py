@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cace_pyg.config import config_of, config_parser, parse
-from cace_pyg.engine.checkpoint import build_model
+from cace_pyg.engine.build import build_model
 
 RESULTS = Path(__file__).parent / "results"
 _HOURS_OF_A_MONTH = 730

@@ -3,7 +3,8 @@
 import torch
 
 from cace_pyg.config import config_of, config_parser, parse
-from cace_pyg.engine.checkpoint import build_model, save_checkpoint
+from cace_pyg.engine.build import build_model
+from cace_pyg.engine.checkpoint import save_checkpoint
 
 OPTIONS = {
     "data.height": 48, "data.width": 24, "data.hold_out": 0.3, "threads": 1, "backbone.name": "small_cnn",

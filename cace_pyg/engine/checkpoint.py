@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from cace_pyg.config import Config
+from cace_pyg.engine.build import build_model
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import Backbone, CaceNet
+from cace_pyg.models import CaceNet
 
 _FORMAT = 2
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
@@ -114,10 +115,16 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
     """Put backbone, individual encoder and (if it has as many classes) classifier of a checkpoint into a model.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`.
+        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`; or one of both has the
+            embedding of a published network, which has its own file.
     """
     state = load_checkpoint(path)["model"]
     names = ["extractor", "encoder"]
+    if model.classifier is None or "classifier.weight" not in state:
+        raise ValueError(
+            f"start_from takes over a trained individual branch (got embedding.kind published, here or in {path}); "
+            "leave start_from out, and give the network as backbone.weights"
+        )
     if state["classifier.weight"].shape == model.classifier.weight.shape:
         names.append("classifier")
     chosen = {key: value for key, value in state.items() if key.split(".")[0] in names}
@@ -176,26 +183,6 @@ def latest_checkpoint(folder: RunFolder) -> LatestCheckpoint | None:
     return None
 
 
-def build_model(config: Config, num_identities: int, pretrained: bool = True) -> CaceNet:
-    """The network of ``config``, its weights drawn from torch's current random state.
-
-    Args:
-        config: the run.
-        num_identities: training identities.
-        pretrained: load ``backbone.weights``; false where a checkpoint follows that holds them.
-    """
-    settings = config.backbone
-    weights = settings.weights if pretrained else None
-    return CaceNet(
-        Backbone(settings.name, weights, settings.last_stride, settings.stem),
-        config.graph,
-        num_identities,
-        config.embedding.channels,
-        config.embedding.batch_norm,
-        config.conditional,
-    )
-
-
 _MATTERS = ("backbone", "graph", "embedding", "conditional")
 _CLASSIFIERS = ("classifier.", "pair_classifier.")  # nothing of them reaches an embedding
 
@@ -232,7 +219,7 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
             f"{path} holds a network of somebody's own, {state['own_extractor']}, which no command can build: make the "
             "model in Python as it was made for training, then cace_pyg.load_weights(model, path) and evaluate_model"
         )
-    model = build_model(config, state["identities"], pretrained=False)
+    model = build_model(config, state["identities"], pretrained=False, layers=state.get("layers"))
     load_model_state(model, state["model"], path)
     return model.eval(), state
 

@@ -15,7 +15,7 @@ from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
-from cace_pyg.models import CaceNet, PairOperand, PublishedEmbedding
+from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
 
 
@@ -86,7 +86,7 @@ def extract_clues(
 
 @torch.no_grad()
 def extract_embeddings(
-    model: CaceNet | PublishedEmbedding,
+    model: CaceNet,
     samples: Sequence[Sample],
     config: Config,
     device: torch.device | str,
@@ -111,7 +111,7 @@ def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
 
 
 def _forward(
-    model: CaceNet | PublishedEmbedding,
+    model: CaceNet,
     samples: Sequence[Sample],
     config: Config,
     device: torch.device | str,

@@ -93,6 +93,7 @@ class JointPhase:
             embedding, labels = self.ranks.gather(embedding), self.ranks.gather(labels)
             clues = self._gathered(clues) if self.trains_pairs else clues
         unit = torch.nn.functional.normalize(embedding, dim=-1)
+        assert model.classifier is not None and model.pair_classifier is not None  # no published embedding
         terms = self.loss.individual(model.classifier(embedding), euclidean_distance(unit, unit), labels)
         if self.trains_pairs:
             prepared = model.pair_stage.prepare(clues.detach() if self.settings.detach_clues else clues)

@@ -82,7 +82,8 @@ class PairPhase:
     def set_mode(self, model: CaceNet) -> None:
         model.eval()
         model.pair_stage.train()
-        model.encoder.eval()  # it may be the pair stage's too, and stays as it is
+        if model.encoder is not None:
+            model.encoder.eval()  # it may be the pair stage's too, and stays as it is
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.

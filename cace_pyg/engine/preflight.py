@@ -19,6 +19,12 @@ def check_settings(config: Config) -> None:
     """
     if config.joint_phase.epochs == config.pair_phase.epochs == 0:
         raise ValueError("there is nothing to train: joint_phase.epochs and pair_phase.epochs are both 0")
+    if config.embedding.kind == "published" and (config.joint_phase.epochs or config.loss.pairwise_weight):
+        raise ValueError(
+            f"Expected no joint phase with embedding.kind published, which stays as it is (got joint_phase.epochs "
+            f"{config.joint_phase.epochs}, loss.pairwise_weight {config.loss.pairwise_weight}); give "
+            "--joint_phase.epochs 0 and --loss.pairwise_weight 0, or --embedding.kind trained"
+        )
     folder = config.evaluation.clues_on_disk
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(
@@ -57,7 +63,7 @@ def check_trainable(model: CaceNet, config: Config, identities: int, device: tor
         RuntimeError: the pair stage's backend does not run on the device.
         FileNotFoundError, ValueError: see the graph builder.
     """
-    if model.classifier.out_features != identities:
+    if model.classifier is not None and model.classifier.out_features != identities:
         raise ValueError(
             f"Expected a model for the {identities} training identities (got num_identities "
             f"{model.classifier.out_features}); those that data.hold_out keeps for validation are not trained on"
@@ -81,7 +87,7 @@ def _check_pair_branch(model: CaceNet, config: Config) -> None:
 @torch.no_grad()
 def _check_graph(model: CaceNet, config: Config) -> None:
     """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
-    was_training, device = model.training, model.classifier.weight.device
+    was_training, device = model.training, next(model.parameters()).device
     size = (config.data.height, config.data.width)
     picture = torch.zeros(1, 3, *size, device=device), torch.zeros(1, *size, dtype=torch.uint8, device=device)
     clues = model.eval()(*picture).clues

@@ -1,16 +1,17 @@
 """Evaluation of a published network's own embedding."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.engine.build import build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.results import FurtherResults, further_results
-from cace_pyg.models import Backbone, PublishedEmbedding
 from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
 
 
@@ -32,7 +33,7 @@ def evaluate_published(
         raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
     if settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
-    model = PublishedEmbedding(Backbone(settings.name, settings.weights, settings.last_stride, settings.stem))
+    model = build_model(replace(config, embedding=replace(config.embedding, kind="published")), None)
     device = find_device(config.device)
     model.to(device)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
@@ -40,6 +41,4 @@ def evaluate_published(
     distance = euclidean_distance(*embeddings)
     further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
     metrics = evaluate(distance, **labels, **config.evaluation.policy())
-    loaded = model.loaded_weights or f"{settings.name} with torchvision's ImageNet weights"
-    described = f"{model}; last stride {settings.last_stride}, stem {settings.stem}\n{loaded}"
-    return metrics, further, described
+    return metrics, further, str(model.extractor)

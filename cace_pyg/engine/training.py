@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -33,7 +33,7 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import Backbone, CaceNet, ConditionalSettings
+from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
@@ -103,7 +103,9 @@ class Trainer:
             self.folder.open(config_yaml, resume)
         self.fabric.barrier()
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
-        if not isinstance(model.extractor, Backbone):
+        if isinstance(model.extractor, PublishedEmbedding):
+            self.fixed["layers"] = model.extractor.layers
+        elif not isinstance(model.extractor, Backbone):
             self.fixed["own_extractor"] = type(model.extractor).__name__
         latest = latest_checkpoint(self.folder) if resume else None
         if config.start_from is not None and latest is None:
@@ -288,10 +290,13 @@ def _as_built(config: Config, model: CaceNet) -> Config:
             "Expected the model to be built with the configuration's conditional settings (got others); give them to "
             "CaceNet(…, conditional=…), or leave them out of the Config"
         )
-    channels, batch_norm = model.encoder.convolution.out_features, model.encoder.convolution.bias is None
-    return replace(
-        config, conditional=settings, embedding=replace(config.embedding, channels=channels, batch_norm=batch_norm)
-    )
+    embedding = config.embedding
+    kind: Literal["trained", "published"] = "published" if model.is_published else "trained"
+    head = model.encoder or getattr(model.pair_stage, "encoder", None)
+    if head is not None:
+        channels, batch_norm = head.convolution.out_features, head.convolution.bias is None
+        embedding = replace(embedding, channels=channels, batch_norm=batch_norm)
+    return replace(config, conditional=settings, embedding=replace(embedding, kind=kind))
 
 
 def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:

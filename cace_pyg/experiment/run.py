@@ -11,7 +11,8 @@ from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import build_model, load_model
+from cace_pyg.engine.build import build_model
+from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import (
     Evaluation,
@@ -26,7 +27,7 @@ from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
 from cace_pyg.explain.run_report import report_run
-from cace_pyg.models import Backbone, CaceNet
+from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line
 
 
@@ -93,7 +94,7 @@ def _build(config: Config, identities: int, pretrained: bool, fabric: Fabric) ->
         if first == fabric.is_global_zero:
             model = build_model(config, identities, pretrained)
         fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
-    extractor = model.extractor
-    if fabric.is_global_zero and isinstance(extractor, Backbone) and extractor.loaded_weights is not None:
-        write_line(str(extractor.loaded_weights))
+    loaded = getattr(model.extractor, "loaded_weights", None)
+    if fabric.is_global_zero and loaded is not None:
+        write_line(str(loaded))
     return model

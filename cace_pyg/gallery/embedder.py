@@ -17,7 +17,7 @@ from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_finger
 from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.models import CaceNet, PairOperand
-from cace_pyg.models.cace_net import Individual
+from cace_pyg.models.extractor import Individual
 from cace_pyg.read_picture import Picture, read_picture
 
 

@@ -65,8 +65,9 @@ def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tens
             if tokens
             else "return the map before pooling, its channels second, or Clues(tokens, (H, W))"
         )
-        raise ValueError(f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); "
-                         f"{remedy}")
+        raise ValueError(
+            f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); {remedy}"
+        )
     if clues.features.size(2) != channels or len(clues) != images:
         raise ValueError(
             f"Expected clues of {images} images with {channels} channels (got {tuple(clues.features.shape)}); set the "

@@ -15,11 +15,10 @@ _WIDTHS = {  # channels after each stage
     "x0_5": (32, 128, 192, 256),
     "x0_25": (16, 64, 96, 128),
 }
-_INSIDE = ("inside", "inside", "none", "inside", "inside", "none")  # found by search, Zhou et al. (2021), Fig. 5
-_PLACINGS: dict[str, tuple[Placing, ...]] = {
-    "osnet_": ("none",) * 6,
-    "osnet_ibn_": ("after", "after", *("none",) * 4),
-    "osnet_ain_": _INSIDE,
+_PLACINGS: dict[str, tuple[Placing, ...]] = {  # of instance normalisation in the six blocks
+    "osnet_": ("none", "none", "none", "none", "none", "none"),
+    "osnet_ibn_": ("after", "after", "none", "none", "none", "none"),
+    "osnet_ain_": ("inside", "inside", "none", "inside", "inside", "none"),  # found by search
 }
 OSNETS = tuple(f"{kind}{width}" for kind in _PLACINGS for width in _WIDTHS)
 
@@ -42,16 +41,20 @@ def osnet_layers(name: str) -> torch.nn.Sequential:
     channels, placings = _WIDTHS[f"x{width}"], _PLACINGS[f"{kind}_"]
     searched = kind == "osnet_ain"  # torchreid calls its layers otherwise
     norm: Norm = "batch" if kind == "osnet" else "instance"
-    layers = OrderedDict(conv1=_convolution(3, channels[0], 7, stride=2, norm=norm))
+    layers = OrderedDict[str, torch.nn.Module]()
+    layers["conv1"] = _convolution(3, channels[0], 7, stride=2, norm=norm)
     layers["maxpool"] = torch.nn.MaxPool2d(3, stride=2, padding=1)
     for stage in (1, 2, 3):
-        of_stage, (first, second) = channels[stage - 1 : stage + 1], placings[2 * stage - 2 : 2 * stage]
-        blocks = [_Block(*of_stage, first, searched), _Block(of_stage[1], of_stage[1], second, searched)]
-        pool = torch.nn.Sequential(_convolution(of_stage[1], of_stage[1]), torch.nn.AvgPool2d(2, stride=2))
-        inside = [*blocks, pool] if stage < 3 and not searched else blocks
-        layers[f"conv{stage + 1}"] = torch.nn.Sequential(*inside)
-        if stage < 3 and searched:
-            layers[f"pool{stage + 1}"] = pool
+        before, after = channels[stage - 1], channels[stage]
+        first = _Block(before, after, placings[2 * stage - 2], searched)
+        second = _Block(after, after, placings[2 * stage - 1], searched)
+        layers[f"conv{stage + 1}"] = blocks = torch.nn.Sequential(first, second)
+        if stage < 3:
+            pool = torch.nn.Sequential(_convolution(after, after), torch.nn.AvgPool2d(2, stride=2))
+            if searched:
+                layers[f"pool{stage + 1}"] = pool
+            else:
+                blocks.append(pool)
     layers["conv5"] = _convolution(channels[3], channels[3])
     network = torch.nn.Sequential(layers)
     for module in network.modules():

@@ -97,7 +97,9 @@ class PublishedEmbedding(torch.nn.Module):
     def __str__(self) -> str:
         pooling = "mean" if self.exponent is None else f"generalised mean, p = {float(self.exponent):.3g}"
         layers = " and ".join(type(layer).__name__ for layer in self.neck) or "no neck"
-        return f"embedding: {pooling}, then {layers}"
+        backbone = self.backbone
+        loaded = self.loaded_weights or f"{backbone.name} with torchvision's ImageNet weights"
+        return f"embedding: {pooling}, then {layers}; {backbone.described}\n{loaded}"
 
 
 def _words_of(layer: torch.nn.Module) -> str:

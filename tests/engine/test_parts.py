@@ -9,7 +9,7 @@ import torch
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data import read_market_layout
 from cace_pyg.data.part_map import read_part_map
-from cace_pyg.engine.checkpoint import build_model
+from cace_pyg.engine.build import build_model
 from cace_pyg.engine.extraction import extract, extract_clues, extract_embeddings
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.pair_phase import PairPhase

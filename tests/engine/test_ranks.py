@@ -18,7 +18,7 @@ from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine import training
-from cace_pyg.engine.checkpoint import build_model
+from cace_pyg.engine.build import build_model
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import synchronise_batch_norm
 from cace_pyg.engine.ranks import Ranks
