@@ -12,7 +12,7 @@ from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.build import build_model
-from cace_pyg.engine.checkpoint import load_model
+from cace_pyg.engine.checkpoint import LatestCheckpoint, latest_checkpoint, load_model
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import (
     Evaluation,
@@ -67,8 +67,8 @@ def train_and_evaluate(
     folder = RunFolder(config.run_dir)
     if fabric.is_global_zero:
         folder.check(config.to_yaml(), resume)
-    has_weights = config.start_from is not None or (resume and (folder.last.exists() or folder.previous.exists()))
-    model = _build(config, held_out.num_identities, not has_weights, fabric)
+    latest = latest_checkpoint(folder) if resume else None
+    model = _build(config, held_out.num_identities, latest, fabric)
     if model.needs_parts:
         check_part_maps([*splits.train, *splits.query, *splits.gallery])
     Trainer(model, config, held_out, environment, resume, fabric).run()
@@ -87,12 +87,17 @@ def train_and_evaluate(
     return folder, evaluation
 
 
-def _build(config: Config, identities: int, pretrained: bool, fabric: Fabric) -> CaceNet:
-    """The network with its first weights; the first rank downloads what is to be downloaded, the others find it."""
+def _build(config: Config, identities: int, latest: LatestCheckpoint | None, fabric: Fabric) -> CaceNet:
+    """The network with its first weights, unless a checkpoint brings them.
+
+    The first rank downloads what is to be downloaded, the others find it.
+    """
     torch.manual_seed(config.seed)
+    pretrained = latest is None and config.start_from is None
+    layers = latest.state.get("layers") if latest else None
     for first in (True, False):
         if first == fabric.is_global_zero:
-            model = build_model(config, identities, pretrained)
+            model = build_model(config, identities, pretrained, layers)
         fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
     loaded = getattr(model.extractor, "loaded_weights", None)
     if fabric.is_global_zero and loaded is not None:
