@@ -67,7 +67,7 @@ class Backbone(torch.nn.Module):
                 _remove_last_stride(layers, name)
         _change_stem(self.trunk, stem, name)
         self.name = name
-        self.described = f"last stride {last_stride or 'as usual'}, stem {stem}"
+        self.described = name if name in ("small_cnn", *OSNETS) else f"last stride {last_stride or 1}, stem {stem}"
         self.loaded_weights: LoadedWeights | None = None
         if weights is not None and weights != "imagenet":
             self.loaded_weights = load_backbone_weights(self.trunk, name, weights)

@@ -29,7 +29,8 @@ def arguments(tiny, weights):
         f"--data.root={tiny}", "--data.height=64", "--data.width=32", "--data.hold_out=0.3", "--data.workers=0",
         "--backbone.name=osnet_x0_25", f"--backbone.weights={weights}", "--embedding.kind=published",
         "--embedding.channels=16", "--joint_phase.epochs=0", "--pair_phase.epochs=2",
-        "--pair_phase.batches_per_epoch=3", "--pair_phase.anchors=8", "--pair_phase.confusions=3", "--conditional.width=8", "--conditional.edges=inter",
+        "--pair_phase.batches_per_epoch=3", "--pair_phase.anchors=8", "--pair_phase.confusions=3",
+        "--conditional.width=8", "--conditional.edges=inter",
         "--conditional.compare=verification", "--evaluation.top_k=10", "--threads=1", "--device=cpu",
     ]  # fmt: skip
 
