@@ -66,7 +66,7 @@ def _embed(known: argparse.Namespace) -> int:
             except ValueError as error:
                 unreadable.append(f"{name.encode(errors='backslashreplace').decode()}: {error}")
         if len(unreadable) == len(pictures):
-            raise ValueError(f"none of {len(pictures)} pictures can be read, such as {unreadable[0]}")
+            raise ValueError(f"no picture can be read (of {len(pictures)}): {unreadable[0]}")
     print(f"pictures that cannot be read: {len(unreadable) or 'none'}")
     for line in unreadable[:_SHOWN]:
         print(f"  {line}")

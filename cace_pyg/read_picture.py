@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Picture = str | Path | bytes | np.ndarray | Image.Image
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # no other: Pillow runs Ghostscript for PostScript
@@ -35,6 +35,9 @@ def read_picture(picture: Picture) -> Image.Image:
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
+    if not isinstance(picture, str | Path | bytes | Image.Image):
+        kind = type(picture).__name__
+        raise ValueError(f"Expected a picture as a path, bytes of a file, an array or a PIL image (got {kind})")
     name = picture if isinstance(picture, str | Path) else "from bytes or PIL"
     if isinstance(picture, str | Path) and not Path(picture).exists():
         raise FileNotFoundError(f"there is no picture at {picture}")
@@ -44,10 +47,13 @@ def read_picture(picture: Picture) -> Image.Image:
         file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
         with Image.open(file, formats=_formats()) as opened:
             return _upright(opened)
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"cannot read the picture {name}: it is none of {', '.join(FORMATS)}; replace or remove it"
+        ) from error
     except BROKEN as error:
         raise ValueError(
-            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it (whole "
-            f"files of {', '.join(FORMATS)} are read)"
+            f"cannot read the picture {name}: {str(error) or type(error).__name__}; replace or remove it"
         ) from error
 
 
@@ -72,7 +78,7 @@ def _in_8_bits(values: np.ndarray, picture: Image.Image) -> np.ndarray:
         return _from_floats(values)
     tags = getattr(picture, "tag_v2", {})
     if picture.mode == "I" and picture.format != "PNG":  # of PNG, older versions of Pillow read 16 bits so
-        raise ValueError("no white is known for grey values of 32 bits or with a sign; save it with 8 or 16 bits")
+        raise ValueError("grey values of 32 bits, or with a sign, do not say what is white; save it with 8 or 16 bits")
     bits = tags.get(_BITS, (16,))[0]
     grey = np.round(values.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
@@ -93,6 +99,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if np.issubdtype(array.dtype, np.floating):
         array = _from_floats(array)
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        if array.max() <= 255:
+            raise ValueError(
+                f"Expected a uint16 picture from 0 to 65535 (got at most {array.max()}, which is nearly black); is it "
+                "of 8 bits? Then give array.astype(numpy.uint8)"
+            )
         array = np.round(array / 257).astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(f"Expected a picture of uint8, uint16, or of floats from 0 to 1 (got {array.dtype})")

@@ -219,9 +219,9 @@ def test_null_is_refused_where_a_setting_takes_none(written, key, expected):
     [
         ("--loss.margin=inf", "Expected loss.margin as a number of at least 0 (got inf)"),
         ("--graph.sharpness=.nan", "Expected graph.sharpness as a number (got "),
-        ("--run_dir=", "Expected run_dir as text (got '')"),
-        ("--data.root=", "Expected data.root as text (got '')"),
-        ("--graph.form=", "Expected graph.form as paper or released (got '')"),
+        ("--run_dir=", "Expected run_dir as text (got an empty text)"),
+        ("--data.root=", "Expected data.root as text (got an empty text)"),
+        ("--graph.form=", "Expected graph.form as paper or released (got an empty text)"),
     ],
 )
 def test_numbers_are_finite_and_names_are_not_empty(option, words):
@@ -230,7 +230,15 @@ def test_numbers_are_finite_and_names_are_not_empty(option, words):
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &a {b: *a}", "data: &d {root: *d}", "- 1", "1: 2", "? [1, 2]\n: 3", "a: " + "{a: " * 50 + "1" + "}" * 50],
+    [
+        "a: &a {b: *a}",
+        "data: &d {root: *d}",
+        "- 1",
+        "1: 2",
+        "data: {root: x}\nseed: 1\ndata: {height: 64}",
+        "? [1, 2]\n: 3",
+        "a: " + "{a: " * 50 + "1" + "}" * 50,
+    ],
 )
 def test_trees_that_are_no_configuration_are_refused(written, text):
     assert len(refusal(*written(text)).splitlines()) <= 5

@@ -148,8 +148,20 @@ def _check_class(key: str, value: Any) -> None:
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or usual
         raise ValueError(
             f"Expected {key} as {what} (got {path!r}); near names: {', '.join(near)}. A class of your own is given in "
-            "Python, as in Config(graph=…): none is imported because a file or an option names it"
+            "Python, in the Config: none is imported because a file or an option names it"
         )
+
+
+class _KeysOnce(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice is an error: the first would be forgotten."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen if isinstance(key.value, str) else False:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else None)
+        return super().construct_mapping(node, deep)
 
 
 def _read_tree(value: str) -> dict[str, Any]:
@@ -158,7 +170,7 @@ def _read_tree(value: str) -> dict[str, Any]:
         return {}  # a missing file, which the parser reports
     name = "the configuration" if is_text else value
     try:
-        tree = yaml.safe_load(value if is_text else Path(value).read_text(encoding="utf-8"))
+        tree = yaml.load(value if is_text else Path(value).read_text(encoding="utf-8"), _KeysOnce)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

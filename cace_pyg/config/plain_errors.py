@@ -74,7 +74,7 @@ def _check(key: str, kind: Any, value: Any) -> None:
 
 
 def _expected(key: str, kind: Any, value: Any) -> str:
-    got = "null" if value is None else repr(value)
+    got = "null" if value is None else "an empty text" if value == "" else repr(value)
     return f"Expected {key} as {_in_words(kind)} (got {got if len(got) <= 60 else f'{got[:60]}…'})"
 
 

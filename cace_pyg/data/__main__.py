@@ -1,6 +1,7 @@
 """``python -m cace_pyg.data``: make the built-in data set, check one that is there, or find body parts in it."""
 
 import sys
+from argparse import ArgumentTypeError
 from dataclasses import fields
 from typing import get_args
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parsed = _parser().parse_args(arguments)
         return {"synthetic": _synthetic, "check": _check, "parse": _parse}[parsed.subcommand](parsed[parsed.subcommand])
-    except (ArgumentError, ValueError, OSError, ImportError, RuntimeError) as error:
+    except (ArgumentError, ArgumentTypeError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -53,45 +54,46 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cace_pyg.data", description="Data sets.", exit_on_error=False)
     commands = parser.add_subcommands(required=True)
     synthetic = ArgumentParser(description=SYNTHETIC, exit_on_error=False, allow_abbrev=False)
-    synthetic.add_argument("root", type=user_path, help="folder to make; left alone if it holds the same data set")
+    synthetic.add_argument("root", type=str, help="folder to make; left alone if it holds the same data set")
     synthetic.add_argument("--workers", type=int, default=2, help="processes that draw")
     synthetic.add_class_arguments(SyntheticSettings)
     commands.add_subcommand("synthetic", synthetic, help="make the built-in data set")
     check = ArgumentParser(description=CHECK, exit_on_error=False, allow_abbrev=False)
-    check.add_argument("root", type=user_path, help="folder or table")
+    check.add_argument("root", type=str, help="folder or table")
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
     check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
     commands.add_subcommand("check", check, help="look at a data set that is there")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
-    parse.add_argument("root", type=user_path, help="a data set, or a folder of crops")
+    parse.add_argument("root", type=str, help="a data set, or a folder of crops")
     parse.add_argument("--python", type=str, default=sys.executable, help="interpreter that has MediaPipe")
     parse.add_argument("--overwrite", action="store_true", help="make maps that are there anew")
-    parse.add_argument("--draw", type=user_path, help="PNG file: some pictures beside their maps, to look at")
+    parse.add_argument("--draw", type=str, help="PNG file: some pictures beside their maps, to look at")
     commands.add_subcommand("parse", parse, help="find body parts")
     return parser
 
 
 def _synthetic(parsed: Namespace) -> int:
     settings = SyntheticSettings(**{one.name: parsed[one.name] for one in fields(SyntheticSettings)})
-    print(make_synthetic(parsed.root, settings, parsed.workers))
+    print(make_synthetic(user_path(parsed.root), settings, parsed.workers))
     return 0
 
 
 def _check(parsed: Namespace) -> int:
-    found = check_dataset(parsed.root, parsed.name, parsed.decode, parsed.pattern)
+    found = check_dataset(user_path(parsed.root), parsed.name, parsed.decode, parsed.pattern)
     print(found)
     return 0 if found.passed else 1
 
 
 def _parse(parsed: Namespace) -> int:
-    if parsed.draw is not None and not (parsed.draw.suffix.lower() == ".png" and parsed.draw.parent.is_dir()):
-        raise ValueError(f"Expected --draw FILE.png in a folder that is there (got {parsed.draw})")
-    made = parse_pictures(parsed.root, parsed.python, parsed.overwrite)
+    root, draw = user_path(parsed.root), None if parsed.draw is None else user_path(parsed.draw)
+    if draw is not None and not (draw.suffix.lower() == ".png" and draw.parent.is_dir()):
+        raise ValueError(f"Expected --draw FILE.png in a folder that is there (got {draw})")
+    made = parse_pictures(root, parsed.python, parsed.overwrite)
     print(made)
-    if parsed.draw is not None:
-        part_sheet(sorted_pictures(parsed.root)).save(parsed.draw)
-        print(f"written: {parsed.draw}")
+    if draw is not None:
+        part_sheet(sorted_pictures(root)).save(draw)
+        print(f"written: {draw}")
     return 1 if made.unreadable else 0
 
 

@@ -130,7 +130,8 @@ def _fitting(root: Path) -> tuple[DatasetName, Splits, tuple[str, ...]]:
         except (OSError, ValueError, ImportError) as error:
             reasons.append(f"- {name}: {error}")
     if not read:
-        raise ValueError(f"no data set at {root} that can be read:\n" + "\n".join(reasons))
+        own_names = "" if root.is_file() else "\nfile names of your own: give --pattern, see docs/data.md"
+        raise ValueError(f"no data set at {root} that can be read:\n" + "\n".join(reasons) + own_names)
     whole = [name for name, splits in read.items() if _EXPECTED.get(name) == count(splits)]
     partly = [name for name, splits in read.items() if name in _EXPECTED and _is_part(count(splits), _EXPECTED[name])]
     partly.sort(key=lambda name: _EXPECTED[name].train.images - count(read[name]).train.images)
@@ -162,9 +163,12 @@ def _remarks(splits: Splits) -> list[str]:
             f"of {absent} are absent from it, {same_camera} are seen by their own camera only"
         )
     if shared:
-        remarks.append(f"{len(shared)} identities of query and gallery are trained on; a result would flatter")
+        remarks.append(
+            f"identities of query and gallery that are trained on too: {len(shared)}; results would look better than "
+            "they are"
+        )
     if copies:
-        remarks.append(f"{_told(copies)}; a result would flatter")
+        remarks.append(f"{_told(copies)}; results would look better than they are")
     return remarks
 
 

@@ -78,11 +78,14 @@ def _locate(root: Path, names: NameForm) -> Path:
         )
     if below:
         return below[0]
+    if root.is_file():
+        raise ValueError(f"Expected a folder as data.root (got the file {root}); for a table give --data.name manifest")
     found = ", ".join(sorted(path.name for path in root.iterdir())[:8]) if root.is_dir() else "no such folder"
     raise FileNotFoundError(
         f"no data set in Market-1501's layout at {root} (data.root); expected"
         f"{_TREE.format(names.example)}\nfound: {found or 'nothing'}. "
-        "For the built-in data: python -m cace_pyg.data synthetic ROOT"
+        "For file names of your own: --data.pattern (docs/data.md); for the built-in data: python -m cace_pyg.data "
+        "synthetic ROOT"
     )
 
 

@@ -23,7 +23,7 @@ def read_named_pictures(root: str | Path, pattern: str) -> Splits:
     the test folder is a query that leaves itself out, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
     are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
-    Example: ``(?P<pid>\\d+)_c(?P<camid>\\d+)`` reads 0001_c1_0002.jpg, and VeRi's 0002_c002_00030600_0.jpg.
+    Example: ``(?P<pid>-?\\d+)_c(?P<camid>\\d+)`` reads 0001_c1_0002.jpg, and VeRi's 0002_c002_00030600_0.jpg.
 
     Args:
         root: of these folders.
@@ -53,12 +53,12 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"Expected data.pattern as a regular expression (got {pattern!r}: {error})") from error
+        raise ValueError(f"Expected data.pattern as a regular expression (got '{pattern}': {error})") from error
     groups = set(compiled.groupindex)
     if not {"pid"} <= groups <= {"pid", "camid"}:
         raise ValueError(
             "Expected data.pattern with the named group pid, and camid where names tell the camera, such as "
-            f"'(?P<pid>\\d+)_c(?P<camid>\\d+)' (got {pattern!r})"
+            f"'(?P<pid>-?\\d+)_c(?P<camid>\\d+)' (got '{pattern}')"
         )
     return compiled
 
@@ -82,10 +82,10 @@ def _labelled(path: Path, pattern: re.Pattern[str], part: str) -> Labelled:
     if found is None:
         begin = "; begin it with .* to skip what stands before" if pattern.search(path.name) else ""
         raise ValueError(
-            f"Expected data.pattern {pattern.pattern!r} to fit every file name from its beginning (it does not fit "
+            f"Expected data.pattern '{pattern.pattern}' to fit every file name from its beginning (it does not fit "
             f"{path.name} in {path.parent}){begin}"
         )
     labels = {"pid": "", "camid": ""} | {name: label or "" for name, label in found.groupdict().items()}
     if not labels["pid"]:
-        raise ValueError(f"Expected data.pattern {pattern.pattern!r} to find a pid in {path.name} (got nothing)")
+        raise ValueError(f"Expected data.pattern '{pattern.pattern}' to find a pid in {path.name} (got nothing)")
     return Labelled(path, labels["pid"], labels["camid"], part)

@@ -43,7 +43,7 @@ class DataSettings:
     market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
     pattern: str | None = None
     """Regular expression for the file names of your own pictures, with the groups pid and camid (optional), such as
-    '(?P<pid>\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call them."""
+    '(?P<pid>-?\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call them."""
     allow_partial: bool = False
     """Warn, instead of stopping, where a public data set is not whole."""
     extra_train: list[str] = field(default_factory=list)
@@ -84,9 +84,6 @@ _OWN: dict[str, Callable[[str | Path], Splits]] = {
 }
 
 
-_NAMED = ("market_layout", "image_folder")  # those whose file names a pattern may read
-
-
 def read_dataset(
     name: DatasetName, root: str | Path, allow_partial: bool = False, pattern: str | None = None
 ) -> Splits:
@@ -96,16 +93,16 @@ def read_dataset(
         name: a public data set, which is counted, or the form that one's own pictures have.
         root: folder, or the table of ``manifest``.
         allow_partial: of a public data set: work with what is there, and warn.
-        pattern: how to read the file names of ``market_layout`` or ``image_folder``, see
-            :func:`cace_pyg.data.named_pictures.read_named_pictures`; none: as those forms have it.
+        pattern: how to read the file names of ``market_layout``, see
+            :func:`cace_pyg.data.named_pictures.read_named_pictures`; none: as Market-1501 has them.
 
     Raises:
         FileNotFoundError, ValueError: see the reader of that name; an unknown name.
     """
     if pattern is not None:
-        if name not in _NAMED:
+        if name != "market_layout":
             raise ValueError(
-                f"Expected data.pattern with data.name {' or '.join(_NAMED)} (got {name}, which needs none)"
+                f"Expected data.pattern with data.name market_layout (got {name}, which does not read file names so)"
             )
         return read_named_pictures(root, pattern)
     if name in _PUBLIC:

@@ -67,7 +67,7 @@ def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path
             if Path(os.path.abspath(path)) in wanted:
                 del reasons[path]
             else:
-                reasons[path] = "that are label maps of a picture that is not there"
+                reasons[path] = "label maps without their picture"
     _tell(folder, reasons)
     return [path for path, reason in reasons.items() if reason is None]
 
@@ -96,8 +96,8 @@ def _ending(path: Path) -> str:
 def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
     """Why a file with a picture's name is not used; none if it is."""
     if not there:
-        return "that are links to nothing"
-    return None if _ending(path) in endings else "of a form that is not read"
+        return "broken links"
+    return None if _ending(path) in endings else "of formats that are not read"
 
 
 def _is_label_map(path: Path) -> bool:

@@ -43,6 +43,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: it is truncated or damaged, or not a checkpoint of this library.
     """
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; the checkpoint of a run is {path / 'checkpoints' / 'best.ckpt'}")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
     try:

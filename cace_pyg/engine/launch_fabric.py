@@ -34,14 +34,14 @@ def launch_fabric(config: Config) -> Fabric:
     return fabric
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """The device that is called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
 
     Raises:
         ValueError: another name.
         RuntimeError: this machine has no such device.
     """
-    return _one_device(name).device
+    return _one_device(str(name)).device
 
 
 def _fabric(config: Config) -> Fabric:

@@ -35,6 +35,8 @@ class RunFolder:
             FileExistsError: something is there and ``resume`` is false.
             ValueError: ``resume`` with another configuration than the run was started with.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"Expected a folder as run_dir (got the file {self.path}); choose another --run_dir")
         if self._holds_something():
             if not resume:
                 raise FileExistsError(

@@ -74,7 +74,7 @@ def _parsed(where: str, columns: Sequence[str]) -> exp.Expr:
         near = f" near {told['highlight']!r}" if told.get("highlight") else ""
         raise _Refusal(f"it is no condition in SQL ({told.get('description', 'broken')}{near})") from None
     except SqlglotError:
-        raise _Refusal("it is no SQL, a quote is open perhaps") from None
+        raise _Refusal("it is not valid SQL, perhaps because a quote is open") from None
     if condition is None:
         raise _Refusal("it is empty")
     return condition

@@ -194,9 +194,9 @@ class Gallery:
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
-        where = self._table.checked(where) if where else None  # before anything is removed
+        where = self._table.checked(where) if where is not None else None  # before anything is removed
         named = self._table.remove_images([image_name(one) for one in images])
-        return named + (self._table.remove(where) if where else 0)
+        return named + (self._table.remove(where) if where is not None else 0)
 
     def missing(self) -> list[str]:
         """Images whose file is gone."""
@@ -247,7 +247,7 @@ class Gallery:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple):
             return [self.search(one, top_k, where, first_stage) for one in picture]
-        where = self._table.checked(where) if where else None
+        where = self._table.checked(where) if where is not None else None
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started

@@ -132,7 +132,7 @@ def _expect_utf8(new: NewPicture) -> None:
                 text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            "its name, or what is told of it, is not UTF-8 and cannot be kept in the gallery; rename it"
+            "its name, camera or metadata is not UTF-8 and cannot be kept in the gallery; rename it"
         ) from error
 
 

@@ -126,4 +126,4 @@ def test_what_an_evaluation_stumbles_over_is_remarked(tmp_path):
     found = check_dataset(tmp_path)
     assert not found.passed and found.unreadable == ()
     assert "1 of 2 queries have a match from another camera in the gallery" in str(found)
-    assert "1 identities of query and gallery are trained on" in str(found)
+    assert "identities of query and gallery that are trained on too: 1" in str(found)

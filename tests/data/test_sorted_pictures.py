@@ -72,7 +72,7 @@ def test_label_maps_are_no_pictures_and_those_without_a_picture_are_told(root):
     picture(root / "train" / "anna" / "parts" / "door" / "1.png")
     assert (read_image_folder(root), sorted_pictures(root)) == before
     stale = picture(root / "train" / "anna" / "parts" / "door" / "gone.png")
-    with pytest.warns(LeftOutWarning, match=f"1 that are label maps of a picture that is not there, such as {stale}"):
+    with pytest.warns(LeftOutWarning, match=f"1 label maps without their picture, such as {stale}"):
         assert sorted_pictures(root) == before[1]
 
 
@@ -83,7 +83,9 @@ def test_what_looks_like_a_picture_and_is_not_used_is_told(root):
     (root / "train" / "notes.txt").write_text("x")
     os.mkfifo(root / "train" / "anna" / "door" / "4.jpg")
     os.symlink(root / "gone", root / "train" / "erna")
-    words = "1 of a form that is not read, such as .*2.heic; 2 that are links to nothing, such as .*3.jpg"
+    words = (
+        "2 broken links, such as .*3.jpg; 1 of formats that are not read, such as .*2.heic" if True else "XX .*3.jpg"
+    )
     with pytest.warns(LeftOutWarning, match=words):
         assert read_image_folder(root).train == before
     found = check_dataset(root)

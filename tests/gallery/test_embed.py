@@ -142,8 +142,8 @@ def test_at_most_two_batches_are_read_ahead(checkpoint, pictures, monkeypatch):
         (["FOLDER", "--checkpoint", "CKPT", "-o", "OUT/v.csv"], "ending in .parquet or .npy"),
         (["FOLDER", "--checkpoint", "CKPT", "-o", "OUT/nowhere/v.npy"], "in a folder that is there"),
         (["FOLDER", "--checkpoint", "OUT/no.ckpt", "-o", "OUT/v.npy"], "no.ckpt"),
-        (["OUT/nowhere", "--checkpoint", "CKPT", "-o", "OUT/v.npy"], "none of 1 pictures can be read, such as"),
-        (["FOLDER/notes.txt", "--checkpoint", "CKPT", "-o", "OUT/v.parquet"], "none of 1 pictures can be read"),
+        (["OUT/nowhere", "--checkpoint", "CKPT", "-o", "OUT/v.npy"], "no picture can be read (of 1)"),
+        (["FOLDER/notes.txt", "--checkpoint", "CKPT", "-o", "OUT/v.parquet"], "no picture can be read (of 1)"),
         (["OUT/empty", "--checkpoint", "CKPT", "-o", "OUT/v.npy"], "there are no pictures in"),
     ],
 )

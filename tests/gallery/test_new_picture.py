@@ -74,7 +74,7 @@ def test_names_that_are_not_utf8_are_listed_and_the_others_added(gallery, checkp
     for pattern in ([], ["--pattern", r"c(?P<camera>.+)\.jpg"]):
         assert search(["index", str(folder), "--gallery", str(gallery.path), *pattern]) == 1
         told = capsys.readouterr().out
-        assert "cannot be read: 1" in told and r"/c\udcff1.jpg: its name, or what is told of it, is not UTF-8" in told
+        assert "cannot be read: 1" in told and r"/c\udcff1.jpg: its name, camera or metadata is not UTF-8" in told
         assert len(gallery) == 1
     assert gallery.search(strange, top_k=1)[0].camera == "2"  # as a query it needs no name
     assert strange not in gallery and gallery.remove([strange]) == 0 and gallery.thumbnail(strange) is None

@@ -95,6 +95,7 @@ class _Page:
 
     async def search(self, request: Request) -> Response:
         _refuse_other_sites(request)
+        _refuse_unknown(request, ("where", "top_k"))
         where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
         if self.searches >= _MOST_SEARCHES:
             busy = f"{_MOST_SEARCHES} searches are under way; try again in a moment"
@@ -122,12 +123,14 @@ class _Page:
         return await self._in_turn(request, search)
 
     async def thumbnail(self, request: Request) -> Response:
+        _refuse_unknown(request, ("image",))
         found = await run_in_threadpool(self.gallery.thumbnail, request.query_params.get("image", ""))
         if found is None:
             raise HTTPException(404, "this image is not in the gallery")
         return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
     async def explain(self, request: Request) -> Response:
+        _refuse_unknown(request, ("query", "image", "figure"))
         asked = request.query_params
         figure = asked.get("figure", _FIGURES[0])
         if figure not in _FIGURES:
@@ -170,6 +173,13 @@ def _refuse_other_sites(request: Request) -> None:
     same = origin is None or origin.split("://")[-1] == headers.get("host")
     if not same or headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "this search came from another site")
+
+
+def _refuse_unknown(request: Request, known: Sequence[str]) -> None:
+    """A filter under a misspelt name would be no filter."""
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        raise HTTPException(400, f"Expected the parameters {', '.join(known)} (got {unknown[0][:40]})")
 
 
 def _whole(request: Request, name: str, default: int) -> int:
