@@ -56,6 +56,7 @@ def serve(
         app,
         http=_Protocol,
         ws="none",
+        lifespan="off",  # there is none, and a second Ctrl-C would print its traceback
         log_level="warning",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=patience,
