@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import threading
+import time
 import urllib.request
 from datetime import datetime
 
