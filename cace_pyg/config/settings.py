@@ -133,7 +133,7 @@ class EvaluationSettings:
     pairs_per_batch: PositiveInt = 64
     """Pairs a forward pass of the second stage, all of one query."""
     clues_on_disk: str | None = None
-    """Folder for what the second stage needs of each picture, where memory is too small for it; null: memory."""
+    """Folder for the clues of pictures, also of the pair phase, where memory is too small for them; null: memory."""
 
     def policy(self) -> Policy:
         """The named options of :func:`cace_pyg.retrieval.evaluate`."""

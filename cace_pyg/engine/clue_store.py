@@ -9,7 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cace_pyg.graph import Clues
 from cace_pyg.models import PairOperand
+
+
+def store_raw_clues(batches: Iterable[Clues], count: int, folder: str | None) -> Clues:
+    """The clues of all batches as they came, see :func:`store_clues`."""
+    whole, filled = None, 0
+    for batch in batches:
+        if whole is None:
+            whole = _room_of_clues(batch, count, folder)
+        whole.features[filled : filled + len(batch)] = batch.features
+        if whole.parts is not None and batch.parts is not None:
+            whole.parts[filled : filled + len(batch)] = batch.parts
+        filled += len(batch)
+    assert whole is not None  # there is an image at least
+    return whole
 
 
 def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) -> PairOperand:
@@ -42,13 +57,18 @@ def _tensors(prepared: PairOperand) -> list[Tensor]:
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
-    def make(tensor: Tensor) -> Tensor:
-        shape = count, *tensor.shape[1:]
-        return tensor.new_empty(shape) if folder is None else _mapped(shape, tensor.dtype, Path(folder))
+    others = (_room_like(one, count, folder) for one in (example.intra, example.projected, example.individual))
+    return PairOperand(_room_of_clues(example.compared, count, folder), *others)
 
-    parts = None if example.compared.parts is None else make(example.compared.parts)
-    compared = replace(example.compared, features=make(example.compared.features), parts=parts)
-    return PairOperand(compared, make(example.intra), make(example.projected), make(example.individual))
+
+def _room_of_clues(example: Clues, count: int, folder: str | None) -> Clues:
+    parts = None if example.parts is None else _room_like(example.parts, count, folder)
+    return replace(example, features=_room_like(example.features, count, folder), parts=parts)
+
+
+def _room_like(tensor: Tensor, count: int, folder: str | None) -> Tensor:
+    shape = count, *tensor.shape[1:]
+    return tensor.new_empty(shape) if folder is None else _mapped(shape, tensor.dtype, Path(folder))
 
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:

@@ -12,7 +12,7 @@ from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
-from cace_pyg.engine.clue_store import store_clues
+from cace_pyg.engine.clue_store import store_clues, store_raw_clues
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
@@ -79,14 +79,19 @@ def extract_clues(
 ) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU.
 
-    Clues of a published network, which are many and of many channels, are kept in half precision.
+    Clues of a published network, which are many and of many channels, are kept in half precision. With
+    ``evaluation.clues_on_disk`` they are in files there.
     """
-    embeddings, several = [], []
-    for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
-        embeddings.append(embedding.cpu())
-        clues = clues.to("cpu")
-        several.append(replace(clues, features=clues.features.half()) if model.is_published else clues)
-    return torch.cat(embeddings), Clues.concatenate(several)
+    embeddings = []
+
+    def every_clue() -> Iterator[Clues]:
+        for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
+            embeddings.append(embedding.cpu())
+            clues = clues.to("cpu")
+            yield replace(clues, features=clues.features.half()) if model.is_published else clues
+
+    kept = store_raw_clues(every_clue(), len(samples), config.evaluation.clues_on_disk)
+    return torch.cat(embeddings), kept
 
 
 @torch.no_grad()

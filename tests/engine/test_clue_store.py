@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from cace_pyg.engine.clue_store import store_clues
+from cace_pyg.engine.clue_store import store_clues, store_raw_clues
 from cace_pyg.graph import Clues
 from cace_pyg.models import PairOperand
 
@@ -32,6 +32,18 @@ def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
     assert torch.equal(found.compared.parts, expected.compared.parts) if parts else found.compared.parts is None
     assert torch.equal(found.select(torch.tensor([6, 0])).projected, expected.projected[[6, 0]])
     assert not list(tmp_path.iterdir())  # nothing is left behind, however the process ends
+
+
+@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_raw_clues_are_kept_as_they_are_in_half_precision_too(parts, on_disk, tmp_path):
+    several = [one.compared for one in batches(parts)]
+    several = [Clues(one.features.half(), one.grid, one.parts) for one in several]
+    found = store_raw_clues(several, 7, str(tmp_path) if on_disk else None)
+    expected = Clues.concatenate(several)
+    assert found.features.dtype == torch.float16 and torch.equal(found.features, expected.features)
+    assert torch.equal(found.parts, expected.parts) if parts else found.parts is None
+    assert found.grid == (3, 2) and not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_missing_or_full(tmp_path, monkeypatch):

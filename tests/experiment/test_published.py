@@ -116,3 +116,23 @@ def test_the_pair_phase_may_have_people_of_its_own(arguments, tiny, tmp_path, mo
         state = load_checkpoint(tmp_path / str(number) / "checkpoints" / "best.ckpt")["model"]
         stages.append(state["pair_stage.expansion.weight"])
     assert torch.equal(stages[0], stages[1]) and not torch.equal(stages[0], stages[2])
+
+
+def test_clues_on_disk_train_the_same_stage(arguments, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("cace_pyg.experiment.run.report_run", lambda *_: None)
+    (tmp_path / "clues").mkdir()
+    on_disk = f"--evaluation.clues_on_disk={tmp_path / 'clues'}"
+    assert train([*arguments, f"--run_dir={tmp_path / 'run'}", on_disk]) == 0
+    states = [load_checkpoint(one / "checkpoints" / "best.ckpt")["model"] for one in (run, tmp_path / "run")]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_clues_made_anew_from_augmented_pictures_train_too(arguments, run, tmp_path, monkeypatch):
+    """One of the two ways out where the network knows the people; the weight is then given."""
+    monkeypatch.setattr("cace_pyg.experiment.run.report_run", lambda *_: None)
+    fresh = ["--pair_phase.clues=fresh", "--pair_phase.clue_dropout=0.7", "--evaluation.fusion=0.1"]
+    assert train([*arguments, f"--run_dir={tmp_path / 'run'}", *fresh]) == 0
+    states = [load_checkpoint(one / "checkpoints" / "best.ckpt")["model"] for one in (run, tmp_path / "run")]
+    assert not torch.equal(*(state["pair_stage.convolution.lin.weight"] for state in states))
+    assert torch.equal(*(state["extractor.backbone.trunk.conv1.conv.weight"] for state in states))
+    assert '"fusion_weight": 0.1' in (tmp_path / "run" / "metrics.json").read_text()
