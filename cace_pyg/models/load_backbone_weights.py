@@ -55,7 +55,7 @@ def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no state dict, or one of another network: keys are missing or of another shape, or there are
-            layers which this trunk does not have (instance normalisation, non-local blocks).
+            layers which this trunk does not have (non-local blocks, or IBN where the name is that of a plain ResNet).
     """
     path = Path(path)
     state, beside = read_state_dict(path, name)
@@ -97,8 +97,10 @@ def _belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> b
 
 def _check(path: Path, name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
     if missing or unknown or misshapen:
+        ibn = any(".bn1.IN." in key for key in unknown) and not name.endswith("_ibn_a")
+        remedy = f"--backbone.name {name}_ibn_a" if ibn else "change --backbone.name"
         raise ValueError(
             f"{path} does not hold weights of {name}: {len(missing)} keys missing {missing[:3]}, "
             f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
-            "give the file of this architecture or change --backbone.name"
+            f"give the file of this architecture or {remedy}"
         )
