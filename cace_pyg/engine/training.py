@@ -33,7 +33,7 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding
+from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
@@ -105,7 +105,7 @@ class Trainer:
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
         if isinstance(model.extractor, PublishedEmbedding):
             self.fixed["layers"] = model.extractor.layers
-        elif not isinstance(model.extractor, Backbone):
+        elif not isinstance(model.extractor, Backbone | TimmExtractor):
             self.fixed["own_extractor"] = type(model.extractor).__name__
         latest = latest_checkpoint(self.folder) if resume else None
         if config.start_from is not None and latest is None:

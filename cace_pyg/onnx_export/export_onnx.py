@@ -15,7 +15,7 @@ from torch import Tensor
 from cace_pyg.config import Config
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.files import atomic_file
-from cace_pyg.models import Backbone, CaceNet, Extractor
+from cace_pyg.models import Backbone, CaceNet, Extractor, TimmExtractor
 from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
 from cace_pyg.onnx_export.metadata import onnx_metadata
 from cace_pyg.onnx_export.modules import ExportedClues, IndividualBranch, PairScorer
@@ -144,7 +144,11 @@ def _explained(model: CaceNet, name: str) -> Iterator[None]:
 
 
 def _named(extractor: Extractor) -> str:
-    return f"backbone.name {extractor.name}" if isinstance(extractor, Backbone) else type(extractor).__name__
+    return (
+        f"backbone.name {extractor.name}"
+        if isinstance(extractor, Backbone | TimmExtractor)
+        else type(extractor).__name__
+    )
 
 
 @contextmanager
