@@ -131,6 +131,8 @@ class EvaluationSettings:
     """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never more."""
     same_camera: Literal["remove", "keep"] = "remove"
     """What becomes of gallery pictures of the query's own identity and camera; remove is the protocol."""
+    flip: bool = False
+    """Average the individual embedding with that of the mirrored picture; twice the time. Clues stay as they are."""
     batch_size: PositiveInt = 64
     """Pictures a forward pass."""
     pairs_per_batch: PositiveInt = 64

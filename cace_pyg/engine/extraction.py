@@ -14,6 +14,7 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues
 from cace_pyg.engine.ranks import ALONE, Ranks
+from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
@@ -132,10 +133,11 @@ def _forward(
     model.eval()
     for batch in progress_bar(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
         batch = Item(*batch)
-        embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
+        part_maps = batch.parts.to(device) if parts else None
+        embedding, clues = unit_embedding(model, batch.image.to(device), part_maps, config.evaluation.flip)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
                 f"an embedding is not finite ({name}): the network has diverged, where a lower learning rate "
                 "or a longer warm-up helps, or its weights are broken"
             )
-        yield torch.nn.functional.normalize(embedding, dim=-1), clues
+        yield embedding, clues

@@ -60,6 +60,11 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     """
     _check_packages()
     _check_convolution(config)
+    if config.evaluation.flip:
+        raise ValueError(
+            "Expected evaluation.flip false (got true): individual.onnx sees a picture, not its mirror image; give "
+            "--evaluation.flip false, or average the embeddings of both pictures in your program"
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
     # the same numbers as any backend, from blocks alone; auto would look at the density of the first pairs
