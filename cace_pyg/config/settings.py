@@ -21,6 +21,7 @@ from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
 from cace_pyg.models.backbone import Stem
+from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.models.timm_extractor import Normalisation
 
 
@@ -52,6 +53,9 @@ class EmbeddingSettings:
     """Size of an embedding (the authors' code: 768)."""
     batch_norm: bool = True
     """Normalise embeddings over the batch; false is the paper's bare 1×1 convolution."""
+    pooling: Pooling = "mean"
+    """Of the individual embedding where it is trained: mean (the paper), or generalised_mean with a learned exponent
+    from 3 (the authors' code). Conditional embeddings average in any case."""
 
 
 @dataclass

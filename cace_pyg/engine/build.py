@@ -30,6 +30,7 @@ def build_model(
         config.embedding.batch_norm,
         config.conditional,
         published,
+        config.embedding.pooling,
     )
 
 

@@ -119,7 +119,7 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
             embedding of a published network, which has its own file.
     """
     state = load_checkpoint(path)["model"]
-    names = ["extractor", "encoder"]
+    names = ["extractor", "encoder", *(["pooling"] if model.pooling is not None else [])]
     if model.classifier is None or "classifier.weight" not in state:
         raise ValueError(
             f"start_from takes over a trained individual branch (got embedding.kind published, here or in {path}); "
@@ -127,7 +127,7 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
         )
     if state["classifier.weight"].shape == model.classifier.weight.shape:
         names.append("classifier")
-    chosen = {key: value for key, value in state.items() if key.split(".")[0] in names}
+    chosen = {key: value for key, value in state.items() if key.split(".")[0] in (*names, "pooling")}
     parts = torch.nn.ModuleDict({name: model.get_submodule(name) for name in names})
     _load(parts, chosen, path, "--start_from needs the same backbone and embedding")
 

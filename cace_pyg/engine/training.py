@@ -34,6 +34,7 @@ from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
+from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
@@ -291,12 +292,13 @@ def _as_built(config: Config, model: CaceNet) -> Config:
             "CaceNet(…, conditional=…), or leave them out of the Config"
         )
     embedding = config.embedding
+    pooling: Pooling = "mean" if model.pooling is None else "generalised_mean"
     kind: Literal["trained", "published"] = "published" if model.is_published else "trained"
     head = model.encoder or getattr(model.pair_stage, "encoder", None)
     if head is not None:
         channels, batch_norm = head.convolution.out_features, head.convolution.bias is None
         embedding = replace(embedding, channels=channels, batch_norm=batch_norm)
-    return replace(config, conditional=settings, embedding=replace(embedding, kind=kind))
+    return replace(config, conditional=settings, embedding=replace(embedding, kind=kind, pooling=pooling))
 
 
 def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:
