@@ -40,7 +40,7 @@ class BackboneSettings:
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
     normalisation: Normalisation | None = None
     """Of timm, the images that the weights were trained with: imagenet (its mean and deviation), symmetric (-1 to 1:
-    TransReID, PersonViT, CLIP-ReID), clip; null: what timm says of the name."""
+    TransReID, CLIP-ReID), clip; null: what timm says of the name."""
 
 
 @dataclass

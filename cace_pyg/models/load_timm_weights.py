@@ -64,7 +64,8 @@ def load_timm_weights(network: Any, name: str, path: str | Path, grid: tuple[int
         misshapen=sorted(key for key, value in given.items() if value.shape != own[key].shape),
     )
     network.load_state_dict(given, strict=False)
-    skipped = [key for key in state if not key.startswith(prefix)] + [prefix + key for key in others]
+    left = [key for key in inside if key in others or (is_clip and key == "proj")]
+    skipped = [key for key in state if not key.startswith(prefix)] + [prefix + key for key in left]
     return LoadedWeights(path, prefix, len(given), (*sorted(skipped), *beside), tuple(missing))
 
 

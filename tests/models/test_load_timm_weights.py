@@ -6,6 +6,8 @@ import torch
 from cace_pyg.models import TimmExtractor
 
 SIZE = (64, 32)  # 4×2 patches of 16
+CLASS_TOKEN = [-1.14373, -1.67229, 0.04304, -1.45207, 0.46172]
+SIXTH_PATCH = [-1.60124, -0.89669, 0.50209, -1.51882, 0.41906]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def same(loaded, original):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "base.", "model.backbone."])
 def test_timms_own_names_load_under_any_prefix(original, save, prefix):
-    """As TransReID and PersonViT keep theirs, under ``base.``, with classifier and BN neck beside it."""
+    """As TransReID keeps its own, under ``base.``, with classifier and BN neck beside it."""
     state = {prefix + key: value for key, value in original.network.state_dict().items()}
     state |= {f"{prefix}head.weight": torch.zeros(5, 64), "bottleneck.weight": torch.zeros(64)}
     loaded = TimmExtractor("test_vit", SIZE, save({"state_dict": state, "epoch": 3}))
@@ -69,6 +71,24 @@ def clip_names(network, prefix):
             key, value = "positional_embedding", value[0]
         state[prefix + key] = value
     return state
+
+
+def test_clip_reids_own_code_gives_the_same_numbers(save):
+    """github.com/Syliz517/CLIP-ReID, model/clip/model.py, its vision transformer filled alike, computed once."""
+    network = TimmExtractor("vit_base_patch16_clip_quickgelu_224", SIZE).network
+    state = clip_names(network, "image_encoder.")
+    for key, value in state.items():
+        wave = torch.sin(torch.arange(value.numel(), dtype=torch.float32) % 1009 * 0.37 + len(key)).view(value.shape)
+        norm = ".ln_" in key and key.endswith("weight")
+        value.copy_(wave * (0.1 if value.dim() < 2 else 0.05) + float(norm))
+    state |= {"image_encoder.proj": torch.zeros(768, 512)}
+    loaded = TimmExtractor("vit_base_patch16_clip_quickgelu_224", SIZE, save(state), normalisation="symmetric").eval()
+    seen = torch.sin(torch.arange(3 * 64 * 32) * 0.01).view(1, 3, 64, 32)
+    with torch.no_grad():
+        embedding, clues = loaded((seen - loaded.shift) / loaded.scale)
+    assert torch.allclose(embedding[0, :5], torch.tensor(CLASS_TOKEN), atol=1e-4)
+    assert torch.allclose(clues.features[0, 5, :5], torch.tensor(SIXTH_PATCH), atol=1e-4)
+    assert loaded.loaded_weights.skipped == ("image_encoder.proj",)
 
 
 @pytest.mark.parametrize("prefix", ["visual.", "image_encoder.", "module.image_encoder."])
