@@ -158,25 +158,42 @@ def _import_timm() -> ModuleType:
 def _create(timm: ModuleType, name: str, size: tuple[int, int], pretrained: bool) -> tuple[Any, bool]:
     """The network without its classifier, and whether it takes pictures of any size."""
     plain = name.removeprefix(PREFIX)
-    if not timm.is_model(plain):
-        near = difflib.get_close_matches(plain.partition(".")[0], timm.list_models()) or ["resnet50"]
-        raise ValueError(f"Expected the name of a model of timm (got {name}); near names: timm/{', timm/'.join(near)}")
-    if pretrained and not timm.models.is_model_pretrained(plain):
-        raise ValueError(f"timm has no weights for {name}; give a file as --backbone.weights, or leave it out")
+    _check_name(timm, plain, pretrained)
+    sized: dict[str, Any] = {"img_size": size}
     try:
         try:
-            return timm.create_model(plain, pretrained=pretrained, num_classes=0, img_size=size), False
+            network = timm.create_model(plain, num_classes=0, **sized)
         except TypeError as error:
             if "img_size" not in str(error):
                 raise
-            return timm.create_model(plain, pretrained=pretrained, num_classes=0), True
-    except OSError as error:
-        raise RuntimeError(
-            f"cannot download the weights of {name}: {str(error).splitlines()[0]} Fetch them on a machine with a "
-            f"network and give the file: --backbone.weights PATH"
-        ) from error
+            sized = {}
+            network = timm.create_model(plain, num_classes=0)
     except Exception as error:  # every model fails in its own way
         raise ValueError(_does_not_fit(name, None, size, error)) from error
+    if pretrained:
+        try:
+            network = timm.create_model(plain, pretrained=True, num_classes=0, **sized)
+        except Exception as error:  # those of Hugging Face's client, of httpx, of sockets
+            raise RuntimeError(
+                f"cannot get timm's weights of {name}: {type(error).__name__}: {str(error).partition('. ')[0]}. Fetch "
+                "them on a machine with a network and give the file: --backbone.weights PATH"
+            ) from error
+    return network, not sized
+
+
+def _check_name(timm: ModuleType, plain: str, pretrained: bool) -> None:
+    architecture, _, tag = plain.partition(".")
+    if not timm.is_model(plain):
+        near = difflib.get_close_matches(architecture, timm.list_models()) or ["resnet50"]
+        raise ValueError(
+            f"Expected the name of a model of timm (got timm/{plain}); near names: timm/{', timm/'.join(near)}"
+        )
+    weights = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in weights:
+        known = ", ".join(weights) or "none"
+        raise ValueError(f"Expected weights of timm/{architecture} that timm knows (got {tag}; known: {known})")
+    if pretrained and not weights:
+        raise ValueError(f"timm has no weights for timm/{plain}; give a file as --backbone.weights, or leave it out")
 
 
 def _does_not_fit(name: str, network: Any, size: tuple[int, int], error: Exception) -> str:

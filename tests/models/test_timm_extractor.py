@@ -104,6 +104,7 @@ def test_pictures_come_as_the_network_was_trained_to_see_them():
         ("nest_tiny", (256, 128), "does not take pictures of 256×128 .*square.*change --data.height"),
         ("convit_tiny", (64, 32), "made for 224×224, does not take pictures of 64×32"),
         ("vit_tiny_patch16", (64, 32), "Expected the name of a model of timm.*near names: timm/vit_tiny_patch16_"),
+        ("resnet18.nowhere", (64, 32), r"weights of timm/resnet18 that timm knows \(got nowhere; known: .*a1_in1k"),
         ("hf_hub:timm/resnet18", (64, 32), "Expected the name of a model of timm"),
     ],
 )
@@ -132,11 +133,15 @@ def test_without_timm_the_error_names_the_extra(monkeypatch):
 def test_weights_that_cannot_be_downloaded(monkeypatch):
     import timm
 
-    def offline(*_, **__):
-        raise OSError("cannot find the requested files")
+    create = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise OSError("cannot find the requested files. Check your connection")
+        return create(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(RuntimeError, match="cannot download the weights of timm/resnet18.*--backbone.weights PATH"):
+    with pytest.raises(RuntimeError, match="cannot get timm's weights of timm/resnet18.*--backbone.weights PATH"):
         TimmExtractor("resnet18", weights="imagenet")
     with pytest.raises(ValueError, match="timm has no weights for timm/vit_small_patch16_18x2_224"):
         TimmExtractor("vit_small_patch16_18x2_224", weights="imagenet")
