@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from cace_pyg.data.read_dataset import DataSettings
     from cace_pyg.engine.checkpoint import load_weights
     from cace_pyg.engine.evaluation import evaluate_model
+    from cace_pyg.engine.features import Features, extract_features
+    from cace_pyg.engine.on_features import FittedPairStage, fit_pair_stage, load_pair_stage, rerank_features
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
-    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings
+    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
@@ -32,7 +34,10 @@ __all__ = [
     "Config",
     "ConfusionTripletSampler",
     "DataSettings",
+    "Features",
+    "FittedPairStage",
     "Gallery",
+    "PublishedEmbedding",
     "RandomIdentitySampler",
     "ReidDataset",
     "Sample",
@@ -42,9 +47,13 @@ __all__ = [
     "embed_pictures",
     "evaluate_model",
     "evaluate_ranking",
+    "extract_features",
     "fit",
+    "fit_pair_stage",
+    "load_pair_stage",
     "load_weights",
     "read_dataset",
+    "rerank_features",
     "rerank_pairs",
 ]
 _ROOMS = {
@@ -61,10 +70,12 @@ _ROOMS = {
     "data.read_dataset": ("DataSettings",),
     "engine.checkpoint": ("load_weights",),
     "engine.evaluation": ("evaluate_model",),
+    "engine.features": ("Features", "extract_features"),
+    "engine.on_features": ("FittedPairStage", "fit_pair_stage", "load_pair_stage", "rerank_features"),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
-    "models": ("Backbone", "CaceNet", "ConditionalSettings"),
+    "models": ("Backbone", "CaceNet", "ConditionalSettings", "PublishedEmbedding"),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }
 
