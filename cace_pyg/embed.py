@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _embed(known: argparse.Namespace) -> int:
     pictures = [one for path in known.pictures for one in (sorted_pictures(path) if path.is_dir() else [path])]
     embedder = Embedder(known.checkpoint, known.device)
-    channels, unreadable = embedder.config.embedding.channels, []
+    channels, unreadable = embedder.embedding_channels, []
     with vector_file(known.output, channels, embedder.fingerprint) as write:
         each = progress_bar(embed_each(embedder, pictures), desc="embed", unit="picture", total=len(pictures))
         for picture, found in zip(pictures, each, strict=True):

@@ -21,6 +21,8 @@ from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
 from cace_pyg.models.backbone import Stem
+from cace_pyg.models.generalised_mean import Pooling
+from cace_pyg.models.timm_extractor import Normalisation
 
 
 @dataclass
@@ -28,13 +30,17 @@ class BackboneSettings:
     """The convolutional network, see cace_pyg.models.Backbone."""
 
     name: str = "resnet50"
-    """small_cnn, osnet_x0_25 to osnet_x1_0 (osnet_ibn_…, osnet_ain_…), or a CNN of torchvision: resnet50, …"""
+    """small_cnn, osnet_x0_25 to osnet_x1_0 (osnet_ibn_…, osnet_ain_…), a CNN of torchvision: resnet50, …, with
+    instance-batch norm: resnet50_ibn_a, …, or any model of timm: timm/vit_small_patch16_224, …"""
     weights: str | None = None
     """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …)."""
     last_stride: int | None = None
     """1 doubles the resolution of the feature map; 2 leaves the network as it is; null: 1 where torchvision's."""
     stem: Stem = "torchvision"
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
+    normalisation: Normalisation | None = None
+    """Of timm, the images that the weights were trained with: imagenet (its mean and deviation), symmetric (-1 to 1:
+    TransReID, CLIP-ReID), clip; null: what timm says of the name."""
 
 
 @dataclass
@@ -47,6 +53,9 @@ class EmbeddingSettings:
     """Size of an embedding (the authors' code: 768)."""
     batch_norm: bool = True
     """Normalise embeddings over the batch; false is the paper's bare 1×1 convolution."""
+    pooling: Pooling = "mean"
+    """Of the individual embedding where it is trained: mean (the paper), or generalised_mean with a learned exponent
+    from 3 (the authors' code). Conditional embeddings average in any case."""
 
 
 @dataclass
@@ -128,6 +137,8 @@ class EvaluationSettings:
     """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never more."""
     same_camera: Literal["remove", "keep"] = "remove"
     """What becomes of gallery pictures of the query's own identity and camera; remove is the protocol."""
+    flip: bool = False
+    """Average the individual embedding with that of the mirrored picture; twice the time. Clues stay as they are."""
     batch_size: PositiveInt = 64
     """Pictures a forward pass."""
     pairs_per_batch: PositiveInt = 64

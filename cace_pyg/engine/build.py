@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from cace_pyg.config import Config
-from cace_pyg.models import Backbone, CaceNet, Extractor, PublishedEmbedding
+from cace_pyg.models import Backbone, CaceNet, Extractor, PublishedEmbedding, TimmExtractor
+from cace_pyg.models.timm_extractor import PREFIX
 
 
 def build_model(
@@ -29,6 +30,7 @@ def build_model(
         config.embedding.batch_norm,
         config.conditional,
         published,
+        config.embedding.pooling,
     )
 
 
@@ -45,6 +47,7 @@ def build_extractor(
 
     Raises:
         FileNotFoundError, ValueError: its weights are missing or do not fit, or it has no embedding of its own.
+        RuntimeError: it is one of timm, which is not installed; or a download failed.
     """
     settings = config.backbone
     if published and settings.weights is None:
@@ -52,5 +55,17 @@ def build_extractor(
             "embedding.kind published is the embedding of a network that is trained already: give its file as "
             "--backbone.weights, or --embedding.kind trained"
         )
-    backbone = Backbone(settings.name, settings.weights if pretrained else None, settings.last_stride, settings.stem)
+    weights = settings.weights if pretrained else None
+    if settings.name.startswith(PREFIX):
+        if settings.last_stride == 1 or settings.stem != "torchvision":
+            raise ValueError(
+                f"{settings.name} stays as timm made it; give --backbone.last_stride 2 and no backbone.stem"
+            )
+        size = config.data.height, config.data.width
+        return TimmExtractor(settings.name, size, weights, published, settings.normalisation)
+    if settings.normalisation is not None:
+        raise ValueError(
+            f"backbone.normalisation is for networks of timm (got it with backbone.name {settings.name}); leave it out"
+        )
+    backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem)
     return PublishedEmbedding(backbone, layers) if published else backbone

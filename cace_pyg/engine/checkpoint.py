@@ -121,7 +121,7 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
             embedding of a published network, which has its own file.
     """
     state = load_checkpoint(path)["model"]
-    names = ["extractor", "encoder"]
+    names = ["extractor", "encoder", *(["pooling"] if model.pooling is not None else [])]
     if model.classifier is None or "classifier.weight" not in state:
         raise ValueError(
             f"start_from takes over a trained individual branch (got embedding.kind published, here or in {path}); "
@@ -129,7 +129,7 @@ def load_individual_branch(model: CaceNet, path: Path) -> None:
         )
     if state["classifier.weight"].shape == model.classifier.weight.shape:
         names.append("classifier")
-    chosen = {key: value for key, value in state.items() if key.split(".")[0] in names}
+    chosen = {key: value for key, value in state.items() if key.split(".")[0] in (*names, "pooling")}
     parts = torch.nn.ModuleDict({name: model.get_submodule(name) for name in names})
     _load(parts, chosen, path, "--start_from needs the same backbone and embedding")
 
@@ -189,17 +189,20 @@ _MATTERS = ("backbone", "graph", "embedding", "conditional")
 _CLASSIFIERS = ("classifier.", "pair_classifier.")  # nothing of them reaches an embedding
 
 
-def model_fingerprint(checkpoint: dict[str, Any]) -> str:
+def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
     """12 hexadecimal digits of the SHA-256 over weights and settings that decide what an image becomes.
 
     Args:
         checkpoint: what :func:`cace_pyg.engine.checkpoint.load_checkpoint` returns.
+        flip: whether embeddings are averaged with those of mirror images, see :func:`unit_embedding`.
     """
     config = yaml.safe_load(checkpoint["config"])
     settings = {name: config.get(name) for name in _MATTERS}
     settings["backbone"] = {**settings["backbone"], "weights": None}  # where they came from; they are hashed below
     settings["conditional"] = {**settings["conditional"], "backend": None}  # the same numbers
     settings["size"] = [config["data"]["height"], config["data"]["width"]]
+    if flip:
+        settings["flip"] = True
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, values in sorted(checkpoint["model"].items()):
         if not name.startswith(_CLASSIFIERS):

@@ -15,6 +15,7 @@ from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues, store_raw_clues
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.ranks import ALONE, Ranks
+from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
@@ -146,10 +147,11 @@ def _forward(
         batches = PictureLoader(dataset, config.data.workers, config.evaluation.batch_size)
     for batch in progress_bar(batches, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
         images, part_maps = (batch, None) if isinstance(batch, Tensor) else (Item(*batch).image, Item(*batch).parts)
-        embedding, clues = model(images.to(device), part_maps.to(device) if parts and part_maps is not None else None)
+        part_maps = part_maps.to(device) if parts and part_maps is not None else None
+        embedding, clues = unit_embedding(model, images.to(device), part_maps, config.evaluation.flip)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
                 f"an embedding is not finite ({name}): the network has diverged, where a lower learning rate "
                 "or a longer warm-up helps, or its weights are broken"
             )
-        yield torch.nn.functional.normalize(embedding, dim=-1), clues
+        yield embedding, clues

@@ -33,7 +33,7 @@ def evaluate_published(
         raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
     if settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
-    model = build_model(replace(config, embedding=replace(config.embedding, kind="published")), None)
+    model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)
     model.to(device)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))

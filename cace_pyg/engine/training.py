@@ -34,7 +34,8 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding
+from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
+from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
@@ -112,7 +113,7 @@ class Trainer:
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
         if isinstance(model.extractor, PublishedEmbedding):
             self.fixed["layers"] = model.extractor.layers
-        elif not isinstance(model.extractor, Backbone):
+        elif not isinstance(model.extractor, Backbone | TimmExtractor):
             self.fixed["own_extractor"] = type(model.extractor).__name__
         self.fixed["channels"] = model.extractor.channels
         latest = latest_checkpoint(self.folder) if resume else None
@@ -326,12 +327,13 @@ def _as_built(config: Config, model: CaceNet) -> Config:
             "CaceNet(…, conditional=…), or leave them out of the Config"
         )
     embedding = config.embedding
+    pooling: Pooling = "mean" if model.pooling is None else "generalised_mean"
     kind: Literal["trained", "published"] = "published" if model.is_published else "trained"
     head = model.encoder or getattr(model.pair_stage, "encoder", None)
     if head is not None:
         channels, batch_norm = head.convolution.out_features, head.convolution.bias is None
         embedding = replace(embedding, channels=channels, batch_norm=batch_norm)
-    return replace(config, conditional=settings, embedding=replace(embedding, kind=kind))
+    return replace(config, conditional=settings, embedding=replace(embedding, kind=kind, pooling=pooling))
 
 
 def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:

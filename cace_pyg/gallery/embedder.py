@@ -16,6 +16,7 @@ from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.models.extractor import Individual
 from cace_pyg.read_picture import Picture, read_picture
@@ -51,14 +52,23 @@ class Embedder:
         self.config = from_yaml(state["config"], *overrides)
         self.model, _ = load_model(checkpoint, self.config)
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
-        self.fingerprint = model_fingerprint(state)
+        self.fingerprint = model_fingerprint(state, self.config.evaluation.flip)
         self.device = find_device(device)
         self.model.to(self.device)
 
     @cached_property
     def example(self) -> Embedded:
         """A grey picture embedded: what sizes this model's images have."""
-        return self([np.full((self.config.data.height, self.config.data.width, 3), 128, np.uint8)])
+        return self([self._grey])
+
+    @cached_property
+    def embedding_channels(self) -> int:
+        """Size of an individual embedding, whatever the graph; that of a published network is its own."""
+        return self.embeddings([self.resize(read_picture(self._grey))]).size(1)
+
+    @property
+    def _grey(self) -> np.ndarray:
+        return np.full((self.config.data.height, self.config.data.width, 3), 128, np.uint8)
 
     def __call__(self, pictures: Sequence[Picture]) -> Embedded:
         """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
@@ -125,8 +135,7 @@ class Embedder:
     def _forward(self, resized: Sequence[Tensor]) -> Individual:
         transform = evaluation_transform()
         batch = [transform(one) for one in resized]
-        embedding, clues = self.model(torch.stack(batch).to(self.device))
-        return Individual(torch.nn.functional.normalize(embedding, dim=-1), clues)
+        return unit_embedding(self.model, torch.stack(batch).to(self.device), flip=self.config.evaluation.flip)
 
 
 def _expect_finite(*numbers: Tensor) -> None:

@@ -10,6 +10,7 @@ from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_w
 from cace_pyg.models.pair_operand import PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.published_embedding import PublishedEmbedding
+from cace_pyg.models.timm_extractor import TimmExtractor
 
 __all__ = [
     "Backbone",
@@ -24,6 +25,7 @@ __all__ = [
     "PairOperand",
     "PairStage",
     "PublishedEmbedding",
+    "TimmExtractor",
     "VerificationHead",
     "load_backbone_weights",
 ]

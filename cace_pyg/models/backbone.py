@@ -1,4 +1,4 @@
-"""Networks that turn images into feature maps: torchvision's classification CNNs, OSNet, and a small one for CPUs."""
+"""Networks that turn images into feature maps: torchvision's CNNs, IBN ResNets, OSNet, and a small one for CPUs."""
 
 import difflib
 from types import ModuleType
@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from cace_pyg.models.instance_batch_norm import IBN_RESNETS, make_ibn_a
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.osnet import OSNETS, osnet_layers
 from cace_pyg.torchvision_operators import import_torchvision
@@ -20,8 +21,9 @@ class Backbone(torch.nn.Module):
 
     Args:
         name: ``small_cnn`` (from scratch, for CPUs); ``osnet_x0_25`` and its siblings, see
-            :func:`cace_pyg.models.osnet.osnet_layers`; or a torchvision classification model with convolutional
-            features: ``resnet18``, ``resnet50``, ``mobilenet_v2``, ``efficientnet_b0``, …
+            :func:`cace_pyg.models.osnet.osnet_layers`; ``resnet50_ibn_a`` and its siblings, see
+            :class:`cace_pyg.models.instance_batch_norm.InstanceBatchNorm`; or a torchvision classification model with
+            convolutional features: ``resnet18``, ``resnet50``, ``mobilenet_v2``, ``efficientnet_b0``, …
         weights: none (random), ``imagenet`` (torchvision downloads them), or the path of a state dict, see
             :func:`cace_pyg.models.load_backbone_weights`; what became of its keys is in ``loaded_weights``.
         last_stride: 1 keeps the last stage of one of torchvision's networks at twice the resolution (common in
@@ -51,12 +53,13 @@ class Backbone(torch.nn.Module):
         if last_stride not in (1, 2, None):
             raise ValueError(f"Expected last_stride 1 or 2, or none for what is usual (got {last_stride})")
         self.trunk: torch.nn.Module
+        if weights == "imagenet" and name in ("small_cnn", *OSNETS, *IBN_RESNETS):
+            where = ", such as that of github.com/XingangPan/IBN-Net" if name in IBN_RESNETS else ""
+            raise ValueError(
+                f"{name} has no ImageNet weights here: give a file as backbone.weights{where}, leave it out, or choose "
+                "resnet50"
+            )
         if name == "small_cnn" or name in OSNETS:
-            if weights == "imagenet":
-                raise ValueError(
-                    f"{name} has no ImageNet weights here: give a file as backbone.weights, leave it out, or choose "
-                    "resnet50"
-                )
             if last_stride == 1 and name in OSNETS:
                 raise ValueError(f"the strides of {name} stay as they are; leave backbone.last_stride out")
             self.trunk = SmallCnn() if name == "small_cnn" else osnet_layers(name)
@@ -94,9 +97,14 @@ class Backbone(torch.nn.Module):
 
 def _torchvision_network(name: str, pretrained: bool) -> torch.nn.Module:
     models = import_torchvision("models")
+    if name in IBN_RESNETS:
+        network = models.get_model(name.removesuffix("_ibn_a"), weights=None)
+        make_ibn_a(network)
+        return network
     known = models.list_models(module=models)
     if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, ["small_cnn", *OSNETS, *known])) or "resnet50, osnet_x1_0"
+        names = ["small_cnn", *OSNETS, *IBN_RESNETS, *known]
+        near = ", ".join(difflib.get_close_matches(name, names)) or "resnet50, osnet_x1_0"
         raise ValueError(
             f"Expected the name of a torchvision classification model, or osnet_x1_0 and its siblings (got {name!r}); "
             f"near names: {near}"

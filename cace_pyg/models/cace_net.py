@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from cace_pyg.graph.clues import clue_parts
 from cace_pyg.models.clue_alignment import ClueAlignment
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
 from cace_pyg.models.extractor import Extractor, Individual, split_extracted
+from cace_pyg.models.generalised_mean import GeneralisedMean, Pooling
 from cace_pyg.models.heads import EmbeddingHead
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 
@@ -31,11 +33,15 @@ class CaceNet(torch.nn.Module):
         embedding_channels: size of the embeddings that are trained.
         batch_norm: normalise embeddings over the batch, see :class:`EmbeddingHead`.
         conditional: see :class:`ConditionalSettings`.
+        pooling: of clues to the individual embedding: ``mean``, or ``generalised_mean`` with a learned exponent
+            (:class:`~cace_pyg.models.generalised_mean.GeneralisedMean`). Conditional embeddings average in any case,
+            since what makes them cheap is linear, so their encoder is one of its own then.
         published: the extractor's own embedding is the individual one, and nothing of both is trained: there is no
             ``encoder`` (None), and the pair stage has one of its own.
 
     Raises:
-        ValueError: the extractor does not say how many channels it has, or there is no number of identities.
+        ValueError: the extractor does not say how many channels it has, there is no number of identities, or the
+            pooling does not go with the other settings.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class CaceNet(torch.nn.Module):
         batch_norm: bool = True,
         conditional: ConditionalSettings | None = None,
         published: bool = False,
+        pooling: Pooling = "mean",
     ):
         super().__init__()
         conditional = conditional or ConditionalSettings()
@@ -58,10 +65,12 @@ class CaceNet(torch.nn.Module):
             )
         if num_identities is None and not published:
             raise ValueError("Expected num_identities of a model whose individual branch is trained (got none)")
+        _check_pooling(pooling, published, conditional)
         self.extractor = extractor
         self.is_published = published
         encoder = EmbeddingHead(channels, embedding_channels, batch_norm)
         self.encoder = None if published else encoder
+        self.pooling = GeneralisedMean() if pooling == "generalised_mean" else None
         self.pair_stage: PairStage
         if conditional.compare != "aligned_clues":
             own = copy.deepcopy(encoder) if conditional.own_encoder and not published else encoder
@@ -82,11 +91,12 @@ class CaceNet(torch.nn.Module):
         Raises:
             ValueError: the extractor gives no clues of its channels, or no embedding where its own is wanted.
         """
-        embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, len(images))
+        embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, images.size(0))
         if part_maps is not None:
             clues = replace(clues, parts=clue_parts(part_maps, clues.grid))
         if self.encoder is not None:
-            return Individual(self.encoder(clues.features.mean(1)), clues)
+            pooled = clues.features.mean(1) if self.pooling is None else self.pooling(clues.features)
+            return Individual(self.encoder(pooled), clues)
         if embedding is None:
             raise ValueError(
                 f"Expected the extractor's own embedding (got none from {type(self.extractor).__name__}): return "
@@ -140,6 +150,23 @@ class CaceNet(torch.nn.Module):
         """The parameters that are trained on frozen clues: builder, convolution, expansion and own encoder."""
         shared = set() if self.encoder is None else {id(parameter) for parameter in self.encoder.parameters()}
         return [parameter for parameter in self.pair_stage.parameters() if id(parameter) not in shared]
+
+
+def _check_pooling(pooling: Pooling, published: bool, conditional: ConditionalSettings) -> None:
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"Expected pooling {', '.join(get_args(Pooling))} (got {pooling!r})")
+    if pooling == "mean":
+        return
+    if published:
+        raise ValueError(
+            "embedding.pooling generalised_mean is of an embedding that is trained here (got embedding.kind published, "
+            "whose pooling comes with the network); leave it out"
+        )
+    if not conditional.own_encoder and conditional.compare != "aligned_clues":
+        raise ValueError(
+            "Expected conditional.own_encoder true with embedding.pooling generalised_mean (got false): conditional "
+            "embeddings average their clues, and one encoder would see two kinds of pooled clues"
+        )
 
 
 def _classifier(channels: int, identities: int) -> torch.nn.Linear:

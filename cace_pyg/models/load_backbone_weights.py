@@ -11,7 +11,7 @@ from torch import Tensor
 from cace_pyg.models.read_state_dict import read_state_dict
 
 _HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
-_COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
+COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,27 @@ def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no state dict, or one of another network: keys are missing or of another shape, or there are
-            layers which this trunk does not have (instance normalisation, non-local blocks).
+            layers which this trunk does not have (non-local blocks, or IBN where the name is that of a plain ResNet).
     """
     path = Path(path)
     state, beside = read_state_dict(path, name)
     own = trunk.state_dict()
-    prefix = _prefix(state, own)
+    prefix = find_prefix(state, own)
     given = {key: state[prefix + key] for key in own if prefix + key in state}
     missing = sorted(own.keys() - given.keys())
     others = sorted(key for key in state if key.removeprefix(prefix) not in own or not key.startswith(prefix))
-    _check(
+    check_keys(
         path,
         name,
-        missing=[key for key in missing if not key.endswith(_COUNTER)],
-        unknown=[key for key in others if _belongs_to_the_trunk(key, prefix, own)],
+        missing=[key for key in missing if not key.endswith(COUNTER)],
+        unknown=[key for key in others if belongs_to_the_trunk(key, prefix, own)],
         misshapen=sorted(key for key, value in given.items() if value.shape != own[key].shape),
     )
     trunk.load_state_dict(given, strict=False)
     return LoadedWeights(path, prefix, len(given), (*others, *beside), tuple(missing))
 
 
-def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+def find_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     """What stands before most of the trunk's keys; the shortest of equals."""
     found: Counter[str] = Counter()
     for key in state:
@@ -86,7 +86,7 @@ def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     return max(sorted(found, key=len), key=found.__getitem__, default="")
 
 
-def _belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
+def belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
     """Whether a key that the trunk does not know is one of its layers all the same, so of another network."""
     if not key.startswith(prefix):
         return False
@@ -95,10 +95,12 @@ def _belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> b
     return layer in {known.split(".")[0] for known in own} or (inside and layer not in _HEADS)
 
 
-def _check(path: Path, name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
+def check_keys(path: Path, name: str, missing: list[str], unknown: list[str], misshapen: list[str]) -> None:
     if missing or unknown or misshapen:
+        ibn = any(".bn1.IN." in key for key in unknown) and not name.endswith("_ibn_a")
+        remedy = f"--backbone.name {name}_ibn_a" if ibn else "change --backbone.name"
         raise ValueError(
             f"{path} does not hold weights of {name}: {len(missing)} keys missing {missing[:3]}, "
             f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
-            "give the file of this architecture or change --backbone.name"
+            f"give the file of this architecture or {remedy}"
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from cace_pyg.graph import Clues
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.extractor import Individual
+from cace_pyg.models.generalised_mean import generalised_mean
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.read_state_dict import read_state_dict
 
@@ -21,7 +22,6 @@ _NECKS = (  # strong baseline; fast-reid, today and older; torchreid; layumi's b
     "classifier.add_block.",
 )
 _EXPONENT = "heads.pool_layer.p"  # of fast-reid's generalised mean
-_SMALLEST = 1e-6
 _CLASSIFIERS = {"classifier", "fc", "head", "heads", "logits"}
 _NO_LAYERS = {"pixel_mean", "pixel_std", "num_batches_tracked"}
 
@@ -92,7 +92,7 @@ class PublishedEmbedding(torch.nn.Module):
     def _pool(self, clues: Tensor) -> Tensor:
         if self.exponent is None:
             return clues.mean(1)
-        return clues.clamp_min(_SMALLEST).pow(self.exponent).mean(1).pow(1 / self.exponent)
+        return generalised_mean(clues, self.exponent)
 
     def __str__(self) -> str:
         pooling = "mean" if self.exponent is None else f"generalised mean, p = {float(self.exponent):.3g}"

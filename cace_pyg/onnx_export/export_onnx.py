@@ -15,7 +15,7 @@ from torch import Tensor
 from cace_pyg.config import Config
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.files import atomic_file
-from cace_pyg.models import Backbone, CaceNet, Extractor
+from cace_pyg.models import Backbone, CaceNet, Extractor, TimmExtractor
 from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
 from cace_pyg.onnx_export.metadata import onnx_metadata
 from cace_pyg.onnx_export.modules import ExportedClues, IndividualBranch, PairScorer
@@ -60,6 +60,11 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     """
     _check_packages()
     _check_convolution(config)
+    if config.evaluation.flip:
+        raise ValueError(
+            "Expected evaluation.flip false (got true): individual.onnx sees a picture, not its mirror image; give "
+            "--evaluation.flip false, or average the embeddings of both pictures in your program"
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
     # the same numbers as any backend, from blocks alone; auto would look at the density of the first pairs
@@ -144,7 +149,11 @@ def _explained(model: CaceNet, name: str) -> Iterator[None]:
 
 
 def _named(extractor: Extractor) -> str:
-    return f"backbone.name {extractor.name}" if isinstance(extractor, Backbone) else type(extractor).__name__
+    return (
+        f"backbone.name {extractor.name}"
+        if isinstance(extractor, Backbone | TimmExtractor)
+        else type(extractor).__name__
+    )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict[str, Any], c
     settings["backbone"] |= {"weights": None}  # a path of this machine
     metadata = {
         "format": "cace_pyg 1",
-        "fingerprint": model_fingerprint(state | {"config": config_yaml}),
+        "fingerprint": model_fingerprint(state | {"config": config_yaml}, config.evaluation.flip),
         "height": config.data.height,
         "width": config.data.width,
         "grid": clues.grid,

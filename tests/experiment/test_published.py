@@ -1,9 +1,11 @@
 """The pair stage alone, on top of a published network that stays as it is."""
 
+import numpy as np
 import pytest
 import torch
 
 from cace_pyg.config import from_yaml
+from cace_pyg.embed import main as embed
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.gallery import Gallery
 from cace_pyg.models import Backbone, PublishedEmbedding
@@ -74,6 +76,13 @@ def test_a_gallery_searches_with_it(run, tiny, tmp_path):
     gallery.add(pictures)
     found = gallery.search(pictures[2], top_k=3)
     assert found.first_stage[0].path == pictures[2] and found.first_stage[0].individual < 0.05
+
+
+def test_vectors_in_a_file_have_the_size_of_its_own_embedding(run, tiny, tmp_path):
+    pictures = sorted((tiny / "query").glob("*.jpg"))[:3]
+    given = [*map(str, pictures), "--checkpoint", str(run / "checkpoints" / "best.ckpt"), "--device=cpu"]
+    assert embed([*given, "-o", str(tmp_path / "vectors.npy")]) == 0
+    assert np.load(tmp_path / "vectors.npy").shape == (3, 32)
 
 
 def test_a_run_goes_on(run, arguments, tmp_path, monkeypatch):

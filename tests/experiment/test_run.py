@@ -110,6 +110,22 @@ def test_a_pair_branch_starts_from_another_runs_individual_branch(options, tmp_p
     assert "--start_from needs the same backbone and embedding" in capsys.readouterr().err
 
 
+def test_generalised_mean_pooling_is_learned_kept_and_not_lost(options, tmp_path, capsys):
+    pooled = "--embedding.pooling=generalised_mean"
+    assert train([*options, "--pair_phase.epochs=0", pooled]) == 0
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    exponent = checkpoint(best)["model"]["pooling.exponent"]
+    assert exponent.item() != 3.0 and exponent.item() == pytest.approx(3, abs=0.5)
+    again = [*options, "--joint_phase.epochs=0", f"--start_from={best}"]
+    assert train([*again, pooled, f"--run_dir={tmp_path / 'pair'}"]) == 0
+    assert torch.equal(
+        checkpoint(tmp_path / "pair" / "checkpoints" / "best.ckpt")["model"]["pooling.exponent"], exponent
+    )
+    capsys.readouterr()
+    assert train([*again, f"--run_dir={tmp_path / 'other'}"]) == 2
+    assert "1 unknown ['pooling.exponent']" in capsys.readouterr().err
+
+
 def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path, capsys):
     trunk = {f"base.{key}": value for key, value in Backbone("resnet18").trunk.state_dict().items()}
     torch.save(

@@ -1,0 +1,245 @@
+"""The networks of timm, CNNs and transformers, as extractors."""
+
+import difflib
+from types import ModuleType
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues
+from cace_pyg.models.extractor import Individual
+from cace_pyg.models.load_backbone_weights import LoadedWeights
+from cace_pyg.models.load_timm_weights import load_timm_weights
+from cace_pyg.torchvision_operators import import_torchvision
+
+PREFIX = "timm/"
+Normalisation = Literal["imagenet", "symmetric", "clip"]
+_NORMALISATIONS = {  # mean and deviation of each channel, 0 to 1
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+
+
+class TimmExtractor(torch.nn.Module):
+    """A model of timm: the last feature map of a CNN, the patch tokens of a transformer, and its own embedding.
+
+    What comes before pooling is what timm's ``forward_features`` gives, after the last normalisation. Class, register
+    and distillation tokens are left out of the clues. The embedding is what ``model(images)`` gives without a
+    classifier: pooled features or the class token, as the model has it.
+
+    It is an :class:`~cace_pyg.models.extractor.Extractor`.
+
+    Args:
+        name: of timm, with or without ``timm/`` before it: ``vit_small_patch14_reg4_dinov2.lvd142m``, ``swin_…``, ….
+        size: (height, width) of the pictures, which a transformer is built for.
+        weights: none (random), ``imagenet`` (those that timm has for this name, downloaded), or the path of a state
+            dict, see :func:`cace_pyg.models.load_timm_weights.load_timm_weights`.
+        own_embedding: give the embedding too, as :class:`Individual`; without it, a map or clues alone.
+        normalisation: of the images that the network was trained with: ``imagenet``, ``symmetric`` (−1 to 1) or
+            ``clip``; none: what timm says of the name. Images are given with ImageNet's in any case.
+
+    Attributes:
+        channels: of a clue.
+        grid: (H, W) of the clues of a picture of ``size``.
+        loaded_weights: what became of the keys of a file.
+
+    Raises:
+        ValueError: no such model, or one that does not take pictures of this size, or that has neither a map nor a
+            grid of tokens; or weights that do not fit.
+        FileNotFoundError: no file at ``weights``.
+        RuntimeError: timm is not installed, or the download failed.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int] = (256, 128),
+        weights: str | None = None,
+        own_embedding: bool = True,
+        normalisation: Normalisation | None = None,
+    ):
+        super().__init__()
+        if normalisation not in (None, *get_args(Normalisation)):
+            raise ValueError(f"Expected normalisation {', '.join(get_args(Normalisation))} (got {normalisation!r})")
+        timm = _import_timm()
+        self.name = PREFIX + name.removeprefix(PREFIX)
+        self.size, self.own_embedding = size, own_embedding
+        self.network, any_size = _create(timm, self.name, size, weights == "imagenet")
+        _check_patches(timm, self.network, self.name, size)
+        self.grid, self._prefix_tokens = self._look_at_the_features()
+        self._takes_any_size = any_size and self._prefix_tokens is None
+        self.channels: int = self.network.num_features
+        scale, shift = _renormalisation(self.network, normalisation)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+        self.loaded_weights: LoadedWeights | None = None
+        if weights is not None and weights != "imagenet":
+            self.loaded_weights = load_timm_weights(self.network, self.name, weights, self.grid)
+        if self._prefix_tokens is None:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
+
+    def forward(self, images: Tensor) -> Individual | Clues | Tensor:
+        """Clues, with the embedding where it is wanted, of ``(image, 3, height, width)``.
+
+        Raises:
+            ValueError: images of another size than the network was built for.
+        """
+        if not self._takes_any_size and tuple(images.shape[2:]) != self.size:
+            raise ValueError(
+                f"Expected images of {self.size[0]}×{self.size[1]} pixels, for which {self.name} was built (got "
+                f"{images.size(2)}×{images.size(3)}); build it for those: TimmExtractor({self.name!r}, "
+                f"size=({images.size(2)}, {images.size(3)}))"
+            )
+        features = self.network.forward_features(images * self.scale + self.shift)
+        clues = self._clues(features)
+        if not self.own_embedding:
+            return clues
+        clues = clues if isinstance(clues, Clues) else Clues.from_map(clues)
+        return Individual(self.network.forward_head(features), clues)
+
+    def _clues(self, features: Tensor) -> Clues | Tensor:
+        if self._prefix_tokens is None:
+            return features.permute(0, 3, 1, 2) if _is_channels_last(self.network) else features
+        return Clues(features[:, self._prefix_tokens :], self.grid)
+
+    @torch.no_grad()
+    def _look_at_the_features(self) -> tuple[tuple[int, int], int | None]:
+        """The grid, and the number of tokens before those of patches; none where there is a map.
+
+        timm's own ``forward_intermediates`` lays tokens out as a map; that it shows the same tokens is checked.
+        """
+        image = torch.rand(1, 3, *self.size, generator=torch.Generator().manual_seed(0))
+        self.network.eval()
+        try:
+            features = self.network.forward_features(image)
+            if isinstance(features, Tensor) and features.dim() == 3:
+                laid_out = _lay_out(self.network, image)
+            self.network.forward_head(features)
+        except Exception as error:  # every model fails in its own way
+            raise ValueError(_does_not_fit(self.name, self.network, self.size, error)) from error
+        finally:
+            self.network.train()
+        if isinstance(features, Tensor) and features.dim() == 4:
+            height, width = features.shape[1:3] if _is_channels_last(self.network) else features.shape[2:]
+            channels = features.size(3 if _is_channels_last(self.network) else 1)
+            if channels == self.network.num_features:
+                return (height, width), None
+        elif isinstance(features, Tensor) and features.dim() == 3:
+            tokens = laid_out.flatten(2).mT
+            before = features.size(1) - tokens.size(1)
+            if before >= 0 and tokens.size(2) == features.size(2) and _are_alike(features[:, before:], tokens):
+                return (laid_out.size(2), laid_out.size(3)), before
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"Expected a feature map or patch tokens with a grid from {self.name} (got {shape}, whose layout timm does "
+            "not tell); choose another model, such as timm/vit_small_patch16_224, or give an extractor of your own"
+        )
+
+    def __str__(self) -> str:
+        height, width = self.grid
+        loaded = self.loaded_weights or f"{self.name} with timm's own weights"
+        return f"embedding: {self.name}'s own, clues {height}×{width} of {self.channels} channels\n{loaded}"
+
+
+def _import_timm() -> ModuleType:
+    import_torchvision("models")  # timm imports it, which fails beside some builds of torch
+    try:
+        import timm
+    except ImportError as error:
+        raise RuntimeError("backbone.name timm/… needs timm: pip install 'cace-pyg[timm]'") from error
+    return timm
+
+
+def _create(timm: ModuleType, name: str, size: tuple[int, int], pretrained: bool) -> tuple[Any, bool]:
+    """The network without its classifier, and whether it takes pictures of any size."""
+    plain = name.removeprefix(PREFIX)
+    _check_name(timm, plain, pretrained)
+    sized: dict[str, Any] = {"img_size": size}
+    try:
+        try:
+            network = timm.create_model(plain, num_classes=0, **sized)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            sized = {}
+            network = timm.create_model(plain, num_classes=0)
+    except Exception as error:  # every model fails in its own way
+        raise ValueError(_does_not_fit(name, None, size, error)) from error
+    if pretrained:
+        try:
+            network = timm.create_model(plain, pretrained=True, num_classes=0, **sized)
+        except Exception as error:  # those of Hugging Face's client, of httpx, of sockets
+            raise RuntimeError(
+                f"cannot get timm's weights of {name}: {type(error).__name__}: {str(error).partition('. ')[0]}. Fetch "
+                "them on a machine with a network and give the file: --backbone.weights PATH"
+            ) from error
+    return network, not sized
+
+
+def _check_name(timm: ModuleType, plain: str, pretrained: bool) -> None:
+    architecture, _, tag = plain.partition(".")
+    if not timm.is_model(plain):
+        near = difflib.get_close_matches(architecture, timm.list_models()) or ["resnet50"]
+        raise ValueError(
+            f"Expected the name of a model of timm (got timm/{plain}); near names: timm/{', timm/'.join(near)}"
+        )
+    weights = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in weights:
+        known = ", ".join(weights) or "none"
+        raise ValueError(f"Expected weights of timm/{architecture} that timm knows (got {tag}; known: {known})")
+    if pretrained and not weights:
+        raise ValueError(f"timm has no weights for timm/{plain}; give a file as --backbone.weights, or leave it out")
+
+
+def _does_not_fit(name: str, network: Any, size: tuple[int, int], error: Exception) -> str:
+    usual = "" if network is None else f", made for {'×'.join(map(str, network.pretrained_cfg['input_size'][1:]))}"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return (
+        f"{name}{usual}, does not take pictures of {size[0]}×{size[1]} ({reason}); change --data.height and "
+        "--data.width, or choose another model"
+    )
+
+
+def _check_patches(timm: ModuleType, network: Any, name: str, size: tuple[int, int]) -> None:
+    """Refuse pictures that are no whole number of patches: what is left over would be cut off without a word."""
+    embed = getattr(network, "patch_embed", None)
+    if not isinstance(embed, timm.layers.PatchEmbed) or embed.dynamic_img_pad:
+        return
+    patch = tuple(embed.patch_size)
+    if any(pixels % side for pixels, side in zip(size, patch, strict=True)):
+        height, width = (max(round(pixels / side), 1) * side for pixels, side in zip(size, patch, strict=True))
+        raise ValueError(
+            f"Expected pictures of a whole number of patches of {patch[0]}×{patch[1]} pixels for {name} (got "
+            f"{size[0]}×{size[1]}); give --data.height {height} --data.width {width}"
+        )
+
+
+def _is_channels_last(network: Any) -> bool:
+    return getattr(network, "output_fmt", "NCHW") == "NHWC"
+
+
+def _lay_out(network: Any, image: Tensor) -> Tensor:
+    """The last tokens as a map, without those that are no patch."""
+    options = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
+    try:
+        return network.forward_intermediates(image, norm=True, **options)[-1]
+    except AssertionError:  # some networks normalise after pooling only
+        return network.forward_intermediates(image, norm=False, **options)[-1]
+
+
+def _are_alike(tokens: Tensor, others: Tensor) -> bool:
+    return torch.allclose(tokens, others, atol=1e-3 * float(tokens.abs().max()))
+
+
+def _renormalisation(network: Any, normalisation: Normalisation | None) -> tuple[Tensor, Tensor]:
+    """Factor and summand that turn images with ImageNet's normalisation into those that the network takes."""
+    known = network.pretrained_cfg
+    of_network = (known["mean"], known["std"]) if normalisation is None else _NORMALISATIONS[normalisation]
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in of_network)
+    given_mean, given_deviation = (torch.tensor(values).view(3, 1, 1) for values in _NORMALISATIONS["imagenet"])
+    return given_deviation / deviation, (given_mean - mean) / deviation
