@@ -22,7 +22,7 @@ from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
 from cace_pyg.models.backbone import Stem
 from cace_pyg.models.generalised_mean import Pooling
-from cace_pyg.models.timm_extractor import Normalisation
+from cace_pyg.models.normalisation import Normalisation
 
 
 @dataclass

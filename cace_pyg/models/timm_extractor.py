@@ -2,7 +2,7 @@
 
 import difflib
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -11,15 +11,10 @@ from cace_pyg.graph import Clues
 from cace_pyg.models.extractor import Individual
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.load_timm_weights import load_timm_weights
+from cace_pyg.models.normalisation import Normalisation, renormalisation
 from cace_pyg.torchvision_operators import import_torchvision
 
 PREFIX = "timm/"
-Normalisation = Literal["imagenet", "symmetric", "clip"]
-_NORMALISATIONS = {  # mean and deviation of each channel, 0 to 1
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-}
 
 
 class TimmExtractor(torch.nn.Module):
@@ -74,7 +69,8 @@ class TimmExtractor(torch.nn.Module):
         self.grid, self._prefix_tokens = self._look_at_the_features()
         self._takes_any_size = any_size and self._prefix_tokens is None
         self.channels: int = self.network.num_features
-        scale, shift = _renormalisation(self.network, normalisation)
+        known = self.network.pretrained_cfg
+        scale, shift = renormalisation(normalisation or (known["mean"], known["std"]))
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         self.loaded_weights: LoadedWeights | None = None
@@ -234,12 +230,3 @@ def _lay_out(network: Any, image: Tensor) -> Tensor:
 
 def _are_alike(tokens: Tensor, others: Tensor) -> bool:
     return torch.allclose(tokens, others, atol=1e-3 * float(tokens.abs().max()))
-
-
-def _renormalisation(network: Any, normalisation: Normalisation | None) -> tuple[Tensor, Tensor]:
-    """Factor and summand that turn images with ImageNet's normalisation into those that the network takes."""
-    known = network.pretrained_cfg
-    of_network = (known["mean"], known["std"]) if normalisation is None else _NORMALISATIONS[normalisation]
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in of_network)
-    given_mean, given_deviation = (torch.tensor(values).view(3, 1, 1) for values in _NORMALISATIONS["imagenet"])
-    return given_deviation / deviation, (given_mean - mean) / deviation

@@ -87,14 +87,17 @@ def test_pictures_come_as_the_network_was_trained_to_see_them():
     images = ((torch.full((1, 3, 32, 32), 0.5) - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
               / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))  # fmt: skip
     seen = {one: as_given(TimmExtractor("resnet18", (32, 32), normalisation=one), images)[0, :, 0, 0] for one in
-            ("imagenet", "symmetric", "clip")}  # fmt: skip
+            ("imagenet", "symmetric", "clip", "unit", "pixels")}  # fmt: skip
+    assert torch.allclose(seen["unit"], torch.full((3,), 0.5)) and torch.allclose(
+        seen["pixels"], torch.full((3,), 127.5)
+    )
     assert torch.allclose(seen["imagenet"], images[0, :, 0, 0])
     assert torch.allclose(seen["symmetric"], torch.zeros(3), atol=1e-6)
     assert torch.allclose(seen["clip"], torch.tensor([0.06904, 0.16139, 0.33284]), atol=1e-4)
     vit = TimmExtractor("vit_tiny_patch16_224", (32, 32))  # trained with pictures of -1 to 1
     assert torch.allclose(as_given(vit, images), torch.zeros(1, 3, 32, 32), atol=1e-6)
     with pytest.raises(ValueError, match="Expected normalisation imagenet, symmetric, clip"):
-        TimmExtractor("resnet18", normalisation="pixels")
+        TimmExtractor("resnet18", normalisation="mean")
 
 
 @pytest.mark.parametrize(
