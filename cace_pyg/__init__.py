@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
-    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding
+    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
@@ -42,6 +42,7 @@ __all__ = [
     "ReidDataset",
     "Sample",
     "Splits",
+    "TimmExtractor",
     "Trainer",
     "confusion_negatives",
     "embed_pictures",
@@ -75,7 +76,7 @@ _ROOMS = {
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
-    "models": ("Backbone", "CaceNet", "ConditionalSettings", "PublishedEmbedding"),
+    "models": ("Backbone", "CaceNet", "ConditionalSettings", "PublishedEmbedding", "TimmExtractor"),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }
 
