@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
-    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings
+    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, OnnxExtractor, OpenVinoExtractor
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
@@ -33,6 +33,8 @@ __all__ = [
     "ConfusionTripletSampler",
     "DataSettings",
     "Gallery",
+    "OnnxExtractor",
+    "OpenVinoExtractor",
     "RandomIdentitySampler",
     "ReidDataset",
     "Sample",
@@ -64,7 +66,7 @@ _ROOMS = {
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
-    "models": ("Backbone", "CaceNet", "ConditionalSettings"),
+    "models": ("Backbone", "CaceNet", "ConditionalSettings", "OnnxExtractor", "OpenVinoExtractor"),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }
 

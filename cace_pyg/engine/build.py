@@ -1,9 +1,24 @@
 """Networks as a configuration says them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cace_pyg.config import Config
-from cace_pyg.models import Backbone, CaceNet, Extractor, PublishedEmbedding
+from cace_pyg.config.settings import BackboneSettings
+from cace_pyg.models import (
+    Backbone,
+    CaceNet,
+    Extractor,
+    FrozenExtractor,
+    OnnxExtractor,
+    OpenVinoExtractor,
+    PublishedEmbedding,
+)
+
+FROZEN: dict[str, type[OnnxExtractor | OpenVinoExtractor]] = {
+    "onnx": OnnxExtractor,
+    "openvino": OpenVinoExtractor,
+}  # values of backbone.name; the network is in a file
 
 
 def build_model(
@@ -40,11 +55,13 @@ def build_extractor(
     Args:
         config: the run.
         published: with its own embedding.
-        pretrained: load ``backbone.weights``.
+        pretrained: load ``backbone.weights``; a network of ONNX or OpenVINO comes from its file in any case.
         layers: see :func:`build_model`.
 
     Raises:
-        FileNotFoundError, ValueError: its weights are missing or do not fit, or it has no embedding of its own.
+        FileNotFoundError, ValueError: its weights are missing or do not fit, it has no embedding of its own, or it has
+            no other.
+        RuntimeError: see :class:`OnnxExtractor` and :class:`OpenVinoExtractor`.
     """
     settings = config.backbone
     if published and settings.weights is None:
@@ -52,5 +69,39 @@ def build_extractor(
             "embedding.kind published is the embedding of a network that is trained already: give its file as "
             "--backbone.weights, or --embedding.kind trained"
         )
+    if settings.name in FROZEN:
+        return _frozen(settings, published, (config.data.height, config.data.width))
+    _check_frozen_alone(settings)
     backbone = Backbone(settings.name, settings.weights if pretrained else None, settings.last_stride, settings.stem)
     return PublishedEmbedding(backbone, layers) if published else backbone
+
+
+def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) -> FrozenExtractor:
+    if not published:
+        raise ValueError(
+            f"Expected embedding.kind published with backbone.name {settings.name}, whose network is frozen (got "
+            "trained); give --embedding.kind published, or train a network with weights of torch"
+        )
+    if settings.last_stride is not None or settings.stem != "torchvision":
+        raise ValueError(
+            f"a network of {settings.name} stays as it is; leave backbone.last_stride and backbone.stem out"
+        )
+    assert settings.weights is not None  # checked, as it is published
+    return FROZEN[settings.name](
+        Path(settings.weights), settings.map, settings.output, settings.normalisation, settings.channel_order, size
+    )
+
+
+def _check_frozen_alone(settings: BackboneSettings) -> None:
+    """Refuse what says nothing elsewhere, and a file that needs another name."""
+    for name in ("map", "output", "normalisation", "channel_order"):
+        if getattr(settings, name) is not None:
+            raise ValueError(
+                f"backbone.{name} is for networks in files of ONNX or OpenVINO (got it with backbone.name "
+                f"{settings.name}); leave it out, or give --backbone.name onnx"
+            )
+    kind = {".onnx": "onnx", ".xml": "openvino"}.get(Path(settings.weights or "").suffix)
+    if kind is not None:
+        raise ValueError(
+            f"Expected weights of {settings.name} (got the {kind} file {settings.weights}); give --backbone.name {kind}"
+        )
