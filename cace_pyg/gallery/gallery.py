@@ -38,10 +38,11 @@ class Gallery:
 
     A folder holds the model (``model.ckpt``, and in ``network`` the file of a frozen one) and a LanceDB table with, for
     each image, its individual embedding (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail,
-    its path, camera, time and any other column. The first stage is a search by cosine, exhaustive up to 50,000 images and through an index above
-    (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every change is one commit: a process
-    that is killed leaves the gallery as its last commit left it, and one that is killed in :meth:`create` a whole
-    gallery or none. Each row has check sums: what changed on disk is an error, see ``docs/gallery.md``.
+    its path, camera, time and any other column. The first stage is a search by cosine, exhaustive up to 50,000 images
+    and through an index above (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every
+    change is one commit: a process that is killed leaves the gallery as its last commit left it, and one that is killed
+    in :meth:`create` a whole gallery or none. Each row has check sums: what changed on disk is an error, see
+    ``docs/gallery.md``.
 
     Made by :meth:`create` or :meth:`open`.
     """

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from torch import Tensor
+
 Shape = tuple[int, ...]
 Layout = Literal["NCHW", "NHWC", "NTC", "NCT"]  # T: tokens
 
@@ -52,6 +54,15 @@ class ClueMap(NamedTuple):
     grid: tuple[int, int]
     channels: int
     extra: int = 0
+
+    def clues(self, found: Tensor) -> Tensor:
+        """The tensor of some pictures as ``(image, H·W, channels)``."""
+        if self.layout == "NCHW":
+            return found.flatten(2).mT
+        if self.layout == "NHWC":
+            return found.flatten(1, 2)
+        tokens = found if self.layout == "NTC" else found.mT
+        return tokens[:, self.extra :]
 
 
 def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str | None, file: str) -> ClueMap:
@@ -203,9 +214,6 @@ class _Ancestry:
             flat = len(shape) == 3 and len(was) == 4
             if step.kind == "Pow":
                 tensor = given
-                clamp = self.maker.get(tensor)
-                if clamp is not None and clamp.kind in ("Clip", "Max"):
-                    tensor = clamp.inputs[0]
             elif step.kind in _RESHAPES and layout == "NCT" and flat and was[2] * was[3] == shape[2]:
                 tensor, layout = given, "NCHW"
             elif step.kind in _RESHAPES and layout == "NTC" and flat and was[1] * was[2] == shape[1]:

@@ -50,7 +50,7 @@ class Runtime(Protocol):
         """The graph, its shapes for images of ``shape``."""
 
     def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """The network, on as many threads."""
+        """The network, on so many threads."""
 
 
 class FrozenExtractor(torch.nn.Module):
@@ -99,8 +99,10 @@ class FrozenExtractor(torch.nn.Module):
         self.output = _find_embedding(graph.shapes, runtime.outputs, output, path.name)
         self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name)
         self.channels = self.map.channels
-        self._run: Run | None = None
-        self._threads = 0
+        self._threads = torch.get_num_threads()
+        self._run = runtime.start(self.output, self.map.tensor, self._threads)
+        if self._batch is None and not self._takes_two():
+            self._batch = 1
 
     def forward(self, images: Tensor) -> Individual:
         """Embeddings and clues of ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation.
@@ -108,28 +110,35 @@ class FrozenExtractor(torch.nn.Module):
         Raises:
             ValueError: the images have another size than the file takes.
         """
-        if tuple(images.shape[1:]) != (3, *self.size):
+        embedding, found = self.run(images)
+        clues = Clues(self.map.clues(found).to(images.device), self.map.grid)
+        return Individual(embedding.to(images.device), clues)
+
+    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings ``(image, embedding)``, and the map as the file has it; on the CPU.
+
+        Raises:
+            ValueError: see :meth:`forward`.
+        """
+        if tuple(images.shape[1:]) != (3, *self.size) or not len(images):
             raise ValueError(
                 f"Expected images (image, 3, {self.size[0]}, {self.size[1]}) for {self.path.name} (got "
                 f"{tuple(images.shape)}); resize them"
             )
         threads = torch.get_num_threads()
-        if self._run is None or threads != self._threads:
+        if threads != self._threads:
             self._run, self._threads = self._runtime.start(self.output, self.map.tensor, threads), threads
         prepared = self._as_taken(images)
-        step = self._batch or max(len(prepared), 1)
-        embeddings, clues = [], []
+        step = self._batch or len(prepared)
+        embeddings, maps = [], []
         for first in range(0, len(prepared), step):
             chunk = prepared[first : first + step]
             missing = step - len(chunk)
             padded = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
             embedding, found = self._run(np.ascontiguousarray(padded))
             embeddings.append(_float(embedding)[: len(chunk)].flatten(1))
-            clues.append(self._clues(_float(found)[: len(chunk)]))
-        if not embeddings:
-            raise ValueError("Expected at least one image (got none)")
-        every = Clues(torch.cat(clues).to(images.device), self.map.grid)
-        return Individual(torch.cat(embeddings).to(images.device), every)
+            maps.append(_float(found)[: len(chunk)])
+        return torch.cat(embeddings), torch.cat(maps)
 
     def __str__(self) -> str:
         order = self.channel_order.upper()
@@ -140,6 +149,14 @@ class FrozenExtractor(torch.nn.Module):
             f"{self.path}: embedding {self.output}, clues {self.map.tensor} ({height}×{width} of {self.channels} "
             f"channels); takes {self.size[0]}×{self.size[1]} pixels, {said}; SHA-256 {self.sha256[:12]}…"
         )
+
+    def _takes_two(self) -> bool:
+        """Exporters write the number of images that they saw into a graph, beside an input that says any number."""
+        try:
+            embedding, found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
+        except Exception:  # each runtime has kinds of its own
+            return False
+        return len(embedding) == len(found) == 2
 
     def _shape(self, images: int) -> tuple[int, ...]:
         return (images, *self.size, 3) if self._channels_last else (images, 3, *self.size)
@@ -159,15 +176,6 @@ class FrozenExtractor(torch.nn.Module):
         if dtype.kind in "ui":
             images = images.round().clamp(0, 255)
         return images.numpy().astype(dtype)
-
-    def _clues(self, found: Tensor) -> Tensor:
-        """As ``(image, n, channels)``."""
-        if self.map.layout == "NCHW":
-            return Clues.from_map(found).features
-        if self.map.layout == "NHWC":
-            return found.flatten(1, 2)
-        tokens = found if self.map.layout == "NTC" else found.mT
-        return tokens[:, self.map.extra :]
 
 
 def sha256_of(files: tuple[Path, ...]) -> str:

@@ -152,7 +152,7 @@ class OnnxRuntime:
             raise ValueError(f"Expected an ONNX network of less than 2 GiB (got {size:,} bytes of {self._path})")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors; its warnings are for those who made the file
+        options.log_severity_level = 4  # what goes wrong is raised too
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:

@@ -113,6 +113,7 @@ class OpenVinoRuntime:
         outputs = list(dict.fromkeys([*self.outputs, clue_map]))
         if clue_map not in self.outputs:
             model.add_outputs([ends[clue_map]])
+        # bfloat16, its choice where the processor has it, is off by a hundredth and other on every machine
         options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = self._core.compile_model(model, "CPU", options)
 
