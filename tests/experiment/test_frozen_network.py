@@ -171,7 +171,9 @@ def test_the_export_has_the_pair_stage_and_says_what_is_left_to_the_networks_own
     network = onnx.load(run[1])
     network.graph.output.append(onnx.ValueInfoProto(name=told["map"]))
     found = onnxruntime.InferenceSession(network.SerializeToString()).run([told["map"]], {"images": images.numpy()})[0]
-    clues = dict(zip([one.name for one in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True))
+    clues = dict(
+        zip([one.name for one in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True)
+    )
     sides = {f"query_{name}": clues[name][:1] for name in names} | {f"gallery_{name}": clues[name] for name in names}
     distance = sessions[1].run(["distance"], sides)[0]
     with torch.no_grad():
@@ -204,7 +206,10 @@ def test_from_python_the_configuration_says_which_network_it_was(run, tiny, tmp_
         (["--data.height=64"], "give --data.height 48 --data.width 24"),
         (["--backbone.map=middle"], "Expected backbone.map to name a map or tokens of reid.onnx (got 'middle'"),
         (["--backbone.name=resnet18"], "Expected weights of resnet18 (got the onnx file"),
-        (["--backbone.name=small_cnn", "--backbone.map=x"], "backbone.map is for networks in files of ONNX or OpenVINO"),
+        (
+            ["--backbone.name=small_cnn", "--backbone.map=x"],
+            "backbone.map is for networks in files of ONNX or OpenVINO",
+        ),
         (["--backbone.weights=gone.onnx"], "no ONNX file at gone.onnx"),
         (["--backbone.weights=null"], "give its file as --backbone.weights"),
     ],

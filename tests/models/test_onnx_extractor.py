@@ -156,7 +156,9 @@ def test_with_two_maps_it_has_to_be_named_by_tensor_or_by_node(images, tmp_path)
 
 def test_with_two_embeddings_it_has_to_be_named(images, tmp_path):
     path, _ = branches(tmp_path, half=["n", 16])
-    with pytest.raises(ValueError, match=r"got 2 of them\).*--backbone\.output NAME.*embedding \(1, 32\), half \(1, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"got 2 of them\).*--backbone\.output NAME.*embedding \(1, 32\), half \(1, 16\)"
+    ):
         OnnxExtractor(path)
     extractor = OnnxExtractor(path, output="half")
     assert extractor(images).embedding.shape == (5, 16) and extractor.map.tensor == "coarse"
@@ -189,7 +191,9 @@ def test_what_cannot_be_used_is_refused_in_words(images, tmp_path):
     path = write_onnx(SmallReid(), tmp_path / "reid.onnx")
     with pytest.raises(ValueError, match="give --data.height 48 --data.width 24"):
         OnnxExtractor(path, size=(64, 32))
-    with pytest.raises(ValueError, match=r"Expected images \(image, 3, 48, 24\) for reid.onnx \(got \(5, 3, 24, 48\)\)"):
+    with pytest.raises(
+        ValueError, match=r"Expected images \(image, 3, 48, 24\) for reid.onnx \(got \(5, 3, 24, 48\)\)"
+    ):
         OnnxExtractor(path)(images.mT)
 
 
