@@ -82,7 +82,7 @@ class CaceNet(torch.nn.Module):
         Raises:
             ValueError: the extractor gives no clues of its channels, or no embedding where its own is wanted.
         """
-        embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, len(images))
+        embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, images.size(0))
         if part_maps is not None:
             clues = replace(clues, parts=clue_parts(part_maps, clues.grid))
         if self.encoder is not None:

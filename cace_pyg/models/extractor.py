@@ -51,7 +51,7 @@ def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tens
     embedding = None
     if isinstance(extracted, tuple) and len(extracted) == 2:
         embedding, extracted = extracted
-        if not isinstance(embedding, Tensor) or embedding.dim() != 2 or len(embedding) != images:
+        if not isinstance(embedding, Tensor) or embedding.dim() != 2 or embedding.size(0) != images:
             raise ValueError(f"Expected the extractor's own embedding as (image, embedding) (got {_shape(embedding)})")
     if isinstance(extracted, Clues):
         clues = extracted
@@ -68,7 +68,7 @@ def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tens
         raise ValueError(
             f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); {remedy}"
         )
-    if clues.features.size(2) != channels or len(clues) != images:
+    if clues.features.size(2) != channels or clues.features.size(0) != images:  # len() would fix a size in an export
         raise ValueError(
             f"Expected clues of {images} images with {channels} channels (got {tuple(clues.features.shape)}); set the "
             "extractor's `channels` to those of its clues"

@@ -29,7 +29,7 @@ _PART_MAPS = (
 
 _OF_NETWORK = (
     "resized as Pillow's Image.resize((width, height), BILINEAR) does, they go into the file of the network, in the "
-    "form that network says (imagenet: pixels / 255, less mean, by deviation; unit: pixels / 255; pixels: as they are); "
+    "form that network says (imagenet: pixels / 255, less mean, by deviation; unit: pixels / 255; pixels: as is); "
     "its embedding, divided by its length, is the first stage's, and its map goes into clues.onnx"
 )
 
