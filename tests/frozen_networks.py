@@ -84,9 +84,9 @@ def write_onnx(module, path, batch=None, size=(48, 24), dynamo=False, external=F
     return path
 
 
-def write_nodes(path, nodes, weights, taken, given):
+def write_nodes(path, nodes, weights, taken, given, kind=TensorProto.FLOAT):
     """A graph node by node: ``taken`` is the shape of the images, ``given`` has the shapes of the outputs."""
-    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, taken)]
+    inputs = [helper.make_tensor_value_info("images", kind, taken)]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in given.items()]
     initial = [numpy_helper.from_array(value, name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "small", inputs, outputs, initial)

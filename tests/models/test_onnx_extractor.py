@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import TensorProto, helper
 
 from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.models import OnnxExtractor
@@ -91,6 +91,23 @@ def test_the_layout_of_the_input_is_read_from_the_file(layout, images, tmp_path)
     extractor = OnnxExtractor(path)
     torch.testing.assert_close(extractor(images).clues.features, as_rows(found), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(extractor(images).embedding, found.amax((2, 3)), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_file_that_takes_whole_numbers_gets_the_pictures_own_pixels(tmp_path):
+    nodes = [
+        helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("AveragePool", ["real"], ["map"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("GlobalMaxPool", ["map"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["embedding"]),
+    ]
+    path = write_nodes(
+        tmp_path / "reid.onnx", nodes, {}, ["n", 3, 48, 24], {"embedding": ["n", 3]}, TensorProto.UINT8
+    )  # fmt: skip
+    pixels = torch.randint(256, (3, 3, 48, 24)).float()
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    found = OnnxExtractor(path)((pixels / 255 - mean) / deviation).embedding
+    torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(pixels, 8).amax((2, 3)))
 
 
 @pytest.mark.parametrize("normalisation", ["imagenet", "unit", "pixels"])
