@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from cace_pyg.data.read_dataset import DataSettings
     from cace_pyg.engine.checkpoint import load_weights
     from cace_pyg.engine.evaluation import evaluate_model
+    from cace_pyg.engine.features import Features, extract_features
+    from cace_pyg.engine.on_features import FittedPairStage, fit_pair_stage, load_pair_stage, rerank_features
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
-    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, OnnxExtractor, OpenVinoExtractor
+    from cace_pyg.models import (
+        Backbone,
+        CaceNet,
+        ConditionalSettings,
+        OnnxExtractor,
+        OpenVinoExtractor,
+        PublishedEmbedding,
+    )
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
@@ -32,9 +41,12 @@ __all__ = [
     "Config",
     "ConfusionTripletSampler",
     "DataSettings",
+    "Features",
+    "FittedPairStage",
     "Gallery",
     "OnnxExtractor",
     "OpenVinoExtractor",
+    "PublishedEmbedding",
     "RandomIdentitySampler",
     "ReidDataset",
     "Sample",
@@ -44,9 +56,13 @@ __all__ = [
     "embed_pictures",
     "evaluate_model",
     "evaluate_ranking",
+    "extract_features",
     "fit",
+    "fit_pair_stage",
+    "load_pair_stage",
     "load_weights",
     "read_dataset",
+    "rerank_features",
     "rerank_pairs",
 ]
 _ROOMS = {
@@ -63,10 +79,19 @@ _ROOMS = {
     "data.read_dataset": ("DataSettings",),
     "engine.checkpoint": ("load_weights",),
     "engine.evaluation": ("evaluate_model",),
+    "engine.features": ("Features", "extract_features"),
+    "engine.on_features": ("FittedPairStage", "fit_pair_stage", "load_pair_stage", "rerank_features"),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
-    "models": ("Backbone", "CaceNet", "ConditionalSettings", "OnnxExtractor", "OpenVinoExtractor"),
+    "models": (
+        "Backbone",
+        "CaceNet",
+        "ConditionalSettings",
+        "OnnxExtractor",
+        "OpenVinoExtractor",
+        "PublishedEmbedding",
+    ),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }
 

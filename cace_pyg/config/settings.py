@@ -101,6 +101,8 @@ class PairPhaseSettings:
     """Triplets of a batch."""
     confusions: PositiveInt = 20
     """A negative is drawn from this many nearest wrong identities of its anchor."""
+    data: str | None = None
+    """NAME:ROOT of another training set for this phase alone, of people whom the network has not seen; null: data."""
     clues: Literal["cached", "fresh"] = "cached"
     """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
     clue_dropout: NonNegativeFloat = 0.5

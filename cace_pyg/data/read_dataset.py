@@ -125,14 +125,24 @@ def read_splits(data: DataSettings) -> Splits:
     splits = read_dataset(data.name, data.root, data.allow_partial, data.pattern)
     if not data.extra_train:
         return splits
-    extra = [read_dataset(*_name_and_root(entry), data.allow_partial).train for entry in data.extra_train]
+    extra = [read_named_root(entry, "data.extra_train", data.allow_partial).train for entry in data.extra_train]
     return replace(splits, train=combine([splits.train, *extra]))
 
 
-def _name_and_root(entry: str) -> tuple[DatasetName, str]:
+def read_named_root(entry: str, setting: str, allow_partial: bool = False) -> Splits:
+    """:func:`read_dataset` of what is written as NAME:ROOT.
+
+    Args:
+        entry: such as ``market1501:data/market``.
+        setting: that it comes from, for errors.
+        allow_partial: see there.
+
+    Raises:
+        FileNotFoundError, ValueError: see there; or it is not written so.
+    """
     name, colon, root = entry.partition(":")
     if not colon or name not in get_args(DatasetName):
         raise ValueError(
-            f"Expected data.extra_train as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
+            f"Expected {setting} as NAME:ROOT with a NAME of {', '.join(get_args(DatasetName))} (got {entry!r})"
         )
-    return cast(DatasetName, name), str(user_path(root))
+    return read_dataset(cast(DatasetName, name), user_path(root), allow_partial)

@@ -1,7 +1,7 @@
 """Every image through the backbone, once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues
+from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
@@ -76,11 +77,15 @@ def extract(
 def extract_clues(
     model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU."""
+    """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU.
+
+    Clues of a published network, which are many and of many channels, are kept in half precision.
+    """
     embeddings, several = [], []
     for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
         embeddings.append(embedding.cpu())
-        several.append(clues.to("cpu"))
+        clues = clues.to("cpu")
+        several.append(replace(clues, features=clues.features.half()) if model.is_published else clues)
     return torch.cat(embeddings), Clues.concatenate(several)
 
 
@@ -126,13 +131,17 @@ def _forward(
     """
     if parts:
         check_part_maps(samples)  # all of them, before any picture is decoded
-    size = (config.data.height, config.data.width)
-    dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
-    loader = PictureLoader(dataset, config.data.workers, config.evaluation.batch_size)
     model.eval()
-    for batch in progress_bar(loader, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
-        batch = Item(*batch)
-        embedding, clues = model(batch.image.to(device), batch.parts.to(device) if parts else None)
+    batches: Sequence[Tensor] | PictureLoader
+    if isinstance(model.extractor, KeptFeatures):
+        batches = KeptFeatures.positions(samples).split(config.evaluation.batch_size)
+    else:
+        size = (config.data.height, config.data.width)
+        dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
+        batches = PictureLoader(dataset, config.data.workers, config.evaluation.batch_size)
+    for batch in progress_bar(batches, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
+        images, part_maps = (batch, None) if isinstance(batch, Tensor) else (Item(*batch).image, Item(*batch).parts)
+        embedding, clues = model(images.to(device), part_maps.to(device) if parts and part_maps is not None else None)
         if not torch.isfinite(embedding).all():
             raise RuntimeError(
                 f"an embedding is not finite ({name}): the network has diverged, where a lower learning rate "

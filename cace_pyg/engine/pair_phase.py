@@ -113,7 +113,7 @@ class PairPhase:
     def losses(self, model: CaceNet, batch: Tensor, parts: Tensor | None = None) -> dict[str, Tensor]:
         """The triplet loss on the second stage's distance."""
         if self.clues is not None:
-            clues = Clues(batch, self.clues.grid, parts)
+            clues = Clues(batch.float(), self.clues.grid, parts)
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues

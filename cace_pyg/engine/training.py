@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.config.settings import BackboneSettings
+from cace_pyg.data.read_dataset import read_named_root
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
@@ -40,6 +41,8 @@ from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, FrozenExtrac
 from cace_pyg.progress import progress_bar, write_line
 
 Phase = JointPhase | PairPhase
+
+_KNOWN = 0.99  # mAP on people whom a network has not seen is never that high
 
 
 @dataclass
@@ -67,7 +70,8 @@ class Trainer:
         config: of the training: data, phases, evaluation, ``run_dir``. What it says of the model is that of ``model``.
         held_out: training pictures, and the query and gallery of training identities held out of them (may be empty),
             as :func:`cace_pyg.data.hold_out_identities` returns them; never the data set's own query and gallery, since
-            the best epoch and the fusion weight are chosen on these.
+            the best epoch and the fusion weight are chosen on these. The pair phase has its own where
+            ``pair_phase.data`` says so.
         environment: kept in every checkpoint: versions, machine, data-set fingerprint.
         resume: go on from ``last.ckpt`` if there is one, or the one before if it is truncated.
         fabric: launched already; none: :func:`launch_fabric` of ``config``.
@@ -92,14 +96,17 @@ class Trainer:
         config = _as_built(config, model)
         self.model = model
         self.config = config
-        self.splits = held_out
+        self.splits = {"joint": held_out, "pair": _people_of_the_pair_phase(config, held_out)}
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.fabric = fabric or launch_fabric(config)
         self.ranks = Ranks(self.fabric.global_rank, self.fabric.world_size)
         identities = held_out.num_identities
         check_trainable(model, config, identities, self.fabric.device)
-        self.phases = [make(config, held_out.train, self.ranks) for make in (JointPhase, PairPhase)]
+        self.phases: list[Phase] = [
+            JointPhase(config, held_out.train, self.ranks),
+            PairPhase(config, self.splits["pair"].train, self.ranks),
+        ]
         self.folder = RunFolder(config.run_dir)
         config_yaml = config.to_yaml()
         if self.is_first:
@@ -112,6 +119,7 @@ class Trainer:
             self.fixed["network"] = network_facts(model.extractor)
         elif not isinstance(model.extractor, Backbone):
             self.fixed["own_extractor"] = type(model.extractor).__name__
+        self.fixed["channels"] = model.extractor.channels
         latest = latest_checkpoint(self.folder) if resume else None
         if config.start_from is not None and latest is None:
             load_individual_branch(self.model, Path(config.start_from))
@@ -148,6 +156,8 @@ class Trainer:
 
     def _run_phase(self, phase: Phase, first_epoch: int) -> None:
         fresh = self.progress.epoch == first_epoch
+        if fresh and phase.trains_pairs and self.model.is_published and self.is_first:
+            self._warn_of_known_people()
         self.ranks.take_firsts(self.model.buffers())  # each has BatchNorm's statistics of its own last step
         phase.start(self.model, fresh, self.fabric.device)
         step, optimizer = self.fabric.setup(TrainingStep(self.model, phase), phase.optimizer(self.model))
@@ -161,7 +171,7 @@ class Trainer:
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
             if self.is_first:
-                if self.splits.query and (epoch == last or epoch % self.config.validate_every == 0):
+                if self.splits[phase.name].query and (epoch == last or epoch % self.config.validate_every == 0):
                     row |= self._validate(phase)
                 row["seconds"] = round(time.perf_counter() - started, 2)
                 self._record(row, optimizer)
@@ -215,9 +225,25 @@ class Trainer:
         assert isinstance(reduced, Tensor)  # as what went in; it would take containers too
         return dict(zip(means, reduced.tolist(), strict=True))
 
+    def _warn_of_known_people(self) -> None:
+        """A network that was trained on the held-out people ranks them perfectly, and leaves nothing to learn from."""
+        splits = self.splits["pair"]
+        if not splits.query:
+            return
+        found = evaluate_individual(self.model, splits.query, splits.gallery, self.config, self.fabric.device)
+        if found.mAP >= _KNOWN:
+            write_line(
+                f"warning: the network ranks the held-out people with {100 * found.mAP:.1f} mAP, so it has probably "
+                "been trained on them. Neither confusions nor a fusion weight can be learned from them: "
+                "train the pair stage on others (--pair_phase.data NAME:ROOT), or on harder pictures "
+                "(--pair_phase.clues fresh, --pair_phase.clue_dropout 0.7) with a fixed weight "
+                "(--evaluation.fusion 0.1)"
+            )
+
     def _validate(self, phase: Phase) -> dict[str, float]:
         """Metrics on the held-out identities; with a trained pair branch also the fusion weight that is best there."""
-        held_out = (self.splits.query, self.splits.gallery, self.config, self.fabric.device)
+        splits = self.splits[phase.name]
+        held_out = (splits.query, splits.gallery, self.config, self.fabric.device)
         if not phase.trains_pairs:
             return {"validation_individual_mAP": evaluate_individual(self.model, *held_out).mAP}
         choice, individual = choose_weight(self.model, *held_out)
@@ -250,7 +276,8 @@ class Trainer:
         """
         progress = self.progress
         score = row.get("validation_two_stage_mAP", row.get("validation_individual_mAP"))
-        if self.splits.query and (score is None or (score < progress.best and row["phase"] == progress.best_phase)):
+        is_worse = score is None or (score < progress.best and row["phase"] == progress.best_phase)
+        if self.splits[row["phase"]].query and is_worse:
             return False
         progress.best = -math.inf if score is None else score
         progress.best_phase = row["phase"]
@@ -279,6 +306,14 @@ class Trainer:
                 f"Expected all ranks to go on from one epoch (got {epochs}): every machine has to see the same folder "
                 f"as --run_dir {self.folder.path}"
             )
+
+
+def _people_of_the_pair_phase(config: Config, held_out: Splits) -> Splits:
+    """Those of ``pair_phase.data``, some of them held out; where it is none, those of the joint phase."""
+    if config.pair_phase.data is None:
+        return held_out
+    train = read_named_root(config.pair_phase.data, "pair_phase.data", config.data.allow_partial).train
+    return hold_out_identities(train, config.data.hold_out, config.seed, config.evaluation.same_camera)
 
 
 class Fitted(NamedTuple):

@@ -99,3 +99,20 @@ def test_what_does_not_go_together_is_refused(arguments, run, tmp_path, capsys, 
     changed = changed.replace("RUN", str(run / "checkpoints" / "best.ckpt"))
     assert train([*arguments, f"--run_dir={tmp_path / 'run'}", changed]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_pair_phase_may_have_people_of_its_own(arguments, tiny, tmp_path, monkeypatch):
+    """Trained on the same pictures under another name, it is the same stage; on fewer, another."""
+    monkeypatch.setattr("cace_pyg.experiment.run.report_run", lambda *_: None)
+    fewer, stages = tmp_path / "fewer", []
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        (fewer / part).mkdir(parents=True)
+        for picture in sorted((tiny / part).glob("*.jpg")):
+            if part != "bounding_box_train" or not picture.name.startswith(("0001", "0002")):
+                (fewer / part / picture.name).symlink_to(picture)
+    for number, other in enumerate((None, tiny, fewer)):
+        own = [] if other is None else [f"--pair_phase.data=market_layout:{other}"]
+        assert train([*arguments, f"--run_dir={tmp_path / str(number)}", *own]) == 0
+        state = load_checkpoint(tmp_path / str(number) / "checkpoints" / "best.ckpt")["model"]
+        stages.append(state["pair_stage.expansion.weight"])
+    assert torch.equal(stages[0], stages[1]) and not torch.equal(stages[0], stages[2])

@@ -1,0 +1,147 @@
+"""What a network made of pictures: embeddings and clues, without the pictures."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from cace_pyg.data.sample import Sample
+from cace_pyg.data.transforms import evaluation_transform, to_tensor
+from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.graph import Clues
+from cace_pyg.models import Individual
+from cace_pyg.models.extractor import split_extracted
+from cace_pyg.progress import progress_bar
+from cace_pyg.read_picture import Picture, read_picture
+
+
+@dataclass
+class Features:
+    """Embeddings and clues of some images, of one network; arrays of your own are as good as :func:`extract_features`.
+
+    Args:
+        embedding: ``(image, embedding)``; compared by direction, so they are brought to length one.
+        clues: ``(image, n, channel)``, row by row of the feature map, or the patch tokens of a transformer, without
+            class and register tokens; half precision is enough.
+        grid: (H, W) of the map, with H·W = n.
+
+    Raises:
+        ValueError: the shapes do not fit, or a number is not finite.
+    """
+
+    embedding: Tensor
+    clues: Tensor
+    grid: tuple[int, int]
+
+    def __init__(self, embedding: Tensor | ArrayLike, clues: Tensor | ArrayLike, grid: tuple[int, int]):
+        embedding, clues = torch.as_tensor(embedding), torch.as_tensor(clues)
+        if embedding.dim() != 2 or clues.dim() != 3 or len(embedding) != len(clues):
+            raise ValueError(
+                "Expected embeddings (image, embedding) and clues (image, n, channel) of the same images (got "
+                f"{tuple(embedding.shape)} and {tuple(clues.shape)})"
+            )
+        if clues.size(1) != grid[0] * grid[1]:
+            raise ValueError(
+                f"Expected the {grid[0] * grid[1]} clues of a map of {grid[0]}·{grid[1]} pixels (got {clues.size(1)}); "
+                "class and register tokens are none"
+            )
+        for name, values in (("embeddings", embedding), ("clues", clues)):
+            for first in range(0, len(values), 1024):
+                if not values[first : first + 1024].isfinite().all():
+                    raise ValueError(f"Expected finite {name} (got NaN or infinity in images {first} and after)")
+        self.embedding = torch.nn.functional.normalize(embedding.float(), dim=-1)
+        self.clues = clues
+        self.grid = (int(grid[0]), int(grid[1]))
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    @property
+    def channels(self) -> int:
+        """Of a clue."""
+        return self.clues.size(2)
+
+    def select(self, index: Tensor | slice) -> "Features":
+        """The images at ``index``."""
+        return Features(self.embedding[index], self.clues[index], self.grid)
+
+
+@torch.no_grad()
+def extract_features(
+    extractor: Any,
+    pictures: Sequence[Picture],
+    size: tuple[int, int] = (256, 128),
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: bool = True,
+) -> Features:
+    """Embeddings and clues of pictures, each through the network once; clues in half precision.
+
+    Args:
+        extractor: see :class:`~cace_pyg.models.Extractor`; it has to give an embedding of its own, as
+            :class:`~cace_pyg.models.PublishedEmbedding` does. It is put into evaluation mode.
+        pictures: paths, PIL images, arrays or bytes of files.
+        size: (height, width) to which they are resized.
+        batch_size: pictures a forward pass.
+        device: auto, cpu, cuda, cuda:1, mps.
+        progress: show a bar.
+
+    Raises:
+        FileNotFoundError, ValueError: a picture cannot be read; no picture; or see
+            :func:`cace_pyg.models.extractor.split_extracted`.
+    """
+    if isinstance(pictures, Picture) or not len(pictures):
+        raise ValueError("Expected a list of pictures (got one, or none)")
+    transform, where = evaluation_transform(), find_device(device)
+    if isinstance(extractor, torch.nn.Module):
+        extractor.eval().to(where)
+    embeddings, several, grid = [], [], (0, 0)
+    with (
+        ThreadPoolExecutor(2) as threads,
+        progress_bar(total=len(pictures), desc="extract", unit="picture", disable=not progress) as bar,
+    ):
+        for first in range(0, len(pictures), batch_size):
+            read = threads.map(lambda one: to_tensor(read_picture(one), size), pictures[first : first + batch_size])
+            batch = torch.stack([transform(one) for one in read]).to(where)
+            embedding, clues = split_extracted(extractor(batch), extractor.channels, len(batch))
+            if embedding is None:
+                raise ValueError(
+                    f"Expected the extractor's own embedding (got none from {type(extractor).__name__}): return "
+                    "cace_pyg.models.Individual(embedding, Clues.from_map(map))"
+                )
+            embeddings.append(embedding.float().cpu())
+            several.append(clues.features.half().cpu())
+            grid = clues.grid
+            bar.update(len(batch))
+    return Features(torch.cat(embeddings), torch.cat(several), grid)
+
+
+class KeptFeatures(torch.nn.Module):
+    """An extractor for which everything has been extracted: it is given positions instead of images."""
+
+    def __init__(self, features: Features):
+        super().__init__()
+        self.channels = features.channels
+        self.features = features
+
+    def forward(self, images: Tensor) -> Individual:
+        # whoever only wants to see what clues look like gives a picture
+        index = images.cpu() if images.dim() == 1 else torch.zeros(len(images), dtype=torch.long)
+        chosen = self.features.clues[index].float().to(images.device)
+        return Individual(self.features.embedding[index].to(images.device), Clues(chosen, self.features.grid))
+
+    @staticmethod
+    def samples(pids: Sequence[int], camids: Sequence[int]) -> list[Sample]:
+        """What stands for the pictures where the loops want some."""
+        labels = zip(pids, camids, strict=True)
+        return [Sample(Path(f"{position:09d}"), pid, camid) for position, (pid, camid) in enumerate(labels)]
+
+    @staticmethod
+    def positions(samples: Sequence[Sample]) -> Tensor:
+        """Those of some samples among the features."""
+        return torch.tensor([int(sample.path.name) for sample in samples])

@@ -1,0 +1,209 @@
+"""The pair stage on features: trained, kept, and asked, without pictures and without a configuration file."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from cace_pyg.config import Config, PairPhaseSettings, from_yaml
+from cace_pyg.config.settings import EvaluationSettings, JointPhaseSettings
+from cace_pyg.data.read_dataset import DataSettings
+from cace_pyg.data.validation import hold_out_identities
+from cace_pyg.engine.checkpoint import load_checkpoint, load_weights
+from cace_pyg.engine.features import Features, KeptFeatures
+from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.training import Trainer
+from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
+from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
+from cace_pyg.progress import progress_bar
+from cace_pyg.retrieval import rerank_pairs
+
+RECIPE = ConditionalSettings(edges="inter", node_wise="mlp", width=64, compare="verification")
+
+
+@dataclass(frozen=True)
+class FittedPairStage:
+    """A trained pair stage.
+
+    Attributes:
+        stage: in evaluation mode, on the CPU.
+        fusion_weight: of its distance beside the individual one, chosen on held-out people; none where there were none.
+        channels: of the clues that it takes.
+    """
+
+    stage: PairStage
+    fusion_weight: float | None
+    channels: int
+
+
+def fit_pair_stage(
+    features: Features,
+    pids: Sequence[int] | ArrayLike,
+    camids: Sequence[int] | ArrayLike | None = None,
+    graph: Callable[[int], GraphBuilder] | None = None,
+    conditional: ConditionalSettings = RECIPE,
+    settings: PairPhaseSettings | None = None,
+    held_out: float = 0.1,
+    top_k: int = 100,
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> FittedPairStage:
+    """Train a pair stage on frozen clues, against the confusions of the individual ranking.
+
+    The pair phase of a run, see :class:`cace_pyg.engine.pair_phase.PairPhase`, by the same loop.
+
+    Args:
+        features: of pictures whose people the network has not seen; else there are no confusions, and a warning.
+        pids: who is on each.
+        camids: which camera took each; none: each is a camera of its own.
+        graph: makes the builder; none: :class:`~cace_pyg.graph.CorrespondenceAttention` as ``configs/on_top.yaml`` has
+            it.
+        conditional: of the pair stage; default: the recipe of ``configs/on_top.yaml``.
+        settings: steps, batch, dropout; none: 20 epochs of 60 steps.
+        held_out: share of the people on whom the best epoch and the fusion weight are chosen; 0: the last epoch, and no
+            weight.
+        top_k: of the second stage while validating.
+        seed: of weights, batches and dropout.
+        run_dir: folder for checkpoints and the log; none: nothing is kept.
+        resume: go on with what is in ``run_dir``.
+        device: auto, cpu, cuda, cuda:1, mps.
+
+    Raises:
+        ValueError: labels do not fit the features or are below 0, too few people, or see :class:`Trainer`.
+    """
+    people, cameras = _labels(features, pids, camids)
+    width = min(64, features.channels)
+    graph = graph or functools.partial(CorrespondenceAttention, width=width, sharpness=16.0)
+    torch.manual_seed(seed)
+    model = CaceNet(KeptFeatures(features), graph, embedding_channels=256, conditional=conditional, published=True)
+    with ExitStack() as stack:
+        config = Config(
+            DataSettings(root="features", hold_out=held_out),
+            run_dir=str(run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"),
+            seed=seed,
+            device=device,
+            graph=graph,
+            conditional=conditional,
+            joint_phase=JointPhaseSettings(epochs=0),
+            pair_phase=settings or PairPhaseSettings(epochs=20),
+            evaluation=EvaluationSettings(top_k=top_k),
+        )
+        splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
+        folder = Trainer(model, config, splits, resume=resume).run()
+        weight = load_weights(model, folder.best)
+    return FittedPairStage(model.pair_stage, weight, features.channels)
+
+
+def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
+    """The pair stage of a checkpoint: of :func:`fit_pair_stage`, or of any run.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or its graph is a class
+            of your own, which no file can name.
+    """
+    state = load_checkpoint(Path(checkpoint))
+    config, channels = from_yaml(state["config"]), state.get("channels")
+    if channels is None:
+        raise ValueError(
+            f"{checkpoint} is older than load_pair_stage; train it again, or use load_weights on its model"
+        )
+    empty = Features(torch.ones(1, 1), torch.zeros(1, 1, channels), (1, 1))
+    model = CaceNet(
+        KeptFeatures(empty),
+        config.graph,
+        embedding_channels=config.embedding.channels,
+        batch_norm=config.embedding.batch_norm,
+        conditional=config.conditional,
+        published=True,
+    )
+    weights = {key: value for key, value in state["model"].items() if key.startswith("pair_stage.")}
+    model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
+    return FittedPairStage(model.pair_stage.eval(), state["fusion_weight"], channels)
+
+
+@torch.no_grad()
+def rerank_features(
+    query: Features,
+    gallery: Features,
+    fitted: FittedPairStage,
+    top_k: int = 100,
+    weight: float | None = None,
+    pairs_per_batch: int = 64,
+    device: str = "auto",
+    progress: bool = True,
+) -> Tensor:
+    """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
+
+    Args:
+        query: of the network whose features the stage was trained on.
+        gallery: of the same.
+        fitted: the pair stage.
+        top_k: gallery images to look at for each query; more than there are means all.
+        weight: of the pair stage's distance, in [0, 1]; none: the one chosen in training.
+        pairs_per_batch: pairs a forward pass.
+        device: auto, cpu, cuda, cuda:1, mps.
+        progress: show a bar.
+
+    Returns:
+        float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
+
+    Raises:
+        ValueError: clues of other channels or grids, or no weight was chosen and none is given.
+    """
+    if query.channels != fitted.channels or gallery.channels != fitted.channels or query.grid != gallery.grid:
+        raise ValueError(
+            f"Expected clues of {fitted.channels} channels on one grid (got {query.channels} of {query.grid} and "
+            f"{gallery.channels} of {gallery.grid}); extract them with the network that the stage was trained on"
+        )
+    weight = fitted.fusion_weight if weight is None else weight
+    if weight is None:
+        raise ValueError("Expected a weight: none was chosen in training, where nobody was held out (got none)")
+    where = find_device(device)
+    stage = fitted.stage.to(where).eval()
+    of_query, of_gallery = (_prepare(stage, one, where) for one in (query, gallery))
+    bar = progress_bar(total=len(query), desc="second stage", unit="query", disable=not progress)
+
+    def score(position: int, near: Tensor) -> Tensor:
+        one = of_query.select(slice(position, position + 1)).to(where)
+        pairs = [stage.distance(one, of_gallery.select(part).to(where)).cpu() for part in near.split(pairs_per_batch)]
+        bar.update(1)
+        return torch.cat(pairs)
+
+    try:
+        with bar:
+            return rerank_pairs(query.embedding, gallery.embedding, score, top_k, weight)
+    finally:
+        fitted.stage.to("cpu")
+
+
+def _prepare(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
+    batches = features.clues.split(256)
+    return PairOperand.concatenate(
+        [stage.prepare(Clues(one.float().to(device), features.grid)).to("cpu") for one in batches]
+    )
+
+
+def _labels(
+    features: Features, pids: Sequence[int] | ArrayLike, camids: Sequence[int] | ArrayLike | None
+) -> tuple[list[int], list[int]]:
+    """Training labels from 1, whatever numbers the identities have."""
+    people = torch.as_tensor(pids)
+    cameras = torch.arange(len(features)) if camids is None else torch.as_tensor(camids)
+    for name, labels in (("pids", people), ("camids", cameras)):
+        if labels.shape != (len(features),) or labels.is_floating_point():
+            raise ValueError(
+                f"Expected {name} as a whole number for each of {len(features)} images (got {labels.dtype} "
+                f"{tuple(labels.shape)})"
+            )
+    if (people < 0).any():
+        raise ValueError(f"Expected pids of 0 and above to train on (got {int(people.min())}); leave junk out")
+    _, numbers = people.unique(return_inverse=True)
+    return (numbers + 1).tolist(), cameras.tolist()

@@ -1,0 +1,140 @@
+"""The pair stage on features alone: five calls, no configuration file, no pictures in between."""
+
+import numpy as np
+import pytest
+import torch
+
+from cace_pyg import Features, evaluate_ranking, extract_features, fit_pair_stage, load_pair_stage, rerank_features
+from cace_pyg.config import PairPhaseSettings
+from cace_pyg.graph import Clues
+from cace_pyg.models import Individual
+from cace_pyg.read_picture import read_picture
+
+GRID, CHANNELS, CAMERAS, PICTURES = (4, 2), 16, 3, 6
+QUICK = PairPhaseSettings(epochs=4, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
+
+
+def people(count, seed):
+    """Features of people whose embeddings are nearly noise, and whose clues tell them apart, each camera by its own."""
+    draw = torch.Generator().manual_seed(seed)
+    colours = torch.randn(CAMERAS, CHANNELS, generator=torch.Generator().manual_seed(99))
+    own = torch.randn(count, GRID[0] * GRID[1], CHANNELS, generator=draw)
+    pids = torch.arange(count).repeat_interleave(PICTURES)
+    camids = torch.arange(PICTURES).remainder(CAMERAS).repeat(count)
+    clues = own[pids] + colours[camids][:, None] + 0.7 * torch.randn(len(pids), 8, CHANNELS, generator=draw)
+    embedding = clues.mean(1) + 0.5 * torch.randn(len(pids), CHANNELS, generator=draw)
+    return Features(embedding, clues.half(), GRID), pids, camids
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_pair_stage(*people(60, 1), settings=QUICK, held_out=0.2, device="cpu")
+
+
+def two_stage(fitted, **options):
+    features, pids, camids = people(40, 2)
+    query, rest = torch.arange(0, len(pids), PICTURES), torch.ones(len(pids), dtype=torch.bool)
+    rest[query] = False
+    chosen = features.select(query), features.select(rest)
+    distance = rerank_features(*chosen, fitted, progress=False, device="cpu", **options)
+    return evaluate_ranking(distance, pids[query], pids[rest], camids[query], camids[rest]), chosen, distance
+
+
+def test_people_whom_nobody_has_seen_are_ranked_better_than_by_their_embeddings(fitted):
+    """With weight 0 the embeddings alone rank."""
+    alone, together = (two_stage(fitted, **options)[0].mAP for options in ({"weight": 0.0}, {}))
+    assert 0 < fitted.fusion_weight <= 1 and together > alone + 0.05
+
+
+def test_the_distance_is_the_stages_own_fused_with_the_individual_one(fitted):
+    _, (query, gallery), distance = two_stage(fitted, top_k=5, weight=0.25)
+    individual = torch.cdist(query.embedding.double(), gallery.embedding.double())
+    near = individual[3].topk(5, largest=False).indices
+    with torch.no_grad():
+        a, b = (fitted.stage.prepare(Clues(one.float(), GRID)) for one in (query.clues[3:4], gallery.clues[near]))
+        expected = 0.75 * individual[3, near] + 0.25 * fitted.stage.distance(a, b)
+    torch.testing.assert_close(distance[3, near], expected, atol=1e-5, rtol=0)
+    assert distance[3].topk(5, largest=False).indices.sort().values.tolist() == near.sort().values.tolist()
+
+
+def test_one_seed_gives_one_stage_and_labels_are_only_names():
+    features, pids, camids = people(12, 3)
+    options = {"settings": PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3), "device": "cpu"}
+    one, other = (fit_pair_stage(features, labels, camids, held_out=0, **options) for labels in (pids, pids * 7 + 3))
+    for key, value in one.stage.state_dict().items():
+        assert torch.equal(value, other.stage.state_dict()[key])
+    assert one.fusion_weight is None
+
+
+def test_it_is_kept_and_goes_on(fitted, tmp_path):
+    features, pids, camids = people(60, 1)
+    options = {"settings": QUICK, "held_out": 0.2, "device": "cpu", "run_dir": tmp_path / "run"}
+    kept = fit_pair_stage(features, pids, camids, **options)
+    again = fit_pair_stage(features, pids, camids, resume=True, **options)
+    read = load_pair_stage(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    for other in (kept, again, read):
+        assert other.fusion_weight == fitted.fusion_weight and other.channels == CHANNELS
+        for key, value in fitted.stage.state_dict().items():
+            assert torch.equal(value, other.stage.state_dict()[key])
+
+
+class Network(torch.nn.Module):
+    """Somebody's own: a map, and an embedding of its own."""
+
+    channels = 8
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=8), torch.nn.ReLU())
+
+    def forward(self, images):
+        feature_map = self.layers(images)
+        return Individual(feature_map.amax((2, 3)), Clues.from_map(feature_map))
+
+
+def test_extraction_is_what_the_network_says_of_each_picture(tiny):
+    pictures = sorted((tiny / "query").glob("*.jpg"))[:5]
+    found = extract_features(Network(), pictures, size=(64, 32), batch_size=2, device="cpu", progress=False)
+    pixels = torch.from_numpy(np.array(read_picture(pictures[3]).resize((32, 64), 2))).permute(2, 0, 1) / 255
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        embedding, clues = Network()(((pixels - mean[:, None, None]) / deviation[:, None, None])[None])
+    assert found.grid == clues.grid == (8, 4) and found.clues.dtype == torch.float16 and len(found) == 5
+    torch.testing.assert_close(
+        found.embedding[3], torch.nn.functional.normalize(embedding[0], dim=0), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(found.clues[3].float(), clues.features[0], atol=2e-3, rtol=1e-3)
+
+
+def test_wrong_features_are_refused():
+    with pytest.raises(ValueError, match=r"of the same images \(got \(3, 4\) and \(2, 8, 5\)\)"):
+        Features(torch.ones(3, 4), torch.ones(2, 8, 5), (4, 2))
+    with pytest.raises(ValueError, match=r"Expected the 8 clues of a map of 4·2 pixels \(got 9\); class and register"):
+        Features(torch.ones(3, 4), torch.ones(3, 9, 5), (4, 2))
+    with pytest.raises(ValueError, match="Expected finite clues"):
+        Features(np.ones((3, 4)), np.full((3, 8, 5), np.nan), (4, 2))
+
+
+def test_wrong_labels_and_other_networks_are_refused(fitted):
+    features, pids, camids = people(6, 4)
+    with pytest.raises(ValueError, match=r"Expected pids as a whole number for each of 36 images \(got .* \(35"):
+        fit_pair_stage(features, pids[1:], camids)
+    with pytest.raises(ValueError, match=r"Expected pids of 0 and above to train on \(got -1\); leave junk out"):
+        fit_pair_stage(features, pids - 1, camids)
+    other = Features(torch.ones(2, 4), torch.ones(2, 8, 5), GRID)
+    with pytest.raises(ValueError, match=r"Expected clues of 16 channels on one grid \(got 5 of \(4, 2\)"):
+        rerank_features(other, other, fitted)
+
+
+def test_people_whom_the_network_knows_are_told(capsys):
+    """Nothing can be learned from their confusions: there are none."""
+    features, pids, camids = people(20, 6)
+    known = Features(torch.eye(20)[pids], features.clues, GRID)
+    options = {"settings": PairPhaseSettings(epochs=1, batches_per_epoch=1, anchors=4, confusions=3), "device": "cpu"}
+    fit_pair_stage(known, pids, camids, held_out=0.3, **options)
+    said = capsys.readouterr()
+    assert "ranks the held-out people with 100.0 mAP, so it has probably been trained on them" in said.out + said.err
+    fit_pair_stage(features, pids, camids, held_out=0.3, **options)
+    said = capsys.readouterr()
+    assert "trained on them" not in said.out + said.err
