@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from cace_pyg import CaceNet, OnnxExtractor, Trainer, load_weights
+from cace_pyg import CaceNet, OnnxExtractor, Trainer, extract_features, load_weights
 from cace_pyg.config import from_yaml
 from cace_pyg.data import read_market_layout
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
@@ -222,3 +222,14 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(run, ti
 
 def test_a_dry_run_has_no_joint_phase(run, tiny, tmp_path):
     assert train([*arguments_of(tiny, run[1]), f"--run_dir={tmp_path / 'run'}", "--dry_run"]) == 0
+
+
+@torch.no_grad()
+def test_features_of_pictures_are_the_networks_own(run, network, tiny):
+    paths = sorted((tiny / "query").glob("*.jpg"))[:5]
+    features = extract_features(OnnxExtractor(run[1]), paths, size=(48, 24))
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(one), (48, 24)) for one in paths]))
+    expected = torch.nn.functional.normalize(network(images), dim=-1)
+    torch.testing.assert_close(features.embedding, expected, atol=1e-5, rtol=1e-4)
+    clues = network.feature_map(images).flatten(2).mT
+    torch.testing.assert_close(features.clues.float(), clues, atol=1e-3, rtol=1e-3)  # half precision
