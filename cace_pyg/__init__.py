@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
-    from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
+    from cace_pyg.models import (
+        Backbone,
+        CaceNet,
+        ConditionalSettings,
+        OnnxExtractor,
+        OpenVinoExtractor,
+        PublishedEmbedding,
+        TimmExtractor,
+    )
     from cace_pyg.retrieval import rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
@@ -37,6 +45,8 @@ __all__ = [
     "Features",
     "FittedPairStage",
     "Gallery",
+    "OnnxExtractor",
+    "OpenVinoExtractor",
     "PublishedEmbedding",
     "RandomIdentitySampler",
     "ReidDataset",
@@ -76,7 +86,15 @@ _ROOMS = {
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
-    "models": ("Backbone", "CaceNet", "ConditionalSettings", "PublishedEmbedding", "TimmExtractor"),
+    "models": (
+        "Backbone",
+        "CaceNet",
+        "ConditionalSettings",
+        "OnnxExtractor",
+        "OpenVinoExtractor",
+        "PublishedEmbedding",
+        "TimmExtractor",
+    ),
     "retrieval": ("evaluate_ranking", "rerank_pairs"),
 }
 

@@ -36,7 +36,7 @@ DESCRIPTION = """Rank a gallery by individual distance, then the top k again by 
 
 With --checkpoint the configuration is the run's. With --config the network at backbone.weights is evaluated as it was
 published, by its pooled features and its own neck: torchvision's, timm's, or one of fast-reid, torchreid or a strong
-baseline (--backbone.stem).
+baseline (--backbone.stem); or a file of ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
 --evaluation.average_precision trapezoid, --k_reciprocal.k1 20, --conditional.backend dense. All of them:
@@ -108,9 +108,10 @@ def _prepare_output(path: Path) -> None:
 
 
 def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]] | None:
-    if any(option.startswith("--backbone.weights") for option in overrides):
+    state = load_checkpoint(known.checkpoint)
+    if "network" not in state and any(option.startswith("--backbone.weights") for option in overrides):
         raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
-    config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
+    config = from_yaml(state["config"], *overrides)
     try:
         splits, environment = _read(config, known)
     except FileNotFoundError as error:

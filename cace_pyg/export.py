@@ -1,6 +1,7 @@
 """``python -m cace_pyg.export``: a trained model as two ONNX files."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,9 @@ DESCRIPTION = """Write a trained model as two ONNX files, for programs without t
 
 individual.onnx: pictures (uint8) to unit-length embeddings and what the second stage needs of each picture.
 pair.onnx: that of one query and of many gallery pictures to the second stage's distances.
+
+A frozen network of ONNX or OpenVINO stays in its own file: in place of individual.onnx there is clues.onnx, from the
+network's map to what the second stage needs; pictures and embeddings are left to the network.
 
 Both are run in onnxruntime and compared with torch before they are kept. What a program has to know besides (size of
 the pictures, fusion weight, top k) stands in their metadata: docs/export.md. Needs pip install 'cace-pyg[onnx]'.
@@ -70,8 +74,20 @@ def _described(exported: Exported) -> str:
         "largest difference between onnxruntime and torch, batches of 1, 2 and 5:",
         *(f"  {name:<22}{difference:.1e}" for name, difference in exported.differences.items()),
         *(f"written: {path} ({path.stat().st_size:,} bytes)" for path in (exported.individual, exported.pair)),
+        *_left_out(metadata),
     ]
     return "\n".join(lines)
+
+
+def _left_out(metadata: dict[str, str]) -> list[str]:
+    if "network" not in metadata:
+        return []
+    network = json.loads(metadata["network"])
+    return [
+        f"not exported: the network itself, {network['file']} (SHA-256 {network['sha256'][:12]}…)",
+        f"  run it on the pictures; its {network['embedding']} is the embedding, its tensor {network['map']} goes into "
+        "clues.onnx",
+    ]
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ ELSEWHERE = {  # in the tests of the rooms; the last downloads
     "--run_dir",
     "--start_from RUN_DIR/checkpoints/best.ckpt",
     "--joint_phase.epochs 0",
+    "--backbone.name onnx --backbone.weights reid.onnx",
     "--backbone.weights imagenet",
 }
 OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)

@@ -21,6 +21,7 @@ from cace_pyg.graph import CorrespondenceAttention, GraphBuilder
 from cace_pyg.losses import LossSettings
 from cace_pyg.models import ConditionalSettings
 from cace_pyg.models.backbone import Stem
+from cace_pyg.models.frozen_extractor import ChannelOrder
 from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.models.normalisation import Normalisation
 
@@ -31,16 +32,25 @@ class BackboneSettings:
 
     name: str = "resnet50"
     """small_cnn, osnet_x0_25 to osnet_x1_0 (osnet_ibn_…, osnet_ain_…), a CNN of torchvision: resnet50, …, with
-    instance-batch norm: resnet50_ibn_a, …, or any model of timm: timm/vit_small_patch16_224, …"""
+    instance-batch norm: resnet50_ibn_a, …, any model of timm: timm/vit_small_patch16_224, …, or onnx or openvino: the
+    frozen network in the file at weights."""
     weights: str | None = None
-    """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …)."""
+    """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …), of an .onnx
+    or of OpenVINO's .xml."""
     last_stride: int | None = None
     """1 doubles the resolution of the feature map; 2 leaves the network as it is; null: 1 where torchvision's."""
     stem: Stem = "torchvision"
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
     normalisation: Normalisation | None = None
-    """Of timm, the images that the weights were trained with: imagenet (its mean and deviation), symmetric (-1 to 1:
-    TransReID, CLIP-ReID), clip; null: what timm says of the name."""
+    """Of timm, onnx and openvino, the images they take: imagenet (its mean and deviation), symmetric (-1 to 1:
+    TransReID, CLIP-ReID), clip, unit (0 to 1), pixels (0 to 255); null: as timm or the file says, else imagenet, or
+    pixels for openvino."""
+    map: str | None = None
+    """Of onnx and openvino: tensor, or node, that is the map of clues; null: what the last global pooling reads."""
+    output: str | None = None
+    """Of onnx and openvino: the output that is the embedding; null: the only one (image, embedding)."""
+    channel_order: ChannelOrder | None = None
+    """Of onnx and openvino: rgb or bgr; null: as the file says, else rgb for onnx, bgr for openvino."""
 
 
 @dataclass

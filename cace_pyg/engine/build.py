@@ -1,10 +1,26 @@
 """Networks as a configuration says them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cace_pyg.config import Config
-from cace_pyg.models import Backbone, CaceNet, Extractor, PublishedEmbedding, TimmExtractor
+from cace_pyg.config.settings import BackboneSettings
+from cace_pyg.models import (
+    Backbone,
+    CaceNet,
+    Extractor,
+    FrozenExtractor,
+    OnnxExtractor,
+    OpenVinoExtractor,
+    PublishedEmbedding,
+    TimmExtractor,
+)
 from cace_pyg.models.timm_extractor import PREFIX
+
+FROZEN: dict[str, type[OnnxExtractor | OpenVinoExtractor]] = {
+    "onnx": OnnxExtractor,
+    "openvino": OpenVinoExtractor,
+}  # values of backbone.name; the network is in a file
 
 
 def build_model(
@@ -42,12 +58,13 @@ def build_extractor(
     Args:
         config: the run.
         published: with its own embedding.
-        pretrained: load ``backbone.weights``.
+        pretrained: load ``backbone.weights``; a network of ONNX or OpenVINO comes from its file in any case.
         layers: see :func:`build_model`.
 
     Raises:
-        FileNotFoundError, ValueError: its weights are missing or do not fit, or it has no embedding of its own.
-        RuntimeError: it is one of timm, which is not installed; or a download failed.
+        FileNotFoundError, ValueError: its weights are missing or do not fit, it has no embedding of its own, or it has
+            no other.
+        RuntimeError: see :class:`OnnxExtractor`, :class:`OpenVinoExtractor` and :class:`TimmExtractor`.
     """
     settings = config.backbone
     if published and settings.weights is None:
@@ -56,16 +73,48 @@ def build_extractor(
             "--backbone.weights, or --embedding.kind trained"
         )
     weights = settings.weights if pretrained else None
+    if settings.name in FROZEN:
+        return _frozen(settings, published, (config.data.height, config.data.width))
+    _check_frozen_alone(settings)
     if settings.name.startswith(PREFIX):
-        if settings.last_stride == 1 or settings.stem != "torchvision":
-            raise ValueError(
-                f"{settings.name} stays as timm made it; give --backbone.last_stride 2 and no backbone.stem"
-            )
-        size = config.data.height, config.data.width
-        return TimmExtractor(settings.name, size, weights, published, settings.normalisation)
-    if settings.normalisation is not None:
-        raise ValueError(
-            f"backbone.normalisation is for networks of timm (got it with backbone.name {settings.name}); leave it out"
-        )
+        return _of_timm(settings, published, (config.data.height, config.data.width), weights)
     backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem)
     return PublishedEmbedding(backbone, layers) if published else backbone
+
+
+def _of_timm(settings: BackboneSettings, published: bool, size: tuple[int, int], weights: str | None) -> TimmExtractor:
+    if settings.last_stride == 1 or settings.stem != "torchvision":
+        raise ValueError(f"{settings.name} stays as timm made it; leave backbone.last_stride and backbone.stem out")
+    return TimmExtractor(settings.name, size, weights, published, settings.normalisation)
+
+
+def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) -> FrozenExtractor:
+    if not published:
+        raise ValueError(
+            f"Expected embedding.kind published with backbone.name {settings.name}, whose network is frozen (got "
+            "trained); give --embedding.kind published, or train a network with weights of torch"
+        )
+    if settings.last_stride is not None or settings.stem != "torchvision":
+        raise ValueError(
+            f"a network of {settings.name} stays as it is; leave backbone.last_stride and backbone.stem out"
+        )
+    assert settings.weights is not None  # checked, as it is published
+    return FROZEN[settings.name](
+        Path(settings.weights), settings.map, settings.output, settings.normalisation, settings.channel_order, size
+    )
+
+
+def _check_frozen_alone(settings: BackboneSettings) -> None:
+    """Refuse what says nothing elsewhere, and a file that needs another name."""
+    for name in ("map", "output", "normalisation", "channel_order"):
+        of_timm = name == "normalisation" and settings.name.startswith(PREFIX)
+        if getattr(settings, name) is not None and not of_timm:
+            raise ValueError(
+                f"backbone.{name} is for networks in files of ONNX or OpenVINO (got it with backbone.name "
+                f"{settings.name}); leave it out, or give --backbone.name onnx"
+            )
+    kind = {".onnx": "onnx", ".xml": "openvino"}.get(Path(settings.weights or "").suffix)
+    if kind is not None:
+        raise ValueError(
+            f"Expected weights of {settings.name} (got the {kind} file {settings.weights}); give --backbone.name {kind}"
+        )

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +15,11 @@ from cace_pyg.config import Config
 from cace_pyg.engine.build import build_model
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, FrozenExtractor
 
 _FORMAT = 2
+_OF_NETWORK = ("path", "sha256")
+_BESIDE = "network"  # folder beside a checkpoint where the file of a frozen network may lie, as it does in a gallery
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
 
 
@@ -70,14 +73,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _check_contents(state: dict[str, Any], path: Path) -> None:
     """The file may be somebody else's: what is in it has to be what the library writes."""
-    model = state["model"]
+    model, network = state["model"], state.get("network", {})
     wrong = [name for name, kind in (("config", str), ("identities", int)) if not isinstance(state[name], kind)]
     if not isinstance(model, dict) or not all(isinstance(value, torch.Tensor) for value in model.values()):
         wrong.append("model")
+    if not isinstance(network, dict) or not all(isinstance(network.get(key), str) for key in _OF_NETWORK if network):
+        wrong.append("network")
     if wrong:
         raise ValueError(
-            f"Expected text as config, a whole number as identities and tensors as model in the checkpoint {path} (got "
-            f"something else for {', '.join(wrong)}); train it again"
+            f"Expected text as config and network, a whole number as identities and tensors as model in the checkpoint "
+            f"{path} (got something else for {', '.join(wrong)}); train it again"
         )
     broken = [name for name, value in model.items() if not torch.isfinite(value).all()]
     if broken:
@@ -204,6 +209,7 @@ def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
     if flip:
         settings["flip"] = True
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(checkpoint.get("network", {}).get("sha256", "").encode())
     for name, values in sorted(checkpoint["model"].items()):
         if not name.startswith(_CLASSIFIERS):
             values = values.contiguous()
@@ -215,8 +221,13 @@ def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
 def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     """The model of a checkpoint in evaluation mode, and the rest of the checkpoint.
 
+    The file of a frozen network (ONNX, OpenVINO) is looked for in the folder ``network`` beside the checkpoint, at
+    ``backbone.weights``, and where it lay in training.
+
     Raises:
-        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`.
+        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint` and :func:`check_network`; or the file of
+            the network is nowhere.
+        RuntimeError: the extra that the network needs is not installed.
     """
     state = load_checkpoint(path)
     if "own_extractor" in state:
@@ -224,9 +235,70 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
             f"{path} holds a network of somebody's own, {state['own_extractor']}, which no command can build: make the "
             "model in Python as it was made for training, then cace_pyg.load_weights(model, path) and evaluate_model"
         )
+    if "network" in state:
+        weights = _find_network(state["network"], path, config.backbone.weights)
+        config = replace(config, backbone=replace(config.backbone, weights=str(weights)))
     model = build_model(config, state["identities"], pretrained=False, layers=state.get("layers"))
+    check_network(model, state, path)
     load_model_state(model, state["model"], path)
     return model.eval(), state
+
+
+def network_facts(network: FrozenExtractor) -> dict[str, str]:
+    """What a checkpoint keeps of a network that is not in it."""
+    return dict(zip(_OF_NETWORK, (str(network.path), network.sha256), strict=True))
+
+
+def check_network(model: CaceNet, state: dict[str, Any], path: Path) -> None:
+    """See that the frozen network of a model is the one that a checkpoint was made with.
+
+    Args:
+        model: with any extractor.
+        state: what :func:`load_checkpoint` returned.
+        path: of the checkpoint, for errors.
+
+    Raises:
+        ValueError: it is another, or one of both has none.
+    """
+    network = model.extractor if isinstance(model.extractor, FrozenExtractor) else None
+    expected, found = state.get("network", {}).get("sha256"), network.sha256 if network else None
+    if expected != found:
+        whose = f"{network.path}" if network else "none in a file of its own"
+        raise ValueError(
+            f"{path} was made with the network of SHA-256 {_short(expected)}, {state.get('network', {}).get('path')} "
+            f"(got {_short(found)}, {whose}); give that file as --backbone.weights, or train the pair stage again"
+        )
+
+
+def copy_network(network: FrozenExtractor, checkpoint: Path) -> None:
+    """Put the files of a network where :func:`load_model` looks first for that of ``checkpoint``.
+
+    Raises:
+        OSError: they cannot be read or written.
+    """
+    for file in network.files:
+        copied = checkpoint.parent / _BESIDE / file.relative_to(network.path.parent)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as source, atomic_file(copied) as target:
+            shutil.copyfileobj(source, target)
+
+
+def _find_network(network: dict[str, str], checkpoint: Path, weights: str | None) -> Path:
+    recorded = Path(network["path"])
+    beside = checkpoint.parent / _BESIDE / recorded.name
+    places = [beside, *([Path(weights)] if weights else []), recorded]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(
+        f"{checkpoint} holds the pair stage alone; its network is the file {recorded.name} of SHA-256 "
+        f"{_short(network['sha256'])}, which is not at {recorded}; put it there, or into {beside.parent}, or give "
+        "--backbone.weights PATH"
+    )
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:12]}…" if sha256 else "none"
 
 
 def load_weights(model: CaceNet, path: str | Path) -> float | None:
@@ -243,6 +315,7 @@ def load_weights(model: CaceNet, path: str | Path) -> float | None:
         FileNotFoundError, ValueError: see :func:`load_checkpoint`; or the weights are of another architecture.
     """
     state = load_checkpoint(Path(path))
+    check_network(model, state, Path(path))
     remedy = "build the model as it was built for training"
     _load(model.cpu(), state["model"], Path(path), remedy)
     model.eval()

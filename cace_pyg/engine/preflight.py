@@ -7,6 +7,7 @@ import torch
 from cace_pyg.config import Config
 from cace_pyg.data.matches import count_matches
 from cace_pyg.data.sample import Splits
+from cace_pyg.engine.build import FROZEN
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval.metrics import nothing_counts
 
@@ -30,6 +31,11 @@ def check_settings(config: Config) -> None:
         raise ValueError(
             f"Expected evaluation.clues_on_disk to be a folder (got {folder}, where there is none); make it, or leave "
             "the option out"
+        )
+    if config.compile is not None and config.backbone.name in FROZEN:
+        raise ValueError(
+            f"torch cannot compile a network of {config.backbone.name}, which has its own runtime (got compile "
+            f"{config.compile!r}); leave --compile out"
         )
     backend = config.compile
     if backend is not None and backend not in (known := torch.compiler.list_backends(exclude_tags=())):

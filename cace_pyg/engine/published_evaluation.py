@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.build import build_model
+from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
@@ -31,7 +31,7 @@ def evaluate_published(
     settings = config.backbone
     if settings.weights is None:
         raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
-    if settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
+    if settings.name not in FROZEN and settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
     model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)

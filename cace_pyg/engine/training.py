@@ -15,15 +15,18 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor
 
 from cace_pyg.config import Config
+from cace_pyg.config.settings import BackboneSettings
 from cace_pyg.data.read_dataset import read_named_root
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
     LatestCheckpoint,
+    check_network,
     latest_checkpoint,
     load_individual_branch,
     load_model_state,
     load_weights,
+    network_facts,
     save_checkpoint,
 )
 from cace_pyg.engine.environment import describe_environment
@@ -34,7 +37,14 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.preflight import check_settings, check_trainable
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.models import Backbone, CaceNet, ConditionalSettings, PublishedEmbedding, TimmExtractor
+from cace_pyg.models import (
+    Backbone,
+    CaceNet,
+    ConditionalSettings,
+    FrozenExtractor,
+    PublishedEmbedding,
+    TimmExtractor,
+)
 from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.progress import progress_bar, write_line
 
@@ -113,6 +123,8 @@ class Trainer:
         self.fixed = {"config": config_yaml, "identities": identities, "environment": environment or {}}
         if isinstance(model.extractor, PublishedEmbedding):
             self.fixed["layers"] = model.extractor.layers
+        elif isinstance(model.extractor, FrozenExtractor):
+            self.fixed["network"] = network_facts(model.extractor)
         elif not isinstance(model.extractor, Backbone | TimmExtractor):
             self.fixed["own_extractor"] = type(model.extractor).__name__
         self.fixed["channels"] = model.extractor.channels
@@ -283,6 +295,7 @@ class Trainer:
     def _continue(self, latest: LatestCheckpoint) -> None:
         """Take over what a checkpoint holds; all ranks have read it."""
         state = latest.state
+        check_network(self.model, state, latest.path)
         load_model_state(self.model, state["model"], latest.path)
         if self.is_first and latest.path != self.folder.last:
             os.replace(latest.path, self.folder.last)  # else what is broken would become the one before
@@ -333,6 +346,17 @@ def _as_built(config: Config, model: CaceNet) -> Config:
     if head is not None:
         channels, batch_norm = head.convolution.out_features, head.convolution.bias is None
         embedding = replace(embedding, channels=channels, batch_norm=batch_norm)
+    network = model.extractor
+    if isinstance(network, FrozenExtractor) and config.backbone.name != network.name:
+        backbone = BackboneSettings(
+            network.name,
+            str(network.path),
+            map=network.map.tensor,
+            output=network.output,
+            normalisation=network.normalisation,
+            channel_order=network.channel_order,
+        )
+        config = replace(config, backbone=backbone)
     return replace(config, conditional=settings, embedding=replace(embedding, kind=kind, pooling=pooling))
 
 

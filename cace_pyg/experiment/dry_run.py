@@ -31,13 +31,14 @@ def dry_run(config: Config) -> bool:
     splits = read_splits(config.data)
     check_matches(splits, config)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
+    published = config.embedding.kind == "published"  # which has no joint phase
     identities = max(4, config.joint_phase.num_identities)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(
             config,
             run_dir=folder,
             validate_every=1,
-            joint_phase=replace(config.joint_phase, epochs=1, batches_per_epoch=1),
+            joint_phase=replace(config.joint_phase, epochs=0 if published else 1, batches_per_epoch=1),
             pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
         )
         same_camera = config.evaluation.same_camera

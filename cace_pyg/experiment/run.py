@@ -27,7 +27,7 @@ from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.engine.training import Trainer
 from cace_pyg.explain.run_report import report_run
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, FrozenExtractor
 from cace_pyg.progress import write_line
 
 
@@ -99,7 +99,8 @@ def _build(config: Config, identities: int, latest: LatestCheckpoint | None, fab
         if first == fabric.is_global_zero:
             model = build_model(config, identities, pretrained, layers)
         fabric.barrier()  # Fabric's rank_zero_first hangs after a restart by torchrun
-    loaded = getattr(model.extractor, "loaded_weights", None)
+    extractor = model.extractor
+    loaded = extractor if isinstance(extractor, FrozenExtractor) else getattr(extractor, "loaded_weights", None)
     if fabric.is_global_zero and loaded is not None:
         write_line(str(loaded))
     return model

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
+from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
@@ -20,6 +20,7 @@ from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
 from cace_pyg.gallery.new_picture import Added, NewPicture, image_name, read
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.models import FrozenExtractor
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval import euclidean_distance, rank, rerank
@@ -27,7 +28,7 @@ from cace_pyg.retrieval import euclidean_distance, rank, rerank
 P = TypeVar("P", bound=Picture)
 
 _MODEL = "model.ckpt"
-_KEPT = ("config", "identities", "fusion_weight", "model", "epoch")  # of a checkpoint
+_KEPT = ("config", "identities", "fusion_weight", "model", "epoch", "layers", "network")  # of a checkpoint
 _BATCH = 64  # images a commit
 _FORMAT = 2  # of the table; 1 had no check sums
 
@@ -35,12 +36,13 @@ _FORMAT = 2  # of the table; 1 had no check sums
 class Gallery:
     """Pictures of pedestrians, found again by the two stages of CACE-Net (§3.5).
 
-    A folder holds the model (``model.ckpt``) and a LanceDB table with, for each image, its individual embedding
-    (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail, its path, camera, time and any
-    other column. The first stage is a search by cosine, exhaustive up to 50,000 images and through an index above
-    (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every change is one commit: a process
-    that is killed leaves the gallery as its last commit left it, and one that is killed in :meth:`create` a whole
-    gallery or none. Each row has check sums: what changed on disk is an error, see ``docs/gallery.md``.
+    A folder holds the model (``model.ckpt``, and in ``network`` the file of a frozen one) and a LanceDB table with, for
+    each image, its individual embedding (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail,
+    its path, camera, time and any other column. The first stage is a search by cosine, exhaustive up to 50,000 images
+    and through an index above (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every
+    change is one commit: a process that is killed leaves the gallery as its last commit left it, and one that is killed
+    in :meth:`create` a whole gallery or none. Each row has check sums: what changed on disk is an error, see
+    ``docs/gallery.md``.
 
     Made by :meth:`create` or :meth:`open`.
     """
@@ -81,7 +83,8 @@ class Gallery:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RuntimeError(f"cannot make the folder {path}: {error}; choose another --gallery") from error
-        save_checkpoint(path / _MODEL, {name: state[name] for name in _KEPT})
+        _keep_network(embedder, path / _MODEL)
+        save_checkpoint(path / _MODEL, {name: state[name] for name in _KEPT if name in state})
         about = {
             "format": _FORMAT,
             "model": embedder.fingerprint,
@@ -390,6 +393,19 @@ def _hits(
         )
         for position, row in enumerate(rows)
     ]
+
+
+def _keep_network(embedder: Embedder, model: Path) -> None:
+    """A network that is no part of the checkpoint is kept beside it."""
+    network = embedder.model.extractor
+    if isinstance(network, FrozenExtractor):
+        try:
+            copy_network(network, model)
+        except OSError as error:
+            raise RuntimeError(
+                f"cannot copy the network {network.path} into {model.parent}: {error}; free some space, or choose "
+                "another --gallery"
+            ) from error
 
 
 def _folder(path: str | Path) -> Path:

@@ -5,8 +5,11 @@ from cace_pyg.models.cace_net import CaceNet
 from cace_pyg.models.clue_alignment import ClueAlignment
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
 from cace_pyg.models.extractor import Extractor, Individual
+from cace_pyg.models.frozen_extractor import FrozenExtractor
 from cace_pyg.models.heads import EmbeddingHead, VerificationHead
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
+from cace_pyg.models.onnx_extractor import OnnxExtractor
+from cace_pyg.models.openvino_extractor import OpenVinoExtractor
 from cace_pyg.models.pair_operand import PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.published_embedding import PublishedEmbedding
@@ -20,8 +23,11 @@ __all__ = [
     "ConditionalSettings",
     "EmbeddingHead",
     "Extractor",
+    "FrozenExtractor",
     "Individual",
     "LoadedWeights",
+    "OnnxExtractor",
+    "OpenVinoExtractor",
     "PairOperand",
     "PairStage",
     "PublishedEmbedding",

@@ -68,7 +68,7 @@ def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tens
         raise ValueError(
             f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); {remedy}"
         )
-    if clues.features.size(2) != channels or clues.features.size(0) != images:
+    if clues.features.size(2) != channels or clues.features.size(0) != images:  # len() would fix a size in an export
         raise ValueError(
             f"Expected clues of {images} images with {channels} channels (got {tuple(clues.features.shape)}); set the "
             "extractor's `channels` to those of its clues"

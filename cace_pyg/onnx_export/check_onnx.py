@@ -12,7 +12,7 @@ from cace_pyg.data.rendering.pedestrian import draw_family
 from cace_pyg.data.rendering.render import VIEWS, render
 from cace_pyg.data.rendering.scene import draw_camera
 from cace_pyg.data.transforms import evaluation_transform
-from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.models import CaceNet, FrozenExtractor, PairOperand
 from cace_pyg.onnx_export.modules import ExportedClues
 
 TOLERANCE = 1e-4  # of a number; of the largest of its kind where that is above 1
@@ -71,7 +71,7 @@ def check_onnx(
     """Run both models in onnxruntime, on rendered pedestrians and on noise, in batches of 1, 2 and 5.
 
     Args:
-        individual: file of the first model.
+        individual: file of the first model; that of a frozen network gets the map which its own runtime gives.
         pair: file of the second.
         model: what they come from, in evaluation mode, on the CPU.
         clues: what passes between them.
@@ -125,12 +125,14 @@ def _compare(
 ) -> Iterator[_Comparison]:
     """The first picture is the query, the others the gallery."""
     query, query_by_torch = pictures.select(slice(0, 1)), _by_torch(model, pictures.select(slice(0, 1)))
-    query_got = individual(_pixels(query, model.needs_parts))
+    query_got = individual(_inputs(model, query))
     for size in _SIZES:
         gallery = pictures.select(slice(1, 1 + size))
         embedding, prepared = _by_torch(model, gallery)
-        expected = _numpy({"embedding": embedding} | clues.tensors(prepared))
-        got = individual(_pixels(gallery, model.needs_parts))
+        expected = _numpy(clues.tensors(prepared))
+        if not isinstance(model.extractor, FrozenExtractor):
+            expected = _numpy({"embedding": embedding}) | expected
+        got = individual(_inputs(model, gallery))
         for name, values in expected.items():
             yield _Comparison(name, values, got[name])
         distance = model.pair_stage.distance(query_by_torch[1], prepared).numpy()
@@ -147,8 +149,13 @@ def _by_torch(model: CaceNet, pictures: ProbePictures) -> tuple[Tensor, PairOper
     return torch.nn.functional.normalize(embedding, dim=-1), model.pair_stage.prepare(clues)
 
 
-def _pixels(pictures: ProbePictures, parts: bool) -> _Arrays:
-    return _numpy({"images": pictures.images} | ({"part_maps": pictures.part_maps} if parts else {}))
+def _inputs(model: CaceNet, pictures: ProbePictures) -> _Arrays:
+    """Of the first model."""
+    if isinstance(model.extractor, FrozenExtractor):
+        taken = {"map": model.extractor.run(evaluation_transform()(pictures.images))[1]}
+    else:
+        taken = {"images": pictures.images}
+    return _numpy(taken | ({"part_maps": pictures.part_maps} if model.needs_parts else {}))
 
 
 def _sides(query: _Arrays, gallery: _Arrays, names: tuple[str, ...]) -> _Arrays:

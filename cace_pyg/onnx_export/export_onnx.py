@@ -13,12 +13,13 @@ import yaml
 from torch import Tensor
 
 from cace_pyg.config import Config
+from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.files import atomic_file
-from cace_pyg.models import Backbone, CaceNet, Extractor, TimmExtractor
+from cace_pyg.models import Backbone, CaceNet, Extractor, FrozenExtractor, TimmExtractor
 from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
 from cace_pyg.onnx_export.metadata import onnx_metadata
-from cace_pyg.onnx_export.modules import ExportedClues, IndividualBranch, PairScorer
+from cace_pyg.onnx_export.modules import ClueBranch, ExportedClues, IndividualBranch, PairScorer
 from cace_pyg.onnx_export.to_onnx import to_onnx
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Exported:
     """What was written.
 
     Attributes:
-        individual: the file that turns pictures into embeddings and clues.
+        individual: the file that turns pictures into embeddings and clues; of a frozen network, whose pictures and
+            embeddings are left to its own file, the one that turns its map into clues.
         pair: the file that turns clues of a query and of gallery pictures into distances.
         metadata: what both say of themselves.
         differences: the largest absolute difference from torch of each output, see :func:`check_onnx`.
@@ -46,6 +48,9 @@ class Exported:
 
 def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     """Write ``individual.onnx`` and ``pair.onnx``; both were compared with torch before they stand in ``folder``.
+
+    A network of ONNX or OpenVINO has a file of its own already: then ``clues.onnx`` takes the place of
+    ``individual.onnx``, and the metadata say which network, which of its tensors, and what it takes.
 
     Args:
         checkpoint: ``best.ckpt`` of a run.
@@ -75,7 +80,7 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
     metadata = onnx_metadata(model, clues, state, config)
     models = _individual_model(model, clues, examples, metadata), _pair_model(model, clues, examples, metadata)
     gc.collect()  # torch traces with classes made from ours, of the same names: the next parser would find two builders
-    paths = folder / "individual.onnx", folder / "pair.onnx"
+    paths = folder / _first_file(model), folder / "pair.onnx"
     with _folder(folder):
         differences = _write(models, paths, lambda first, second: check_onnx(first, second, model, clues, size))
     return Exported(*paths, metadata, differences)
@@ -110,8 +115,10 @@ def _individual_model(
 ) -> "onnx.ModelProto":
     branch, inputs = _branch(model, clues, examples)
     open_sizes = ({0: torch.export.Dim("image")},) * len(inputs)
-    names = ("images", "part_maps")[: len(inputs)], ("embedding", *clues.names)
-    with _explained(model, "individual.onnx"):
+    frozen = isinstance(model.extractor, FrozenExtractor)
+    taken, given = ("map", clues.names) if frozen else ("images", ("embedding", *clues.names))
+    names = (taken, "part_maps")[: len(inputs)], given
+    with _explained(model, _first_file(model)):
         return to_onnx(branch, inputs, open_sizes, "image", names, metadata)
 
 
@@ -130,11 +137,20 @@ def _pair_model(
 
 def _branch(
     model: CaceNet, clues: ExportedClues, examples: ProbePictures
-) -> tuple[IndividualBranch, tuple[Tensor, ...]]:
+) -> tuple[IndividualBranch | ClueBranch, tuple[Tensor, ...]]:
     """The first module, and example arguments."""
     height, width = examples.images.shape[-2:]
-    branch = IndividualBranch(model, clues, (height, width)).eval()
-    return branch, tuple(examples) if model.needs_parts else (examples.images,)
+    branch: IndividualBranch | ClueBranch
+    if isinstance(model.extractor, FrozenExtractor):
+        branch = ClueBranch(model, model.extractor.map, clues, (height, width))
+        first = model.extractor.run(evaluation_transform()(examples.images))[1]
+    else:
+        branch, first = IndividualBranch(model, clues, (height, width)), examples.images
+    return branch.eval(), (first, examples.part_maps) if model.needs_parts else (first,)
+
+
+def _first_file(model: CaceNet) -> str:
+    return "clues.onnx" if isinstance(model.extractor, FrozenExtractor) else "individual.onnx"
 
 
 @contextmanager

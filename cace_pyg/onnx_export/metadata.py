@@ -11,7 +11,7 @@ from cace_pyg.data.part_map import LABELS
 from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.engine.checkpoint import model_fingerprint
 from cace_pyg.engine.evaluation import fusion_weight_of
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, FrozenExtractor
 from cace_pyg.onnx_export.modules import ExportedClues
 
 _SETTINGS = "backbone", "graph", "embedding", "conditional"
@@ -27,10 +27,28 @@ _PART_MAPS = (
 )
 
 
+_OF_NETWORK = (
+    "resized as Pillow's Image.resize((width, height), BILINEAR) does, they go into the file of the network, in the "
+    "form that network says (imagenet: pixels / 255, less mean, by deviation; unit: pixels / 255; pixels: as is); "
+    "its embedding, divided by its length, is the first stage's, and its map goes into clues.onnx"
+)
+
+
 _RANKING = (
     "rank the gallery by the Euclidean distance of embeddings; rank its top_k nearest again by "
     "(1 - fusion_weight) * that distance + fusion_weight * distance of pair.onnx; all others stay behind them"
 )
+
+
+def _network(network: FrozenExtractor) -> dict[str, str]:
+    return {
+        "file": network.path.name,
+        "sha256": network.sha256,
+        "embedding": network.output,
+        "map": network.map.tensor,
+        "normalisation": network.normalisation,
+        "channel_order": network.channel_order,
+    }
 
 
 def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict[str, Any], config: Config) -> dict[str, str]:
@@ -68,6 +86,8 @@ def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict[str, Any], c
         "settings": settings,
         "made_with": f"torch {torch.__version__}",
     }
+    if isinstance(model.extractor, FrozenExtractor):
+        metadata |= {"images": _OF_NETWORK, "network": _network(model.extractor)}
     if model.needs_parts:
         palette = config.data.part_palette
         metadata["part_maps"] = _PART_MAPS

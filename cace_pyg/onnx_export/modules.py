@@ -8,6 +8,7 @@ from torch import Tensor
 from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.models.find_clue_map import ClueMap
 
 
 class ExportedClues:
@@ -89,6 +90,34 @@ class IndividualBranch(torch.nn.Module):
             clues = replace(clues, parts=self.vote(part_maps))
         unit = torch.nn.functional.normalize(embedding, dim=-1)
         return {"embedding": unit} | self.clues.tensors(self.model.pair_stage.prepare(clues))
+
+
+class ClueBranch(torch.nn.Module):
+    """Of the second stage all that depends on one image alone, from the map of a network that has a file of its own.
+
+    Args:
+        model: in evaluation mode.
+        clue_map: how the network's file has the map.
+        clues: which parts of the prepared clues to return.
+        size: (height, width) of the pictures, and so of label maps.
+
+    Shapes: the map as the network gives it, ``(image, …)``, and where the graph looks at body parts label maps, uint8
+    ``(image, height, width)``, to the clues by their names.
+    """
+
+    def __init__(self, model: CaceNet, clue_map: ClueMap, clues: ExportedClues, size: tuple[int, int]):
+        super().__init__()
+        self.pair_stage = model.pair_stage
+        self.clue_map = clue_map
+        self.clues = clues
+        self.vote = PartVote(size, clues.grid) if model.needs_parts else None
+
+    def forward(self, feature_map: Tensor, part_maps: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the clues."""
+        clues = Clues(self.clue_map.clues(feature_map), self.clue_map.grid)
+        if self.vote is not None:
+            clues = replace(clues, parts=self.vote(part_maps))
+        return self.clues.tensors(self.pair_stage.prepare(clues))
 
 
 class PairScorer(torch.nn.Module):

@@ -1,0 +1,245 @@
+"""Where in a network's graph the clues are: the map that its last pooling reads."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Shape = tuple[int, ...]
+Layout = Literal["NCHW", "NHWC", "NTC", "NCT"]  # T: tokens
+
+_REDUCTIONS = {"ReduceMean", "ReduceMax"}
+_GLOBAL = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}
+_WINDOWS = {"AveragePool", "MaxPool", "LpPool"}
+_CONVOLUTIONS = {"Conv", "GroupConv"}
+_PICKS = {"Gather", "Slice"}  # of one token, the class token
+_RESHAPES = {"Reshape", "Flatten", "Squeeze"}
+_MOST_EXTRA = 5  # tokens that are no patches: a class token, and DINOv2's four registers
+_LISTED = 4
+
+
+class Step(NamedTuple):
+    """A node of the graph: names of tensors, and the axes that it works along, where the file says them."""
+
+    kind: str  # as ONNX calls it
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class NetworkGraph:
+    """What the networks of all file formats have: steps in their order, and the shapes of tensors for one picture."""
+
+    steps: tuple[Step, ...]
+    shapes: Mapping[str, Shape]
+
+
+class ClueMap(NamedTuple):
+    """A tensor of clues.
+
+    Attributes:
+        tensor: its name in the graph.
+        layout: the order of its axes.
+        grid: (H, W) of the clues.
+        channels: of a clue.
+        extra: tokens before those of the patches, which are no clues.
+    """
+
+    tensor: str
+    layout: Layout
+    grid: tuple[int, int]
+    channels: int
+    extra: int = 0
+
+    def clues(self, found: Tensor) -> Tensor:
+        """The tensor of some pictures as ``(image, H·W, channels)``."""
+        if self.layout == "NCHW":
+            return found.flatten(2).mT
+        if self.layout == "NHWC":
+            return found.flatten(1, 2)
+        tokens = found if self.layout == "NTC" else found.mT
+        return tokens[:, self.extra :]
+
+
+def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str | None, file: str) -> ClueMap:
+    """The map that a network pools into its embedding; or the one that is named.
+
+    A pooling takes a mean, a maximum or a depthwise convolution over all of a map or over all tokens, or picks a class
+    token. The last one is that after which no map is computed any more: a gate (squeeze and excitation) pools too, and
+    multiplies the result into its map. What a generalised mean reads is looked for before its power.
+
+    Args:
+        graph: of the network.
+        embedding: the output that is the embedding.
+        size: (height, width) of the picture.
+        named: tensor, or step that makes it; none: look for it.
+        file: for errors.
+
+    Raises:
+        ValueError: no tensor is called so or it is no map; or it is not clear which is the map; lists those there are.
+    """
+    before = _Ancestry(graph)
+    steps = before.steps_before(embedding)
+    if named is not None:
+        return _named_map(graph, steps, size, named, file)
+    found = {}
+    for step in steps:
+        layout = _pooled_layout(step, graph.shapes)
+        if layout is not None and before.is_last(step, steps):
+            tensor, layout = before.source(step.inputs[0], layout)
+            if len(graph.shapes[tensor]) == 4 or not before.is_reduced(tensor):
+                found[tensor] = layout
+    if len(found) != 1:
+        kind = "no global pooling" if not found else f"{len(found)} poolings of different maps"
+        raise ValueError(
+            f"cannot tell which tensor of {file} is the map before pooling ({kind}); name it as --backbone.map NAME. "
+            f"{_candidates(graph, list(found) or [name for step in reversed(steps) for name in step.outputs])}"
+        )
+    ((tensor, layout),) = found.items()
+    return _clue_map(graph, tensor, layout, size, file)
+
+
+def _named_map(graph: NetworkGraph, steps: Sequence[Step], size: tuple[int, int], named: str, file: str) -> ClueMap:
+    by_step = {step.name: step.outputs[0] for step in graph.steps}
+    tensor = named if named in graph.shapes else by_step.get(named, named)
+    shape = graph.shapes.get(tensor, ())
+    if not _is_map(shape) or len(shape) not in (3, 4):
+        what = f"of shape {shape}" if tensor in graph.shapes else "which is not there"
+        every = [name for step in reversed(steps) for name in step.outputs]
+        raise ValueError(
+            f"Expected backbone.map to name a map or tokens of {file} (got {named!r}, {what}). "
+            f"{_candidates(graph, every)}"
+        )
+    pooled = [_pooled_layout(step, graph.shapes) for step in graph.steps if tensor in step.inputs[:1]]
+    usual: Layout = "NTC" if len(shape) == 3 else _usual_layout(shape, size)
+    return _clue_map(graph, tensor, next((one for one in pooled if one is not None), usual), size, file)
+
+
+def _usual_layout(shape: Shape, size: tuple[int, int]) -> Layout:
+    """Channels last only where the other reading does not have the picture's proportions and this one has."""
+    first, last = (abs(math.log(h / w * size[1] / size[0])) for h, w in (shape[1:3], shape[2:4]))
+    return "NHWC" if first < 0.2 < last else "NCHW"
+
+
+def _clue_map(graph: NetworkGraph, tensor: str, layout: Layout, size: tuple[int, int], file: str) -> ClueMap:
+    shape = graph.shapes[tensor]
+    if layout in ("NCHW", "NHWC"):
+        channels, *grid = shape[1:] if layout == "NCHW" else (shape[3], *shape[1:3])
+        return ClueMap(tensor, layout, (grid[0], grid[1]), channels)
+    tokens, channels = shape[1:] if layout == "NTC" else (shape[2], shape[1])
+    patches = [graph.shapes.get(step.outputs[0], ()) for step in graph.steps if step.kind in _CONVOLUTIONS]
+    grids = [(one[2], one[3]) for one in patches if len(one) == 4]
+    for extra in range(_MOST_EXTRA + 1):
+        for height, width in grids:
+            if height * width == tokens - extra:
+                return ClueMap(tensor, layout, (height, width), channels, extra)
+    for extra in range(_MOST_EXTRA + 1):
+        width = math.isqrt(max(tokens - extra, 0) * size[1] // size[0])
+        height = width * size[0] // size[1]
+        if width and height * width == tokens - extra and height * size[1] == width * size[0]:
+            return ClueMap(tensor, layout, (height, width), channels, extra)
+    raise ValueError(
+        f"Expected the tokens of {tensor} in {file} to be a grid of patches of {size[0]}×{size[1]} pixels, "
+        f"behind at most {_MOST_EXTRA} others (got {tokens}, which fits no grid); name another as --backbone.map NAME. "
+        f"{_candidates(graph, [name for step in reversed(graph.steps) for name in step.outputs])}"
+    )
+
+
+def _pooled_layout(step: Step, shapes: Mapping[str, Shape]) -> Layout | None:
+    """How the axes of what a step pools are ordered; none where it does not pool."""
+    before = shapes.get(step.inputs[0], ()) if step.inputs else ()
+    after = shapes.get(step.outputs[0], ())
+    if len(before) not in (3, 4) or not _is_map(before) or not after:
+        return None
+    axes: tuple[int, ...] = ()
+    if step.kind in _REDUCTIONS and step.axes is not None:
+        axes = tuple(sorted(axis % len(before) for axis in step.axes))
+    elif step.kind in _GLOBAL:
+        axes = tuple(range(2, len(before)))
+    elif step.kind in _WINDOWS or (step.kind in _CONVOLUTIONS and _covers(step, shapes)):
+        axes = (2, 3) if len(before) == 4 and after[2:] == (1, 1) else ()
+    elif step.kind in _PICKS and len(before) == 3 and after in ((1, before[2]), (1, 1, before[2])):
+        axes = (1,)
+    by_axes: dict[tuple[int, ...], Layout]
+    by_axes = {(2, 3): "NCHW", (1, 2): "NHWC"} if len(before) == 4 else {(1,): "NTC", (2,): "NCT"}
+    return by_axes.get(axes)
+
+
+def _covers(step: Step, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a convolution is depthwise and as large as its map: a weighted mean."""
+    before, after, kernel = (shapes.get(name, ()) for name in (step.inputs[0], step.outputs[0], step.inputs[1]))
+    return len(before) == 4 and before[1] == after[1] and kernel[-3:] == (1, *before[2:])
+
+
+class _Ancestry:
+    """Which step makes a tensor, and what comes before and after it."""
+
+    def __init__(self, graph: NetworkGraph):
+        self.graph = graph
+        self.maker = {output: step for step in graph.steps for output in step.outputs}
+
+    def steps_before(self, tensor: str) -> list[Step]:
+        """All that a tensor is computed from, in the graph's order."""
+        wanted = {tensor}
+        chosen = []
+        for step in reversed(self.graph.steps):
+            if wanted & set(step.outputs):
+                chosen.append(step)
+                wanted |= set(step.inputs)
+        return chosen[::-1]
+
+    def is_last(self, pooling: Step, steps: Iterable[Step]) -> bool:
+        """Whether no map is computed from what a step pools."""
+        after = set(pooling.outputs)
+        for step in steps:
+            if after & set(step.inputs):
+                after |= set(step.outputs)
+        return not any(_is_map(self.graph.shapes.get(name, ())) for name in after)
+
+    def is_reduced(self, tensor: str) -> bool:
+        """Whether a tensor is a map that was pooled along one side already, so none of tokens."""
+        maker = self.maker.get(tensor)
+        return maker is not None and maker.kind in _REDUCTIONS
+
+    def source(self, tensor: str, layout: Layout) -> tuple[str, Layout]:
+        """The map itself, where it is only written otherwise before it is pooled."""
+        shapes = self.graph.shapes
+        while (step := self.maker.get(tensor)) is not None and step.inputs:
+            given = step.inputs[0]
+            shape, was = shapes[tensor], shapes.get(given, ())
+            flat = len(shape) == 3 and len(was) == 4
+            if step.kind == "Pow":
+                tensor = given
+            elif step.kind in _RESHAPES and layout == "NCT" and flat and was[2] * was[3] == shape[2]:
+                tensor, layout = given, "NCHW"
+            elif step.kind in _RESHAPES and layout == "NTC" and flat and was[1] * was[2] == shape[1]:
+                tensor, layout = given, "NHWC"
+            elif step.kind == "Transpose" and len(shape) == 3 and step.axes == (0, 2, 1):
+                tensor, layout = given, "NTC" if layout == "NCT" else "NCT"
+            elif step.kind == "Slice" and layout == "NTC" and 0 < was[1] - shape[1] <= _MOST_EXTRA:
+                tensor = given  # the class token was left out
+            else:
+                break
+        return tensor, layout
+
+
+def _is_map(shape: Shape) -> bool:
+    """Whether a tensor of one picture still has places beside channels."""
+    return len(shape) >= 3 and sum(length > 1 for length in shape[1:]) >= 2
+
+
+def _candidates(graph: NetworkGraph, tensors: Iterable[str]) -> str:
+    """Maps with their shapes, one of each shape."""
+    by_shape: dict[Shape, str] = {}
+    for tensor in tensors:
+        shape = graph.shapes.get(tensor, ())
+        if len(shape) in (3, 4) and shape[0] == 1 and _is_map(shape):
+            by_shape.setdefault(shape, tensor)
+    if not by_shape:
+        return "It has no maps"
+    listed = [f"{tensor} {shape}" for shape, tensor in list(by_shape.items())[:_LISTED]]
+    return f"Candidates: {', '.join(listed)}{', …' if len(by_shape) > _LISTED else ''}"

@@ -1,0 +1,246 @@
+"""A network in a file of another runtime, which stays as it is."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues
+from cace_pyg.models.extractor import Individual
+from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map
+from cace_pyg.models.normalisation import Normalisation, renormalisation
+
+ChannelOrder = Literal["rgb", "bgr"]
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # images to the embedding and the map
+
+_USUAL_SIZE = (256, 128)
+
+
+class ImageInput(NamedTuple):
+    """What a file takes: its axes, none where they are open, and the type of its numbers as numpy calls it."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Runtime(Protocol):
+    """A file that is read: what ONNX and OpenVINO have in common.
+
+    Attributes:
+        files: the file, and those beside it that hold its weights.
+        image_input: what it takes.
+        outputs: names of what it gives.
+        normalisation: as the file says it, or as is usual in its format.
+        channel_order: likewise.
+    """
+
+    files: tuple[Path, ...]
+    image_input: ImageInput
+    outputs: tuple[str, ...]
+    normalisation: Normalisation
+    channel_order: ChannelOrder
+
+    def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
+        """The graph, its shapes for images of ``shape``."""
+
+    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
+        """The network, on so many threads."""
+
+
+class FrozenExtractor(torch.nn.Module):
+    """An :class:`~cace_pyg.models.extractor.Extractor` with the embedding of a file and the map before its pooling.
+
+    It has no parameters, and nothing of it is in a state dict: a checkpoint keeps ``sha256`` instead. It computes on
+    the CPU, on torch's number of threads, and gives its numbers back where the images are.
+
+    Attributes:
+        name: of the file's format, as ``backbone.name`` has it.
+        path: of the file, absolute.
+        files: the file and those beside it that belong to it.
+        sha256: over all of them.
+        channels: of a clue.
+        size: (height, width) that it takes.
+        output: name of the embedding.
+        map: where the clues are.
+        normalisation, channel_order: of the images as the file takes them.
+    """
+
+    needs_parts = False
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        runtime: Runtime,
+        map: str | None,
+        output: str | None,
+        normalisation: Normalisation | None,
+        channel_order: ChannelOrder | None,
+        size: tuple[int, int] | None,
+    ):
+        super().__init__()
+        self.name = name
+        self.path = path.absolute()
+        self.files = runtime.files
+        self.sha256 = sha256_of(self.files)
+        self._runtime = runtime
+        self.normalisation = normalisation or runtime.normalisation
+        self.channel_order = channel_order or runtime.channel_order
+        self._channels_last, self._batch, self.size = _image_form(runtime.image_input, size, path.name)
+        graph = runtime.graph(self._shape(self._batch or 1))
+        if self._batch not in (None, 1):
+            graph = _for_one_picture(graph, self._batch)
+        self.output = _find_embedding(graph.shapes, runtime.outputs, output, path.name)
+        self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name)
+        self.channels = self.map.channels
+        self._threads = torch.get_num_threads()
+        self._run = runtime.start(self.output, self.map.tensor, self._threads)
+        if self._batch is None and not self._takes_two():
+            self._batch = 1
+
+    def forward(self, images: Tensor) -> Individual:
+        """Embeddings and clues of ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation.
+
+        Raises:
+            ValueError: the images have another size than the file takes.
+        """
+        embedding, found = self.run(images)
+        clues = Clues(self.map.clues(found).to(images.device), self.map.grid)
+        return Individual(embedding.to(images.device), clues)
+
+    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings ``(image, embedding)``, and the map as the file has it; on the CPU.
+
+        Raises:
+            ValueError: see :meth:`forward`.
+        """
+        if tuple(images.shape[1:]) != (3, *self.size) or not len(images):
+            raise ValueError(
+                f"Expected images (image, 3, {self.size[0]}, {self.size[1]}) for {self.path.name} (got "
+                f"{tuple(images.shape)}); resize them"
+            )
+        threads = torch.get_num_threads()
+        if threads != self._threads:
+            self._run, self._threads = self._runtime.start(self.output, self.map.tensor, threads), threads
+        prepared = self._as_taken(images)
+        step = self._batch or len(prepared)
+        embeddings, maps = [], []
+        for first in range(0, len(prepared), step):
+            chunk = prepared[first : first + step]
+            missing = step - len(chunk)
+            padded = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
+            embedding, found = self._run(np.ascontiguousarray(padded))
+            embeddings.append(_float(embedding)[: len(chunk)].flatten(1))
+            maps.append(_float(found)[: len(chunk)])
+        return torch.cat(embeddings), torch.cat(maps)
+
+    def __str__(self) -> str:
+        order = self.channel_order.upper()
+        taken = {"imagenet": ", ImageNet's mean and deviation", "unit": " from 0 to 1", "pixels": " from 0 to 255"}
+        said = order + taken.get(self.normalisation, f", {self.normalisation}")
+        height, width = self.map.grid
+        return (
+            f"{self.path}: embedding {self.output}, clues {self.map.tensor} ({height}×{width} of {self.channels} "
+            f"channels); takes {self.size[0]}×{self.size[1]} pixels, {said}; SHA-256 {self.sha256[:12]}…"
+        )
+
+    def _takes_two(self) -> bool:
+        """Exporters write the number of images that they saw into a graph, beside an input that says any number."""
+        try:
+            embedding, found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
+        except Exception:  # each runtime has kinds of its own
+            return False
+        return len(embedding) == len(found) == 2
+
+    def _shape(self, images: int) -> tuple[int, ...]:
+        return (images, *self.size, 3) if self._channels_last else (images, 3, *self.size)
+
+    def _as_taken(self, images: Tensor) -> np.ndarray:
+        images = images.detach().cpu().float()
+        if self.normalisation != "imagenet":
+            scale, shift = renormalisation(self.normalisation)
+            images = images * scale + shift
+        if self.channel_order == "bgr":
+            images = images.flip(1)
+        if self._channels_last:
+            images = images.permute(0, 2, 3, 1)
+        dtype = np.dtype(self._runtime.image_input.dtype)
+        if dtype.kind in "ui":
+            images = images.round().clamp(0, 255)
+        return images.numpy().astype(dtype)
+
+
+def sha256_of(files: tuple[Path, ...]) -> str:
+    """Of what is in them, one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))  # a copy: the runtime may use its memory again
+
+
+def _image_form(taken: ImageInput, size: tuple[int, int] | None, file: str) -> tuple[bool, int | None, tuple[int, int]]:
+    """Whether channels come last, the number of images where it is fixed, and the size of an image.
+
+    Raises:
+        ValueError: it takes no RGB images, or others than of ``size``.
+    """
+    shape = taken.shape
+    if len(shape) != 4 or (3 not in (shape[1], shape[3])):
+        said = "×".join("?" if length is None else str(length) for length in shape)
+        raise ValueError(
+            f"Expected {file} to take images as (image, 3, height, width) or (image, height, width, 3) (got {said}); "
+            "export the network with such an input"
+        )
+    channels_last = shape[1] != 3
+    own = shape[1:3] if channels_last else shape[2:4]
+    wanted = size or _USUAL_SIZE
+    height, width = (one or other for one, other in zip(own, wanted, strict=True))
+    if size is not None and (height, width) != tuple(size):
+        raise ValueError(
+            f"Expected data.height {height} and data.width {width}, which {file} takes (got {size[0]} and {size[1]}); "
+            f"give --data.height {height} --data.width {width}"
+        )
+    return channels_last, shape[0], (height, width)
+
+
+def _for_one_picture(graph: NetworkGraph, batch: int | None) -> NetworkGraph:
+    """The graph of a file that takes several pictures at once, as if it took one."""
+    shapes = {name: (1, *shape[1:]) if shape[:1] == (batch,) else shape for name, shape in graph.shapes.items()}
+    return NetworkGraph(graph.steps, shapes)
+
+
+def _find_embedding(
+    shapes: Mapping[str, tuple[int, ...]], outputs: tuple[str, ...], named: str | None, file: str
+) -> str:
+    vectors = [name for name in outputs if _is_vector(shapes.get(name, ()))]
+    if named is None and len(vectors) == 1:
+        return vectors[0]
+    if named is not None and _is_vector(shapes.get(named, ())):
+        return named
+    listed = ", ".join(f"{name} {shapes.get(name, ())}" for name in outputs)
+    if named is not None:
+        raise ValueError(
+            f"Expected backbone.output to name an embedding of {file}, (image, embedding) (got {named!r}); its "
+            f"outputs: {listed}"
+        )
+    how_many = "none" if not vectors else f"{len(vectors)} of them"
+    raise ValueError(
+        f"Expected one output (image, embedding) of {file} (got {how_many}); name the embedding as --backbone.output "
+        f"NAME. Its outputs: {listed}"
+    )
+
+
+def _is_vector(shape: tuple[int, ...]) -> bool:
+    """``(1, embedding)``, or with sides of 1 behind it."""
+    return len(shape) >= 2 and shape[1] > 1 and math.prod(shape[2:]) == 1 and shape[0] == 1

@@ -1,0 +1,199 @@
+"""A network in an ONNX file, run by onnxruntime."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cace_pyg.models.find_clue_map import NetworkGraph, Step
+from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run
+from cace_pyg.models.normalisation import Normalisation
+
+if TYPE_CHECKING:
+    import onnx
+
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+_MOST_BYTES = 2**31 - 2**20  # of a model in memory
+
+
+class OnnxExtractor(FrozenExtractor):
+    """The embedding of an ONNX file, and as clues the map before its last global pooling; nothing of it is trained.
+
+    The file is never changed: the map becomes a second output of a copy in memory.
+
+    Args:
+        path: of the file; weights in other files beside it are found.
+        map: tensor that is the map, or the node that makes it; none: see
+            :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
+        output: name of the embedding; none: the only output ``(image, embedding)``.
+        normalisation: of the images that the file takes. ``imagenet``: mean and deviation of ImageNet; ``unit``: 0 to
+            1; ``pixels``: 0 to 255. None: what ``Image.NominalPixelRange`` in the file says, ``pixels`` where it takes
+            whole numbers, else ``imagenet``.
+        channel_order: ``rgb`` or ``bgr``; none: what ``Image.BitmapPixelFormat`` in the file says, else ``rgb``.
+        size: (height, width) of the images; none: what the file takes, 256×128 where that is open.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no ONNX file, takes no images of ``size``, or it is not clear which tensor is the map or the
+            embedding.
+        RuntimeError: the extra ``onnx`` is not installed, or onnxruntime cannot run the file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        map: str | None = None,
+        output: str | None = None,
+        normalisation: Normalisation | None = None,
+        channel_order: ChannelOrder | None = None,
+        size: tuple[int, int] | None = None,
+    ):
+        path = Path(path)
+        super().__init__("onnx", path, OnnxRuntime(path), map, output, normalisation, channel_order, size)
+
+
+class OnnxRuntime:
+    """An ONNX file, see :class:`~cace_pyg.models.frozen_extractor.Runtime`."""
+
+    def __init__(self, path: Path):
+        try:
+            import onnx
+            import onnxruntime  # noqa: F401  # missing, it should be missed now
+        except ImportError as error:
+            raise RuntimeError(
+                f"an ONNX network needs onnx and onnxruntime ({error}): pip install 'cace-pyg[onnx]'"
+            ) from error
+        if not path.is_file():
+            raise FileNotFoundError(f"no ONNX file at {path}; give the network as --backbone.weights PATH")
+        try:
+            self._model = onnx.load(path, load_external_data=False)
+            beside = _external_files(self._model)
+            self.files = (path.absolute(), *(path.absolute().parent / name for name in beside))
+            for file in self.files[1:]:
+                if not file.is_file():
+                    raise FileNotFoundError(f"no file {file}, where {path.name} has its weights; put it beside it")
+            onnx.load_external_data_for_model(self._model, str(path.parent))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # protobuf and onnx raise kinds of their own
+            raise ValueError(
+                f"{path} cannot be read as an ONNX file ({type(error).__name__}: {error}); export it again"
+            ) from error
+        if not self._model.graph.node:
+            raise ValueError(f"{path} cannot be read as an ONNX file (there is no graph in it); export it again")
+        self._path = path
+        session = self._session(self._model, 1)
+        inputs = session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _TYPES:
+            said = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            raise ValueError(
+                f"Expected {path} to take images and nothing else, as float32, float16 or uint8 (got {said}); export "
+                "it so"
+            )
+        self._input = inputs[0].name
+        shape = tuple(length if isinstance(length, int) else None for length in inputs[0].shape)
+        self.image_input = ImageInput(shape, _TYPES[inputs[0].type])
+        self.outputs = tuple(one.name for one in session.get_outputs())
+        told = {one.key: one.value for one in self._model.metadata_props}  # as ONNX's MetadataProps.md has them
+        ranges: dict[str, Normalisation] = {"NominalRange_0_255": "pixels", "Normalized_0_1": "unit"}
+        usual: Normalisation = "pixels" if self.image_input.dtype == "uint8" else "imagenet"
+        self.normalisation = ranges.get(told.get("Image.NominalPixelRange", ""), usual)
+        self.channel_order: ChannelOrder = "bgr" if told.get("Image.BitmapPixelFormat") == "Bgr8" else "rgb"
+
+    def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
+        """The graph; the shapes are those of a grey image that goes through it."""
+        nodes = self._model.graph.node
+        constants = _constants(self._model)
+        steps = tuple(
+            Step(node.op_type, node.name, tuple(node.input), tuple(node.output), _axes(node, constants))
+            for node in nodes
+        )
+        shapes = {name: tuple(values.shape) for name, values in constants.items()}
+        return NetworkGraph(steps, shapes | self._shapes(shape))
+
+    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
+        """A session that gives embedding and map."""
+        session = self._session(self._with_outputs([clue_map]), threads)
+
+        def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = session.run([embedding, clue_map], {self._input: images})
+            return found[0], found[1]
+
+        return run
+
+    def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        every = [name for node in self._model.graph.node for name in node.output if name]
+        session = self._session(self._with_outputs(every), 1, optimise=False)
+        names = [one.name for one in session.get_outputs()]
+        images = np.zeros(shape, self.image_input.dtype)
+        try:
+            found = session.run(names, {self._input: images})
+        except Exception as error:  # onnxruntime's own kinds
+            raise ValueError(
+                f"{self._path} does not take images of {'×'.join(map(str, shape))} ({_first_line(error)}); give its "
+                "size as --data.height and --data.width"
+            ) from error
+        arrays = {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
+        return {self._input: shape} | {name: value.shape for name, value in arrays.items()}
+
+    def _with_outputs(self, names: list[str]) -> "onnx.ModelProto":
+        """A copy whose graph gives these tensors too."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        there = {one.name for one in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+        return model
+
+    def _session(self, model: "onnx.ModelProto", threads: int, optimise: bool = True) -> Any:
+        import onnxruntime
+
+        if (size := model.ByteSize()) > _MOST_BYTES:
+            raise ValueError(f"Expected an ONNX network of less than 2 GiB (got {size:,} bytes of {self._path})")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # what goes wrong is raised too
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own kinds
+            raise RuntimeError(f"onnxruntime cannot run {self._path}: {_first_line(error)}; export it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _external_files(model: "onnx.ModelProto") -> list[str]:
+    """Names of the files in which weights lie, in the order of the alphabet."""
+    found = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    return sorted(found)
+
+
+def _constants(model: "onnx.ModelProto") -> dict[str, np.ndarray]:
+    """Weights, and what stands in nodes of constants."""
+    from onnx import numpy_helper
+
+    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    found[node.output[0]] = numpy_helper.to_array(attribute.t)
+                elif attribute.name in ("value_int", "value_ints"):
+                    found[node.output[0]] = np.array(attribute.i if attribute.name == "value_int" else attribute.ints)
+    return found
+
+
+def _axes(node: "onnx.NodeProto", constants: dict[str, np.ndarray]) -> tuple[int, ...] | None:
+    """Of a reduction the axes that go, of a transposition their order; as an attribute, or since opset 18 an input."""
+    for attribute in node.attribute:
+        if attribute.name in ("axes", "perm"):
+            return tuple(attribute.ints)
+    if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] in constants:
+        return tuple(int(axis) for axis in constants[node.input[1]].ravel())
+    return None

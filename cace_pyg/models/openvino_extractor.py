@@ -1,0 +1,149 @@
+"""A network in OpenVINO's intermediate representation, run by OpenVINO."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cace_pyg.models.find_clue_map import NetworkGraph, Shape, Step
+from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run
+from cace_pyg.models.normalisation import Normalisation
+
+_ONNX_KINDS = {  # where they have other names
+    "AvgPool": "AveragePool",
+    "Clamp": "Clip",
+    "Convolution": "Conv",
+    "GroupConvolution": "GroupConv",
+    "Maximum": "Max",
+    "Power": "Pow",
+    "StridedSlice": "Slice",
+}
+_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
+
+
+class OpenVinoExtractor(FrozenExtractor):
+    """The embedding of an OpenVINO file, and as clues the map before its last global pooling; nothing is trained.
+
+    Args:
+        path: of the ``.xml``; its weights lie beside it, with the ending ``.bin``.
+        map: name of the layer that makes the map; none: see
+            :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
+        output: name of the embedding; none: the only output ``(image, embedding)``.
+        normalisation: see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`; none: ``pixels``, as the Open Model
+            Zoo's networks have it.
+        channel_order: ``rgb`` or ``bgr``; none: ``bgr``, likewise.
+        size: (height, width) of the images; none: what the file takes.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no weights beside it.
+        ValueError: OpenVINO cannot read it, it takes no images of ``size``, or it is not clear which tensor is the map
+            or the embedding.
+        RuntimeError: the extra ``openvino`` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        map: str | None = None,
+        output: str | None = None,
+        normalisation: Normalisation | None = None,
+        channel_order: ChannelOrder | None = None,
+        size: tuple[int, int] | None = None,
+    ):
+        path = Path(path)
+        super().__init__("openvino", path, OpenVinoRuntime(path), map, output, normalisation, channel_order, size)
+
+
+class OpenVinoRuntime:
+    """An OpenVINO file, see :class:`~cace_pyg.models.frozen_extractor.Runtime`."""
+
+    normalisation: Normalisation = "pixels"
+    channel_order: ChannelOrder = "bgr"
+
+    def __init__(self, path: Path):
+        try:
+            import openvino
+        except ImportError as error:
+            raise RuntimeError(
+                f"an OpenVINO network needs openvino ({error}): pip install 'cace-pyg[openvino]'"
+            ) from error
+        self._core = openvino.Core()
+        self._path = path
+        weights = path.with_suffix(".bin")
+        for file, what in ((path, "OpenVINO file"), (weights, f"weights of {path.name}")):
+            if not file.is_file():
+                raise FileNotFoundError(f"no {what} at {file}; give the .xml as --backbone.weights, its .bin beside it")
+        self.files: tuple[Path, ...] = (path.absolute(), weights.absolute())
+        model = self._read()
+        inputs = model.inputs
+        kind = inputs[0].get_element_type().get_type_name() if len(inputs) == 1 else ""
+        if kind not in _TYPES:
+            said = ", ".join(str(one) for one in inputs)
+            raise ValueError(f"Expected {path} to take images and nothing else, as f32, f16 or u8 (got {said})")
+        shape = inputs[0].get_partial_shape()
+        lengths = tuple(None if length.is_dynamic else length.get_length() for length in shape)
+        self.image_input = ImageInput(lengths, _TYPES[kind])
+        self.outputs = tuple(_name(result.input_value(0)) for result in model.get_results())
+
+    def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
+        """The graph, its shapes for images of ``shape``."""
+        model = self._read()
+        try:
+            model.reshape(list(shape))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self._path} does not take images of {'×'.join(map(str, shape))} ({_last_line(error)}); give its "
+                "size as --data.height and --data.width"
+            ) from error
+        steps: list[Step] = []
+        shapes: dict[str, Shape] = {}
+        for node in model.get_ordered_ops():
+            kind = node.get_type_name()
+            given, made = (tuple(_name(one) for one in ends) for ends in (node.input_values(), node.outputs()))
+            for name, end in zip(made, node.outputs(), strict=True):
+                if end.get_partial_shape().is_static:
+                    shapes[name] = tuple(int(length) for length in end.get_shape())
+            if made and kind not in ("Constant", "Parameter"):
+                steps.append(Step(_ONNX_KINDS.get(kind, kind), node.get_friendly_name(), given, made, _axes(node)))
+        return NetworkGraph(tuple(steps), shapes)
+
+    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
+        """A compiled model that gives embedding and map."""
+        model = self._read()
+        ends = {_name(end): end for node in model.get_ordered_ops() for end in node.outputs()}
+        outputs = list(dict.fromkeys([*self.outputs, clue_map]))
+        if clue_map not in self.outputs:
+            model.add_outputs([ends[clue_map]])
+        # bfloat16, its choice where the processor has it, is off by a hundredth and other on every machine
+        options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        compiled = self._core.compile_model(model, "CPU", options)
+
+        def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = compiled(images)
+            return found[outputs.index(embedding)], found[outputs.index(clue_map)]
+
+        return run
+
+    def _read(self) -> Any:
+        try:
+            return self._core.read_model(self._path)
+        except RuntimeError as error:
+            raise ValueError(f"{self._path} cannot be read as an OpenVINO file ({_last_line(error)})") from error
+
+
+def _name(end: Any) -> str:
+    """Of what a layer gives: the layer's, with a number where it gives several things."""
+    node = end.get_node()
+    return node.get_friendly_name() + (f".{end.get_index()}" if len(node.outputs()) > 1 else "")
+
+
+def _axes(node: Any) -> tuple[int, ...] | None:
+    """Of a reduction the axes that go, of a transposition their order."""
+    if not node.get_type_name().startswith("Reduce") and node.get_type_name() != "Transpose":
+        return None
+    given = node.input_value(1).get_node()
+    return tuple(int(axis) for axis in given.get_data().ravel()) if given.get_type_name() == "Constant" else None
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

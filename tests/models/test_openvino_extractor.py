@@ -1,0 +1,102 @@
+"""An OpenVINO file as extractor: as an ONNX file, with the Open Model Zoo's pixels."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from cace_pyg.models import OpenVinoExtractor
+from tests.frozen_networks import POOLS, SmallReid, SmallTransformer, write_onnx
+
+WEIGHTS = Path("/work/shared/weights/openvino/person-reidentification-retail-0277.xml")
+
+
+@pytest.fixture
+def openvino():
+    return pytest.importorskip("openvino")
+
+
+@pytest.fixture
+def convert(openvino, tmp_path):
+    """``convert(network)``: the .xml that OpenVINO makes of it."""
+
+    def converted(network, **options):
+        model = openvino.convert_model(write_onnx(network, tmp_path / "reid.onnx", **options))
+        openvino.save_model(model, tmp_path / "reid.xml", compress_to_fp16=False)
+        return tmp_path / "reid.xml"
+
+    return converted
+
+
+@pytest.fixture
+def images():
+    return torch.randn(5, 3, 48, 24)
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("pool", POOLS)
+@torch.no_grad()
+def test_the_clues_are_what_the_last_pooling_reads(pool, batch, images, convert):
+    network = SmallReid(pool)
+    extractor = OpenVinoExtractor(convert(network, batch=batch), normalisation="imagenet", channel_order="rgb")
+    found = extractor(images)
+    assert found.clues.grid == (6, 3) and extractor.channels == 16
+    torch.testing.assert_close(found.embedding, network(images), atol=1e-5, rtol=1e-4)
+    expected = network.feature_map(images).flatten(2).mT
+    torch.testing.assert_close(found.clues.features, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["class", "mean"])
+@torch.no_grad()
+def test_of_a_transformer_the_clues_are_its_patches(pool, images, convert):
+    network = SmallTransformer(pool)
+    found = OpenVinoExtractor(convert(network), normalisation="imagenet", channel_order="rgb")(images)
+    torch.testing.assert_close(found.embedding, network(images), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.clues.features, network.tokens(images)[:, 1:], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_by_default_it_gets_bgr_from_0_to_255(convert):
+    network = SmallReid()
+    pixels = torch.randint(256, (2, 3, 48, 24)).float()
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    extractor = OpenVinoExtractor(convert(network))
+    expected = network(pixels[:, [2, 1, 0]])
+    torch.testing.assert_close(extractor((pixels / 255 - mean) / deviation).embedding, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_what_cannot_be_used_is_refused_in_words(convert, tmp_path):
+    path = convert(SmallReid())
+    with pytest.raises(ValueError, match="give --data.height 48 --data.width 24"):
+        OpenVinoExtractor(path, size=(64, 32))
+    with pytest.raises(ValueError, match=r"got 'middle', which is not there\)\. Candidates: .* \(1, 16, 6, 3\)"):
+        OpenVinoExtractor(path, map="middle")
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no weights of reid.xml at .*reid.bin"):
+        OpenVinoExtractor(path)
+    path.with_suffix(".bin").touch()
+    path.write_text("no network")
+    with pytest.raises(ValueError, match=r"reid.xml cannot be read as an OpenVINO file"):
+        OpenVinoExtractor(path)
+
+
+def test_without_the_extra_the_error_names_it():
+    code = "import sys; sys.modules['openvino'] = None; import cace_pyg; cace_pyg.OpenVinoExtractor('reid.xml')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "RuntimeError: an OpenVINO network needs openvino" in found.stderr
+    assert "pip install 'cace-pyg[openvino]'" in found.stderr
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="a published file that is not in the project")
+def test_retail_0277_gives_the_numbers_that_it_gave_once_from_the_map_before_its_depthwise_pooling(openvino):
+    images = torch.linspace(-2, 2, 3 * 256 * 128).view(1, 3, 256, 128)
+    extractor = OpenVinoExtractor(WEIGHTS)
+    found = extractor(images)
+    assert extractor.map.tensor == "1126" and found.clues.grid == (16, 8) and extractor.channels == 512
+    expected = torch.tensor([0.3105, -0.1746, -0.6711, 0.3960])
+    torch.testing.assert_close(found.embedding[0, :4], expected, atol=2e-4, rtol=0)
+    assert float(found.embedding.norm()) == pytest.approx(11.3651, abs=2e-3)
+    assert float(found.clues.features.sum()) == pytest.approx(4066.54, abs=1)
