@@ -109,9 +109,10 @@ def _check_frozen_alone(settings: BackboneSettings) -> None:
     for name in ("map", "output", "normalisation", "channel_order"):
         of_timm = name == "normalisation" and settings.name.startswith(PREFIX)
         if getattr(settings, name) is not None and not of_timm:
+            timms = " or of timm" if name == "normalisation" else ""
             raise ValueError(
-                f"backbone.{name} is for networks in files of ONNX or OpenVINO (got it with backbone.name "
-                f"{settings.name}); leave it out, or give --backbone.name onnx"
+                f"backbone.{name} is for networks in files of ONNX or OpenVINO{timms} (got it with backbone.name "
+                f"{settings.name}); leave it out"
             )
     kind = {".onnx": "onnx", ".xml": "openvino"}.get(Path(settings.weights or "").suffix)
     if kind is not None:

@@ -156,5 +156,7 @@ def test_what_a_network_of_timm_does_not_have_is_refused(option):
     with pytest.raises(ValueError, match="timm/resnet18 stays as timm made it"):
         build_extractor(config, published=False)
     other = from_yaml("data:\n  root: x\n", "--backbone.name=resnet18", "--backbone.normalisation=clip")
-    with pytest.raises(ValueError, match="backbone.normalisation is for networks of timm"):
+    with pytest.raises(
+        ValueError, match="backbone.normalisation is for networks in files of ONNX or OpenVINO or of timm"
+    ):
         build_extractor(other, published=False)
