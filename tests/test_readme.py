@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from cace_pyg import Gallery
+from cace_pyg import Gallery, extract_features
 from cace_pyg.config.settings import JointPhaseSettings, PairPhaseSettings
 from cace_pyg.experiment.studies import STUDIES
 from cace_pyg.models import Backbone
@@ -73,6 +74,19 @@ def test_the_first_snippet_runs_and_its_shapes_are_true(capsys):
     exec(SNIPPETS[0], {})
     assert capsys.readouterr().out.startswith("torch.Size([2, 2]) torch.Size([2]) DataBatch(x=[288, 256]")
     assert 10 < len(SNIPPETS[0].strip().splitlines()) <= 20
+
+
+def test_a_network_of_timm_gives_its_embedding_and_its_clues_as_the_third_says():
+    timm = pytest.importorskip("timm")
+    names = {}
+    exec(SNIPPETS[2], names)
+    assert len([line for line in SNIPPETS[2].splitlines() if line.strip()]) <= 15
+    network = names["MyNetwork"]()
+    found = extract_features(
+        network, [Image.new("RGB", (40, 90), colour) for colour in ("red", "blue")], progress=False
+    )
+    assert found.grid == (16, 8) and found.channels == 192 and found.embedding.shape == (2, 192)
+    assert isinstance(network.vit, timm.models.VisionTransformer) and not found.embedding[0].equal(found.embedding[1])
 
 
 def test_a_network_of_ones_own_is_trained_as_the_second_says(tiny, tmp_path, capsys):
