@@ -20,6 +20,7 @@ from cace_pyg import Gallery, extract_features
 from cace_pyg.config.settings import JointPhaseSettings, PairPhaseSettings
 from cace_pyg.experiment.studies import STUDIES
 from cace_pyg.models import Backbone
+from cace_pyg.torchvision_operators import import_torchvision
 from cace_pyg.train import main as train
 from tests.forkserver import FORKSERVER
 from tests.random_checkpoint import make_checkpoint
@@ -77,6 +78,7 @@ def test_the_first_snippet_runs_and_its_shapes_are_true(capsys):
 
 
 def test_a_network_of_timm_gives_its_embedding_and_its_clues_as_the_third_says():
+    import_torchvision("models")  # timm imports it, and one for GPUs beside a torch for CPUs has to be helped
     timm = pytest.importorskip("timm")
     names = {}
     exec(SNIPPETS[2], names)
