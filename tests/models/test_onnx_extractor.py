@@ -15,7 +15,7 @@ from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.models import OnnxExtractor
 from tests.frozen_networks import POOLS, SmallReid, SmallTransformer, write_nodes, write_onnx
 
-WEIGHTS = Path("/work/shared/weights/osnet/osnet_x0_25_msmt17_combineall.onnx")
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "osnet" / "osnet_x0_25_msmt17_combineall.onnx"
 
 
 @pytest.fixture

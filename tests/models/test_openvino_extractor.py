@@ -11,7 +11,7 @@ from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.models import OpenVinoExtractor
 from tests.frozen_networks import POOLS, SmallReid, SmallTransformer, write_onnx
 
-WEIGHTS = Path("/work/shared/weights/openvino/person-reidentification-retail-0277.xml")
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "openvino" / "person-reidentification-retail-0277.xml"
 
 
 @pytest.fixture
