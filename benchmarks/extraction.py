@@ -1,0 +1,78 @@
+"""Seconds to turn pictures into embeddings and clues, once, by network: what stands before a pair stage on frozen clues.
+
+Decoding, resizing and the network, as ``cace_pyg.extract_features`` does it, at 256×128. Networks are given as NAME or
+NAME=WEIGHTS; the time of a network does not depend on its weights, so those of none are random. ``--keep`` leaves what
+was extracted in a folder, a file for each network.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.results_file import save_results
+from cace_pyg import extract_features
+from cace_pyg.data import read_market_layout
+from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
+from cace_pyg.engine.build import FROZEN
+from cace_pyg.models import Backbone, Extractor, PublishedEmbedding, TimmExtractor
+
+_SIZE = 256, 128
+
+
+def network(name: str, weights: str | None) -> Extractor:
+    """A network with its own embedding."""
+    if name in FROZEN:
+        return FROZEN[name](weights, size=_SIZE)
+    if name.startswith("timm/"):
+        return TimmExtractor(name, _SIZE, weights)
+    return PublishedEmbedding(Backbone(name, weights))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.extraction", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--data", type=Path, help="a data set in Market-1501's layout; none: rendered pictures")
+    parser.add_argument("--networks", nargs="+", default=["osnet_x0_25", "mobilenet_v2", "timm/vit_small_patch16_224"])
+    parser.add_argument("--keep", type=Path, help="folder for the features")
+    parser.add_argument("--quick", action="store_true", help="a few rendered pictures; written to *_quick")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        few = SyntheticSettings(train_identities=4, test_identities=4, distractors=0, junk=0)
+        root = options.data or make_synthetic(Path(folder) / "pictures", few, progress=False)
+        splits = read_market_layout(root)
+        parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
+        rows = []
+        for given in options.networks:
+            name, _, weights = given.partition("=")
+            extractor = network(name, weights or None)
+            started, features = time.perf_counter(), {}
+            for part, samples in parts.items():
+                features[part] = extract_features(extractor, [one.path for one in samples], _SIZE)
+            seconds, pictures = time.perf_counter() - started, sum(map(len, parts.values()))
+            clues = features["train"].clues
+            rows.append(
+                {
+                    "network": f"{name} {Path(weights).name}".strip(),
+                    "pictures": pictures,
+                    "seconds": seconds,
+                    "ms_a_picture": 1000 * seconds / pictures,
+                    "clues": f"{clues.size(1)}×{clues.size(2)}",
+                    "bytes_a_picture": 2 * clues[0].numel(),
+                }
+            )
+            print(rows[-1], flush=True)
+            if options.keep:
+                options.keep.mkdir(parents=True, exist_ok=True)
+                torch.save(
+                    {part: vars(one) for part, one in features.items()},
+                    options.keep / f"{name.replace('/', '_')}_{Path(weights).stem}.pt",
+                )
+            del features, clues
+    save_results("extraction", rows, None, options.quick)
+
+
+if __name__ == "__main__":
+    main()
