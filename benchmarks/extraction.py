@@ -1,4 +1,4 @@
-"""Seconds to turn pictures into embeddings and clues, once, by network: what stands before a pair stage on frozen clues.
+"""Seconds to turn pictures into embeddings and clues, once, by network: the time before a pair stage on frozen clues.
 
 Decoding, resizing and the network, as ``cace_pyg.extract_features`` does it, at 256×128. Networks are given as NAME or
 NAME=WEIGHTS; the time of a network does not depend on its weights, so those of none are random. ``--keep`` leaves what

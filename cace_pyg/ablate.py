@@ -71,6 +71,8 @@ def _chosen(study: StudyName, skip: list[str]) -> list[StudyRow]:
     names = [row.name for row in STUDIES[study]]
     if unknown := sorted(set(skip) - set(names)):
         raise ValueError(f"Expected --skip to name a row of {study}: {', '.join(names)} (got {', '.join(unknown)})")
+    if not set(names) - set(skip):
+        raise ValueError(f"Expected a row of {study} to run (got --skip of all of them)")
     return [row for row in STUDIES[study] if row.name not in skip]
 
 

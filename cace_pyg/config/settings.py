@@ -66,6 +66,16 @@ class EmbeddingSettings:
     pooling: Pooling = "mean"
     """Of the individual embedding where it is trained: mean (the paper), or generalised_mean with a learned exponent
     from 3 (the authors' code). Conditional embeddings average in any case."""
+    cache: str | None = None
+    """Folder that keeps what a published network made of each picture, for other runs: embedding and clues, in half
+    precision; null: each run extracts anew."""
+
+    def __post_init__(self) -> None:
+        if self.cache is not None and self.kind != "published":
+            raise ValueError(
+                f"Expected embedding.kind published with embedding.cache, which is for networks that stay as they are "
+                f"(got {self.kind}); give --embedding.kind published, or leave the cache out"
+            )
 
 
 @dataclass

@@ -68,7 +68,9 @@ def _room_of_clues(example: Clues, count: int, folder: str | None) -> Clues:
 
 def _room_like(tensor: Tensor, count: int, folder: str | None) -> Tensor:
     shape = count, *tensor.shape[1:]
-    return tensor.new_empty(shape) if folder is None else _mapped(shape, tensor.dtype, Path(folder))
+    if folder is None or 0 in shape:
+        return tensor.new_empty(shape)
+    return _mapped(shape, tensor.dtype, Path(folder))
 
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues, store_raw_clues
+from cace_pyg.engine.feature_cache import FeatureCache
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.engine.unit_embedding import unit_embedding
@@ -67,6 +69,7 @@ def extract(
     def prepared() -> Iterator[PairOperand]:
         for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
+            clues = replace(clues, features=clues.features.float())
             yield model.pair_stage.prepare(clues).to("cpu")
 
     collected = store_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
@@ -80,16 +83,14 @@ def extract_clues(
 ) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU.
 
-    Clues of a published network, which are many and of many channels, are kept in half precision. With
-    ``evaluation.clues_on_disk`` they are in files there.
+    With ``evaluation.clues_on_disk`` the clues are in files there.
     """
     embeddings = []
 
     def every_clue() -> Iterator[Clues]:
         for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
-            clues = clues.to("cpu")
-            yield replace(clues, features=clues.features.half()) if model.is_published else clues
+            yield clues.to("cpu")
 
     kept = store_raw_clues(every_clue(), len(samples), config.evaluation.clues_on_disk)
     return torch.cat(embeddings), kept
@@ -130,14 +131,38 @@ def _forward(
     parts: bool,
     ranks: Ranks,
 ) -> Iterator[tuple[Tensor, Clues]]:
-    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts; one rank has a bar.
+    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
+
+    Clues of a published network, which are many and of many channels, are in half precision. They come from
+    ``embedding.cache`` where there is one, unless label maps are wanted, which it does not keep.
 
     Raises:
         FileNotFoundError: a picture has no label map.
+        OSError: the cache cannot be written.
     """
+    model.eval()
+    if config.embedding.cache is None or parts or isinstance(model.extractor, KeptFeatures):
+        yield from _through_network(model, samples, config, device, name, parts, ranks)
+        return
+    cache = FeatureCache(Path(config.embedding.cache), model, config)
+    if new := cache.new(samples):
+        cache.add(new, _through_network(model, new, config, device, name, parts, ranks))
+    for embedding, clues in cache.batches(samples, config.evaluation.batch_size):
+        yield embedding.to(device), clues.to(device)
+
+
+def _through_network(
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    name: str,
+    parts: bool,
+    ranks: Ranks,
+) -> Iterator[tuple[Tensor, Clues]]:
+    """:func:`_forward` without a cache; one rank has a bar."""
     if parts:
         check_part_maps(samples)  # all of them, before any picture is decoded
-    model.eval()
     batches: Sequence[Tensor] | PictureLoader
     if isinstance(model.extractor, KeptFeatures):
         batches = KeptFeatures.positions(samples).split(config.evaluation.batch_size)
@@ -149,9 +174,11 @@ def _forward(
         images, part_maps = (batch, None) if isinstance(batch, Tensor) else (Item(*batch).image, Item(*batch).parts)
         part_maps = part_maps.to(device) if parts and part_maps is not None else None
         embedding, clues = unit_embedding(model, images.to(device), part_maps, config.evaluation.flip)
-        if not torch.isfinite(embedding).all():
+        if model.is_published:
+            clues = replace(clues, features=clues.features.half())
+        if not (torch.isfinite(embedding).all() and torch.isfinite(clues.features).all()):
             raise RuntimeError(
-                f"an embedding is not finite ({name}): the network has diverged, where a lower learning rate "
+                f"an embedding or a clue is not finite ({name}): the network has diverged, where a lower learning rate "
                 "or a longer warm-up helps, or its weights are broken"
             )
         yield embedding, clues

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -14,7 +13,7 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.graph import Clues
-from cace_pyg.models import Individual
+from cace_pyg.models import Extractor, Individual
 from cace_pyg.models.extractor import split_extracted
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
@@ -73,10 +72,11 @@ class Features:
 
 @torch.no_grad()
 def extract_features(
-    extractor: Any,
+    extractor: Extractor,
     pictures: Sequence[Picture],
     size: tuple[int, int] = (256, 128),
     batch_size: int = 64,
+    flip: bool = False,
     device: str = "auto",
     progress: bool = True,
 ) -> Features:
@@ -88,6 +88,7 @@ def extract_features(
         pictures: paths, PIL images, arrays or bytes of files.
         size: (height, width) to which they are resized.
         batch_size: pictures a forward pass.
+        flip: average each embedding with that of the mirrored picture, at twice the time; clues are the picture's own.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
 
@@ -114,6 +115,10 @@ def extract_features(
                     f"Expected the extractor's own embedding (got none from {type(extractor).__name__}): return "
                     "cace_pyg.models.Individual(embedding, Clues.from_map(map))"
                 )
+            if flip:
+                mirrored, _ = split_extracted(extractor(batch.flip(3)), extractor.channels, len(batch))
+                assert mirrored is not None  # as above
+                embedding = (embedding + mirrored) / 2
             embeddings.append(embedding.float().cpu())
             several.append(clues.features.half().cpu())
             grid = clues.grid

@@ -74,7 +74,8 @@ class PairBlocks(NamedTuple):
     """The adjacency of Eq. 4 for each pair, [[intra_a, inter], [interᵀ, intra_b]]; every entry is ≥ 0.
 
     Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a. Where one
-    image a stands for all pairs, ``intra_a`` is ``(1, n, n)``.
+    image a stands for all pairs, ``intra_a`` is ``(1, n, n)``. Intra blocks of ``(pair, 0, 0)`` have no edge, and cost
+    nothing.
     """
 
     intra_a: Tensor
@@ -83,13 +84,17 @@ class PairBlocks(NamedTuple):
 
     def adjacency(self) -> Tensor:
         """The whole matrix, ``(pair, 2n, 2n)``: nodes of a first, then nodes of b."""
-        top = torch.cat([self.intra_a.expand_as(self.inter), self.inter], dim=-1)
-        bottom = torch.cat([self.inter.mT, self.intra_b], dim=-1)
+        intra_a, intra_b = (
+            one.expand_as(self.inter) if one.size(-1) else torch.zeros_like(self.inter)
+            for one in (self.intra_a, self.intra_b)
+        )
+        top = torch.cat([intra_a, self.inter], dim=-1)
+        bottom = torch.cat([self.inter.mT, intra_b], dim=-1)
         return torch.cat([top, bottom], dim=-2)
 
     def density(self) -> tuple[Tensor, Tensor]:
         """The share of entries that are not zero, within images and between them: scalars, 0 to 1."""
-        of_a, between, of_b = (block.count_nonzero() / block.numel() for block in self)
+        of_a, between, of_b = (block.count_nonzero() / max(1, block.numel()) for block in self)
         return (of_a + of_b) / 2, between
 
 

@@ -49,7 +49,7 @@ def pool_pairs(
         nodes = _stack(projected_a, projected_b).flatten(0, 1)
         both = pooled_messages(convolution, nodes, matrix, weight, image, pairs)
     else:
-        both = node_wise(convolve_pairs(backend, convolution, blocks, projected_a, projected_b)).mean(2)
+        both = node_wise.mean(convolve_pairs(backend, convolution, blocks, projected_a, projected_b))
     return both[:, 0], both[:, 1]
 
 

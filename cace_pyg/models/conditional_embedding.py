@@ -212,7 +212,7 @@ class ConditionalEmbedding(PairStage):
             return self._pool_fused(a, b)
         blocks = self.blocks(a, b) if blocks is None else blocks
         if isinstance(self.convolution, PygLayer):
-            both = self.node_wise(self._convolve(blocks, a, b)).mean(2)
+            both = self.node_wise.mean(self._convolve(blocks, a, b))
             return both[:, 0], both[:, 1]
         if self._backend is None:
             density, device = sum(map(float, blocks.density())) / 2, blocks.inter.device.type

@@ -16,7 +16,7 @@ class PairOperand:
 
     Attributes:
         compared: what the graph builder compares, ``(image, n, any)``.
-        intra: edges within the image, ``(image, n, n)``.
+        intra: edges within the image, ``(image, n, n)``; ``(image, 0, 0)`` where there is none.
         projected: what the convolution propagates, ``(image, n, any)``.
         individual: what the image contributes to its conditional embedding by itself, ``(image, any)``.
     """

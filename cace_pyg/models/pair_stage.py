@@ -90,9 +90,10 @@ class PairStage(torch.nn.Module, ABC):
 
     def restore(self, compared: Clues, projected: Tensor, individual: Tensor) -> PairOperand:
         """What :meth:`prepare` returned, from what of it cannot be computed again; so a gallery keeps it."""
-        images, n = compared.features.shape[:2]
         only_inter = self.settings.edges == "inter"
-        intra = compared.features.new_zeros(images, n, n) if only_inter else self.builder.intra(compared)
+        intra = (
+            compared.features.new_zeros(compared.features.size(0), 0, 0) if only_inter else self.builder.intra(compared)
+        )
         return PairOperand(compared, intra, projected, individual)
 
     def blocks(self, a: PairOperand, b: PairOperand) -> PairBlocks:

@@ -1,9 +1,10 @@
-r"""The discrepancy convolution of pairs of images on the blocks of their adjacency, and the pooling that follows.
+"""The discrepancy convolution of pairs of images on the blocks of their adjacency, and the pooling that follows.
 
 Both functions take, for each pair, the projected clues of a and b, ``(pair, n, channel)``, and the blocks ``intra_a``,
-``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``. One image a may stand for all pairs: its tensors then
-are ``(1, n, …)``, and nothing is copied. The caller projects the clues (``DiscrepancyConv.lin``) and draws the intra
-blocks, once per image whatever number of pairs it enters. The 2n×2n matrix is never put together.
+``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``; intra blocks of ``(pair, 0, 0)`` have no edge. One image
+a may stand for all pairs: its tensors then are ``(1, n, …)``, and nothing is copied. The caller projects the clues
+(``DiscrepancyConv.lin``) and draws the intra blocks, once per image whatever number of pairs it enters. The 2n×2n
+matrix is never put together.
 """
 
 from typing import NamedTuple
@@ -58,8 +59,8 @@ def pool_blocks(
                 "which only products with vectors are known); ReluGram.block() puts it together"
             )
         maps = convolve_blocks(projected_a, projected_b, intra_a, inter, intra_b, mode, degree_floor)
-        map_a, map_b = (node_wise(one) for one in maps)
-        return map_a.mean(-2), map_b.mean(-2)
+        pooled_a, pooled_b = (node_wise.mean(one) for one in maps)
+        return pooled_a, pooled_b
     norm_a, norm_b = _normalise(intra_a, inter, intra_b, mode, degree_floor)
     pooling_a, pooling_b = norm_a.scale / projected_a.size(-2), norm_b.scale / projected_b.size(-2)
     to_a, to_b = _times(inter, pooling_a, pooling_b)
@@ -88,8 +89,8 @@ def convolve_blocks(
     norm_a, norm_b = _normalise(intra_a, inter, intra_b, mode, degree_floor)
     scaled_a = (norm_a.scale.unsqueeze(-1) * projected_a).to(projected_a.dtype)
     scaled_b = (norm_b.scale.unsqueeze(-1) * projected_b).to(projected_b.dtype)
-    neighbours_a = torch.baddbmm(intra_a @ scaled_a, inter, scaled_b)
-    neighbours_b = torch.baddbmm(intra_b @ scaled_b, inter.mT, scaled_a)
+    neighbours_a = _neighbours(intra_a, scaled_a, inter, scaled_b)
+    neighbours_b = _neighbours(intra_b, scaled_b, inter.mT, scaled_a)
     sign = sign_of(mode)
     return _combine(projected_a, neighbours_a, norm_a, sign), _combine(projected_b, neighbours_b, norm_b, sign)
 
@@ -99,9 +100,14 @@ def _normalise(
 ) -> tuple[Normalisation, Normalisation]:
     check_form(mode, floor)
     to_a, to_b = _sums(inter)
-    norm_a = normalise_degree(node_degree(intra_a) + to_a, mode, floor)
-    norm_b = normalise_degree(node_degree(intra_b) + to_b, mode, floor)
-    return norm_a, norm_b
+    degree_a = node_degree(intra_a) + to_a if intra_a.size(-1) else to_a
+    degree_b = node_degree(intra_b) + to_b if intra_b.size(-1) else to_b
+    return normalise_degree(degree_a, mode, floor), normalise_degree(degree_b, mode, floor)
+
+
+def _neighbours(intra: Tensor, own: Tensor, inter: Tensor, other: Tensor) -> Tensor:
+    """What reaches each node of one image, ``(pair, n, channel)``."""
+    return torch.baddbmm(intra @ own, inter, other) if intra.size(-1) else torch.bmm(inter, other)
 
 
 def _pool(own: _Side, other: _Side, crossed: Tensor, sign: float) -> Tensor:
@@ -110,8 +116,9 @@ def _pool(own: _Side, other: _Side, crossed: Tensor, sign: float) -> Tensor:
     ``crossed`` is the pooling vector times the inter block, ``(pair, n of the other)``.
     """
     n, scale = own.projected.size(-2), own.norm.scale.unsqueeze(-2)
-    pooling = (scale / n).to(own.intra.dtype)
-    on_own = own.norm.self_weight.unsqueeze(-2) / n + sign * scale * (pooling @ own.intra)
+    on_own = own.norm.self_weight.unsqueeze(-2) / n
+    if own.intra.size(-1):
+        on_own = on_own + sign * scale * ((scale / n).to(own.intra.dtype) @ own.intra)
     on_other = sign * (other.norm.scale * crossed).unsqueeze(-2)
     weighed = on_own.to(own.projected.dtype) @ own.projected + on_other.to(other.projected.dtype) @ other.projected
     return weighed.squeeze(-2)

@@ -44,3 +44,13 @@ class NodeWise(torch.nn.Module):
         if self.form == "magnitude":
             return x.abs()
         return x.square() if self.form == "square" else x
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of φ over the nodes of an image, ``(…, node, channel)`` to ``(…, channel)``.
+
+        The last layer of ``mlp`` is linear, so it comes after the mean, on one node instead of all.
+        """
+        if self.form != "mlp":
+            return self(x).mean(-2)
+        first, relu, last = self.layers
+        return last(relu(first(torch.cat([x.abs(), x], dim=-1))).mean(-2))

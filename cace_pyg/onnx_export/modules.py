@@ -53,9 +53,9 @@ class ExportedClues:
     def operand(self, tensors: dict[str, Tensor]) -> PairOperand:
         """What :meth:`tensors` gave the parts of, as far as a pair looks at them."""
         projected = tensors["projected"]
-        images, n = projected.shape[:2]
+        images = projected.size(0)  # len() would tie an exported model to it
         compared = Clues(tensors.get("compared", projected[..., :0]), self.grid, tensors.get("parts"))
-        intra = tensors["intra"] if "intra" in self.names else projected.new_zeros(images, n, n)
+        intra = tensors["intra"] if "intra" in self.names else projected.new_zeros(images, 0, 0)
         individual = tensors["individual"] if "individual" in self.names else projected.new_zeros(images, 0)
         return PairOperand(compared, intra, projected, individual)
 

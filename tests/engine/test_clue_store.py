@@ -34,6 +34,13 @@ def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
     assert not list(tmp_path.iterdir())  # nothing is left behind, however the process ends
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_no_edges_within_images_take_no_room(on_disk, tmp_path):
+    made = [PairOperand(one.compared, torch.zeros(len(one), 0, 0), one.projected, one.individual) for one in batches(0)]
+    found = store_clues(made, 7, str(tmp_path) if on_disk else None)
+    assert found.intra.shape == (7, 0, 0) and torch.equal(found.projected[6], made[2].projected[0])
+
+
 @pytest.mark.parametrize("parts", [False, True])
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_raw_clues_are_kept_as_they_are_in_half_precision_too(parts, on_disk, tmp_path):

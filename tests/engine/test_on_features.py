@@ -106,6 +106,14 @@ def test_extraction_is_what_the_network_says_of_each_picture(tiny):
     )
     torch.testing.assert_close(found.clues[3].float(), clues.features[0], atol=2e-3, rtol=1e-3)
 
+    flipped = extract_features(Network(), pictures, (64, 32), flip=True, device="cpu", progress=False)
+    with torch.no_grad():
+        mirrored, _ = Network()(((pixels - mean[:, None, None]) / deviation[:, None, None])[None].flip(3))
+    mean_of_both = torch.nn.functional.normalize(embedding[0] + mirrored[0], dim=0)
+    torch.testing.assert_close(flipped.embedding[3], mean_of_both, atol=1e-5, rtol=0)
+    assert (flipped.embedding[3] - found.embedding[3]).abs().max() > 1e-4
+    torch.testing.assert_close(flipped.clues, found.clues, atol=2e-3, rtol=1e-3)
+
 
 def test_wrong_features_are_refused():
     with pytest.raises(ValueError, match=r"of the same images \(got \(3, 4\) and \(2, 8, 5\)\)"):

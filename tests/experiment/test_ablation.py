@@ -5,6 +5,7 @@ import json
 from typing import get_args
 
 import pytest
+import torch
 
 from cace_pyg.ablate import main as ablate
 from cace_pyg.config import config_of, config_parser, parse
@@ -12,6 +13,7 @@ from cace_pyg.experiment.ablation import BASELINE, RowResult
 from cace_pyg.experiment.ablation_table import ablation_markdown
 from cace_pyg.experiment.studies import STUDIES, StudyName, StudyRow
 from cace_pyg.retrieval import Difference
+from tests.frozen_networks import SmallReid, write_onnx
 
 
 @pytest.fixture
@@ -90,3 +92,20 @@ def test_a_table_says_the_gain_its_interval_and_its_spread():
     )
     assert "| + graph | 71.0 ± 1.4 | 80.0 ± 0.0 | +4.3 [+2.0, +6.1] ± 0.4 | +4.3 [+2.0, +6.1] ± 0.4 |" in text
     assert "| +4.3 [+2.0, +6.1] | 81.29, 90.89 |" in text and "- + graph: edges." in text
+
+
+def test_a_study_on_a_published_network_has_its_own_ranking_as_the_baseline(study, tmp_path, capsys):
+    torch.manual_seed(3)
+    weights = write_onnx(SmallReid("adaptive").eval(), tmp_path / "reid.onnx", dynamo=True)
+    published = [
+        "--backbone.name=onnx", f"--backbone.weights={weights}", "--embedding.kind=published", "--joint_phase.epochs=0",
+        "--loss.pairwise_weight=0", f"--embedding.cache={tmp_path / 'cache'}", "--data.height=48", "--data.width=24",
+    ]  # fmt: skip
+    skipped = [f"--skip={row.name}" for row in STUDIES["components"][1:-1]]
+    assert ablate(["--study", "components", *study, *published, "--seeds", "2", *skipped]) == 0
+    assert "ablation: 4/4 run" in capsys.readouterr().err  # two rows, two seeds, and nothing before them
+    with (tmp_path / "study" / "components" / "table.csv").open() as file:
+        baseline, *rows = csv.DictReader(file)
+    assert len(rows) == 2 and len({row["individual_mAP"] for row in (baseline, *rows)}) == 1
+    assert ablate(["--study", "mixup", *study, *published]) == 2
+    assert "Expected embedding.kind trained for rows of joint training" in capsys.readouterr().err

@@ -163,6 +163,23 @@ def test_sharpness_is_a_power_of_the_released_weights():
     assert torch.autograd.gradcheck(lambda x, y: sharp(Clues(x, GRID), Clues(y, GRID)).adjacency(), (x, y))
 
 
+@pytest.mark.parametrize("sharpness", [2.0, 3.0, 2.5])
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+def test_any_power_and_cut_have_the_values_and_gradients_of_the_formula(sharpness, threshold):
+    plain = CorrespondenceAttention(CHANNELS).double()
+    sharp = CorrespondenceAttention(CHANNELS, sharpness=sharpness, threshold=threshold).double()
+    sharp.load_state_dict(plain.state_dict())
+    x, y = (torch.randn(2, N, CHANNELS, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    power = plain(Clues(x, GRID), Clues(y, GRID)).inter ** sharpness
+    power = torch.where(power > max(threshold, 1e-4), power, 0.0)
+    found = sharp(Clues(x, GRID), Clues(y, GRID)).inter
+    torch.testing.assert_close(found, power)
+    gradients = [torch.autograd.grad(one.square().sum(), [x, y]) for one in (found, power)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(sharp(Clues(x, GRID), Clues(y, GRID)).inter, power)
+
+
 def test_gradients_stay_finite_however_sharp():
     torch.manual_seed(3)
     builder, convolution = CorrespondenceAttention(CHANNELS, sharpness=16), DenseDiscrepancyConv(CHANNELS, 4)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch_geometric.utils import dense_to_sparse, to_torch_csr_tensor
 
+from cace_pyg.graph import PairBlocks
 from cace_pyg.nn import (
     DenseDiscrepancyConv,
     DiscrepancyConv,
@@ -86,6 +87,24 @@ def test_one_image_a_stands_for_all_pairs(make_adjacency, node_wise):
     expected = pool_blocks(z[:, :N], z[:, N:], *blocks, node_wise=node_wise)
     got = pool_blocks(z[:1, :N], z[:, N:], blocks[0][:1], *blocks[1:], node_wise=node_wise)
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("node_wise", ["identity", "mlp"])
+@pytest.mark.parametrize("floor", ["textbook", "released"])
+@pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
+def test_intra_blocks_of_no_size_are_intra_blocks_of_zeros(make_adjacency, mode, floor, node_wise):
+    inter = make_adjacency(3, 2 * N)[:, :N, N:].clone().requires_grad_()
+    x_a, x_b = (torch.randn(3, N, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    node_wise = NodeWise(node_wise, 5).double()
+    found = []
+    for intra in (torch.zeros(3, N, N, dtype=torch.float64), torch.zeros(3, 0, 0, dtype=torch.float64)):
+        out = torch.stack(pool_blocks(x_a, x_b, intra, inter, intra, mode, floor, node_wise))
+        found.append((out, *torch.autograd.grad(out.square().sum(), [x_a, x_b, inter])))
+    for zeros, nothing in zip(*found, strict=True):
+        torch.testing.assert_close(nothing, zeros)
+    blocks = [PairBlocks(one, inter, one) for one in (torch.zeros(3, N, N).double(), torch.zeros(3, 0, 0).double())]
+    assert torch.equal(blocks[0].adjacency(), blocks[1].adjacency())
+    assert [float(one) for one in blocks[0].density()] == [float(one) for one in blocks[1].density()]
 
 
 def test_graphs_of_several_sizes_are_refused():

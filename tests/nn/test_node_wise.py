@@ -1,7 +1,9 @@
+from typing import get_args
+
 import pytest
 import torch
 
-from cace_pyg.nn.node_wise import NodeWise
+from cace_pyg.nn.node_wise import NodeWise, NodeWiseForm
 
 
 def test_each_form():
@@ -23,3 +25,12 @@ def test_the_mlp_sees_magnitude_and_sign_of_all_channels():
     last.weight.data, last.bias.data = torch.ones(3, 3).double(), torch.zeros(3).double()
     out = mlp(torch.tensor([[-2.0, 5.0, 7.0], [2.0, -5.0, 7.0]], dtype=torch.float64))
     assert out.tolist() == [[7.0] * 3, [9.0] * 3]
+
+
+@pytest.mark.parametrize("form", get_args(NodeWiseForm))
+def test_the_mean_is_that_of_all_nodes(form):
+    node_wise, x = NodeWise(form, 3).double(), torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True)
+    found, expected = node_wise.mean(x), node_wise(x).mean(-2)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(one.square().sum(), [x, *node_wise.parameters()]) for one in (found, expected)]
+    torch.testing.assert_close(*gradients)
