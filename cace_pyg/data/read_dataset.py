@@ -1,5 +1,6 @@
 """Any data set by its name, and how its pictures reach the network."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from cace_pyg.data.public_datasets import (
     read_occluded_duke,
 )
 from cace_pyg.data.sample import Splits, combine
+from cace_pyg.data.sorted_pictures import LeftOutWarning
+from cace_pyg.progress import write_line
 from cace_pyg.user_path import user_path
 
 DatasetName = Literal[
@@ -115,15 +118,22 @@ def read_dataset(
 def read_splits(data: DataSettings) -> Splits:
     """``data.root``, with the training pictures of ``data.extra_train`` after its own.
 
+    It is what commands call: pictures that are left out are told in a line, without Python's lines around a warning.
+
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_dataset.read_dataset`; an extra set is not written
             as NAME:ROOT.
     """
-    splits = read_dataset(data.name, data.root, data.allow_partial, data.pattern)
-    if not data.extra_train:
-        return splits
-    extra = [read_named_root(entry, "data.extra_train", data.allow_partial).train for entry in data.extra_train]
-    return replace(splits, train=combine([splits.train, *extra]))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", LeftOutWarning)
+        splits = read_dataset(data.name, data.root, data.allow_partial, data.pattern)
+        extra = [read_named_root(entry, "data.extra_train", data.allow_partial).train for entry in data.extra_train]
+    for one in told:
+        if one.category is LeftOutWarning:
+            write_line(f"warning: {one.message}")
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return replace(splits, train=combine([splits.train, *extra])) if extra else splits
 
 
 def read_named_root(entry: str, setting: str, allow_partial: bool = False) -> Splits:
