@@ -118,7 +118,7 @@ def run_options(root, run_dir):
         "joint_phase.epochs": 2, "joint_phase.batches_per_epoch": 4, "joint_phase.warmup_epochs": 1,
         "joint_phase.learning_rate": 0.01, "validate_every": 1,
         "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 4,
-        "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "evaluation.top_k": 10,
+        "pair_phase.anchors": 6, "pair_phase.clue_dropout": 0.3, "pair_phase.mirror": 0.5, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
 

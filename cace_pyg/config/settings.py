@@ -124,6 +124,8 @@ class PairPhaseSettings:
     """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
     clue_dropout: NonNegativeFloat = 0.5
     """Probability of leaving a whole clue out, of anchor, match and non-match alike; 0: none."""
+    mirror: ClosedUnitInterval = 0.0
+    """Probability of mirroring the map of clues, left for right, of each picture by itself; 0: never."""
     learning_rate: PositiveFloat = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
     weight_decay: NonNegativeFloat = 1e-2

@@ -92,7 +92,7 @@ class PairPhase:
         graph needs them.
         """
         self.sampler.set_epoch(epoch)
-        self.dropout = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
+        self.random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
         if self.clues is not None:
             for triplets in self.sampler:
                 chosen = self.clues.select(triplets[:, self.own].flatten())
@@ -117,18 +117,25 @@ class PairPhase:
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues
-        prepared = model.pair_stage.prepare(self._with_dropout(clues))
+        prepared = model.pair_stage.prepare(self._with_dropout(self._mirrored(clues)))
         anchors = len(prepared) // 3
         anchor = torch.arange(anchors).repeat(2)
         others = torch.arange(anchors, 3 * anchors)
         distance = model.pair_stage.distance(prepared.select(anchor), prepared.select(others))
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
+    def _mirrored(self, clues: Clues) -> Clues:
+        """Some images left for right; random numbers are drawn for all ranks, see :meth:`_with_dropout`."""
+        if self.settings.mirror == 0:
+            return clues
+        drawn = torch.rand(3, self.settings.anchors, generator=self.random)
+        return mirror_clues(clues, (drawn[:, self.own].flatten() < self.settings.mirror).to(clues.features.device))
+
     def _with_dropout(self, clues: Clues) -> Clues:
         """Clue dropout; the random numbers are drawn for all ranks, so that each hides what one process would."""
         if self.settings.clue_dropout == 0:
             return clues
-        drawn = torch.rand(3, self.settings.anchors, clues.features.size(1), generator=self.dropout)
+        drawn = torch.rand(3, self.settings.anchors, clues.features.size(1), generator=self.random)
         return clue_dropout(clues, self.settings.clue_dropout, drawn[:, self.own].flatten(0, 1))
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
@@ -139,11 +146,28 @@ class PairPhase:
         return [Draw(int(index), int(seed)) for index, seed in zip(*own, strict=True)]
 
 
+def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
+    """The clues of some images left for right, as if the pictures had been mirrored.
+
+    A network sees a mirrored picture nearly as a mirrored map, so that frozen clues can be augmented without it.
+
+    Args:
+        clues: of some images.
+        mirrored: which of them, ``(image,)`` booleans.
+    """
+
+    def of(values: Tensor) -> Tensor:
+        flipped = values.unflatten(1, clues.grid).flip(2).flatten(1, 2)
+        return torch.where(mirrored.view(-1, *[1] * (values.dim() - 1)), flipped, values)
+
+    return replace(clues, features=of(clues.features), parts=None if clues.parts is None else of(clues.parts))
+
+
 def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
     """Set whole clues to zero, and scale the others so that their mean is expected to stay (Srivastava et al., 2014).
 
     The pair branch sees a few thousand confusions of the training pictures again and again, and learns them by heart;
-    with half of the clues gone no pair looks the same twice (docs/results.md). A clue of zeros has no edge in a graph
+    with half of the clues gone no pair looks the same twice (docs/results/). A clue of zeros has no edge in a graph
     of cosines.
 
     Args:

@@ -28,7 +28,7 @@ class CorrespondenceAttention(GraphBuilder):
 
     A ReLU'd cosine hardly tells the true counterpart of a clue (0.9) from a stranger (0.5), and some 80 % of all pairs
     of clues stay joined: what a clue is compared with is nearly the mean of the other picture. ``sharpness`` raises
-    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results.md). Powers
+    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results/). Powers
     below 1e-4 are cut: a clue without a counterpart is isolated; else its degree would be next to nothing.
 
     Args:

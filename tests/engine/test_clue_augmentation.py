@@ -1,9 +1,9 @@
-"""Clues left out at random."""
+"""Clues left out, and maps mirrored, at random."""
 
 import pytest
 import torch
 
-from cace_pyg.engine.pair_phase import clue_dropout
+from cace_pyg.engine.pair_phase import clue_dropout, mirror_clues
 from cace_pyg.graph import Clues
 
 
@@ -27,3 +27,15 @@ def test_the_numbers_decide_and_zero_leaves_everything():
     once, again, other = (clue_dropout(clues, 0.5, drawn(clues, seed)).features for seed in (1, 1, 2))
     assert torch.equal(once, again) and not torch.equal(once, other)
     assert clue_dropout(clues, 0, drawn(clues)) is clues
+
+
+def test_mirrored_clues_are_those_of_the_mirrored_map():
+    feature_map, labels = torch.rand(3, 5, 4, 3), torch.randint(0, 4, (3, 12, 9))
+    found = mirror_clues(Clues.from_map(feature_map, labels), torch.tensor([True, False, True]))
+    for image in range(3):
+        expected = Clues.from_map(feature_map, labels)
+        if image != 1:
+            expected = Clues.from_map(feature_map.flip(3), labels.flip(2))
+        assert torch.equal(found.features[image], expected.features[image])
+        assert torch.equal(found.parts[image], expected.parts[image])
+    assert found.grid == (4, 3)
