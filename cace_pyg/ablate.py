@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--study", required=True, choices=get_args(StudyName))
     parser.add_argument("--config", required=True, help="YAML file of the run that the rows vary")
-    parser.add_argument("--seeds", type=int, default=3, help="0 to this, less one (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds: 3 are 0, 1 and 2 (default: 3)")
     parser.add_argument("--run_dir", type=user_path, default="runs/ablation", help="folder (default: runs/ablation)")
     parser.add_argument("--quick", action="store_true", help="a quarter of the epochs of both phases")
     parser.add_argument("--skip", action="append", default=[], metavar="ROW", help="leave a row out; may be repeated")
@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(study: StudyName, skip: list[str]) -> list[StudyRow]:
     names = [row.name for row in STUDIES[study]]
     if unknown := sorted(set(skip) - set(names)):
-        raise ValueError(f"Expected --skip to name a row of {study}: {', '.join(names)} (got {', '.join(unknown)})")
+        known, wrong = ("; ".join(map(repr, some)) for some in (names, unknown))
+        raise ValueError(f"Expected --skip to name a row of {study}: {known} (got {wrong})")
     if not set(names) - set(skip):
         raise ValueError(f"Expected a row of {study} to run (got --skip of all of them)")
     return [row for row in STUDIES[study] if row.name not in skip]

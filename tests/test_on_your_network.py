@@ -21,7 +21,7 @@ def test_the_page_runs_from_its_first_line_to_its_last(tiny, tmp_path, monkeypat
     short = on_features.PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3)
     monkeypatch.setattr(on_features, "PairPhaseSettings", lambda **_: short)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     program = "\n".join(blocks).replace("size=(256, 128)", "size=(64, 32), progress=False, device='cpu'")
     names = {"__name__": "page"}
     exec(re.sub(r"fit_pair_stage\((.*)\)", r"fit_pair_stage(\1, held_out=0.3)", program), names)

@@ -62,7 +62,10 @@ def check_counts(name: str, splits: Splits, expected: SplitCounts, allow_partial
     where = "\n".join(f"  {part}: {place}" for part, place in places.items())
     message = f"not the whole of {name}:\n{counts_table(found, expected)}\nread from\n{where}"
     if not allow_partial:
-        raise ValueError(f"{message}\ncomplete it, or give --data.allow_partial true to work with what is there")
+        raise ValueError(
+            f"{message}\ncomplete it, or give --data.allow_partial true to work with what is there; for pictures of "
+            "your own give --data.name market_layout, which counts nothing"
+        )
     warnings.warn(message, stacklevel=3)
 
 

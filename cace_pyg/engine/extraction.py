@@ -20,7 +20,7 @@ from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
-from cace_pyg.progress import progress_bar
+from cace_pyg.progress import progress_bar, write_line
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def _forward(
     cache = FeatureCache(Path(config.embedding.cache), model, config)
     if new := cache.new(samples):
         cache.add(new, _through_network(model, new, config, device, name, parts, ranks))
+        write_line(f"embedding.cache: {len(new):,} of {len(samples):,} pictures ({name}) were new to {cache.folder}")
     for embedding, clues in cache.batches(samples, config.evaluation.batch_size):
         yield embedding.to(device), clues.to(device)
 

@@ -35,7 +35,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, model: CaceNet, config: Config):
-        self.folder = folder / _network_key(model, config)
+        self.folder = folder / f"{config.backbone.name.replace('/', '_')}-{_network_key(model, config)}"
         self.lots = sorted(path for path in self.folder.glob("*") if (path / _PICTURES).exists())
         self.places = {
             picture: (lot, row)

@@ -1,5 +1,6 @@
 """What a network made of pictures: embeddings and clues, without the pictures."""
 
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
+from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.graph import Clues
 from cace_pyg.models import Extractor, Individual
@@ -24,7 +26,7 @@ class Features:
     """Embeddings and clues of some images, of one network; arrays of your own are as good as :func:`extract_features`.
 
     Args:
-        embedding: ``(image, embedding)``; compared by direction, so they are brought to length one.
+        embedding: ``(image, embedding)``; compared by cosine, so they are scaled to length one.
         clues: ``(image, n, channel)``, row by row of the feature map, or the patch tokens of a transformer, without
             class and register tokens; half precision is enough.
         grid: (H, W) of the map, with H·W = n.
@@ -42,12 +44,13 @@ class Features:
         if embedding.dim() != 2 or clues.dim() != 3 or len(embedding) != len(clues):
             raise ValueError(
                 "Expected embeddings (image, embedding) and clues (image, n, channel) of the same images (got "
-                f"{tuple(embedding.shape)} and {tuple(clues.shape)})"
+                f"{tuple(embedding.shape)} and {tuple(clues.shape)}); a map (image, H, W, channel) is "
+                "map.reshape(len(map), H·W, channel), with grid=(H, W)"
             )
         if clues.size(1) != grid[0] * grid[1]:
             raise ValueError(
                 f"Expected the {grid[0] * grid[1]} clues of a map of {grid[0]}·{grid[1]} pixels (got {clues.size(1)}); "
-                "class and register tokens are none"
+                "leave class and register tokens out"
             )
         for name, values in (("embeddings", embedding), ("clues", clues)):
             for first in range(0, len(values), 1024):
@@ -64,6 +67,26 @@ class Features:
     def channels(self) -> int:
         """Of a clue."""
         return self.clues.size(2)
+
+    def save(self, path: str | Path) -> None:
+        """Write them to a file, whole or not at all; :meth:`load` reads it."""
+        with atomic_file(Path(path)) as file:
+            torch.save({"embedding": self.embedding, "clues": self.clues, "grid": self.grid}, file)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Features":
+        """What :meth:`save` wrote; clues stay on the disk until they are wanted.
+
+        Raises:
+            FileNotFoundError, ValueError: no such file, or it holds something else.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no features at {path}; Features.save makes such a file")
+        try:
+            found = torch.load(path, weights_only=True, mmap=True)
+            return cls(found["embedding"], found["clues"], found["grid"])
+        except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+            raise ValueError(f"Expected a file of Features.save (got {path}, which is something else)") from error
 
     def select(self, index: Tensor | slice) -> "Features":
         """The images at ``index``."""
@@ -88,7 +111,7 @@ def extract_features(
         pictures: paths, PIL images, arrays or bytes of files.
         size: (height, width) to which they are resized.
         batch_size: pictures a forward pass.
-        flip: average each embedding with that of the mirrored picture, at twice the time; clues are the picture's own.
+        flip: average each embedding with that of the mirrored picture, at twice the cost; clues are the picture's own.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
 

@@ -68,7 +68,7 @@ class Ablation:
     Args:
         rows: of the study.
         arguments: options of ``python -m cace_pyg.train``, ``--config`` among them.
-        seeds: 0 to this, less one.
+        seeds: how many; 3 are 0, 1 and 2.
         folder: of all runs.
         quick: a quarter of the epochs of both phases.
 

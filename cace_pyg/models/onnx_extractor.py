@@ -77,7 +77,8 @@ class OnnxRuntime:
             raise
         except Exception as error:  # protobuf and onnx raise kinds of their own
             raise ValueError(
-                f"{path} cannot be read as an ONNX file ({type(error).__name__}: {error}); export it again"
+                f"{path} cannot be read as an ONNX file ({type(error).__name__}: {error}); export it again, or give "
+                "weights of torch with the name of their network, such as --backbone.name osnet_x0_25"
             ) from error
         if not self._model.graph.node:
             raise ValueError(f"{path} cannot be read as an ONNX file (there is no graph in it); export it again")

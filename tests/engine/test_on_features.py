@@ -115,10 +115,27 @@ def test_extraction_is_what_the_network_says_of_each_picture(tiny):
     torch.testing.assert_close(flipped.clues, found.clues, atol=2e-3, rtol=1e-3)
 
 
+def test_features_are_kept_in_a_file(tmp_path):
+    features = Features(torch.rand(3, 5), torch.rand(3, 8, 4).half(), (4, 2))
+    features.save(tmp_path / "some.pt")
+    again = Features.load(tmp_path / "some.pt")
+    assert torch.equal(again.embedding, features.embedding) and torch.equal(again.clues, features.clues)
+    assert again.grid == (4, 2) and again.clues.dtype == torch.float16
+    (tmp_path / "other.pt").write_text("x")
+    torch.save([1], tmp_path / "list.pt")
+    for name in ("other.pt", "list.pt"):
+        with pytest.raises(
+            ValueError, match=f"Expected a file of Features.save .got .*{name}, which is something else"
+        ):
+            Features.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no features at .*none.pt"):
+        Features.load(tmp_path / "none.pt")
+
+
 def test_wrong_features_are_refused():
     with pytest.raises(ValueError, match=r"of the same images \(got \(3, 4\) and \(2, 8, 5\)\)"):
         Features(torch.ones(3, 4), torch.ones(2, 8, 5), (4, 2))
-    with pytest.raises(ValueError, match=r"Expected the 8 clues of a map of 4·2 pixels \(got 9\); class and register"):
+    with pytest.raises(ValueError, match=r"Expected the 8 clues of a map of 4·2 pixels \(got 9\); leave class and register"):
         Features(torch.ones(3, 4), torch.ones(3, 9, 5), (4, 2))
     with pytest.raises(ValueError, match="Expected finite clues"):
         Features(np.ones((3, 4)), np.full((3, 8, 5), np.nan), (4, 2))

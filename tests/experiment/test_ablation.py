@@ -75,7 +75,7 @@ def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
 
 def test_what_cannot_run_is_said_before_anything_is_trained(study, tmp_path, capsys):
     assert ablate(["--study", "components", *study, "--skip=+ magic"]) == 2
-    assert "Expected --skip to name a row of components: the same pair branch" in capsys.readouterr().err
+    assert "Expected --skip to name a row of components: 'the same pair branch" in capsys.readouterr().err
     assert ablate(["--study", "components", *study, "--seeds", "0"]) == 2
     assert "at least one seed" in capsys.readouterr().err
     assert ablate(["--study", "components", *study, "--joint_phase.epoch=3"]) == 2
