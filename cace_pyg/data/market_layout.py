@@ -50,12 +50,14 @@ def read_market_layout(root: str | Path, names: NameForm = MARKET_NAMES) -> Spli
         names: form of the file names.
 
     Raises:
-        FileNotFoundError: a folder is missing; shows the expected tree.
+        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
         ValueError: a picture's name does not parse, a part is empty, pid 0 is in train or query, or several folders
             below ``root`` are such data sets.
     """
     root = _locate(Path(root), names)
-    train, query, gallery = (_read(root / folder, names) for folder in _FOLDERS)
+    there = (root / _FOLDERS[0]).is_dir()
+    train = _read(root / _FOLDERS[0], names) if there else ()  # enough to evaluate
+    query, gallery = (_read(root / folder, names) for folder in _FOLDERS[1:])
     for folder, samples in zip(_FOLDERS, (train, query), strict=False):
         distractors = [sample.path.name for sample in samples if sample.pid == 0]
         if distractors:
@@ -90,7 +92,7 @@ def _locate(root: Path, names: NameForm) -> Path:
 
 
 def _has_layout(root: Path) -> bool:
-    return all((root / folder).is_dir() for folder in _FOLDERS)
+    return all((root / folder).is_dir() for folder in _FOLDERS[1:])
 
 
 def _read(folder: Path, names: NameForm) -> tuple[Sample, ...]:

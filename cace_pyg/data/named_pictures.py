@@ -30,7 +30,7 @@ def read_named_pictures(root: str | Path, pattern: str) -> Splits:
         pattern: see :func:`compile_pattern`; it has to fit every file name, from its beginning.
 
     Raises:
-        FileNotFoundError: a folder is missing; shows the expected tree.
+        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
         ValueError: no such pattern, or it does not fit a name; or see :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root, compiled = Path(root), compile_pattern(pattern)
@@ -68,6 +68,8 @@ def _folders(root: Path) -> dict[str, str]:
     query = [name for name in _QUERY if (root / name).is_dir()]
     wanted = {"train": _TRAIN} | ({"query": _QUERY, "gallery": _GALLERY} if query else {"test": _TEST})
     found = {part: [name for name in names if (root / name).is_dir()] for part, names in wanted.items()}
+    if not found["train"]:
+        del found["train"]  # enough to evaluate
     missing = [part for part, names in found.items() if not names]
     if missing:
         raise FileNotFoundError(f"no folder for {' and '.join(missing)} in {root} (data.root); expected{_TREE}")

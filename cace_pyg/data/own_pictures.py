@@ -38,7 +38,7 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
         source: where they are described, for messages.
 
     Raises:
-        ValueError: a part is empty, a picture occurs twice, a distractor is in train or query, or only some pictures
+        ValueError: query or gallery is empty, a picture occurs twice, a distractor is in train or query, or only some pictures
             have a camera.
     """
     _check(pictures, source)
@@ -55,9 +55,9 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
         if parts["query"] or parts["gallery"]:
             raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
         parts |= {"query": [one for one in parts[_TEST] if one.pid != _DISTRACTOR], "gallery": parts[_TEST]}
-    empty = [part for part in PARTS if not parts[part]]
+    empty = [part for part in ("query", "gallery") if not parts[part]]
     if empty:
-        raise ValueError(f"Expected pictures for {', '.join(PARTS)} in {source} (got none for {', '.join(empty)})")
+        raise ValueError(f"Expected pictures for query and gallery in {source} (got none for {' and '.join(empty)})")
     return Splits(*(tuple(parts[part]) for part in PARTS))
 
 
@@ -89,16 +89,17 @@ def read_image_folder(root: str | Path) -> Splits:
     are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Raises:
-        FileNotFoundError: one of the folders is missing; shows the expected tree.
+        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
         ValueError: a picture lies deeper or less deep, or see :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root = Path(root)
     one_set = (root / _TEST).is_dir() and not any((root / part).is_dir() for part in ("query", "gallery"))
     parts = ("train", _TEST) if one_set else PARTS
-    missing = [part for part in parts if not (root / part).is_dir()]
+    missing = [part for part in parts if part != "train" and not (root / part).is_dir()]
     if missing:
         raise FileNotFoundError(f"no folder {', '.join(missing)} in {root} (data.root); expected{_TREE}")
-    return splits_of([_in_folders(path, root, part) for part in parts for path in pictures_below(root / part)], root)
+    there = [part for part in parts if (root / part).is_dir()]
+    return splits_of([_in_folders(path, root, part) for part in there for path in pictures_below(root / part)], root)
 
 
 def _in_folders(path: Path, root: Path, part: str) -> Labelled:

@@ -27,6 +27,11 @@ def hold_out_identities(
     Raises:
         ValueError: the fraction is outside [0, 1), or fewer than two identities can be kept, or fewer than two stay.
     """
+    if not train:
+        raise ValueError(
+            "Expected training pictures (got none): query and gallery alone are enough to evaluate a checkpoint or a "
+            "published network, not to train"
+        )
     if not 0 <= fraction < 1:
         raise ValueError(f"Expected data.hold_out in [0, 1) (got {fraction})")
     if fraction == 0:

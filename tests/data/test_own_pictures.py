@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cace_pyg.data import check_dataset, combine, read_image_folder, read_manifest
+from cace_pyg.data import check_dataset, combine, hold_out_identities, read_image_folder, read_manifest
 from cace_pyg.data.own_pictures import as_numbers
+from cace_pyg.data.read_dataset import read_dataset
 from cace_pyg.data.sample import Sample
 
 ROWS = [
@@ -196,7 +197,7 @@ def test_a_test_part_is_query_and_gallery(tmp_path):
     assert check_dataset(path).passed
     with pytest.raises(ValueError, match="either query and gallery in .*, or test in place of both"):
         read_manifest(table(tmp_path, [*TEST_ROWS, ("q.jpg", "9", "query")], "path,pid,split"))
-    with pytest.raises(ValueError, match="got none for query, gallery"):
+    with pytest.raises(ValueError, match="got none for query and gallery"):
         read_manifest(table(tmp_path, TEST_ROWS[:2], "path,pid,split"))
 
 
@@ -210,3 +211,23 @@ def test_a_tree_with_a_test_part(tmp_path):
     picture(tmp_path / "query" / "cleo" / "3.jpg")
     with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ in place of both"):
         read_image_folder(tmp_path)
+
+
+def test_query_and_gallery_without_a_training_part_are_enough_to_evaluate(tmp_path):
+    layout, folders, named = (tmp_path / name for name in ("layout", "folders", "named"))
+    for part in ("query", "bounding_box_test"):
+        picture(layout / part / "0001_c1s1_000001_00.jpg")
+        picture(named / part / "1_c1.jpg")
+    for part in ("query", "gallery"):
+        picture(folders / part / "anna" / "1.jpg")
+    rows = table(tmp_path, [("q.jpg", "9", "1", "query"), ("g.jpg", "9", "2", "gallery")])
+    found = [
+        read_dataset("market_layout", layout),
+        read_dataset("market_layout", named, pattern=r"(?P<pid>\d+)_c(?P<camid>\d+)"),
+        read_dataset("image_folder", folders),
+        read_dataset("manifest", rows),
+    ]
+    for splits in found:
+        assert (len(splits.train), len(splits.query), len(splits.gallery)) == (0, 1, 1)
+        with pytest.raises(ValueError, match=r"Expected training pictures \(got none\): query and gallery alone"):
+            hold_out_identities(splits.train, 0.1, 0)

@@ -135,7 +135,9 @@ def test_features_are_kept_in_a_file(tmp_path):
 def test_wrong_features_are_refused():
     with pytest.raises(ValueError, match=r"of the same images \(got \(3, 4\) and \(2, 8, 5\)\)"):
         Features(torch.ones(3, 4), torch.ones(2, 8, 5), (4, 2))
-    with pytest.raises(ValueError, match=r"Expected the 8 clues of a map of 4·2 pixels \(got 9\); leave class and register"):
+    with pytest.raises(
+        ValueError, match=r"Expected the 8 clues of a map of 4·2 pixels \(got 9\); leave class and register"
+    ):
         Features(torch.ones(3, 4), torch.ones(3, 9, 5), (4, 2))
     with pytest.raises(ValueError, match="Expected finite clues"):
         Features(np.ones((3, 4)), np.full((3, 8, 5), np.nan), (4, 2))

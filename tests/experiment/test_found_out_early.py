@@ -78,3 +78,8 @@ def test_train_and_test_alone_are_a_whole_run(tiny, options, tmp_path, capsys):
     assert evaluate(["--checkpoint", best, "--output", str(again), *more]) == 0
     found = json.loads(Path(again).read_text())
     assert found["two_stage"] == metrics["two_stage"] and 0 < found["k_reciprocal"]["mAP"] < 1
+    (tmp_path / "test.csv").write_text("\n".join(line for line in lines if not line.endswith(",train")) + "\n")
+    assert evaluate(["--checkpoint", best, f"--data.root={tmp_path / 'test.csv'}", "--output", str(again)]) == 0
+    assert json.loads(again.read_text())["two_stage"] == metrics["two_stage"]
+    assert train([*options, f"--data.root={tmp_path / 'test.csv'}", "--data.name=manifest"]) == 2
+    assert "Expected training pictures (got none): query and gallery alone" in capsys.readouterr().err
