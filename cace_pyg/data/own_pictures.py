@@ -38,8 +38,8 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
         source: where they are described, for messages.
 
     Raises:
-        ValueError: query or gallery is empty, a picture occurs twice, a distractor is in train or query, or only some pictures
-            have a camera.
+        ValueError: query or gallery is empty, a picture occurs twice, a distractor is in train or query, or only some
+            pictures have a camera.
     """
     _check(pictures, source)
     pids = as_numbers(one.pid for one in pictures)
