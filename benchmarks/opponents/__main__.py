@@ -12,6 +12,7 @@ again. --time measures microseconds a pair instead: run it on a machine that doe
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -85,14 +86,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="of --time (default: 15)")
     parser.add_argument("--quick", action="store_true", help="random features and few steps: does it run?")
     options = parser.parse_args()
-    missing = (
-        [] if options.table or options.quick else [name for name in ("features", "data") if not vars(options)[name]]
-    )
-    missing += ["out"] if not (options.quick or options.time or options.out) else []
-    if missing:
-        parser.error(f"--{missing[0]} is needed; python -m benchmarks.extraction --keep makes features")
+    if not (options.table or options.quick):
+        if options.features is None or options.data is None:
+            parser.error("--features and --data are needed; python -m benchmarks.extraction --keep makes features")
+        if not options.features.is_file():
+            parser.error(f"there is no file {options.features}; python -m benchmarks.extraction --keep makes features")
+    if options.out is None and not (options.quick or options.time):
+        parser.error("--out is needed, the folder of the row files")
     return options
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
