@@ -38,7 +38,7 @@ def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options
         if row in options.search:
             own = search(row, people, recipe, source, options)
         for seed in options.seeds:
-            path, settings = options.out / f"{row}_{seed}.json", source | _settings(row, own) | {"seed": seed}
+            path, settings = options.out / f"{row}_{seed}.json", source | asdict(own) | {"seed": seed}
             if read_row(path, settings) is None:
                 write_row(path, _header(row, settings) | trained_row(row, people, own, seed))
 
@@ -47,7 +47,7 @@ def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], opt
     """The learning rate, and then the clue dropout, that are best on the held-out people after fewer steps."""
     path = options.out / f"search_{row}.json"
     short = replace(recipe, steps=options.search_steps)
-    settings = source | {key: value for key, value in _settings(row, short).items() if key not in _SEARCHED}
+    settings = source | {key: value for key, value in asdict(short).items() if key not in _SEARCHED}
     content = read_row(path, settings) or _header(row, settings) | {"tried": []}
 
     def score(learning_rate: float, clue_dropout: float) -> float:
@@ -116,10 +116,6 @@ def untrained_row(row: str, people: People) -> dict[str, Any]:
 def _choose(distances: Distances, people: People) -> FusionChoice:
     pairs = distances.individual(), distances.index, distances.conditional
     return choose_fusion_weight(*pairs, **labels_of(*people.held_out), weights=_WEIGHTS)
-
-
-def _settings(row: str, recipe: Recipe) -> dict[str, Any]:
-    return {key: value for key, value in asdict(recipe).items() if key != "layers" or row == "transmatcher"}
 
 
 def _header(row: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from cace_pyg.graph import CorrespondenceAttention, GraphBuilder, NoAlignment
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand
 
 UNTRAINED = ("individual", "k_reciprocal")
-MATCHERS = ("qaconv", "transmatcher")
-TRAINED = ("graph", "no_graph", "aligned_clues", *MATCHERS)
+TRANSMATCHER_LAYERS = {"transmatcher_one_layer": 1, "transmatcher": 2}
+TRAINED = ("graph", "no_graph", "aligned_clues", "qaconv", *TRANSMATCHER_LAYERS)
 _STEPS_OF_AN_EPOCH = 60
 
 
@@ -42,7 +42,6 @@ class Recipe:
         clue_dropout: share of clues hidden in training.
         learning_rate: of AdamW at the start; then cosine to 0.
         width: channels of what the clues are projected to.
-        layers: of TransMatcher.
         top_k: pictures that the second stage ranks again.
     """
 
@@ -52,7 +51,6 @@ class Recipe:
     clue_dropout: float = 0.5
     learning_rate: float = 1e-3
     width: int = 64
-    layers: int = 2
     top_k: int = 100
 
     def config(self, conditional: ConditionalSettings, graph: Callable[[int], GraphBuilder], seed: int) -> Config:
@@ -93,15 +91,17 @@ def build(row: str, features: Features, recipe: Recipe, seed: int) -> tuple[Cace
     elif row == "aligned_clues":
         conditional = replace(conditional, compare="aligned_clues")
     model = CaceNet(KeptFeatures(features), graph, embedding_channels=256, conditional=conditional, published=True)
-    if row in MATCHERS:
-        matcher = (
-            QAConv(channels, n, recipe.width)
-            if row == "qaconv"
-            else TransMatcher(channels, n, recipe.width, recipe.layers)
-        )
+    matcher = _matcher(row, channels, n, recipe.width)
+    if matcher is not None:
         model.pair_stage = MatcherStage(channels, matcher)
         conditional, graph = model.pair_stage.settings, NoAlignment
     return model, recipe.config(conditional, graph, seed)
+
+
+def _matcher(row: str, channels: int, n: int, width: int) -> QAConv | TransMatcher | None:
+    if row in TRANSMATCHER_LAYERS:
+        return TransMatcher(channels, n, width, TRANSMATCHER_LAYERS[row])
+    return QAConv(channels, n, width) if row == "qaconv" else None
 
 
 def train(model: CaceNet, config: Config, people: People) -> None:

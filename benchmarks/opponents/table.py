@@ -15,7 +15,7 @@ def print_table(out: Path) -> None:
         content = json.loads(path.read_text())
         if "test" in content:
             found.setdefault(content["row"], []).append(content)
-    print(f"{'row':14} {'seeds':>5} {'mAP':>6} {'Rank-1':>6}  {'mAP above the network alone':28} the graph above it")
+    print(f"{'row':22} {'seeds':>5} {'mAP':>6} {'Rank-1':>6}  {'mAP above the network alone':28} the graph above it")
     for row in (*UNTRAINED, *TRAINED):
         if row not in found:
             continue
@@ -23,7 +23,7 @@ def print_table(out: Path) -> None:
         mAP, rank1 = (100 * sum(one[name] for one in ours) / len(ours) for name in ("mAP", "rank1"))
         above = _lead(found[row], found["individual"])
         lead = "" if row == "graph" else _lead(found.get("graph", []), found[row])
-        print(f"{row:14} {len(ours):5} {mAP:6.2f} {rank1:6.2f}  {above:28} {lead}".rstrip())
+        print(f"{row:22} {len(ours):5} {mAP:6.2f} {rank1:6.2f}  {above:28} {lead}".rstrip())
 
 
 def _lead(better: list[dict[str, Any]], worse: list[dict[str, Any]]) -> str:

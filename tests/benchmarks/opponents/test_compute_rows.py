@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,11 +60,6 @@ def test_what_is_there_is_not_computed_again(folder, monkeypatch):
 def test_a_row_of_other_settings_is_refused(folder):
     with pytest.raises(ValueError, match=r"to be of \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
         compute(folder, Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4))
-
-
-def test_other_layers_are_other_settings_of_transmatcher_alone(folder, monkeypatch):
-    monkeypatch.setattr(computing, "train", None)
-    compute(folder, replace(RECIPE, layers=3))
 
 
 def test_the_table_stands_beside_the_network_alone(folder, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.opponents.people import split_people
-from benchmarks.opponents.rows import TRAINED, Recipe, build, bytes_a_picture, measure_row, train
+from benchmarks.opponents.rows import TRAINED, TRANSMATCHER_LAYERS, Recipe, build, bytes_a_picture, measure_row, train
 from cace_pyg import Features
 from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.ranks import ALONE
@@ -55,13 +55,13 @@ def test_a_step_of_the_loop_trains_a_row_and_moves_every_matrix_of_a_matcher(row
     train(model, config, found)
     moved = {name for name, weight in model.pair_stage.named_parameters() if not weight.equal(before[name])}
     assert moved and all(weight.isfinite().all() for weight in model.pair_stage.parameters())
-    if row in ("qaconv", "transmatcher"):  # a vector may only shift all distances, which has no gradient
+    if row == "qaconv" or row in TRANSMATCHER_LAYERS:  # a vector may only shift all distances, which has no gradient
         assert moved >= {name for name, weight in before.items() if weight.dim() == 2}
     distances, _ = measure_row(model, config, found, "test")
     assert distances.conditional.shape == (20, 5) and distances.conditional.isfinite().all()
 
 
-@pytest.mark.parametrize("row", ["qaconv", "transmatcher"])
+@pytest.mark.parametrize("row", ["qaconv", *TRANSMATCHER_LAYERS])
 def test_a_matchers_distance_is_the_smaller_the_higher_its_score(row):
     found = people()
     model, config = build(row, found.features, QUICK, seed=0)
@@ -99,7 +99,8 @@ def test_bytes_are_those_of_what_a_pair_needs():
         "no_graph": 4 * (n * width + embedding),
         "aligned_clues": 4 * n * (width + CHANNELS),
         "qaconv": 4 * n * width,
-        "transmatcher": 4 * n * width * QUICK.layers,
+        "transmatcher_one_layer": 4 * n * width,
+        "transmatcher": 2 * 4 * n * width,
     }
 
 
