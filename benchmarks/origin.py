@@ -17,9 +17,13 @@ def origin() -> str:
             f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()}",
             f"Python {platform.python_version()}, torch {torch.__version__}, PyG {torch_geometric.__version__}",
             f"commit {_commit()}",
-            "python -m benchmarks." + " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]]),
+            "python -m benchmarks." + " ".join([_name(Path(sys.argv[0])), *sys.argv[1:]]),
         ]
     )
+
+
+def _name(program: Path) -> str:
+    return program.parent.name if program.stem == "__main__" else program.stem
 
 
 def _processor() -> str:

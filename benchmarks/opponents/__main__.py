@@ -1,0 +1,103 @@
+"""Opponents on the same frozen clues: same people, triplets, steps and seeds, ranked by the official protocol.
+
+graph: the recipe of configs/on_top.yaml; no_graph: the same without an edge, the control; aligned_clues: the mean
+similarity of the clues that the attention joins; qaconv: best matches (Liao and Shao, 2020); transmatcher: two layers
+of query-key similarity with learned priors (Liao and Shao, 2021), the second above an encoder layer of its own, which
+is what makes its training slow; transmatcher_one_layer: the first alone; k_reciprocal: re-ranking by neighbours (Zhong
+et al., 2017).
+
+Features are those that `python -m benchmarks.extraction --data ROOT --keep FOLDER` leaves. A hundred training people
+are held out: on them the fusion weight of each row is chosen, and, for the rows of --search, the learning rate in a
+shorter training, then the clue dropout at that rate. After that query and gallery are looked at, once a row and seed.
+Every row leaves a file in --out, with the average precision of each query; a row whose file is there is not computed
+again. --time measures microseconds a pair instead: run it on a machine that does nothing else.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.opponents.compute_rows import compute_rows
+from benchmarks.opponents.people import People, read_people, split_people
+from benchmarks.opponents.rows import TRAINED, UNTRAINED, Recipe
+from benchmarks.opponents.table import print_table
+from benchmarks.opponents.timing import time_rows
+from benchmarks.results_file import save_results
+from cace_pyg import Features
+
+_QUICK = {
+    "steps": 2, "anchors": 6, "confusions": 3, "top_k": 5, "held_out": 4, "width": 8, "search_steps": 1, "rounds": 2,
+    "learning_rates": [1e-3], "clue_dropouts": [],
+}  # fmt: skip
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.quick:
+            people, name = _few_people(), "random"
+            options = argparse.Namespace(**(vars(options) | _QUICK | {"out": options.out or Path(scratch)}))
+        elif not options.table:
+            people, name = read_people(options.features, options.data, options.held_out), options.features.name
+        recipe = Recipe(options.steps, options.anchors, options.confusions, width=options.width, top_k=options.top_k)
+        if options.time or options.quick:
+            save_results("opponents", time_rows(people.features, recipe, options.rounds), None, options.quick)
+        if not (options.time or options.table):
+            compute_rows(people, recipe, {"features": name, "held_out": options.held_out}, options)
+        if options.table or not options.time:
+            print_table(options.out)
+
+
+def _few_people() -> People:
+    """A dozen people who do not exist, on two cameras, in three pictures each; eight of them are trained on."""
+    draw = torch.Generator().manual_seed(0)
+    labels = [(pid, camera) for pid in range(1, 13) for camera in (1, 2, 2)]
+    parts = labels + [(pid, 1) for pid in range(1, 9)] + labels[: 3 * 8]
+    own = torch.rand(13, 8, 16, generator=draw)
+    clues = own[[pid for pid, _ in parts]] + 0.5 * torch.rand(len(parts), 8, 16, generator=draw)
+    return split_people(Features(clues.mean(1), clues.half(), (4, 2)), parts, (len(labels), 8), _QUICK["held_out"])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.opponents", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--features", type=Path, help="file of benchmarks.extraction --keep")
+    parser.add_argument("--data", type=Path, help="the data set they are of, in Market-1501's layout")
+    parser.add_argument("--out", type=Path, help="folder of the row files")
+    parser.add_argument("--rows", nargs="*", choices=UNTRAINED + TRAINED, default=UNTRAINED + TRAINED)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=1200, help="(default: 1200)")
+    parser.add_argument("--anchors", type=int, default=96, help="triplets a step (default: 96)")
+    parser.add_argument("--confusions", type=int, default=20, help="wrong people a negative is of (default: 20)")
+    parser.add_argument("--top_k", type=int, default=100, help="ranked again for each query (default: 100)")
+    parser.add_argument("--width", type=int, default=64, help="channels of projected clues (default: 64)")
+    parser.add_argument("--held_out", type=int, default=100, help="training people (default: 100)")
+    own = [row for row in TRAINED if "graph" not in row]
+    parser.add_argument("--search", nargs="*", choices=TRAINED, default=own, help="rows with a learning rate and a "
+                        "clue dropout of their own; the others have 1e-3 and 0.5")  # fmt: skip
+    parser.add_argument("--search_steps", type=int, default=600, help="(default: 600)")
+    parser.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3, 3e-4, 3e-3])
+    parser.add_argument("--clue_dropouts", nargs="*", type=float, default=[0.0], help="beside 0.5 (default: 0)")
+    parser.add_argument("--table", action="store_true", help="print the table of what is in --out, compute nothing")
+    parser.add_argument("--time", action="store_true", help="microseconds a pair instead")
+    parser.add_argument("--rounds", type=int, default=15, help="of --time (default: 15)")
+    parser.add_argument("--quick", action="store_true", help="random features and few steps: does it run?")
+    options = parser.parse_args()
+    if not (options.table or options.quick):
+        if options.features is None or options.data is None:
+            parser.error("--features and --data are needed; python -m benchmarks.extraction --keep makes features")
+        if not options.features.is_file():
+            parser.error(f"there is no file {options.features}; python -m benchmarks.extraction --keep makes features")
+    if options.out is None and not (options.quick or options.time):
+        parser.error("--out is needed, the folder of the row files")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,126 @@
+"""What each row is worth: trained, weighed on held-out people, and ranked."""
+
+import argparse
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from benchmarks.opponents.people import People
+from benchmarks.opponents.row_files import queries_of, read_row, write_row
+from benchmarks.opponents.rows import UNTRAINED, Recipe, build, bytes_a_picture, measure_row, train
+from benchmarks.origin import origin
+from cace_pyg.engine.evaluation import Distances, labels_of
+from cace_pyg.retrieval import (
+    FusionChoice,
+    Metrics,
+    choose_fusion_weight,
+    distance_blocks,
+    evaluate_blocks,
+    k_reciprocal_distance,
+)
+
+_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_SEARCHED = ("learning_rate", "clue_dropout")
+
+
+def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options: argparse.Namespace) -> None:
+    """Every row and seed that has no file yet."""
+    for row in dict.fromkeys(["individual", *options.rows]):
+        if row in UNTRAINED:
+            path = options.out / f"{row}.json"
+            if read_row(path, source) is None:
+                write_row(path, _header(row, source) | untrained_row(row, people))
+            continue
+        own = recipe
+        if row in options.search:
+            own = search(row, people, recipe, source, options)
+        for seed in options.seeds:
+            path, settings = options.out / f"{row}_{seed}.json", source | asdict(own) | {"seed": seed}
+            if read_row(path, settings) is None:
+                write_row(path, _header(row, settings) | trained_row(row, people, own, seed))
+
+
+def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], options: argparse.Namespace) -> Recipe:
+    """The learning rate, and then the clue dropout, that are best on the held-out people after fewer steps."""
+    path = options.out / f"search_{row}.json"
+    short = replace(recipe, steps=options.search_steps)
+    settings = source | {key: value for key, value in asdict(short).items() if key not in _SEARCHED}
+    content = read_row(path, settings) or _header(row, settings) | {"tried": []}
+
+    def score(learning_rate: float, clue_dropout: float) -> float:
+        tried = {"learning_rate": learning_rate, "clue_dropout": clue_dropout}
+        for one in content["tried"]:
+            if tried.items() <= one.items():
+                return one["mAP"]
+        started = time.perf_counter()
+        model, config = build(row, people.features, replace(short, **tried), seed=0)
+        train(model, config, people)
+        distances, _ = measure_row(model, config, people, "held_out")
+        choice = _choose(distances, people)
+        _, mAP, rank1 = max(choice.curve, key=lambda one: one[1])
+        found = {"mAP": mAP, "rank1": rank1, "fusion_weight": choice.weight}
+        content["tried"].append(tried | found | {"seconds": round(time.perf_counter() - started, 1)})
+        write_row(path, content)
+        print(f"{row} {content['tried'][-1]}", flush=True)
+        return mAP
+
+    rate = max(options.learning_rates, key=lambda one: score(one, recipe.clue_dropout))
+    dropout = max([recipe.clue_dropout, *options.clue_dropouts], key=lambda one: score(rate, one))
+    return replace(recipe, learning_rate=rate, clue_dropout=dropout)
+
+
+def trained_row(row: str, people: People, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Train it, choose its fusion weight on the held-out people, and rank the query and gallery pictures once."""
+    started = time.perf_counter()
+    model, config = build(row, people.features, recipe, seed)
+    train(model, config, people)
+    trained = time.perf_counter()
+    choice = _choose(measure_row(model, config, people, "held_out")[0], people)
+    chosen = time.perf_counter()
+    distances, kept = measure_row(model, config, people, "test")
+    labels = labels_of(*people.test)
+    two_stage = evaluate_blocks(distances.blocks(choice.weight), **labels)
+    seconds = {"training": trained - started, "validation": chosen - trained, "test": time.perf_counter() - chosen}
+    content = {
+        "fusion_weight": choice.weight,
+        "validation": [dict(zip(("weight", "mAP", "rank1"), one, strict=True)) for one in choice.curve],
+        "parameters": sum(weight.numel() for weight in model.pair_branch()),
+        "bytes_a_gallery_picture": bytes_a_picture(kept),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "test": queries_of(two_stage),
+    }
+    print(f"{row} seed {seed}: {_percent(two_stage)}, fusion weight {choice.weight}, {content['seconds']}", flush=True)
+    return content
+
+
+def untrained_row(row: str, people: People) -> dict[str, Any]:
+    """The network's own ranking, or k-reciprocal re-ranking of it, with the constants of its authors."""
+    started, (query, gallery) = time.perf_counter(), people.test
+    query_embedding, gallery_embedding = (
+        people.features.embedding[int(part[0].path.name) : int(part[-1].path.name) + 1] for part in (query, gallery)
+    )
+    blocks: Iterable[torch.Tensor]
+    if row == "individual":
+        blocks = (block for _, block in distance_blocks(query_embedding, gallery_embedding))
+    else:
+        blocks = [k_reciprocal_distance(query_embedding, gallery_embedding)]
+    metrics = evaluate_blocks(blocks, **labels_of(query, gallery))
+    print(f"{row}: {_percent(metrics)}", flush=True)
+    seconds = {"test": round(time.perf_counter() - started, 1)}
+    return {"parameters": 0, "bytes_a_gallery_picture": 0, "seconds": seconds, "test": queries_of(metrics)}
+
+
+def _choose(distances: Distances, people: People) -> FusionChoice:
+    pairs = distances.individual(), distances.index, distances.conditional
+    return choose_fusion_weight(*pairs, **labels_of(*people.held_out), weights=_WEIGHTS)
+
+
+def _header(row: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"row": row, "settings": settings, "origin": origin()}
+
+
+def _percent(metrics: Metrics) -> str:
+    return f"{100 * metrics.mAP:.2f} mAP, {100 * metrics.rank1:.2f} Rank-1"

@@ -1,0 +1,48 @@
+"""Anybody's matcher in the place of the pair stage."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cace_pyg.graph import Clues, NoAlignment
+from cace_pyg.models import ConditionalSettings, PairOperand, PairStage
+
+
+class Matcher(Protocol):
+    """A module that scores pairs of pictures by their clues."""
+
+    def keys(self, clues: Clues) -> Tensor:
+        """What is kept of each picture, ``(image, n, any)``."""
+
+    def __call__(self, keys_a: Tensor, keys_b: Tensor) -> Tensor:
+        """The score of each pair, ``(pair,)``, larger for one person, the same whichever picture comes first."""
+
+
+class MatcherStage(PairStage):
+    """A pair stage without a graph, so that the same loop trains it and the same second stage ranks by it.
+
+    Args:
+        channels: size of a clue.
+        matcher: what scores; its distance is minus the score, of either sign.
+    """
+
+    backend = "none"
+    backend_reason = "a matcher has no graph"
+    discrepancy_label = "none"
+
+    def __init__(self, channels: int, matcher: Matcher):
+        super().__init__(NoAlignment(channels), ConditionalSettings())
+        self.matcher = matcher
+        self.density = torch.zeros(()), torch.zeros(())
+
+    def prepare(self, clues: Clues) -> PairOperand:
+        keys = self.matcher.keys(clues)
+        nothing = keys.new_zeros(len(keys), 0)
+        return PairOperand(self.builder.prepare(clues), nothing, keys, nothing)
+
+    def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
+        return -self.matcher(a.projected, b.projected)
+
+    def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
+        raise NotImplementedError("figures are drawn of a graph, and a matcher has none")

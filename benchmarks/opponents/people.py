@@ -1,0 +1,76 @@
+"""Features of a data set with the people who are trained on, held out and tested."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cace_pyg import Features
+from cace_pyg.data import Sample, read_market_layout
+from cace_pyg.engine.features import KeptFeatures
+
+_SPLIT_SEED = 123
+_QUERY_SEED = 5
+_MOST_QUERIES = 500
+
+
+@dataclass(frozen=True)
+class People:
+    """Pictures by their position among ``features``.
+
+    Attributes:
+        features: of training pictures, query and gallery, one after the other.
+        train: pictures of the training people who are not held out.
+        held_out: pictures of those who are: at most 500 as queries, all as gallery.
+        test: the data set's own query and gallery.
+    """
+
+    features: Features
+    train: tuple[Sample, ...]
+    held_out: tuple[tuple[Sample, ...], tuple[Sample, ...]]
+    test: tuple[tuple[Sample, ...], tuple[Sample, ...]]
+
+
+def read_people(file: Path, root: Path, held_out: int) -> People:
+    """What ``python -m benchmarks.extraction --keep`` left, with the labels of a data set in Market-1501's layout.
+
+    Raises:
+        FileNotFoundError: no such file, or no data set.
+        ValueError: the features are of other pictures.
+    """
+    kept = torch.load(file, weights_only=True, mmap=True)
+    splits = read_market_layout(root)
+    parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
+    counts = {name: len(part) for name, part in parts.items()}
+    found = {name: len(part["embedding"]) for name, part in kept.items()}
+    if found != counts:
+        raise ValueError(f"Expected features of the pictures in {root}, {counts} (got {found}); extract them again")
+    embedding, clues = (torch.cat([kept[name][what] for name in parts]) for what in ("embedding", "clues"))
+    features = Features(embedding, clues, tuple(kept["train"]["grid"]))
+    labels = [(sample.pid, sample.camid) for part in parts.values() for sample in part]
+    return split_people(features, labels, (counts["train"], counts["query"]), held_out)
+
+
+def split_people(features: Features, labels: list[tuple[int, int]], counts: tuple[int, int], held_out: int) -> People:
+    """Hold some training people out; always the same ones.
+
+    Args:
+        features: training pictures, then queries, then the gallery.
+        labels: pid and camid of each.
+        counts: training pictures and queries.
+        held_out: people.
+    """
+    pids, camids = zip(*labels, strict=True)
+    samples = KeptFeatures.samples(pids, camids)
+    train, query = samples[: counts[0]], samples[counts[0] : sum(counts)]
+    identities = torch.tensor([sample.pid for sample in train]).unique()
+    order = torch.randperm(len(identities), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    chosen = set(identities[order[:held_out]].tolist())
+    gallery = [sample for sample in train if sample.pid in chosen]
+    drawn = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(_QUERY_SEED))[:_MOST_QUERIES]
+    return People(
+        features,
+        tuple(sample for sample in train if sample.pid not in chosen),
+        (tuple(gallery[position] for position in drawn.tolist()), tuple(gallery)),
+        (tuple(query), tuple(samples[sum(counts) :])),
+    )

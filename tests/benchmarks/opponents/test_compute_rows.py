@@ -1,0 +1,71 @@
+"""What is there is not computed again, and nothing else is taken for it."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.opponents import compute_rows as computing
+from benchmarks.opponents.__main__ import _few_people
+from benchmarks.opponents.rows import Recipe
+from benchmarks.opponents.table import print_table
+
+RECIPE, SOURCE = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5), {"features": "random", "held_out": 4}
+
+
+def options(out, **changed):
+    given = {"rows": ["qaconv"], "search": ["qaconv"], "seeds": [0], "search_steps": 1, "out": out}
+    return argparse.Namespace(**(given | {"learning_rates": [1e-3, 3e-3], "clue_dropouts": [0.0]} | changed))
+
+
+def compute(out, recipe=RECIPE, **changed):
+    computing.compute_rows(_few_people(), recipe, SOURCE, options(out, **changed))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("rows")
+    compute(out, rows=["qaconv", "k_reciprocal"])
+    return out
+
+
+def test_a_row_says_how_it_was_trained_and_what_became_of_every_query(folder):
+    row = json.loads((folder / "qaconv_0.json").read_text())
+    tried = json.loads((folder / "search_qaconv.json").read_text())["tried"]
+    rates = [(one["learning_rate"], one["clue_dropout"]) for one in tried]
+    assert rates[:2] == [(1e-3, 0.5), (3e-3, 0.5)] and rates[2][1] == 0.0
+    best = max(tried, key=lambda one: one["mAP"])
+    assert (row["settings"]["learning_rate"], row["settings"]["clue_dropout"]) == (
+        best["learning_rate"], best["clue_dropout"])  # fmt: skip
+    test = row["test"]
+    assert len(test["average_precision"]) == len(test["first_match"]) == len(test["query"]) == 8
+    assert np.mean(test["average_precision"]) == pytest.approx(test["mAP"], abs=1e-6)
+    assert np.mean([first == 1 for first in test["first_match"]]) == pytest.approx(test["rank1"])
+    curve = {one["weight"]: one["mAP"] for one in row["validation"]}
+    assert curve[row["fusion_weight"]] == max(curve.values())
+
+
+def test_what_is_there_is_not_computed_again(folder, monkeypatch):
+    def fail(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(computing, "train", fail)
+    monkeypatch.setattr(computing, "untrained_row", fail)
+    compute(folder, rows=["qaconv", "k_reciprocal"])
+    with pytest.raises(AssertionError, match="trained again"):
+        compute(folder, seeds=[0, 1])
+
+
+def test_a_row_of_other_settings_is_refused(folder):
+    with pytest.raises(ValueError, match=r"to be of \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
+        compute(folder, Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4))
+
+
+def test_the_table_stands_beside_the_network_alone(folder, capsys):
+    print_table(folder)
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == {"row", "individual", "k_reciprocal", "qaconv"}
+    found = {name: json.loads((folder / f"{name}.json").read_text())["test"] for name in ("individual", "qaconv_0")}
+    lead = 100 * (found["qaconv_0"]["mAP"] - found["individual"]["mAP"])
+    assert f"{lead:+.2f} [" in lines["qaconv"] and "+0.00 [0.00, 0.00]" in lines["individual"]
