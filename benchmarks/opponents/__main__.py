@@ -1,6 +1,7 @@
 """Opponents on the same frozen clues: same people, triplets, steps and seeds, ranked by the official protocol.
 
-graph: the recipe of configs/on_top.yaml; no_graph: the same without an edge, the control; aligned_clues: the mean
+graph: the recipe of configs/on_top.yaml; no_graph: the same without an edge, the control; part, nearest_counterpart,
+fully_connected: other builders; smoothing: neighbours added instead of subtracted; aligned_clues: the mean
 similarity of the clues that the attention joins; qaconv: best matches (Liao and Shao, 2020); transmatcher: two layers
 of query-key similarity with learned priors (Liao and Shao, 2021), the second above an encoder layer of its own, which
 is what makes its training slow; transmatcher_one_layer: the first alone; k_reciprocal: re-ranking by neighbours (Zhong
@@ -22,7 +23,7 @@ import torch
 
 from benchmarks.opponents.compute_rows import compute_rows
 from benchmarks.opponents.people import People, read_people, split_people
-from benchmarks.opponents.rows import TRAINED, UNTRAINED, Recipe
+from benchmarks.opponents.rows import TRAINED, TRANSMATCHER_LAYERS, UNTRAINED, Recipe
 from benchmarks.opponents.table import print_table
 from benchmarks.opponents.timing import time_rows
 from benchmarks.results_file import save_results
@@ -42,7 +43,15 @@ def main() -> None:
             options = argparse.Namespace(**(vars(options) | _QUICK | {"out": options.out or Path(scratch)}))
         elif not options.table:
             people, name = read_people(options.features, options.data, options.held_out), options.features.name
-        recipe = Recipe(options.steps, options.anchors, options.confusions, width=options.width, top_k=options.top_k)
+        recipe = Recipe(
+            options.steps,
+            options.anchors,
+            options.confusions,
+            mirror=options.mirror,
+            width=options.width,
+            top_k=options.top_k,
+            precision=options.precision,
+        )
         if options.time or options.quick:
             save_results("opponents", time_rows(people.features, recipe, options.rounds), None, options.quick)
         if not (options.time or options.table):
@@ -72,10 +81,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1200, help="(default: 1200)")
     parser.add_argument("--anchors", type=int, default=96, help="triplets a step (default: 96)")
     parser.add_argument("--confusions", type=int, default=20, help="wrong people a negative is of (default: 20)")
+    parser.add_argument("--mirror", type=float, default=0.0, help="share of mirrored pictures (default: 0)")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of training")
     parser.add_argument("--top_k", type=int, default=100, help="ranked again for each query (default: 100)")
     parser.add_argument("--width", type=int, default=64, help="channels of projected clues (default: 64)")
     parser.add_argument("--held_out", type=int, default=100, help="training people (default: 100)")
-    own = [row for row in TRAINED if "graph" not in row]
+    own = ["aligned_clues", "qaconv", *TRANSMATCHER_LAYERS]
     parser.add_argument("--search", nargs="*", choices=TRAINED, default=own, help="rows with a learning rate and a "
                         "clue dropout of their own; the others have 1e-3 and 0.5")  # fmt: skip
     parser.add_argument("--search_steps", type=int, default=600, help="(default: 600)")

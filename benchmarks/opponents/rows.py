@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,12 +23,25 @@ from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.on_features import RECIPE
 from cace_pyg.engine.training import Trainer
-from cace_pyg.graph import CorrespondenceAttention, GraphBuilder, NoAlignment
+from cace_pyg.graph import (
+    CorrespondenceAttention,
+    FullyConnected,
+    GraphBuilder,
+    NoAlignment,
+    Part,
+    TopKSimilarity,
+)
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand
 
 UNTRAINED = ("individual", "k_reciprocal")
 TRANSMATCHER_LAYERS = {"transmatcher_one_layer": 1, "transmatcher": 2}
-TRAINED = ("graph", "no_graph", "aligned_clues", "qaconv", *TRANSMATCHER_LAYERS)
+BUILDERS: dict[str, Callable[[int], GraphBuilder]] = {
+    "no_graph": NoAlignment,
+    "part": Part,
+    "nearest_counterpart": functools.partial(TopKSimilarity, k=1),
+    "fully_connected": FullyConnected,
+}
+TRAINED = ("graph", *BUILDERS, "smoothing", "aligned_clues", "qaconv", *TRANSMATCHER_LAYERS)
 _STEPS_OF_AN_EPOCH = 60
 
 
@@ -40,18 +54,22 @@ class Recipe:
         anchors: triplets of a step.
         confusions: a negative is one of this many nearest wrong people.
         clue_dropout: share of clues hidden in training.
+        mirror: share of pictures whose map is mirrored in training.
         learning_rate: of AdamW at the start; then cosine to 0.
         width: channels of what the clues are projected to.
         top_k: pictures that the second stage ranks again.
+        precision: of training, see :class:`cace_pyg.config.Config`.
     """
 
     steps: int = 1200
     anchors: int = 96
     confusions: int = 20
     clue_dropout: float = 0.5
+    mirror: float = 0.0
     learning_rate: float = 1e-3
     width: int = 64
     top_k: int = 100
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
     def config(self, conditional: ConditionalSettings, graph: Callable[[int], GraphBuilder], seed: int) -> Config:
         """For the library's own loop; the last step's weights are kept, and nothing is validated on the way."""
@@ -61,6 +79,7 @@ class Recipe:
         return Config(
             DataSettings(root="features", hold_out=0.0),
             seed=seed,
+            precision=self.precision,
             graph=graph,
             conditional=conditional,
             joint_phase=JointPhaseSettings(epochs=0),
@@ -70,6 +89,7 @@ class Recipe:
                 anchors=self.anchors,
                 confusions=self.confusions,
                 clue_dropout=self.clue_dropout,
+                mirror=self.mirror,
                 learning_rate=self.learning_rate,
             ),
             evaluation=EvaluationSettings(top_k=self.top_k),
@@ -79,15 +99,18 @@ class Recipe:
 def build(row: str, features: Features, recipe: Recipe, seed: int) -> tuple[CaceNet, Config]:
     """The model of a row, untrained, and its configuration.
 
-    ``graph`` is the recipe of ``configs/on_top.yaml``, ``no_graph`` the same without an edge.
+    ``graph`` is the recipe of ``configs/on_top.yaml``, ``no_graph`` the same without an edge; so the other builders of
+    Table 2, and smoothing (Table 1, "Normal").
     """
     torch.manual_seed(seed)
     channels, n = features.channels, features.clues.size(1)
     graph: Callable[[int], GraphBuilder]
     graph = functools.partial(CorrespondenceAttention, width=recipe.width, sharpness=16.0)
     conditional = replace(RECIPE, width=recipe.width)
-    if row == "no_graph":
-        graph = NoAlignment
+    if row in BUILDERS:
+        graph = BUILDERS[row]
+    elif row == "smoothing":
+        conditional = replace(conditional, mode="smooth")
     elif row == "aligned_clues":
         conditional = replace(conditional, compare="aligned_clues")
     model = CaceNet(KeptFeatures(features), graph, embedding_channels=256, conditional=conditional, published=True)
