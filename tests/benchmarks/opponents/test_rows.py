@@ -97,6 +97,10 @@ def test_bytes_are_those_of_what_a_pair_needs():
     assert sizes == {
         "graph": 4 * (2 * n * width + embedding),
         "no_graph": 4 * (n * width + embedding),
+        "part": 4 * (n * width + embedding),
+        "nearest_counterpart": 4 * (n * (CHANNELS + width) + embedding),
+        "fully_connected": 4 * (n * width + embedding),
+        "smoothing": 4 * (2 * n * width + embedding),
         "aligned_clues": 4 * n * (width + CHANNELS),
         "qaconv": 4 * n * width,
         "transmatcher_one_layer": 4 * n * width,
