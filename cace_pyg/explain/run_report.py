@@ -86,8 +86,11 @@ def _summary(evaluation: Evaluation, second_stage: bool) -> str:
 
 def _neighbours(evaluation: Evaluation) -> list[str]:
     """How the rows of re-ranking by neighbours were made."""
-    own = evaluation.individual.policy
-    return [f"{row.name}: {row.metrics.policy.replace(own, '').strip('; ')}." for row in evaluation.neighbours]
+    known = evaluation.individual.policy.split("; ")
+    return [
+        f"{row.name}: {'; '.join(part for part in row.metrics.policy.split('; ') if part not in known)}."
+        for row in evaluation.neighbours
+    ]
 
 
 def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] = ()) -> dict[str, Figure]:
