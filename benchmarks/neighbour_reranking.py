@@ -91,11 +91,11 @@ def main() -> None:
     }
     if options.msmt17:
         del calls[_BEFORE], calls[_NOW], calls["propagation"]  # whole matrices of distances
-        found = {name: measured(lambda call=call: call() and []) for name, call in calls.items()}
+        found = {name: measured(lambda call=call: (call(), [])[1]) for name, call in calls.items()}
         seconds = {name: one[1] for name, one in found.items()}
         peaks = {name: one[2] for name, one in found.items()}
     else:
-        peaks = {name: measured(lambda call=call: call() and [])[2] for name, call in calls.items()}
+        peaks = {name: measured(lambda call=call: (call(), [])[1])[2] for name, call in calls.items()}
         seconds = interleaved_medians(calls, options.rounds)
     rows = [
         {"queries": len(query), "gallery": len(gallery), "threads": options.threads, "call": name,

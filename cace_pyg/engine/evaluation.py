@@ -28,6 +28,7 @@ from cace_pyg.engine.neighbours import (
 )
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
+from cace_pyg.progress import write_line
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
@@ -263,6 +264,8 @@ def choose_neighbours(
 ) -> NeighbourChoice | None:
     """With what neighbours are best re-ranked on held-out identities, see :func:`search_choice`; none: not asked for.
 
+    Where that gains nothing there, a warning says so.
+
     Raises:
         ValueError: there are no held-out identities.
     """
@@ -276,8 +279,16 @@ def choose_neighbours(
         )
     measured = measure(model, query, gallery, config, device, ranks)
     neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
-    labels, policy = labels_of(query, gallery), config.evaluation.policy()
-    return search_choice(neighbours, configured, weight, partial(evaluate_blocks, **labels, **policy))
+    protocol = partial(evaluate_blocks, **labels_of(query, gallery), **config.evaluation.policy())
+    choice, reached = search_choice(neighbours, configured, weight, protocol)
+    for stage, mAP in reached.items() if ranks.rank == 0 else ():
+        without = protocol(measured[2].blocks(0.0 if stage == "individual" else weight)).mAP
+        if mAP <= without:
+            write_line(
+                f"warning: on the held-out identities neighbours do not help the {stage} ranking: {100 * mAP:.1f} mAP "
+                f"at best, {100 * without:.1f} without. People there may be seen too seldom, or by one camera alone"
+            )
+    return choice
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:

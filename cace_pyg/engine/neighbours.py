@@ -63,10 +63,7 @@ class Neighbours:
             ValueError: there are too few images for these settings.
         """
         check_reranking(settings, len(self.images))
-        graph = self.graph
-        if fusion > 0:
-            individual = graph.distance[:, 1 : 1 + self.conditional.size(1)]
-            graph = graph.reranked((1 - fusion) * individual + fusion * self.conditional)
+        graph = self.decided_by(fusion)
 
         def original(queries: slice) -> Tensor:
             return self._original(queries, weight)
@@ -77,6 +74,13 @@ class Neighbours:
             encoding = propagation_encoding(graph, settings.k1, settings.k2, settings.exponent)
             compare = cosine_distance
         return NeighbourRanking.of(encoding, self.images, compare, original, settings.original_weight)
+
+    def decided_by(self, fusion: float) -> NeighbourGraph:
+        """The graph whose candidates are ranked by (1 − fusion)·individual + fusion·conditional distance."""
+        if fusion == 0:
+            return self.graph
+        individual = self.graph.distance[:, 1 : 1 + self.conditional.size(1)]
+        return self.graph.reranked((1 - fusion) * individual + fusion * self.conditional)
 
     def _original(self, queries: slice, weight: float) -> Tensor:
         """Squared individual distances over each query's largest; the second stage says who gets which of its top k."""
@@ -264,7 +268,7 @@ MOST_LISTED = max(_K1)  # neighbours of a picture that a search looks at
 
 def search_choice(
     neighbours: Neighbours, configured: NeighbourChoice, weight: float, measure: Measure
-) -> NeighbourChoice:
+) -> tuple[NeighbourChoice, dict[str, float]]:
     """The numbers with the best mAP, for either row apart; the configured ones where none is better.
 
     Give held-out identities, never those that will be tested. k1 and k2 fit the number of pictures that people have
@@ -275,26 +279,32 @@ def search_choice(
         configured: what the configuration says.
         weight: the second stage's.
         measure: the protocol.
+
+    Returns:
+        The numbers, and by stage (individual, two_stage) the mAP that they reach there.
     """
-    individual, _ = _best(neighbours, configured.individual, (0.0,), 0.0, measure)
-    if neighbours.second_stage is None:
-        return replace(configured, individual=individual)
-    weights = tuple(dict.fromkeys([configured.fusion, weight, *_FUSION]))
-    two_stage, fusion = _best(neighbours, configured.two_stage, [one for one in weights if one > 0], weight, measure)
-    return NeighbourChoice(individual, two_stage, fusion)
+    individual, _, mAP = _best(neighbours, configured.individual, (0.0,), 0.0, measure)
+    choice, reached = replace(configured, individual=individual), {"individual": mAP}
+    if neighbours.second_stage is not None:
+        weights = dict.fromkeys(one for one in (configured.fusion, weight, *_FUSION) if one > 0)
+        two_stage, fusion, mAP = _best(neighbours, configured.two_stage, weights, weight, measure)
+        choice, reached = replace(choice, two_stage=two_stage, fusion=fusion), reached | {"two_stage": mAP}
+    return choice, reached
 
 
 def _best(
     neighbours: Neighbours, configured: Reranking, fusions: Iterable[float], weight: float, measure: Measure
-) -> tuple[Reranking, float]:
-    best, found = -1.0, (configured, 0.0)
+) -> tuple[Reranking, float, float]:
+    """Settings, weight among neighbours, and their mAP."""
+    best = (configured, 0.0, -1.0)
     for fusion, settings in product(fusions, [configured, *_grid(configured, neighbours.graph.index.size(1))]):
         ranking = neighbours.ranking(settings, fusion, weight)
-        for original in dict.fromkeys([settings.original_weight, *_ORIGINAL]):
-            mAP = measure(replace(ranking, weight=original).blocks()).mAP
-            if mAP > best:
-                best, found = mAP, (replace(settings, original_weight=original), fusion)
-    return found
+        encoded, original = replace(ranking, weight=0.0).whole(), ranking.original(slice(None))
+        for share in dict.fromkeys([settings.original_weight, *_ORIGINAL]):
+            mAP = measure([(1 - share) * encoded + share * original]).mAP
+            if mAP > best[2]:
+                best = replace(settings, original_weight=share), fusion, mAP
+    return best
 
 
 def _grid(configured: Reranking, listed: int) -> Iterator[Reranking]:

@@ -150,16 +150,17 @@ def test_the_search_takes_what_is_best_and_what_is_configured_where_nothing_is_b
         gallery_camids=labels[3],
     )
     configured = NeighbourChoice(KReciprocalSettings(8, 3), KReciprocalSettings(8, 3), 0.4)
-    chosen = search_choice(found, configured, 0.25, measure)
+    chosen, reached = search_choice(found, configured, 0.25, measure)
     before, after = (
         {row.name: row.metrics.mAP for row in neighbour_rows(found, choice, 0.25, measure)}
         for choice in (configured, chosen)
     )
     assert before.keys() == after.keys() == {"k_reciprocal", "two_stage_k_reciprocal"}
     assert all(after[name] >= before[name] for name in before) and after != before
+    assert [*after.values()] == pytest.approx([reached["individual"], reached["two_stage"]])
     assert chosen.individual.k1 < IMAGES and chosen.two_stage.k1 < IMAGES
     perfect = replace(measure(iter([torch.ones(QUERIES, IMAGES - QUERIES)])), mAP=1.0)
-    assert search_choice(found, configured, 0.25, lambda blocks: (list(blocks), perfect)[1]) == configured
+    assert search_choice(found, configured, 0.25, lambda blocks: (list(blocks), perfect)[1])[0] == configured
 
 
 NEAR = {
@@ -226,14 +227,20 @@ def test_the_rows_of_several_processes_are_those_of_one(tiny, tmp_path):
     assert many["two_stage_k_reciprocal"] == one["two_stage_k_reciprocal"] != one["k_reciprocal"]
 
 
-def test_numbers_are_chosen_on_held_out_people_and_said(tiny, tmp_path):
+def test_numbers_are_chosen_on_held_out_people_and_said(tiny, tmp_path, capsys):
     checkpoint = make_checkpoint(tmp_path / "best.ckpt", tiny, **{"data.workers": 0, **NEAR})
     command = ["--checkpoint", str(checkpoint), "--device=cpu", "--neighbours.method=k_reciprocal"]
     written = tmp_path / "metrics.json"
     assert evaluate([*command, "--neighbours.tune=true", "--output", str(written)]) == 0
     model, config, splits = model_of(tiny, tmp_path, **{"neighbours.method": "k_reciprocal"})
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed)
+    capsys.readouterr()
     choice = choose_neighbours(model, held_out.query, held_out.gallery, config, 0.5, "cpu")
+    said = "".join(capsys.readouterr())
+    found = evaluate_two_stage(model, held_out.query, held_out.gallery, config, 0.5, "cpu", choice=choice)
+    for stage, row in zip(("individual", "two_stage"), found.neighbours, strict=True):
+        gains = row.metrics.mAP > getattr(found, stage).mAP
+        assert (f"do not help the {stage} ranking: {100 * row.metrics.mAP:.1f} mAP" in said) is not gains
     rows = json.loads(written.read_text())
     for name, of in (("k_reciprocal", choice.individual), ("two_stage_k_reciprocal", choice.two_stage)):
         said = f"k-reciprocal: k1 {of.k1}, k2 {of.k2}, original weight {of.original_weight:g};"
