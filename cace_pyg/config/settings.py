@@ -170,7 +170,7 @@ class NeighbourSettings:
     candidates: PositiveInt = 50
     """Nearest pictures of each picture, queries and gallery alike, among which the pair stage finds its neighbours."""
     pairs: Literal["all", "mutual"] = "all"
-    """Of the candidates, all, or only those that are each other's; the others then stay behind."""
+    """Of the candidates all, or only those that are each other's: fewer pairs, and worth less (docs/neighbours.md)."""
     fusion: Literal["auto"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance among neighbours, in [0, 1]; auto: that of the second stage."""
     tune: bool = False

@@ -42,8 +42,8 @@ class Neighbours:
         images: queries and gallery as one set.
         graph: of the individual embeddings.
         second_stage: what it has measured; none: it is not asked.
-        conditional: the pair stage's distance of each image to the nearest after itself, ``(image, candidates)``,
-            infinite where it was not asked.
+        conditional: the pair stage's distance of each image to the nearest after itself, ``(image, candidates)``; where
+            it was not asked, the mean of what it said of that image.
     """
 
     images: ImageSet
@@ -141,7 +141,8 @@ def ask_pair_stage(
     distance, known = _look_up(wanted, second.flatten(), second_stage.conditional.flatten())
     distance[~known] = _measure_pairs(wanted[~known], images, query, gallery, measure)
     conditional, asked = _look_up(pairs, wanted, distance)
-    return replace(neighbours, second_stage=second_stage, conditional=conditional.masked_fill(~asked, torch.inf))
+    mean = conditional.masked_fill(~asked, 0).sum(1, keepdim=True) / asked.sum(1, keepdim=True).clamp_min(1)
+    return replace(neighbours, second_stage=second_stage, conditional=torch.where(asked, conditional, mean))
 
 
 def _unordered(a: Tensor, b: Tensor, images: int) -> Tensor:
@@ -151,6 +152,8 @@ def _unordered(a: Tensor, b: Tensor, images: int) -> Tensor:
 
 def _look_up(wanted: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """The values of the wanted keys, and which of them there are; the others' are left open."""
+    if not len(keys):
+        return values.new_zeros(wanted.shape), torch.zeros_like(wanted, dtype=torch.bool)
     keys, order = keys.sort(stable=True)
     place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
     return values[order[place]], keys[place] == wanted

@@ -193,7 +193,9 @@ def rerank_features(
     stage = fitted.stage.to(where).eval()
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     try:
-        of_query, of_gallery = (Extraction((), one.embedding, _prepare(stage, one, where)) for one in (query, gallery))
+        of_query, of_gallery = (
+            Extraction((), one.embedding, prepare_features(stage, one, where)) for one in (query, gallery)
+        )
         blocks = (block for _, block in distance_blocks(query.embedding, gallery.embedding))
         index = torch.cat([nearest(block, top_k) for block in blocks])
         conditional = ask(of_query, of_gallery, [*index]).view(index.shape)
@@ -206,7 +208,8 @@ def rerank_features(
         fitted.stage.to("cpu")
 
 
-def _prepare(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
+def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
+    """What the pair stage, which is on ``device``, keeps of each image; on the CPU."""
     batches = features.clues.split(256)
     return PairOperand.concatenate(
         [stage.prepare(Clues(one.float().to(device), features.grid)).to("cpu") for one in batches]

@@ -39,12 +39,12 @@ class NeighbourGraph:
     def reranked(self, fused: Tensor) -> "NeighbourGraph":
         """The graph whose lists are ranked again; each place keeps its distance, so that weights keep their scale.
 
-        Example: an image with neighbours [7, 4, 9] at distances [0.1, 0.2, 0.4] and fused distances [0.8, inf, 0.3] has
+        Example: an image with neighbours [7, 4, 9] at distances [0.1, 0.2, 0.4] and fused distances [0.8, 0.9, 0.3] has
         the neighbours [9, 7, 4] at [0.1, 0.2, 0.4].
 
         Args:
-            fused: other distances of each image to the ``m`` nearest after itself, ``(image, m)``; those that are
-                infinite stay behind the others, as they were. Places after these stay as they are.
+            fused: other distances of each image to the ``m`` nearest after itself, ``(image, m)``. Places after these
+                stay as they are, and so do those of equal distances.
 
         Raises:
             ValueError: ``m`` is more than the lists have besides the image itself, or a distance is NaN.

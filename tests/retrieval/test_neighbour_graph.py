@@ -40,9 +40,9 @@ def test_a_list_that_is_ranked_again_keeps_its_image_its_tail_and_its_distances(
         assert again.index[row, 1:5].tolist() == [int(graph.index[row, 1 + place]) for place in expected]
 
 
-def test_who_was_not_looked_at_stays_behind(images):
+def test_level_neighbours_stay_in_order_and_wrong_distances_are_refused(images):
     graph = nearest_neighbours(images, 5)
-    fused = torch.full((30, 4), torch.inf)
+    fused = torch.full((30, 4), 0.7)
     assert torch.equal(graph.reranked(fused).index, graph.index)
     fused[:, 2] = 0.5
     assert torch.equal(graph.reranked(fused).index, graph.index[:, [0, 3, 1, 2, 4]])
