@@ -1,8 +1,8 @@
 """What neighbours are worth on features that are kept: the network alone, two stages, and re-ranking on either.
 
 Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that of ``cace_pyg.fit_pair_stage``
-on their training part, whose checkpoint says who was held out. The fusion weight and the numbers of the rows "tuned" are
-chosen on those people; query and gallery are ranked after that. --held_out leaves query and gallery out.
+on their training part, whose checkpoint says who was held out. The fusion weight, and the numbers of the rows "tuned",
+are chosen on those people; query and gallery are ranked after that. --held_out leaves query and gallery out.
 """
 
 import argparse

@@ -70,13 +70,18 @@ def test_neighbours_are_those_that_both_distances_decide(fitted, method):
     )
     query, gallery = together[1]
     clues = torch.cat([query.clues, gallery.clues])
-    with torch.no_grad():
-        prepared = fitted.stage.prepare(Clues(clues.float(), GRID))
-        pairs = torch.stack([fitted.stage.distance(prepared.select(slice(i, i + 1)), prepared) for i in range(240)])
     near = find_neighbours(query.embedding, gallery.embedding, None, 20)
     index = torch.cdist(query.embedding, gallery.embedding).topk(7, largest=False).indices
-    second_stage = SecondStage(index, pairs[:40, 40:].gather(1, index))
-    near = replace(near, second_stage=second_stage, conditional=pairs.gather(1, near.graph.index[:, 1:21]))
+    with torch.no_grad():
+        prepared = fitted.stage.prepare(Clues(clues.float(), GRID))
+
+        def measure(lists):
+            ones = (prepared.select(slice(i, i + 1)) for i in range(len(lists)))
+            pairs = zip(ones, lists, strict=True)
+            return torch.stack([fitted.stage.distance(one, prepared.select(others)) for one, others in pairs])
+
+        second_stage = SecondStage(index, measure(40 + index))
+        near = replace(near, second_stage=second_stage, conditional=measure(near.graph.index[:, 1:21]))
     assert together[2].dtype == torch.float64 and not torch.equal(together[2], alone[2])
     torch.testing.assert_close(together[2], near.ranking(method, 0.25, 0.25).whole().double(), atol=1e-5, rtol=1e-5)
     query, gallery = alone[1]
