@@ -17,15 +17,12 @@ from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import evaluate_model, labels_of
 from cace_pyg.engine.files import write_text
 from cace_pyg.engine.launch_fabric import launch_fabric
-from cace_pyg.engine.preflight import check_matches
+from cace_pyg.engine.preflight import check_matches, check_neighbours
 from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.ranks import leave_ranks
-from cace_pyg.engine.results import (
-    further_results,
-    metrics_of,
-    metrics_table,
-    results_table,
-)
+from cace_pyg.engine.results import as_json, metrics_of, metrics_table, results_table, single_shots
+from cace_pyg.engine.training import people_of_pair_phase
+from cace_pyg.retrieval import Metrics, SingleShot
 from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
@@ -39,7 +36,7 @@ published, by its pooled features and its own neck: torchvision's, timm's, or on
 baseline (--backbone.stem); or a file of ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
---evaluation.average_precision trapezoid, --k_reciprocal.k1 20, --conditional.backend dense. All of them:
+--evaluation.average_precision trapezoid, --neighbours.method k_reciprocal, --conditional.backend dense. All of them:
 python -m cace_pyg.train --help."""
 
 
@@ -52,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
+        overrides = _with_method(known, overrides)
         if known.output is not None:
             _prepare_output(known.output)
         found = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
@@ -90,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--k_reciprocal",
         action="store_true",
-        help="also rank with k-reciprocal neighbours (Zhong et al., 2017): instead of the second stage, and after it",
+        help="short for --neighbours.method k_reciprocal: re-rank by k-reciprocal neighbours (Zhong et al., 2017), "
+        "those of the individual embeddings, and those that both stages decide",
     )
     parser.add_argument(
         "--single_shot",
@@ -98,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure by CUHK03's protocol: one gallery picture of each identity, drawn 100 times",
     )
     return parser
+
+
+def _with_method(known: argparse.Namespace, overrides: list[str]) -> list[str]:
+    if not known.k_reciprocal:
+        return overrides
+    if any(option.partition("=")[0] == "--neighbours.method" for option in overrides):
+        raise ValueError("--k_reciprocal is short for --neighbours.method k_reciprocal: give one of them")
+    return [*overrides, "--neighbours.method=k_reciprocal"]
 
 
 def _prepare_output(path: Path) -> None:
@@ -113,7 +120,7 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
     config = from_yaml(state["config"], *overrides)
     try:
-        splits, environment = _read(config, known)
+        splits, chosen_on, environment = _read(config, known)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error}\ndata.root, {Path(config.data.root).absolute()}, stands in the checkpoint; give --data.root and "
@@ -121,18 +128,17 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         ) from error
     fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
     model, state = load_model(known.checkpoint, config)
-    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"], fabric)
+    weight = state["fusion_weight"]
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, weight, fabric, chosen_on)
     if evaluation is None:  # the first rank has it
         return None
     environment |= {"ranks": str(fabric.world_size)}
-    if not (known.k_reciprocal or known.single_shot):
+    if not known.single_shot:
         return results_table(evaluation), metrics_of(evaluation, environment)
     distances = evaluation.distances  # from here on whole: query × gallery of them
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
-    embeddings = evaluation.query.embedding, evaluation.gallery.embedding
-    labels = labels_of(splits.query, splits.gallery)
-    further = further_results(stages, embeddings, labels, config, known.k_reciprocal, known.single_shot)
-    return results_table(evaluation, further), metrics_of(evaluation, environment) | further.as_dict()
+    curves = single_shots(stages, labels_of(splits.query, splits.gallery), config.seed)
+    return results_table(evaluation, curves), metrics_of(evaluation, environment) | as_json(curves)
 
 
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:
@@ -140,29 +146,30 @@ def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str,
         raise ValueError("a published network is evaluated by one process: start python, not torchrun")
     parser = config_parser("evaluate", "")
     config = config_of(parse(parser, ["--config", str(known.config), *overrides]), parser)
-    splits, environment = _read(config, known)
-    metrics, further, described = evaluate_published(
-        config, splits.query, splits.gallery, known.k_reciprocal, known.single_shot
-    )
-    content = {"individual": metrics.as_dict(), "network": described, "policy": metrics.policy}
-    return metrics_table({"individual": metrics}, further, described), content | further.as_dict() | {
+    splits, _, environment = _read(config, known)
+    rows, curves, described = evaluate_published(config, splits.query, splits.gallery, known.single_shot)
+    individual = rows.pop("individual")
+    content = {"individual": individual.as_dict(), "network": described, "policy": individual.policy}
+    further: dict[str, Metrics | SingleShot] = {**rows, **curves}
+    return metrics_table({"individual": individual, **further}, described), content | as_json(further) | {
         "environment": environment
     }
 
 
-def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, dict[str, str]]:
+def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, Splits | None, dict[str, str]]:
+    """What is ranked, what numbers are chosen on where they are, and where it was."""
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
-    if known.split == "validation":
+    held_out = None
+    if known.split == "validation" or config.neighbours.tune:
         same_camera = config.evaluation.same_camera
-        splits = hold_out_identities(splits.train, config.data.hold_out, config.seed, same_camera)
+        held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, same_camera)
+    if known.split == "validation" and held_out is not None:
+        splits = held_out
     check_matches(splits, config)
-    images = len({sample.path for sample in (*splits.query, *splits.gallery)})
-    if known.k_reciprocal and config.k_reciprocal.k1 >= images:
-        raise ValueError(
-            f"Expected k_reciprocal.k1 below the number of images, {images} (got {config.k_reciprocal.k1})"
-        )
-    return splits, environment
+    check_neighbours(splits, config)
+    chosen_on = people_of_pair_phase(config, held_out) if held_out is not None and config.neighbours.tune else None
+    return splits, chosen_on, environment
 
 
 if __name__ == "__main__":

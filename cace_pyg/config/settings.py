@@ -174,8 +174,28 @@ class EvaluationSettings:
 
 
 @dataclass
+class NeighbourSettings:
+    """Re-ranking by the neighbours that pictures have in common, a further row for each stage (docs/neighbours.md)."""
+
+    method: Literal["k_reciprocal", "propagation"] | None = None
+    """k_reciprocal (Zhong et al., 2017), propagation (Zhang et al., 2020: messages between pictures); null: none."""
+    candidates: PositiveInt = 50
+    """Nearest pictures of each picture, queries and gallery alike, among which the pair stage finds its neighbours."""
+    pairs: Literal["all", "mutual"] = "all"
+    """Of the candidates all, or only those that are each other's: fewer pairs, and worth less (docs/neighbours.md)."""
+    fusion: Literal["auto"] | ClosedUnitInterval = "auto"
+    """Weight of the conditional distance among neighbours, in [0, 1]; auto: that of the second stage."""
+    tune: bool = False
+    """Choose the numbers of the method, and this weight, on held-out identities, for each row apart."""
+
+    def __post_init__(self) -> None:
+        if self.tune and self.method is None:
+            raise ValueError("Expected neighbours.method where neighbours.tune chooses its numbers (got null)")
+
+
+@dataclass
 class KReciprocalSettings:
-    """k-reciprocal re-ranking (Zhong et al., 2017): evaluate --k_reciprocal."""
+    """k-reciprocal re-ranking (Zhong et al., 2017): neighbours.method k_reciprocal."""
 
     k1: PositiveInt = 20
     """Neighbours looked at (Zhong et al.: 20)."""
@@ -187,6 +207,24 @@ class KReciprocalSettings:
     def __post_init__(self) -> None:
         if self.k2 > self.k1:
             raise ValueError(f"Expected k_reciprocal.k2 of at most k_reciprocal.k1 (got k1 {self.k1}, k2 {self.k2})")
+
+
+@dataclass
+class PropagationSettings:
+    """Messages between pictures (Zhang et al., 2020): neighbours.method propagation."""
+
+    k1: PositiveInt = 26
+    """Neighbours that describe a picture, itself among them (Zhang et al.: 26)."""
+    k2: PositiveInt = 7
+    """Neighbours that it hears, itself among them (Zhang et al.: 7)."""
+    exponent: NonNegativeFloat = 2.0
+    """Of the cosine that weighs what it hears (Zhang et al.: 2)."""
+    original_weight: ClosedUnitInterval = 0.0
+    """Weight of the distance that is ranked again (Zhang et al.: 0)."""
+
+    def __post_init__(self) -> None:
+        if self.k2 > self.k1:
+            raise ValueError(f"Expected propagation.k2 of at most propagation.k1 (got k1 {self.k1}, k2 {self.k2})")
 
 
 @dataclass
@@ -223,7 +261,9 @@ class Config:
     joint_phase: JointPhaseSettings = field(default_factory=JointPhaseSettings)
     pair_phase: PairPhaseSettings = field(default_factory=PairPhaseSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     k_reciprocal: KReciprocalSettings = field(default_factory=KReciprocalSettings)
+    propagation: PropagationSettings = field(default_factory=PropagationSettings)
 
     def to_yaml(self) -> str:
         """Every field with its value, defaults included; :func:`cace_pyg.config.from_yaml` reads it back.

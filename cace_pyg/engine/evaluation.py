@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypedDict, overload
 
 import torch
@@ -9,12 +10,25 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from cace_pyg.config import Config
-from cace_pyg.data.sample import Sample
+from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.neighbours import (
+    MOST_LISTED,
+    NeighbourChoice,
+    NeighbourRow,
+    Neighbours,
+    SecondStage,
+    ask_pair_stage,
+    configured_choice,
+    find_neighbours,
+    neighbour_rows,
+    search_choice,
+)
 from cace_pyg.engine.ranks import ALONE, Ranks
-from cace_pyg.models import CaceNet, PairOperand
-from cace_pyg.progress import progress_bar
+from cace_pyg.models import CaceNet
+from cace_pyg.progress import write_line
 from cace_pyg.retrieval import (
     Metrics,
     choose_fusion_weight,
@@ -76,7 +90,8 @@ class Distances:
 class Evaluation:
     """The result of both stages on one query and gallery set.
 
-    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol.
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``neighbours``
+    are the rows of re-ranking by neighbours, where it is asked for.
     """
 
     query: Extraction
@@ -87,6 +102,12 @@ class Evaluation:
     two_stage: Metrics
     backend: str
     same_camera: Literal["remove", "keep"]
+    neighbours: tuple[NeighbourRow, ...] = ()
+
+    def stages(self) -> dict[str, Metrics]:
+        """The metrics of both stages and of re-ranking by neighbours, by name."""
+        found = {"individual": self.individual, "two_stage": self.two_stage}
+        return found | {row.name: row.metrics for row in self.neighbours}
 
 
 @torch.no_grad()
@@ -101,20 +122,10 @@ def measure_pairs(
 ) -> Tensor:
     """The distance of each query to its gallery images at ``index``, see :meth:`PairStage.distance`: ``(query, k)``.
 
-    Query by query, so that one image is paired with many and nothing of it is copied. On several ranks the queries
-    travel, and each rank measures the pairs of the gallery images that it has.
+    See :func:`measure_lists`.
     """
-    measured = torch.zeros(index.shape)
-    bar = progress_bar(index, desc="second stage", unit="query", leave=False, disable=ranks.rank > 0)
-    for nearest, row, one in zip(bar, measured, every_query(query, ranks), strict=True):
-        here = gallery.holds(nearest)
-        if here.any():
-            one, chunks = one.to(device), (nearest[here] - gallery.first).split(pairs_per_batch)
-            pairs = [
-                model.pair_stage.distance(one, gallery.prepared.select(chunk).to(device)).cpu() for chunk in chunks
-            ]
-            row[here] = torch.cat(pairs)
-    return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
+    stage = model.pair_stage
+    return measure_lists(stage, query, gallery, [*index], pairs_per_batch, device, ranks).view(index.shape)
 
 
 def measure(
@@ -169,22 +180,115 @@ def evaluate_two_stage(
     weight: float,
     device: torch.device | str,
     ranks: Ranks = ALONE,
+    choice: NeighbourChoice | None = None,
 ) -> Evaluation | None:
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
 
-    On several ranks all take part in extraction and pairs; the first has the result, the others none.
+    On several ranks all take part in extraction and pairs; the first has the result, the others none. Neighbours are
+    re-ranked by ``choice``; none: as the configuration says, if it says so.
     """
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
+    labels = labels_of(query, gallery)
+    choice = choice or configured_choice(config, weight)
+    neighbours = None
+    if choice is not None:
+        measured = extracted_query, extracted_gallery, distances
+        neighbours = measure_neighbours(model, *measured, config, choice, weight, device, ranks)
     if ranks.rank > 0:
         return None
-    labels = labels_of(query, gallery)
     individual = evaluate_blocks(distances.blocks(), **labels, **config.evaluation.policy())
     two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
-    return Evaluation(
+    evaluation = Evaluation(
         extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend, same_camera
     )
+    if choice is None or neighbours is None:
+        return evaluation
+    rows = neighbour_rows(neighbours, choice, weight, partial(evaluate_blocks, **labels, **config.evaluation.policy()))
+    return replace(evaluation, neighbours=rows)
+
+
+def measure_neighbours(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    distances: Distances,
+    config: Config,
+    choice: NeighbourChoice,
+    weight: float,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    listed: int = 0,
+) -> Neighbours:
+    """The nearest of all pictures; the pair stage's word on them where it has a weight.
+
+    Args:
+        model: see :func:`measure`.
+        query: what it extracted.
+        gallery: what it extracted.
+        distances: what it measured.
+        config: the run's.
+        choice: with what neighbours will be re-ranked.
+        weight: the second stage's.
+        device: see :func:`measure`.
+        ranks: see there.
+        listed: neighbours of each picture to list at least.
+    """
+    candidates, listed = config.neighbours.candidates, max(listed, choice.individual.k1, choice.two_stage.k1)
+    asked = weight > 0 or choice.fusion > 0
+    listed = max(listed, candidates) if asked else listed
+    near = find_neighbours(query.embedding, gallery.embedding, distances.own_position, listed)
+    if not asked:
+        return near
+    ask = partial(
+        measure_lists,
+        model.pair_stage,
+        pairs_per_batch=config.evaluation.pairs_per_batch,
+        device=device,
+        ranks=ranks,
+        title="neighbours",
+    )
+    second_stage = SecondStage(distances.index, distances.conditional)
+    return ask_pair_stage(near, query, gallery, second_stage, candidates, config.neighbours.pairs == "mutual", ask)
+
+
+def choose_neighbours(
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    weight: float,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+) -> NeighbourChoice | None:
+    """With what neighbours are best re-ranked on held-out identities, see :func:`search_choice`; none: not asked for.
+
+    Where that gains nothing there, a warning says so.
+
+    Raises:
+        ValueError: there are no held-out identities.
+    """
+    configured = configured_choice(config, weight)
+    if configured is None:
+        return None
+    if not query:
+        raise ValueError(
+            "neighbours.tune chooses on held-out identities, and there are none (data.hold_out 0); leave it out, and "
+            "give the numbers"
+        )
+    measured = measure(model, query, gallery, config, device, ranks)
+    neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
+    protocol = partial(evaluate_blocks, **labels_of(query, gallery), **config.evaluation.policy())
+    choice, reached = search_choice(neighbours, configured, weight, protocol)
+    for stage, mAP in reached.items() if ranks.rank == 0 else ():
+        without = protocol(measured[2].blocks(0.0 if stage == "individual" else weight)).mAP
+        if mAP <= without:
+            write_line(
+                f"warning: on the held-out identities neighbours do not help the {stage} ranking: {100 * mAP:.1f} mAP "
+                f"at best, {100 * without:.1f} without. People there may be seen too seldom, or by one camera alone"
+            )
+    return choice
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
@@ -235,23 +339,6 @@ def own_positions(query: Sequence[Sample], gallery: Sequence[Sample]) -> Tensor 
     return own if (own >= 0).any() else None
 
 
-_TOGETHER = 16  # queries sent at a time: some megabytes each
-
-
-def every_query(query: Extraction, ranks: Ranks) -> Iterator[PairOperand]:
-    """The clues of each query in turn, the same on all ranks; the rank that has them sends them to the others."""
-    parts = ranks.gather_objects(range(query.first, query.first + len(query.prepared)))
-    for sender, part in enumerate(parts):
-        for start in range(0, len(part), _TOGETHER):
-            own = None
-            if sender == ranks.rank:
-                wanted = torch.arange(start, min(start + _TOGETHER, len(part)))  # a slice would send all of them
-                own = query.prepared.select(wanted)
-            sent = ranks.send(own, sender)
-            for position in range(len(sent)):
-                yield sent.select(slice(position, position + 1))
-
-
 @overload
 def evaluate_model(
     model: CaceNet,
@@ -259,6 +346,8 @@ def evaluate_model(
     gallery: Sequence[Sample],
     config: Config,
     fusion_weight: float | None = None,
+    *,
+    held_out: Splits | None = None,
 ) -> Evaluation: ...
 
 
@@ -270,6 +359,7 @@ def evaluate_model(
     config: Config,
     fusion_weight: float | None,
     fabric: Fabric | None,
+    held_out: Splits | None = None,
 ) -> Evaluation | None: ...
 
 
@@ -280,6 +370,7 @@ def evaluate_model(
     config: Config,
     fusion_weight: float | None = None,
     fabric: Fabric | None = None,
+    held_out: Splits | None = None,
 ) -> Evaluation | None:
     """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
 
@@ -290,11 +381,20 @@ def evaluate_model(
         config: the run's.
         fusion_weight: the one chosen on held-out identities in training, for ``evaluation.fusion auto``.
         fabric: of all ranks that take part, of which the first has the result; none: this process alone.
+        held_out: query and gallery of identities held out of training, for ``neighbours.tune``.
+
+    Raises:
+        ValueError: ``neighbours.tune`` without held-out identities, or see :func:`resolve_fusion_weight`.
     """
     weight = fusion_weight_of(config, fusion_weight)
     device = fabric.device if fabric else find_device(config.device)
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
-    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)
+    model.to(device)
+    choice = None
+    if config.neighbours.tune:
+        chosen_on = ((), ()) if held_out is None else (held_out.query, held_out.gallery)
+        choice = choose_neighbours(model, *chosen_on, config, weight, device, ranks)
+    evaluation = evaluate_two_stage(model, query, gallery, config, weight, device, ranks, choice)
     model.to("cpu")
     return evaluation
 

@@ -16,13 +16,17 @@ from cace_pyg.config.settings import EvaluationSettings, JointPhaseSettings
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import load_checkpoint, load_weights
+from cace_pyg.engine.evaluation import Distances
+from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import Features, KeptFeatures
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.neighbours import Reranking, SecondStage, ask_pair_stage, check_reranking, find_neighbours
 from cace_pyg.engine.training import Trainer
 from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
-from cace_pyg.progress import progress_bar
-from cace_pyg.retrieval import rerank_pairs
+from cace_pyg.retrieval import distance_blocks
+from cace_pyg.retrieval import top_k as nearest
 
 RECIPE = ConditionalSettings(edges="inter", node_wise="mlp", width=64, compare="verification")
 
@@ -139,8 +143,13 @@ def rerank_features(
     pairs_per_batch: int = 64,
     device: str = "auto",
     progress: bool = True,
+    neighbours: Reranking | None = None,
+    candidates: int = 50,
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
+
+    With ``neighbours`` those are re-ranked by the neighbours that pictures have in common, which both distances decide
+    (docs/neighbours.md); with weight 0 the embeddings alone decide, and no pair is looked at.
 
     Args:
         query: of the network whose features the stage was trained on.
@@ -151,12 +160,17 @@ def rerank_features(
         pairs_per_batch: pairs a forward pass.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
+        neighbours: :class:`cace_pyg.config.KReciprocalSettings` or :class:`cace_pyg.config.PropagationSettings`; none:
+            no such re-ranking.
+        candidates: nearest images of each image, queries and gallery alike, among which both distances find its
+            neighbours.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
 
     Raises:
-        ValueError: clues of other channels or grids, or no weight was chosen and none is given.
+        ValueError: clues of other channels or grids, no weight was chosen and none is given, or there are too few
+            images for so many neighbours.
     """
     if query.channels != fitted.channels or gallery.channels != fitted.channels or query.grid != gallery.grid:
         raise ValueError(
@@ -166,25 +180,36 @@ def rerank_features(
     weight = fitted.fusion_weight if weight is None else weight
     if weight is None:
         raise ValueError("Expected a weight: none was chosen in training, where nobody was held out (got none)")
+    if candidates < 1:
+        raise ValueError(f"Expected candidates of at least 1 (got {candidates})")
+    near = None
+    if neighbours is not None:
+        check_reranking(neighbours, len(query) + len(gallery))
+        listed = max(neighbours.k1, candidates)
+        near = find_neighbours(query.embedding, gallery.embedding, None, listed)
+        if weight == 0:
+            return near.ranking(neighbours).whole().double()
     where = find_device(device)
     stage = fitted.stage.to(where).eval()
-    of_query, of_gallery = (_prepare(stage, one, where) for one in (query, gallery))
-    bar = progress_bar(total=len(query), desc="second stage", unit="query", disable=not progress)
-
-    def score(position: int, near: Tensor) -> Tensor:
-        one = of_query.select(slice(position, position + 1)).to(where)
-        pairs = [stage.distance(one, of_gallery.select(part).to(where)).cpu() for part in near.split(pairs_per_batch)]
-        bar.update(1)
-        return torch.cat(pairs)
-
+    ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     try:
-        with bar:
-            return rerank_pairs(query.embedding, gallery.embedding, score, top_k, weight)
+        of_query, of_gallery = (
+            Extraction((), one.embedding, prepare_features(stage, one, where)) for one in (query, gallery)
+        )
+        blocks = (block for _, block in distance_blocks(query.embedding, gallery.embedding))
+        index = torch.cat([nearest(block, top_k) for block in blocks])
+        conditional = ask(of_query, of_gallery, [*index]).view(index.shape)
+        if near is None or neighbours is None:
+            return Distances(query.embedding, gallery.embedding, index, conditional).two_stage(weight)
+        second_stage, ask = SecondStage(index, conditional), functools.partial(ask, title="neighbours")
+        near = ask_pair_stage(near, of_query, of_gallery, second_stage, candidates, False, ask)
+        return near.ranking(neighbours, weight, weight).whole().double()
     finally:
         fitted.stage.to("cpu")
 
 
-def _prepare(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
+def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
+    """What the pair stage, which is on ``device``, keeps of each image; on the CPU."""
     batches = features.clues.split(256)
     return PairOperand.concatenate(
         [stage.prepare(Clues(one.float().to(device), features.grid)).to("cpu") for one in batches]

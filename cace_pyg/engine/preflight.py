@@ -8,6 +8,7 @@ from cace_pyg.config import Config
 from cace_pyg.data.matches import count_matches
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.build import FROZEN
+from cace_pyg.engine.neighbours import check_reranking, configured_choice
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval.metrics import nothing_counts
 
@@ -53,6 +54,13 @@ def check_matches(splits: Splits, config: Config) -> None:
     counted, *left_out = count_matches(splits.query, splits.gallery, config.evaluation.same_camera)
     if not counted:
         raise ValueError(nothing_counts(*left_out))
+
+
+def check_neighbours(splits: Splits, config: Config) -> None:
+    """Raise ``ValueError`` if query and gallery are too few pictures for the neighbours that are asked for."""
+    choice = configured_choice(config, 0.0)
+    if choice is not None:
+        check_reranking(choice.individual, len({sample.path for sample in (*splits.query, *splits.gallery)}))
 
 
 def check_trainable(model: CaceNet, config: Config, identities: int, device: torch.device) -> None:

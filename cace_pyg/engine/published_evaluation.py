@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cace_pyg.config import Config
@@ -11,34 +12,49 @@ from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
-from cace_pyg.engine.results import FurtherResults, further_results
-from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
+from cace_pyg.engine.neighbours import configured_choice, find_neighbours, neighbour_rows
+from cace_pyg.engine.results import single_shots
+from cace_pyg.retrieval import Metrics, SingleShot, euclidean_distance, evaluate, evaluate_blocks
 
 
 def evaluate_published(
-    config: Config, query: Sequence[Sample], gallery: Sequence[Sample], k_reciprocal: bool, single_shot: bool
-) -> tuple[Metrics, FurtherResults, str]:
+    config: Config, query: Sequence[Sample], gallery: Sequence[Sample], single_shot: bool
+) -> tuple[dict[str, Metrics], dict[str, SingleShot], str]:
     """Rank by the embedding of the network at ``backbone.weights``, see :class:`PublishedEmbedding`.
 
     Embeddings are compared by direction, as fast-reid does and the strong baseline's best rows do.
 
     Returns:
-        The metrics, what else was asked for, and a description of what was evaluated.
+        The metrics by name, those of re-ranking by neighbours among them where it is asked for; single-shot curves
+        likewise; and a description of what was evaluated.
 
     Raises:
-        ValueError: there are no weights, or they do not fit ``backbone.name``.
+        ValueError: there are no weights, they do not fit ``backbone.name``, or neighbours are to be chosen on held-out
+            identities, where there are none that the network has not seen.
     """
     settings = config.backbone
     if settings.weights is None:
         raise ValueError("Expected the weights of a network to evaluate (got none); give --backbone.weights PATH")
     if settings.name not in FROZEN and settings.weights != "imagenet" and is_checkpoint(Path(settings.weights)):
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
+    if config.neighbours.tune:
+        raise ValueError(
+            "neighbours.tune chooses on identities held out of training, and a published network may have seen any; "
+            "leave it out, and give the numbers"
+        )
     model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)
     model.to(device)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
-    embeddings, labels = (of_query, of_gallery), labels_of(query, gallery)
-    distance = euclidean_distance(*embeddings)
-    further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
-    metrics = evaluate(distance, **labels, **config.evaluation.policy())
-    return metrics, further, str(model.extractor)
+    labels, policy = labels_of(query, gallery), config.evaluation.policy()
+    distance = euclidean_distance(of_query, of_gallery)
+    rows = {"individual": evaluate(distance, **labels, **policy)}
+    choice = configured_choice(config, 0.0)
+    if choice is not None:
+        near = find_neighbours(of_query, of_gallery, labels["own_position"], choice.individual.k1)
+        rows |= {
+            row.name: row.metrics
+            for row in neighbour_rows(near, choice, 0.0, partial(evaluate_blocks, **labels, **policy))
+        }
+    curves = single_shots({"individual": distance}, labels, config.seed) if single_shot else {}
+    return rows, curves, str(model.extractor)

@@ -104,7 +104,7 @@ class Trainer:
         config = _as_built(config, model)
         self.model = model
         self.config = config
-        self.splits = {"joint": held_out, "pair": _people_of_the_pair_phase(config, held_out)}
+        self.splits = {"joint": held_out, "pair": people_of_pair_phase(config, held_out)}
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.fabric = fabric or launch_fabric(config)
@@ -316,7 +316,7 @@ class Trainer:
             )
 
 
-def _people_of_the_pair_phase(config: Config, held_out: Splits) -> Splits:
+def people_of_pair_phase(config: Config, held_out: Splits) -> Splits:
     """Those of ``pair_phase.data``, some of them held out; where it is none, those of the joint phase."""
     if config.pair_phase.data is None:
         return held_out

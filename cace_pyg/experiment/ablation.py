@@ -92,6 +92,7 @@ class Ablation:
         self.arguments = [*arguments, *(_shortened(config) if quick else ())]
         self.joint = _joint(self._config(self.arguments))
         self.is_published = config.embedding.kind == "published"
+        self.method = config.neighbours.method
         splits = read_splits(config.data)
         self.fingerprint = fingerprint(splits)
         self.policy = ""
@@ -105,27 +106,40 @@ class Ablation:
             _check(row, self._config([*self.arguments, *row.options]), pictures)
 
     def run(self) -> list[RowResult]:
-        """Run what is left to run; the baseline's result, then those of the rows."""
+        """Run what is left to run; the baseline's result, then those of the rows.
+
+        With ``neighbours.method`` each is followed by the same re-ranked by neighbours.
+        """
         runs = len(self.seeds) * (len(self.rows) + (not self.is_published))
         with progress_bar(total=runs, desc="ablation", unit="run") as bar:
             base = [] if self.is_published else [self._individual(seed, bar) for seed in self.seeds]
             found = {row.name: [self._row(row, seed, bar) for seed in self.seeds] for row in self.rows}
         base = base or found[self.rows[0].name]  # all rows have the published network's own ranking
         baseline = _read(base, "individual")
-        measured = {row.name: _read(found[row.name], "two_stage") for row in self.rows}
         self.policy = json.loads(base[0].metrics.read_text())["policy"]
         results = [_result(StudyRow(BASELINE), baseline, baseline)]
+        if self.method is not None:
+            row = StudyRow(self._by_neighbours(BASELINE))
+            results.append(_compared(row, _read(base, self.method), baseline, baseline, None))
+        measured = {row.name: _read(found[row.name], "two_stage") for row in self.rows}
+        near = {row.name: self._read_neighbours(found[row.name]) for row in self.rows}
         for row in self.rows:
-            one = _result(row, measured[row.name], _read(found[row.name], "individual"))
+            individual = _read(found[row.name], "individual")
             control = None if row.control is None else measured.get(row.control)
-            results.append(
-                replace(
-                    one,
-                    to_baseline=_differences(measured[row.name], baseline),
-                    to_control=None if control is None else _differences(measured[row.name], control),
-                )
-            )
+            results.append(_compared(row, measured[row.name], individual, baseline, control))
+            if (reached := near[row.name]) is not None:
+                control = None if row.control is None else near.get(row.control)
+                other = None if row.control is None else self._by_neighbours(row.control)
+                row = replace(row, name=self._by_neighbours(row.name), control=other, paper=None, explanation="")
+                results.append(_compared(row, reached, individual, baseline, control))
         return results
+
+    def _by_neighbours(self, name: str) -> str:
+        return f"{name}, re-ranked: {self.method}"
+
+    def _read_neighbours(self, folders: Sequence[RunFolder]) -> _Queries | None:
+        """Of neighbours that both stages decide; a run whose pair branch has no weight has only one kind."""
+        return None if self.method is None else _read(folders, f"two_stage_{self.method}", self.method)
 
     def _individual(self, seed: int, bar: ProgressBar) -> RunFolder:
         options = ("--pair_phase.epochs=0", "--loss.pairwise_weight=0", "--evaluation.fusion=0")
@@ -196,13 +210,15 @@ def _output_to(path: Path) -> Iterator[None]:
         yield
 
 
-def _read(folders: Sequence[RunFolder], stage: str) -> _Queries:
+def _read(folders: Sequence[RunFolder], stage: str, otherwise: str = "") -> _Queries:
+    """What a stage made of each query, or another one in runs that do not have it."""
     precision, hit = [], []
     for folder in folders:
         with folder.queries.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        precision.append([float(row[f"{stage}_average_precision"]) for row in rows])
-        hit.append([row[f"{stage}_first_match"] == "1" for row in rows])
+        found = stage if f"{stage}_first_match" in rows[0] else otherwise
+        precision.append([float(row[f"{found}_average_precision"]) for row in rows])
+        hit.append([row[f"{found}_first_match"] == "1" for row in rows])
     return _Queries(np.array(precision), np.array(hit, dtype=float))
 
 
@@ -210,6 +226,14 @@ def _result(row: StudyRow, queries: _Queries, individual: _Queries) -> RowResult
     measured = queries.average_precision, queries.hit, individual.average_precision
     mAP, rank1, individual_mAP = (tuple(map(float, one.mean(axis=1))) for one in measured)
     return RowResult(row, mAP, rank1, individual_mAP)
+
+
+def _compared(
+    row: StudyRow, queries: _Queries, individual: _Queries, baseline: _Queries, control: _Queries | None
+) -> RowResult:
+    to_control = None if control is None else _differences(queries, control)
+    result = _result(row, queries, individual)
+    return replace(result, to_baseline=_differences(queries, baseline), to_control=to_control)
 
 
 def _differences(queries: _Queries, other: _Queries) -> tuple[Difference, Difference]:

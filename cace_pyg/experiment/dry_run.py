@@ -40,6 +40,8 @@ def dry_run(config: Config) -> bool:
             validate_every=1,
             joint_phase=replace(config.joint_phase, epochs=0 if published else 1, batches_per_epoch=1),
             pair_phase=replace(config.pair_phase, epochs=min(1, config.pair_phase.epochs), batches_per_epoch=1),
+            k_reciprocal=replace(config.k_reciprocal, k1=2, k2=1),
+            propagation=replace(config.propagation, k1=2, k2=2),
         )
         same_camera = config.evaluation.same_camera
         parts = excerpt(splits, identities, same_camera), excerpt(held_out, identities, same_camera)

@@ -22,10 +22,10 @@ from cace_pyg.engine.evaluation import (
 )
 from cace_pyg.engine.files import write_csv
 from cace_pyg.engine.launch_fabric import launch_fabric
-from cace_pyg.engine.preflight import check_matches, check_settings
+from cace_pyg.engine.preflight import check_matches, check_neighbours, check_settings
 from cace_pyg.engine.results import metrics_of, queries_of
 from cace_pyg.engine.run_folder import RunFolder
-from cace_pyg.engine.training import Trainer
+from cace_pyg.engine.training import Trainer, people_of_pair_phase
 from cace_pyg.explain.run_report import report_run
 from cace_pyg.models import CaceNet, FrozenExtractor
 from cace_pyg.progress import write_line
@@ -61,6 +61,7 @@ def train_and_evaluate(
         report: write ``report.html``, which takes some seconds.
     """
     check_settings(config)
+    check_neighbours(splits, config)
     fabric = launch_fabric(config)
     precision = str(fabric.strategy.precision.precision)
     environment = describe_environment(config.seed, fingerprint(splits)) | {"precision": precision}
@@ -76,7 +77,9 @@ def train_and_evaluate(
         return folder, None
     environment |= {"ranks": str(fabric.world_size)}
     model, state = load_model(folder.best, config)
-    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"])
+    chosen_on = people_of_pair_phase(config, held_out) if config.neighbours.tune else None
+    weight = state["fusion_weight"]
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, weight, held_out=chosen_on)
     folder.write_metrics(metrics_of(evaluation, environment))
     write_csv(folder.queries, queries_of(evaluation))
     if report:

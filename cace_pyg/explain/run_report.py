@@ -52,6 +52,7 @@ def report_run(
     stages = {"individual": evaluation.individual}
     if second_stage:
         stages["two_stage"] = evaluation.two_stage
+    stages |= {row.name: row.metrics for row in evaluation.neighbours}
     curves = {name: metrics.cmc for name, metrics in stages.items()}
     figures = [
         ReportFigure("Losses and validation", "Mean of each term over an epoch.", loss_curves(log), "Training"),
@@ -62,7 +63,7 @@ def report_run(
             figures += query_figures(model, evaluation, query, why)
     report = Report(
         title=title,
-        summary=[_summary(evaluation, second_stage)],
+        summary=[_summary(evaluation, second_stage), *_neighbours(evaluation)],
         results={name: metrics.as_dict() for name, metrics in stages.items()},
         policy=evaluation.individual.policy,
         figures=figures,
@@ -81,6 +82,15 @@ def _summary(evaluation: Evaluation, second_stage: bool) -> str:
         f"The second stage ranks the first {evaluation.distances.index.size(1)} again by "
         f"{1 - weight:.2g} × individual + {weight:.2g} × conditional distance."
     )
+
+
+def _neighbours(evaluation: Evaluation) -> list[str]:
+    """How the rows of re-ranking by neighbours were made."""
+    known = evaluation.individual.policy.split("; ")
+    return [
+        f"{row.name}: {'; '.join(part for part in row.metrics.policy.split('; ') if part not in known)}."
+        for row in evaluation.neighbours
+    ]
 
 
 def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] = ()) -> dict[str, Figure]:
@@ -163,7 +173,7 @@ def query_figures(model: CaceNet, evaluation: Evaluation, query: int, why: str) 
 
 
 def query_lists(evaluation: Evaluation, query: int) -> Figure:
-    """The ranked lists of one query, by the individual embedding and after the second stage.
+    """The ranked lists of one query: by the individual embedding, after the second stage, by neighbours if asked for.
 
     Args:
         evaluation: of query and gallery.
@@ -176,6 +186,10 @@ def query_lists(evaluation: Evaluation, query: int) -> Figure:
         "individual": [_ranked(evaluation, query, position, before) for position in order_before[:_RANKS]],
         "two_stage": [_ranked(evaluation, query, p, after, f"was {was[p]}") for p in order_after[:_RANKS]],
     }
+    for row in evaluation.neighbours[-1:]:
+        last = row.ranking.distance(slice(query, query + 1))[0]
+        order = _valid_order(evaluation, query, last)[:_RANKS]
+        rows[row.name] = [_ranked(evaluation, query, p, last, f"was {was[p]}") for p in order]
     return ranked_lists(evaluation.query.samples[query].path, rows)
 
 

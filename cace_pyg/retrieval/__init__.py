@@ -8,7 +8,9 @@ from cace_pyg.retrieval.distance import (
 from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
+from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
+from cace_pyg.retrieval.propagation import propagation_distance
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
 from cace_pyg.retrieval.two_stage import rank, rerank, rerank_pairs, top_k
 
@@ -16,6 +18,7 @@ __all__ = [
     "Difference",
     "FusionChoice",
     "Metrics",
+    "NeighbourGraph",
     "SingleShot",
     "choose_fusion_weight",
     "conditional_distance",
@@ -25,7 +28,9 @@ __all__ = [
     "evaluate_blocks",
     "evaluate_single_shot",
     "k_reciprocal_distance",
+    "nearest_neighbours",
     "paired_bootstrap",
+    "propagation_distance",
     "rank",
     "rerank",
     "rerank_pairs",

@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csr_array
 from torch import Tensor
 
-from cace_pyg.retrieval.distance import euclidean_distance
-from cace_pyg.retrieval.two_stage import top_k
+from cace_pyg.retrieval.image_set import one_set
+from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
+from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, check_weight, squared_over_farthest
 
-_BLOCK = 2**22  # numbers looked at together
+_SHARED = 2**22  # shared entries looked at together
 
 
 def k_reciprocal_distance(
@@ -50,115 +51,87 @@ def k_reciprocal_distance(
     Raises:
         ValueError: shapes do not fit, an embedding is not finite, or a number is out of range.
     """
-    query, gallery = torch.as_tensor(query).detach().cpu(), torch.as_tensor(gallery).detach().cpu()
-    dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
-    _check(query, gallery, weight, original)
+    images = one_set(query, gallery, own_position)
+    queries = len(images.place)
+    if original is not None and np.shape(original) != (queries, len(images) - images.first):
+        raise ValueError(f"Expected original as {(queries, len(images) - images.first)} (got {np.shape(original)})")
+    check_weight(weight)
+    check_k_reciprocal(k1, k2, len(images))
+    graph = nearest_neighbours(images.embedding, k1 + 1)
+    vectors = k_reciprocal_encoding(graph, k1, k2)
     given = None if original is None else torch.as_tensor(original)
-    own = torch.full((len(query),), -1) if own_position is None else torch.as_tensor(own_position)
-    strangers = own < 0
-    images = torch.cat([query[strangers].to(dtype), gallery.to(dtype)])
-    first = int(strangers.sum())  # of the gallery
-    place = torch.where(strangers, strangers.cumsum(0) - 1, own + first)  # of each query among the images
-    _check_k(k1, k2, len(images))
-    neighbours, farthest = _neighbours(images, k1 + 1)
-    vectors = _encode(images, neighbours, farthest, k1)
-    if k2 > 1:
-        vectors = (_lists(neighbours[:, :k2]) @ vectors) / k2
-    distance = _jaccard(csr_array(vectors[place.numpy()]), csc_array(vectors[first:])).to(dtype)
-    rows = max(1, _BLOCK // len(gallery))
-    for start in range(0, len(query), rows):
-        some = slice(start, start + rows)
+
+    def direct(some: slice) -> Tensor:
         if given is None:
-            direct = euclidean_distance(images[place[some]], images[first:]).square()
-            direct /= farthest[place[some], None]
-        else:
-            direct = given[some].detach().cpu().to(dtype, copy=True)
-            direct[own[some] >= 0, own[some][own[some] >= 0]] = 0
-            direct = direct / direct.amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
-        distance[some] = (1 - weight) * distance[some] + weight * direct
-    return distance
+            return squared_over_farthest(graph, images, some)
+        chosen = given[some].detach().cpu().to(images.embedding.dtype, copy=True)
+        own = images.place[some] - images.first
+        chosen[own >= 0, own[own >= 0]] = 0
+        return chosen / chosen.amax(1, keepdim=True).clamp_min(torch.finfo(chosen.dtype).tiny)
+
+    whole = NeighbourRanking.of(vectors, images, jaccard_distance, direct, weight).whole()
+    return whole.to(images.embedding.dtype)
 
 
-def _neighbours(images: Tensor, k: int) -> tuple[np.ndarray, Tensor]:
-    """The ``k`` nearest of each image, itself first, and its largest squared distance."""
-    rows = max(1, _BLOCK // len(images))
-    index, farthest = [], []
-    for start in range(0, len(images), rows):
-        squared = euclidean_distance(images[start : start + rows], images).square()
-        squared[torch.arange(len(squared)), torch.arange(start, start + len(squared))] = 0  # nearer than any other
-        index.append(top_k(squared, k))
-        farthest.append(squared.amax(1))
-    return torch.cat(index).numpy(), torch.cat(farthest)
+def k_reciprocal_encoding(graph: NeighbourGraph, k1: int, k2: int) -> csr_array:
+    """Gaussian weights of each image over its widened k-reciprocal neighbours, averaged over its ``k2`` nearest.
 
+    Args:
+        graph: with lists of ``k1 + 1`` images or more; weights are of the distances that it gives.
+        k1: see :func:`k_reciprocal_distance`.
+        k2: see there.
 
-def _lists(neighbours: np.ndarray) -> csr_array:
-    """``(image, image)``: 1 where the column is a neighbour of the row."""
-    images, k = neighbours.shape
-    indptr = np.arange(0, images * k + 1, k)
-    return csr_array((np.ones(images * k, dtype=np.float32), neighbours.ravel(), indptr), shape=(images, images))
-
-
-def _reciprocal(neighbours: np.ndarray) -> csr_array:
-    """1 where two images are in each other's lists."""
-    lists = _lists(neighbours)
-    return csr_array(lists.multiply(lists.T))
-
-
-def _encode(images: Tensor, neighbours: np.ndarray, farthest: Tensor, k1: int) -> csr_array:
-    """Gaussian weights of each image over its widened k-reciprocal neighbours; rows sum to 1."""
-    near = _reciprocal(neighbours)
-    nearer = _reciprocal(neighbours[:, : round(k1 / 2) + 1])
-    sizes = nearer.sum(axis=1)
+    Returns:
+        ``(image, image)``; rows sum to 1.
+    """
+    near = _reciprocal(graph, k1 + 1)
+    nearer = _reciprocal(graph, round(k1 / 2) + 1)
+    sizes = np.diff(nearer.indptr)
     shared = csr_array((near @ nearer.T).multiply(near)).tocoo()  # of an image, with each of its neighbours
     enough = 3 * shared.data > 2 * sizes[shared.col]
-    likes = csr_array((shared.data[enough] > 0, (shared.row[enough], shared.col[enough])), shape=near.shape)
-    wide = csr_array(near + likes.astype(np.float32) @ nearer).tocoo()
-    squared = _squared_distances(images, wide.row, wide.col) / farthest[wide.row]
-    vectors = csr_array((torch.exp(-squared).numpy(), (wide.row, wide.col)), shape=near.shape)
-    vectors.data /= np.repeat(vectors.sum(axis=1), np.diff(vectors.indptr))
-    return vectors
+    likes = csr_array((np.ones(enough.sum(), np.float32), (shared.row[enough], shared.col[enough])), shape=near.shape)
+    wide = csr_array(near + likes @ nearer)
+    rows = np.repeat(np.arange(len(graph)), np.diff(wide.indptr))
+    distance = graph.distances_to(torch.from_numpy(rows), torch.from_numpy(wide.indices).long())
+    weights = torch.exp(-(distance / graph.farthest[rows]).square()).numpy()
+    sums = np.bincount(rows, weights, minlength=len(graph)).astype(weights.dtype)
+    vectors = csr_array((weights / sums[rows], wide.indices, wide.indptr), shape=near.shape)
+    return vectors if k2 == 1 else csr_array(graph.to_csr(k2) @ vectors) / k2
 
 
-def _squared_distances(images: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    some = max(1, _BLOCK // images.size(1))
-    parts = [
-        (images[rows[i : i + some]] - images[columns[i : i + some]]).square().sum(1) for i in range(0, len(rows), some)
-    ]
-    return torch.cat(parts)
+def _reciprocal(graph: NeighbourGraph, k: int) -> csr_array:
+    """1 where two images are among each other's ``k`` nearest."""
+    lists = graph.to_csr(k)
+    return csr_array(lists.multiply(lists.T.tocsr()))
 
 
-def _jaccard(query: csr_array, gallery: csc_array) -> Tensor:
-    """1 − Σ min / Σ max of each two rows, which sum to 1 each: 1 − m / (2 − m)."""
-    distance = np.empty((query.shape[0], gallery.shape[0]), dtype=query.dtype)
-    for row in range(len(distance)):
-        own = slice(query.indptr[row], query.indptr[row + 1])
-        least = np.zeros(gallery.shape[0])
-        for column, value in zip(query.indices[own], query.data[own], strict=True):
-            entries = slice(gallery.indptr[column], gallery.indptr[column + 1])
-            least[gallery.indices[entries]] += np.minimum(gallery.data[entries], value)
-        distance[row] = 1 - least / (2 - least)
-    return torch.from_numpy(distance)
+def jaccard_distance(query: csr_array, gallery: csr_array) -> Tensor:
+    """1 − Σ min / Σ max of each two vectors, each of which sums to 1: 1 − m / (2 − m).
+
+    Only entries that both have are looked at.
+
+    Args:
+        query: ``(query, entry)``.
+        gallery: ``(entry, gallery)``.
+
+    Returns:
+        float64 ``(query, gallery)``.
+    """
+    sharing = np.diff(gallery.indptr)[query.indices].astype(np.int64)  # gallery vectors with each entry of each query
+    if (total := int(sharing.sum())) > _SHARED and (rows := query.shape[0]) > 1:
+        halves = query[: rows // 2], query[rows // 2 :]
+        return torch.cat([jaccard_distance(csr_array(half), gallery) for half in halves])
+    before = sharing.cumsum() - sharing
+    entry = np.arange(total) + np.repeat(gallery.indptr[query.indices] - before, sharing)
+    least = np.minimum(np.repeat(query.data, sharing), gallery.data[entry])
+    first = np.repeat(np.arange(query.shape[0]) * gallery.shape[1], np.diff(query.indptr))
+    place = np.repeat(first, sharing) + gallery.indices[entry]
+    shared = np.bincount(place, least, query.shape[0] * gallery.shape[1])
+    shared = shared.reshape(query.shape[0], gallery.shape[1])
+    return torch.from_numpy(1 - shared / (2 - shared))
 
 
-def _check(query: Tensor, gallery: Tensor, weight: float, original: Tensor | ArrayLike | None) -> None:
-    if query.dim() != 2 or gallery.dim() != 2 or query.size(1) != gallery.size(1) or not len(query) * len(gallery):
-        raise ValueError(
-            "Expected embeddings as (query, channel) and (gallery, channel) with the same channels "
-            f"(got {tuple(query.shape)} and {tuple(gallery.shape)})"
-        )
-    for name, one in (("query", query), ("gallery", gallery)):
-        if not one.isfinite().all():
-            raise ValueError(f"Expected finite embeddings (got NaN or infinity in row {_first_bad(one)} of {name})")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"Expected weight in [0, 1] (got {weight})")
-    if original is not None and np.shape(original) != (len(query), len(gallery)):
-        raise ValueError(f"Expected original as {(len(query), len(gallery))} (got {np.shape(original)})")
-
-
-def _check_k(k1: int, k2: int, images: int) -> None:
+def check_k_reciprocal(k1: int, k2: int, images: int) -> None:
+    """Raise ``ValueError`` where so many images cannot have neighbours of these numbers."""
     if not 1 <= k1 < images or not 1 <= k2 <= k1:
         raise ValueError(f"Expected 1 <= k2 <= k1 < number of images, {images} (got k1 {k1}, k2 {k2})")
-
-
-def _first_bad(embeddings: Tensor) -> int:
-    return int((~embeddings.isfinite()).any(1).nonzero()[0])

@@ -145,13 +145,22 @@ def _nearest(distance: Tensor, k: int, first_query: int) -> Tensor:
     if distance.isnan().any():
         query = first_query + int(distance.isnan().any(1).nonzero()[0])
         raise ValueError(f"Expected distances that are numbers (got NaN for query {query}); check its embedding")
-    farthest = distance.topk(k, largest=False).values[:, -1:]
+    values, index = distance.topk(min(k + 1, distance.size(1)), largest=False)
+    index = index[:, :k].sort(1).values
+    if values.size(1) > k:
+        # topk picks any of those that are level with the last one
+        level = values[:, k - 1] == values[:, k]
+        if level.any():
+            index[level] = _first_of_level(distance[level], values[level, k - 1 : k], k)
+    return index.gather(1, distance.gather(1, index).argsort(dim=1, stable=True))
+
+
+def _first_of_level(distance: Tensor, farthest: Tensor, k: int) -> Tensor:
+    """The ``k`` nearest, ascending; of those that are level with the farthest of them the first in gallery order."""
     nearer, level = distance < farthest, distance == farthest
-    # topk picks any of those that are level with the last one; here the first in gallery order are taken.
     wanted = k - nearer.sum(1, keepdim=True)
     taken = nearer | (level & (level.cumsum(1) <= wanted))
-    index = taken.nonzero()[:, 1].view(-1, k)
-    return index.gather(1, distance.gather(1, index).argsort(dim=1, stable=True))
+    return taken.nonzero()[:, 1].view(-1, k)
 
 
 def _with_top_first(individual: Tensor, index: Tensor, fused: Tensor) -> Tensor:

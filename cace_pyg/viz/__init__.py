@@ -14,6 +14,7 @@ from cace_pyg.viz.correspondences import (
     decisive_correspondences,
 )
 from cace_pyg.viz.loss_curves import loss_curves
+from cace_pyg.viz.neighbourhoods import neighbourhoods
 from cace_pyg.viz.ranked_lists import RankedImage, ranked_lists
 from cace_pyg.viz.report import Report, ReportFigure, write_report
 
@@ -31,6 +32,7 @@ __all__ = [
     "correspondences",
     "decisive_correspondences",
     "loss_curves",
+    "neighbourhoods",
     "ranked_lists",
     "weighted_degrees",
     "write_report",

@@ -10,8 +10,8 @@ from cace_pyg.config import from_yaml
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine import evaluation
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import every_query
 from cace_pyg.engine.extraction import Extraction, _part
+from cace_pyg.engine.measure_pairs import every_image
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph import Clues
@@ -85,7 +85,7 @@ def test_queries_travel_without_the_rest_of_what_their_rank_has():
     nodes = torch.rand(40, 6, 5)
     prepared = PairOperand(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
     alone = SimpleNamespace(rank=0, gather_objects=lambda own: [own], send=send)
-    found = [one.projected for one in every_query(Extraction((), torch.rand(40, 2), prepared), alone)]
+    found = [one.projected for one in every_image(Extraction((), torch.rand(40, 2), prepared), alone)]
     assert torch.equal(torch.cat(found), nodes)
     assert sizes == [16 * 30 * 4, 16 * 30 * 4, 8 * 30 * 4]
 

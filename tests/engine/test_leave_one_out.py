@@ -8,8 +8,7 @@ import pytest
 from cace_pyg.config import from_yaml
 from cace_pyg.data import Sample, read_market_layout
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import evaluate_individual, evaluate_two_stage, labels_of, own_positions
-from cace_pyg.engine.results import further_results
+from cace_pyg.engine.evaluation import evaluate_individual, evaluate_two_stage, own_positions
 from tests.random_checkpoint import make_checkpoint
 
 PICTURES = 12
@@ -20,10 +19,12 @@ def model_and_config(tiny, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "checkpoints" / "best.ckpt", tiny)
     config = from_yaml(load_checkpoint(checkpoint)["config"])
     evaluation = replace(config.evaluation, same_camera="keep", top_k=5)
+    neighbours = replace(config.neighbours, method="k_reciprocal", candidates=6)
     config = replace(
         config,
         data=replace(config.data, workers=0),
         evaluation=evaluation,
+        neighbours=neighbours,
         k_reciprocal=replace(config.k_reciprocal, k1=4, k2=2),
     )
     return load_model(checkpoint, config)[0].eval(), config
@@ -46,20 +47,14 @@ def test_each_query_against_the_others(model_and_config, pictures, top_k):
     found = evaluate_two_stage(model, pictures, pictures, config, 0.5, "cpu")
     assert found.gallery is found.query  # every picture passes the backbone once
     assert "the query itself: left out of the gallery (12 times)" in found.two_stage.policy
-    stages = {"individual": found.distances.individual(), "two_stage": found.distances.two_stage(0.5)}
-    embeddings = found.query.embedding, found.gallery.embedding
-    further = further_results(stages, embeddings, labels_of(pictures, pictures), config, True, False)
     expected = {name: [] for name in ("individual", "two_stage", "k_reciprocal", "two_stage_k_reciprocal")}
     for number, query in enumerate(pictures):
         others = pictures[:number] + pictures[number + 1 :]
         one = evaluate_two_stage(model, [query], others, config, 0.5, "cpu")
         assert own_positions([query], others) is None and "the query itself" not in one.two_stage.policy
-        stages = {"individual": one.distances.individual(), "two_stage": one.distances.two_stage(0.5)}
-        embeddings = one.query.embedding, one.gallery.embedding
-        again = further_results(stages, embeddings, labels_of([query], others), config, True, False).k_reciprocal
-        for name, metrics in {"individual": one.individual, "two_stage": one.two_stage, **again}.items():
+        for name, metrics in one.stages().items():
             expected[name].append(metrics.mAP)
-    measured = {"individual": found.individual, "two_stage": found.two_stage, **further.k_reciprocal}
+    measured = found.stages()
     for name, values in expected.items():
         np.testing.assert_allclose(measured[name].average_precision, values, atol=1e-9, err_msg=name)
     assert evaluate_individual(model, pictures, pictures, config, "cpu").mAP == found.individual.mAP

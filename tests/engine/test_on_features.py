@@ -1,14 +1,18 @@
 """The pair stage on features alone: five calls, no configuration file, no pictures in between."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cace_pyg import Features, evaluate_ranking, extract_features, fit_pair_stage, load_pair_stage, rerank_features
-from cace_pyg.config import PairPhaseSettings
+from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings
+from cace_pyg.engine.neighbours import SecondStage, find_neighbours
 from cace_pyg.graph import Clues
 from cace_pyg.models import Individual
 from cace_pyg.read_picture import read_picture
+from cace_pyg.retrieval import k_reciprocal_distance
 
 GRID, CHANNELS, CAMERAS, PICTURES = (4, 2), 16, 3, 6
 QUICK = PairPhaseSettings(epochs=4, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
@@ -55,6 +59,39 @@ def test_the_distance_is_the_stages_own_fused_with_the_individual_one(fitted):
         expected = 0.75 * individual[3, near] + 0.25 * fitted.stage.distance(a, b)
     torch.testing.assert_close(distance[3, near], expected, atol=1e-5, rtol=0)
     assert distance[3].topk(5, largest=False).indices.sort().values.tolist() == near.sort().values.tolist()
+
+
+@pytest.mark.parametrize("method", [KReciprocalSettings(10, 3), PropagationSettings(10, 3)])
+def test_neighbours_are_those_that_both_distances_decide(fitted, method):
+    """Every pair measured for itself, and the lists of the embeddings ranked again by all of them."""
+    alone, together = (
+        two_stage(fitted, neighbours=method, candidates=20, top_k=7, **options)
+        for options in ({"weight": 0.0}, {"weight": 0.25})
+    )
+    query, gallery = together[1]
+    clues = torch.cat([query.clues, gallery.clues])
+    near = find_neighbours(query.embedding, gallery.embedding, None, 20)
+    index = torch.cdist(query.embedding, gallery.embedding).topk(7, largest=False).indices
+    with torch.no_grad():
+        prepared = fitted.stage.prepare(Clues(clues.float(), GRID))
+
+        def measure(lists):
+            ones = (prepared.select(slice(i, i + 1)) for i in range(len(lists)))
+            pairs = zip(ones, lists, strict=True)
+            return torch.stack([fitted.stage.distance(one, prepared.select(others)) for one, others in pairs])
+
+        second_stage = SecondStage(index, measure(40 + index))
+        near = replace(near, second_stage=second_stage, conditional=measure(near.graph.index[:, 1:21]))
+    assert together[2].dtype == torch.float64 and not torch.equal(together[2], alone[2])
+    torch.testing.assert_close(together[2], near.ranking(method, 0.25, 0.25).whole().double(), atol=1e-5, rtol=1e-5)
+    query, gallery = alone[1]
+    if isinstance(method, KReciprocalSettings):
+        expected = k_reciprocal_distance(query.embedding, gallery.embedding, 10, 3)
+        torch.testing.assert_close(alone[2], expected.double(), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"k1 below the number of images, 240 \(got 999\)"):
+        two_stage(fitted, neighbours=replace(method, k1=999))
+    with pytest.raises(ValueError, match=r"candidates of at least 1 \(got 0\)"):
+        two_stage(fitted, neighbours=method, candidates=0)
 
 
 def test_one_seed_gives_one_stage_and_labels_are_only_names():

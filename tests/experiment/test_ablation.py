@@ -73,6 +73,30 @@ def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
     assert "holds a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
 
 
+def test_with_neighbours_each_row_is_followed_by_itself_re_ranked(study, tmp_path):
+    skip = [f"--skip={row.name}" for row in STUDIES["alignment"] if row.name not in ("no alignment", "part alignment")]
+    near = ["--neighbours.method=k_reciprocal", "--k_reciprocal.k1=5", "--k_reciprocal.k2=2", "--evaluation.fusion=0.5"]
+    assert ablate(["--study", "alignment", *study, "--seeds", "1", *skip, *near]) == 0
+    with (tmp_path / "study" / "alignment" / "table.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    named = [f"{name}{re_ranked}" for name in (BASELINE, "no alignment", "part alignment")
+             for re_ranked in ("", ", re-ranked: k_reciprocal")]  # fmt: skip
+    assert list(rows) == named
+    for name, folder, stage in (
+        (named[1], "individual", "k_reciprocal"),
+        (named[3], "no_alignment", "two_stage_k_reciprocal"),
+        (named[4], "part_alignment", "two_stage"),
+        (named[5], "part_alignment", "two_stage_k_reciprocal"),
+    ):
+        reached = json.loads((tmp_path / "study" / folder / "seed0" / "metrics.json").read_text())[stage]
+        assert float(rows[name]["mAP"]) == pytest.approx(100 * reached["mAP"], abs=1e-3)
+        gained = float(rows[name]["mAP"]) - float(rows[BASELINE]["mAP"])
+        assert float(rows[name]["mAP_over_baseline_mean"]) == pytest.approx(gained, abs=2e-3)
+    assert rows[named[5]]["control"] == named[3]
+    over = float(rows[named[5]]["mAP"]) - float(rows[named[3]]["mAP"])
+    assert float(rows[named[5]]["mAP_over_control_mean"]) == pytest.approx(over, abs=2e-3)
+
+
 def test_what_cannot_run_is_said_before_anything_is_trained(study, tmp_path, capsys):
     assert ablate(["--study", "components", *study, "--skip=+ magic"]) == 2
     assert "Expected --skip to name a row of components: 'the same pair branch" in capsys.readouterr().err

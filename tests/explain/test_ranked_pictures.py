@@ -29,3 +29,24 @@ def test_the_query_is_never_shown_and_its_camera_only_where_it_is_kept(tiny, tmp
     ((query, rows),) = drawn
     for row in rows.values():
         assert len(row) == shown and query not in [one.path for one in row]
+
+
+def test_the_last_row_is_that_of_the_neighbours(tiny, tmp_path, monkeypatch):
+    options = {"data.workers": 0, "neighbours.method": "k_reciprocal", "k_reciprocal.k1": 5, "k_reciprocal.k2": 2}
+    checkpoint = make_checkpoint(tmp_path / "checkpoints" / "best.ckpt", tiny, **options)
+    config, splits = from_yaml(load_checkpoint(checkpoint)["config"]), read_market_layout(tiny)
+    model = load_model(checkpoint, config)[0].eval()
+    found = evaluate_two_stage(model, splits.query, splits.gallery, config, 0.5, "cpu")
+    drawn = []
+    monkeypatch.setattr(run_report, "ranked_lists", lambda query, rows: drawn.append(rows))
+    run_report.query_lists(found, 3)
+    assert list(drawn[0]) == ["individual", "two_stage", "two_stage_k_reciprocal"]
+    shown = drawn[0]["two_stage_k_reciprocal"]
+    ranked = found.neighbours[-1].ranking.whole()[3]
+    assert [one.distance for one in shown] == pytest.approx(sorted(one.distance for one in shown))
+    paths = [sample.path for sample in splits.gallery]
+    assert [one.distance for one in shown] == pytest.approx([float(ranked[paths.index(one.path)]) for one in shown])
+    said = run_report._neighbours(found)
+    how = "k-reciprocal: k1 5, k2 2, original weight 0.3"
+    both = f"neighbours: by both stages among the {len(splits.query) + len(splits.gallery) - 1} nearest"
+    assert said == [f"k_reciprocal: {how}.", f"two_stage_k_reciprocal: {how}; {both}, fusion weight 0.5."]

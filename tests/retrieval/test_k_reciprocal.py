@@ -12,7 +12,10 @@ from cace_pyg.retrieval import euclidean_distance, evaluate, k_reciprocal_distan
 def literal(query, gallery, k1, k2, weight, original=None):
     """With the whole distance matrix and loops over images, as in the authors' code."""
     images = np.concatenate([query, gallery])
-    squared = ((images[:, None] - images[None]) ** 2).sum(-1)
+    return literal_of_squared(((images[:, None] - images[None]) ** 2).sum(-1), len(query), k1, k2, weight, original)
+
+
+def literal_of_squared(squared, queries, k1, k2, weight, original=None):
     squared = squared / squared.max(axis=1, keepdims=True)
     order = np.argsort(squared, axis=1, kind="stable")
     half = round(k1 / 2)
@@ -22,7 +25,7 @@ def literal(query, gallery, k1, k2, weight, original=None):
         forward = order[i, : k + 1]
         return forward[[i in order[j, : k + 1] for j in forward]]
 
-    for i in range(len(images)):
+    for i in range(len(squared)):
         near = reciprocal(i, k1)
         wide = set(near)
         for candidate in near:
@@ -33,9 +36,9 @@ def literal(query, gallery, k1, k2, weight, original=None):
         vectors[i, wide] = np.exp(-squared[i, wide])
         vectors[i] /= vectors[i].sum()
     if k2 != 1:
-        vectors = np.stack([vectors[order[i, :k2]].mean(axis=0) for i in range(len(images))])
-    least = np.minimum(vectors[: len(query), None], vectors[None, len(query) :]).sum(-1)
-    original = squared[: len(query), len(query) :] if original is None else original
+        vectors = np.stack([vectors[order[i, :k2]].mean(axis=0) for i in range(len(squared))])
+    least = np.minimum(vectors[:queries, None], vectors[None, queries:]).sum(-1)
+    original = squared[:queries, queries:] if original is None else original
     return (1 - weight) * (1 - least / (2 - least)) + weight * original
 
 
@@ -71,7 +74,7 @@ def test_equals_the_authors_algorithm(queries, images, k1, k2, weight):
 def test_mixes_with_other_distances(monkeypatch):
     query, gallery = people(7, 40)
     original = np.random.default_rng(0).random((7, 40)) * 3
-    monkeypatch.setattr("cace_pyg.retrieval.k_reciprocal._BLOCK", 100)  # two rows at a time
+    monkeypatch.setattr("cace_pyg.retrieval.neighbour_ranking._BLOCK", 100)  # two rows at a time
     found = k_reciprocal_distance(query, gallery, 10, 3, 0.3, original)
     expected = literal(query, gallery, 10, 3, 0.3, original / original.max(axis=1, keepdims=True))
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
@@ -91,7 +94,7 @@ def test_it_finds_more_of_a_noisy_cluster():
 
 
 def test_memory_stays_far_below_the_whole_matrix(monkeypatch):
-    monkeypatch.setattr("cace_pyg.retrieval.k_reciprocal._BLOCK", 2**16)
+    monkeypatch.setattr("cace_pyg.retrieval.neighbour_graph._BLOCK", 2**16)
     query, gallery = people(50, 6_000, spread=0.9)
     tracemalloc.start()
     k_reciprocal_distance(query, gallery)

@@ -1,0 +1,158 @@
+"""What neighbours are worth on features that are kept: the network alone, two stages, and re-ranking on either.
+
+Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that of ``cace_pyg.fit_pair_stage``
+on their training part, whose checkpoint says who was held out. The fusion weight, and the numbers of the rows "tuned",
+are chosen on those people; query and gallery are ranked after that. --held_out leaves query and gallery out.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.results_file import save_results
+from cace_pyg import Features, FittedPairStage, fit_pair_stage, load_pair_stage
+from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings, from_yaml
+from cace_pyg.data import Sample, hold_out_identities, read_market_layout
+from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.evaluation import Distances, labels_of
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.features import KeptFeatures
+from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.neighbours import (
+    MOST_LISTED,
+    Measure,
+    NeighbourChoice,
+    Neighbours,
+    SecondStage,
+    ask_pair_stage,
+    find_neighbours,
+    neighbour_rows,
+    search_choice,
+)
+from cace_pyg.engine.on_features import prepare_features
+from cace_pyg.retrieval import choose_fusion_weight, distance_blocks, evaluate_blocks, top_k
+
+_METHODS = KReciprocalSettings(), PropagationSettings()
+
+
+class Ranked:
+    """A query and a gallery, all of whose pairs have been measured; ``pairs`` and ``seconds`` say what that took."""
+
+    def __init__(self, query: Features, gallery: Features, stage: FittedPairStage, options: argparse.Namespace):
+        of_query, of_gallery = (
+            Extraction((), one.embedding, prepare_features(stage.stage, one, torch.device("cpu")))
+            for one in (query, gallery)
+        )
+        self.pairs, started = 0, time.perf_counter()
+
+        def ask(first: Extraction, second: Extraction, lists: Sequence[Tensor]) -> Tensor:
+            self.pairs += sum(map(len, lists))
+            return measure_lists(stage.stage, first, second, lists, 128, "cpu")
+
+        blocks = [block for _, block in distance_blocks(query.embedding, gallery.embedding)]
+        index = torch.cat([top_k(block, options.top_k) for block in blocks])
+        second = SecondStage(index, ask(of_query, of_gallery, [*index]).view(index.shape))
+        near = find_neighbours(query.embedding, gallery.embedding, None, max(options.candidates, MOST_LISTED))
+        mutual = options.pairs == "mutual"
+        self.near: Neighbours = ask_pair_stage(near, of_query, of_gallery, second, options.candidates, mutual, ask)
+        self.distances = Distances(query.embedding, gallery.embedding, index, second.conditional)
+        self.seconds = time.perf_counter() - started
+
+
+def rows_of(
+    name: str, ranked: Ranked, weight: float, choices: dict[str, list[NeighbourChoice]], measure: Measure
+) -> list:
+    """The table's rows of one query and gallery."""
+    found = {"the network alone": measure(ranked.distances.blocks(0.0))}
+    found[f"two stages, weight {weight:.2g}"] = measure(ranked.distances.blocks(weight))
+    for how, several in choices.items():
+        for choice in several:
+            for row in neighbour_rows(ranked.near, choice, weight, measure):
+                numbers = row.metrics.policy.split(";")[0]
+                fusion = f", fusion {choice.fusion:.2g}" if row.name.startswith("two_stage") else ""
+                found[f"{row.name}, {how} ({numbers}{fusion})"] = row.metrics
+    return [
+        {"people": name, "ranking": ranking, "mAP": f"{100 * one.mAP:.2f}", "rank1": f"{100 * one.rank1:.2f}",
+         "pairs": ranked.pairs, "seconds of pairs": ranked.seconds}
+        for ranking, one in found.items()
+    ]  # fmt: skip
+
+
+def protocol(query: Sequence[Sample], gallery: Sequence[Sample]) -> Measure:
+    return partial(evaluate_blocks, **labels_of(query, gallery))
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.neighbour_rows", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--features", type=Path, help="file of benchmarks.extraction")
+    parser.add_argument("--data", type=Path, help="the data set, in Market-1501's layout")
+    parser.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt of fit_pair_stage")
+    parser.add_argument("--top_k", type=int, default=100, help="of the second stage (default: 100)")
+    parser.add_argument("--candidates", type=int, default=50, help="nearest of each picture (default: 50)")
+    parser.add_argument("--pairs", choices=("all", "mutual"), default="all", help="of the candidates (default: all)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--held_out", action="store_true", help="the held-out people alone")
+    parser.add_argument("--quick", action="store_true", help="seconds: drawn at random, no files")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.quick:
+        parts, samples, stage, held_out, seed = _random_people()
+        options.top_k = options.candidates = 20
+    else:
+        if None in (options.features, options.data, options.checkpoint):
+            parser.error("give --features, --data and --checkpoint, or --quick")
+        kept, splits = torch.load(options.features, weights_only=True, mmap=True), read_market_layout(options.data)
+        parts = {name: Features(**one) for name, one in kept.items()}
+        samples = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
+        stage, config = load_pair_stage(options.checkpoint), from_yaml(load_checkpoint(options.checkpoint)["config"])
+        held_out, seed = config.data.hold_out, config.seed
+    numbered = KeptFeatures.samples([one.pid for one in samples["train"]], [one.camid for one in samples["train"]])
+    held = hold_out_identities(numbered, held_out, seed)
+    ranked = Ranked(*(parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery)), stage,
+                    options)  # fmt: skip
+    measure, pairs = protocol(held.query, held.gallery), ranked.near.second_stage
+    individual = ranked.distances.individual()
+    weights = [step / 20 for step in range(21)]
+    labels = labels_of(held.query, held.gallery)
+    weight = choose_fusion_weight(individual, pairs.index, pairs.conditional, **labels, weights=weights).weight
+    configured = [NeighbourChoice(one, one, weight) for one in _METHODS]
+    chosen = [search_choice(ranked.near, one, weight, measure)[0] for one in configured]
+    choices = {"as published": configured, "tuned": chosen}
+    rows = rows_of(f"held out, {len(held.query)} × {len(held.gallery)}", ranked, weight, choices, measure)
+    if not options.held_out:
+        query, gallery = samples["query"], samples["gallery"]
+        ranked = Ranked(parts["query"], parts["gallery"], stage, options)
+        name = f"query and gallery, {len(query)} × {len(gallery)}"
+        rows += rows_of(name, ranked, weight, choices, protocol(query, gallery))
+    save_results("neighbour_rows", rows, None, options.quick)
+
+
+def _random_people() -> tuple[dict[str, Features], dict[str, list[Sample]], FittedPairStage, float, int]:
+    """Noisy embeddings of people whose clues tell them apart, and a stage of a few steps."""
+    parts, samples = {}, {}
+    for number, (name, people) in enumerate((("train", 40), ("query", 12), ("gallery", 12))):
+        draw = torch.Generator().manual_seed(min(number, 1))  # query and gallery show the same people
+        own = torch.randn(people, 8, 16, generator=draw)
+        pids, camids = torch.arange(people).repeat_interleave(6), torch.arange(6).remainder(3).repeat(people)
+        if name == "query":
+            pids, camids = pids[::6], camids[::6] + 3
+        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=torch.Generator().manual_seed(number))
+        parts[name] = Features(clues.mean(1) + 0.4 * torch.randn(clues.mean(1).shape), clues, (4, 2))
+        samples[name] = KeptFeatures.samples((pids + 1).tolist(), camids.tolist())
+    samples["query"] = [one._replace(path=Path(f"query{one.path}")) for one in samples["query"]]
+    settings = PairPhaseSettings(epochs=1, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
+    labels = [[getattr(one, name) for one in samples["train"]] for name in ("pid", "camid")]
+    with torch.enable_grad():
+        stage = fit_pair_stage(parts["train"], *labels, settings=settings, held_out=0.2, device="cpu")
+    return parts, samples, stage, 0.2, 0
+
+
+if __name__ == "__main__":
+    main()

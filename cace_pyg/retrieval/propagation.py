@@ -1,0 +1,122 @@
+"""Re-ranking by messages between pictures (Zhang et al., 2020)."""
+
+import warnings
+from dataclasses import replace
+
+import torch
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+from torch import Tensor
+from torch_geometric.utils import spmm
+
+from cace_pyg.retrieval.image_set import one_set
+from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
+from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, check_weight, squared_over_farthest
+
+
+def propagation_encoding(
+    graph: NeighbourGraph, k1: int = 26, k2: int = 7, exponent: float = 2.0, steps: int = 2
+) -> csr_array:
+    r"""What each image is after messages from its neighbours, as a sparse vector over all images.
+
+    "Understanding Image Retrieval Re-Ranking: A Graph Neural Network Perspective" (Zhang et al., 2020), as in the
+    authors' code. With A_ij = 1 for the ``k1`` nearest j of i, else 0, and N(i) the ``k2`` nearest of i, in both the
+    image itself among them:
+
+    .. math::
+        H^{(0)} = A, \quad
+        h_i^{(l+1)} \propto \sum_{j \in N(i)} s_{ij}^{α} \, (H^{(l)} + H^{(l)\top})_j, \quad \|h_i^{(l+1)}\| = 1
+
+    where s_ij = 1 − d_ij²/2 is the cosine, of the distance that the graph gives; negative ones count as 0. The matrix
+    of weights and H are sparse, and each step is a product of :func:`torch_geometric.utils.spmm`.
+
+    Args:
+        graph: of embeddings of unit length, with lists of max(k1, k2) images or more.
+        k1: neighbours that an image is described by, itself among them (the authors, for Market-1501: 26).
+        k2: neighbours that it hears, itself among them, 1 for none (the authors: 7).
+        exponent: α (the authors: 2).
+        steps: of messages (the authors: 2).
+
+    Returns:
+        ``(image, image)``; rows of length 1.
+    """
+    images = len(graph)
+    edges, described = graph.to_data(k2), graph.to_data(k1).edge_index.flip(0)
+    weight = edges.edge_weight.clamp_min(0).pow(exponent)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch says so once
+        heard = torch.sparse_coo_tensor(edges.edge_index.flip(0), weight, (images, images)).to_sparse_csr()
+        encoding = torch.sparse_coo_tensor(described, weight.new_ones(described.size(1)), (images, images)).coalesce()
+        for _ in range(steps if k2 > 1 else 0):
+            both = (encoding + encoding.t()).coalesce().to_sparse_csr()
+            encoding = _unit_rows(spmm(heard, both).to_sparse_coo().coalesce())
+        unit = _unit_rows(encoding)
+    return csr_array((unit.values().numpy(), unit.indices().numpy()), shape=(images, images))
+
+
+def _unit_rows(matrix: Tensor) -> Tensor:
+    rows, values = matrix.indices()[0], matrix.values()
+    squares = values.new_zeros(len(matrix)).index_add_(0, rows, values.square())
+    unit = values / squares.sqrt()[rows]
+    return torch.sparse_coo_tensor(matrix.indices(), unit, matrix.shape, is_coalesced=True)
+
+
+def cosine_distance(query: csr_array, gallery: csr_array) -> Tensor:
+    """1 − cosine of each two vectors of length 1.
+
+    Args:
+        query: ``(query, entry)``.
+        gallery: ``(entry, gallery)``.
+
+    Returns:
+        ``(query, gallery)``.
+    """
+    return torch.from_numpy(1 - (query @ gallery).toarray())
+
+
+def propagation_distance(
+    query: Tensor | ArrayLike,
+    gallery: Tensor | ArrayLike,
+    k1: int = 26,
+    k2: int = 7,
+    exponent: float = 2.0,
+    weight: float = 0.0,
+    own_position: Tensor | ArrayLike | None = None,
+) -> Tensor:
+    """1 − cosine of what images are after messages from their neighbours, see :func:`propagation_encoding`.
+
+    Args:
+        query: embeddings, ``(query, channel)``; compared by direction.
+        gallery: ``(gallery, channel)``.
+        k1: see :func:`propagation_encoding`, at most the number of all images.
+        k2: see there, at most ``k1``.
+        exponent: see there.
+        weight: of the squared Euclidean distance, each query's over its largest, in [0, 1]. With 0, as the authors have
+            it, pictures without a neighbour in common are level, and stand in gallery order.
+        own_position: see :func:`cace_pyg.retrieval.k_reciprocal_distance`.
+
+    Returns:
+        ``(query, gallery)`` on the CPU, float64 if the embeddings are, else float32.
+
+    Raises:
+        ValueError: shapes do not fit, an embedding is not finite, or a number is out of range.
+    """
+    images = one_set(query, gallery, own_position)
+    check_weight(weight)
+    check_propagation(k1, k2, len(images))
+    if exponent < 0:
+        raise ValueError(f"Expected an exponent of at least 0 (got {exponent})")
+    images = replace(images, embedding=torch.nn.functional.normalize(images.embedding, dim=1))
+    graph = nearest_neighbours(images.embedding, k1)
+    encoding = propagation_encoding(graph, k1, k2, exponent)
+
+    def direct(some: slice) -> Tensor:
+        return squared_over_farthest(graph, images, some)
+
+    return NeighbourRanking.of(encoding, images, cosine_distance, direct, weight).whole()
+
+
+def check_propagation(k1: int, k2: int, images: int) -> None:
+    """Raise ``ValueError`` where so many images cannot have neighbours of these numbers."""
+    if not 1 <= k2 <= k1 <= images:
+        raise ValueError(f"Expected 1 <= k2 <= k1 <= number of images, {images} (got k1 {k1}, k2 {k2})")
