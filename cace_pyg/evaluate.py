@@ -12,7 +12,8 @@ from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import load_checkpoint, load_model
+from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model
+from cace_pyg.engine.decisions import decisions_of
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import evaluate_model, labels_of
 from cace_pyg.engine.files import write_text
@@ -24,6 +25,7 @@ from cace_pyg.engine.results import (
     further_results,
     metrics_of,
     metrics_table,
+    open_set_table,
     results_table,
 )
 from cace_pyg.user_path import user_path
@@ -39,7 +41,8 @@ published, by its pooled features and its own neck: torchvision's, timm's, or on
 baseline (--backbone.stem); or a file of ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
---evaluation.average_precision trapezoid, --k_reciprocal.k1 20, --conditional.backend dense. All of them:
+--evaluation.average_precision trapezoid, --evaluation.unknown_share 0.3 (people who are not in the gallery,
+docs/decision.md), --k_reciprocal.k1 20, --conditional.backend dense. All of them:
 python -m cace_pyg.train --help."""
 
 
@@ -121,18 +124,22 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         ) from error
     fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
     model, state = load_model(known.checkpoint, config)
-    evaluation = evaluate_model(model, splits.query, splits.gallery, config, state["fusion_weight"], fabric)
+    chosen = state["fusion_weight"], fabric, calibration_of(state)
+    evaluation = evaluate_model(model, splits.query, splits.gallery, config, *chosen)
     if evaluation is None:  # the first rank has it
         return None
     environment |= {"ranks": str(fabric.world_size)}
+    decisions = decisions_of(evaluation)
     if not (known.k_reciprocal or known.single_shot):
-        return results_table(evaluation), metrics_of(evaluation, environment)
+        return results_table(evaluation, decisions=decisions), metrics_of(evaluation, environment, decisions)
     distances = evaluation.distances  # from here on whole: query × gallery of them
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
     embeddings = evaluation.query.embedding, evaluation.gallery.embedding
-    labels = labels_of(splits.query, splits.gallery)
+    labels = labels_of(evaluation.query.samples, evaluation.gallery.samples)
     further = further_results(stages, embeddings, labels, config, known.k_reciprocal, known.single_shot)
-    return results_table(evaluation, further), metrics_of(evaluation, environment) | further.as_dict()
+    decisions |= further.open_set
+    content = metrics_of(evaluation, environment, decisions) | further.as_dict()
+    return results_table(evaluation, further, decisions), content
 
 
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:
@@ -145,9 +152,9 @@ def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str,
         config, splits.query, splits.gallery, known.k_reciprocal, known.single_shot
     )
     content = {"individual": metrics.as_dict(), "network": described, "policy": metrics.policy}
-    return metrics_table({"individual": metrics}, further, described), content | further.as_dict() | {
-        "environment": environment
-    }
+    content |= {"open_set": {name: found.as_dict() for name, found in further.open_set.items()}}
+    table = "\n".join([metrics_table({"individual": metrics}, further, described), open_set_table(further.open_set)])
+    return table, content | further.as_dict() | {"environment": environment}
 
 
 def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, dict[str, str]]:

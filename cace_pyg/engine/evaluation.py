@@ -1,8 +1,9 @@
 """Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict, overload
+from typing import Literal, NamedTuple, TypedDict, overload
 
 import torch
 from lightning_fabric import Fabric
@@ -10,22 +11,22 @@ from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.random_pairs import random_scores
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
 from cace_pyg.retrieval import (
+    Calibration,
     Metrics,
-    choose_fusion_weight,
     distance_blocks,
     euclidean_distance,
-    evaluate,
     evaluate_blocks,
     rerank,
     top_k,
 )
-from cace_pyg.retrieval.fusion import FusionChoice
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,33 @@ class Distances:
             else:
                 yield rerank(individual, self.index[queries], self.conditional[queries], weight)
 
+    def fused(self, weight: float) -> Tensor:
+        """(1 − weight)·individual + weight·conditional of the top k of each query, ``(query, k)``, float64."""
+        near = [individual.gather(1, self.index[queries]) for queries, individual in self._individual_blocks()]
+        return (1 - weight) * torch.cat(near).double() + weight * self.conditional.double()
+
+    def decision_blocks(self, weight: float) -> Iterator[Tensor]:
+        """Distances for one threshold for all queries, some queries at a time.
+
+        The fused ones of the pairs that the second stage looked at, in all queries nearer than all others; of these the
+        individual ones, moved behind by one number.
+        """
+        fused = self.fused(weight)
+        behind = float(fused.max()) + 1
+        for queries, individual in self._individual_blocks():
+            yield (individual.double() + behind).scatter(1, self.index[queries], fused[queries])
+
+    def _individual_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        for queries, individual in distance_blocks(self.query, self.gallery):
+            yield queries, self._with_own_last(queries, individual)
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result of both stages on one query and gallery set.
 
-    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol.
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``calibration``
+    is one of this fusion weight; ``drift`` how far scores are from its own (none: no calibration, or several ranks).
     """
 
     query: Extraction
@@ -87,6 +109,46 @@ class Evaluation:
     two_stage: Metrics
     backend: str
     same_camera: Literal["remove", "keep"]
+    calibration: Calibration | None = None
+    drift: float | None = None
+
+
+class LookedAt(NamedTuple):
+    """Pairs that the second stage looked at and the protocol leaves, ``(pair,)``.
+
+    Attributes:
+        distance: fused.
+        same: whether they show one person.
+        query: which query each is of.
+        gallery: pictures of other people that a query was compared with, on average.
+    """
+
+    distance: Tensor
+    same: Tensor
+    query: Tensor
+    gallery: float
+
+
+def looked_at_pairs(
+    distances: Distances,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    weight: float,
+    same_camera: Literal["remove", "keep"],
+) -> LookedAt:
+    """What a search with these settings looks at: matches and confusions in their real proportions."""
+    labels, index = labels_of(query, gallery), distances.index
+    pids, of_query = labels["gallery_pids"][index], labels["query_pids"][:, None]
+    same = (pids == of_query) & (pids > 0)
+    counts = pids >= 0
+    if same_camera == "remove":
+        counts &= ~(same & (labels["gallery_camids"][index] == labels["query_camids"][:, None]))
+    if distances.own_position is not None:
+        counts &= index != distances.own_position[:, None]
+    rows = torch.arange(len(index))[:, None].expand_as(index)
+    own_pictures = Counter(sample.pid for sample in gallery)
+    of_others = (labels["gallery_pids"] >= 0).sum() - sum(own_pictures[sample.pid] for sample in query) / len(query)
+    return LookedAt(distances.fused(weight)[counts], same[counts], rows[counts], float(of_others))
 
 
 @torch.no_grad()
@@ -148,19 +210,6 @@ def evaluate_individual(
     return evaluate_blocks(blocks, **labels_of(query, gallery), same_camera=config.evaluation.same_camera)
 
 
-def choose_weight(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
-) -> tuple[FusionChoice, Metrics]:
-    """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
-    _, _, distances = measure(model, query, gallery, config, device)
-    labels = labels_of(query, gallery)
-    same_camera = config.evaluation.same_camera
-    individual = distances.individual()
-    pairs = distances.index, distances.conditional
-    choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
-    return choice, evaluate(individual, **labels, same_camera=same_camera)
-
-
 def evaluate_two_stage(
     model: CaceNet,
     query: Sequence[Sample],
@@ -169,6 +218,7 @@ def evaluate_two_stage(
     weight: float,
     device: torch.device | str,
     ranks: Ranks = ALONE,
+    calibration: Calibration | None = None,
 ) -> Evaluation | None:
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
 
@@ -182,8 +232,24 @@ def evaluate_two_stage(
     two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
+    drift = None
+    if calibration is not None and calibration.weight != weight:
+        calibration = None
+    if calibration is not None and ranks.count == 1:
+        of_query, of_gallery = ((one.embedding, one.prepared) for one in (extracted_query, extracted_gallery))
+        pairs = config.evaluation.pairs_per_batch
+        drift = calibration.drift(random_scores(model, of_query, of_gallery, weight, pairs, device))
     return Evaluation(
-        extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend, same_camera
+        extracted_query,
+        extracted_gallery,
+        distances,
+        weight,
+        individual,
+        two_stage,
+        backend,
+        same_camera,
+        calibration,
+        drift,
     )
 
 
@@ -259,6 +325,8 @@ def evaluate_model(
     gallery: Sequence[Sample],
     config: Config,
     fusion_weight: float | None = None,
+    *,
+    calibration: Calibration | None = None,
 ) -> Evaluation: ...
 
 
@@ -270,6 +338,7 @@ def evaluate_model(
     config: Config,
     fusion_weight: float | None,
     fabric: Fabric | None,
+    calibration: Calibration | None = None,
 ) -> Evaluation | None: ...
 
 
@@ -280,6 +349,7 @@ def evaluate_model(
     config: Config,
     fusion_weight: float | None = None,
     fabric: Fabric | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation | None:
     """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
 
@@ -290,11 +360,13 @@ def evaluate_model(
         config: the run's.
         fusion_weight: the one chosen on held-out identities in training, for ``evaluation.fusion auto``.
         fabric: of all ranks that take part, of which the first has the result; none: this process alone.
+        calibration: what fused distances mean, as the checkpoint has it; left out where it is of another weight.
     """
     weight = fusion_weight_of(config, fusion_weight)
     device = fabric.device if fabric else find_device(config.device)
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
-    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks)
+    gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
+    evaluation = evaluate_two_stage(model.to(device), query, gallery, config, weight, device, ranks, calibration)
     model.to("cpu")
     return evaluation
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.results import FurtherResults, further_results
-from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate
+from cace_pyg.retrieval import Metrics, euclidean_distance, evaluate, evaluate_open_set
 
 
 def evaluate_published(
@@ -36,9 +37,11 @@ def evaluate_published(
     model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)
     model.to(device)
+    gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
     embeddings, labels = (of_query, of_gallery), labels_of(query, gallery)
     distance = euclidean_distance(*embeddings)
     further = further_results({"individual": distance}, embeddings, labels, config, k_reciprocal, single_shot)
+    further.open_set["individual"] = evaluate_open_set(distance, **labels, same_camera=config.evaluation.same_camera)
     metrics = evaluate(distance, **labels, **config.evaluation.policy())
     return metrics, further, str(model.extractor)

@@ -7,22 +7,27 @@ from typing import Any
 from torch import Tensor
 
 from cace_pyg.config import Config
+from cace_pyg.engine.decisions import decisions_of, drift_warning
 from cace_pyg.engine.evaluation import Evaluation, Labels
 from cace_pyg.retrieval import (
     Metrics,
+    OpenSet,
     SingleShot,
     evaluate,
+    evaluate_open_set,
     evaluate_single_shot,
     k_reciprocal_distance,
 )
+from cace_pyg.retrieval.reliability import Estimate
 
 
 @dataclass(frozen=True)
 class FurtherResults:
-    """By name of the row: k-reciprocal re-ranking, and single-shot curves."""
+    """By name of the row: k-reciprocal re-ranking, its decisions, and single-shot curves."""
 
     k_reciprocal: dict[str, Metrics] = field(default_factory=dict)
     single_shot: dict[str, SingleShot] = field(default_factory=dict)
+    open_set: dict[str, OpenSet] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """For ``metrics.json``."""
@@ -63,6 +68,7 @@ def further_results(
             )
             row = f"{name}_k_reciprocal" if number else "k_reciprocal"
             metrics = evaluate(again, **labels, **policy)
+            found.open_set[row] = evaluate_open_set(again, **labels, same_camera=policy["same_camera"])
             how = f"k-reciprocal: k1 {settings.k1}, k2 {settings.k2}, original weight {settings.original_weight}"
             found.k_reciprocal[row] = replace(metrics, policy=f"{how}; {metrics.policy}")
         if single_shot:
@@ -88,8 +94,43 @@ def metrics_table(rows: Mapping[str, Metrics], further: FurtherResults, note: st
     return "\n".join(lines)
 
 
-def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict[str, Any]:
-    """What ``metrics.json`` holds: fractions for both stages, and where they come from."""
+def open_set_table(rows: Mapping[str, OpenSet]) -> str:
+    """Decisions of each ranking in percent, with intervals over people."""
+    width = 2 + max(map(len, rows), default=0)
+    lines = []
+    for name, found in rows.items():
+        lines.append(f"{name:{width}}TPR at FPR {_estimates(found.tpr)}")
+        if found.unknown:
+            lines.append(f"{'':{width}}DIR at FAR {_estimates(found.dir)}")
+    some = next(iter(rows.values()))
+    return "\n".join(
+        [
+            f"decisions, percent [95 % over people]; {some.matches:,} pairs of one person, {some.others:,} of two; "
+            f"{some.known:,} queries of known people, {some.unknown:,} of unknown ones",
+            *lines,
+        ]
+    )
+
+
+def _estimates(measures: Mapping[float, Estimate]) -> str:
+    cells = [
+        f"{rate:g}: {100 * of.value:.1f} [{100 * of.low:.1f}, {100 * of.high:.1f}]" for rate, of in measures.items()
+    ]
+    return "   ".join(cells) or "– (too few to tell)"
+
+
+def metrics_of(
+    evaluation: Evaluation, environment: dict[str, str], decisions: Mapping[str, OpenSet] | None = None
+) -> dict[str, Any]:
+    """What ``metrics.json`` holds: fractions for both stages, and where they come from.
+
+    Args:
+        evaluation: of both stages.
+        environment: versions, machine, seed.
+        decisions: of each ranking; none: of both stages.
+    """
+    decisions = decisions_of(evaluation) if decisions is None else decisions
+    calibration = evaluation.calibration
     return {
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
@@ -97,6 +138,8 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict[str,
         "backend": evaluation.backend,
         "top_k": evaluation.distances.index.size(1),
         "policy": evaluation.two_stage.policy,
+        "open_set": {name: found.as_dict() for name, found in decisions.items()},
+        "calibration": calibration.summary() | {"drift": evaluation.drift} if calibration else None,
         "environment": environment,
     }
 
@@ -112,7 +155,31 @@ def queries_of(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def results_table(evaluation: Evaluation, further: FurtherResults = NO_FURTHER_RESULTS) -> str:
-    """The result rows in percent, as text."""
+def results_table(
+    evaluation: Evaluation,
+    further: FurtherResults = NO_FURTHER_RESULTS,
+    decisions: Mapping[str, OpenSet] | None = None,
+) -> str:
+    """The result rows in percent, the decisions where they are given, as text."""
     note = f"fusion weight {evaluation.fusion_weight:.2g}; backend {evaluation.backend}"
-    return metrics_table({"individual": evaluation.individual, "two_stage": evaluation.two_stage}, further, note)
+    table = metrics_table({"individual": evaluation.individual, "two_stage": evaluation.two_stage}, further, note)
+    if not decisions:
+        return table
+    return "\n".join([table, open_set_table(decisions), calibration_note(evaluation, decisions)])
+
+
+def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -> str:
+    """How far the probabilities can be trusted here, in a line or two."""
+    calibration, reliability = evaluation.calibration, decisions["two_stage"].reliability
+    if calibration is None or reliability is None:
+        return (
+            f"probabilities: none, there is no calibration for the fusion weight {evaluation.fusion_weight:.2g}; "
+            "python -m cace_pyg.calibrate makes one"
+        )
+    value, low, high = reliability.error
+    note = (
+        f"probabilities: expected calibration error {value:.3f} [{low:.3f}, {high:.3f}]; learned from "
+        f"{calibration.pairs:,} pairs of {calibration.people} people"
+    )
+    warning = drift_warning(evaluation.drift, "these pictures") if evaluation.drift is not None else ""
+    return "\n".join(line for line in (note, warning) if line)

@@ -30,7 +30,8 @@ from cace_pyg.engine.checkpoint import (
     save_checkpoint,
 )
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
+from cace_pyg.engine.evaluation import evaluate_individual
+from cace_pyg.engine.held_out import validate_pairs
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import launch_fabric, synchronise_batch_norm
 from cace_pyg.engine.pair_phase import PairPhase
@@ -47,6 +48,7 @@ from cace_pyg.models import (
 )
 from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.progress import progress_bar, write_line
+from cace_pyg.retrieval import Calibration
 
 Phase = JointPhase | PairPhase
 
@@ -64,6 +66,7 @@ class Progress:
     best: float = -math.inf  # validation mAP of best.ckpt
     best_phase: str = ""
     fusion_weight: float | None = None
+    calibration: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -104,7 +107,7 @@ class Trainer:
         config = _as_built(config, model)
         self.model = model
         self.config = config
-        self.splits = {"joint": held_out, "pair": _people_of_the_pair_phase(config, held_out)}
+        self.splits = {"joint": held_out, "pair": people_of_the_pair_phase(config, held_out)}
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.fabric = fabric or launch_fabric(config)
@@ -179,10 +182,12 @@ class Trainer:
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
             if self.is_first:
+                calibration = None
                 if self.splits[phase.name].query and (epoch == last or epoch % self.config.validate_every == 0):
-                    row |= self._validate(phase)
+                    found, calibration = self._validate(phase)
+                    row |= found
                 row["seconds"] = round(time.perf_counter() - started, 2)
-                self._record(row, optimizer)
+                self._record(row, calibration, optimizer)
             self.progress.epoch = epoch
 
     def _run_epoch(
@@ -248,25 +253,28 @@ class Trainer:
                 "(--evaluation.fusion 0.1)"
             )
 
-    def _validate(self, phase: Phase) -> dict[str, float]:
-        """Metrics on the held-out identities; with a trained pair branch also the fusion weight that is best there."""
+    def _validate(self, phase: Phase) -> tuple[dict[str, float], Calibration | None]:
+        """Metrics on the held-out identities; with a trained pair branch the fusion weight, and what distances mean."""
         splits = self.splits[phase.name]
         held_out = (splits.query, splits.gallery, self.config, self.fabric.device)
         if not phase.trains_pairs:
-            return {"validation_individual_mAP": evaluate_individual(self.model, *held_out).mAP}
-        choice, individual = choose_weight(self.model, *held_out)
-        return {
+            return {"validation_individual_mAP": evaluate_individual(self.model, *held_out).mAP}, None
+        choice, individual, calibration = validate_pairs(self.model, *held_out)
+        found = {
             "validation_individual_mAP": individual.mAP,
             "validation_two_stage_mAP": max(mAP for _, mAP, _ in choice.curve),
             "validation_fusion_weight": choice.weight,
         }
+        return found, calibration
 
-    def _record(self, row: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    def _record(self, row: dict[str, Any], calibration: Calibration | None, optimizer: torch.optim.Optimizer) -> None:
         """Write the log and the checkpoints of a finished epoch."""
         progress = self.progress
         progress.log.append(row)
         progress.epoch = row["epoch"]
         is_best = self._is_best(row)
+        if is_best:
+            progress.calibration = calibration.as_dict() if calibration else None
         state = self.fixed | {"model": self.model.state_dict()} | vars(progress)
         if is_best:
             save_checkpoint(self.folder.best, state)
@@ -302,7 +310,8 @@ class Trainer:
         if self.is_first:
             what = f"{latest.problem}; going on from the checkpoint before" if latest.problem else "going on"
             write_line(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
-        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+        told = {name: state[name] for name in vars(self.progress) if name in state}  # an older one has no calibration
+        self.progress = Progress(**told)
         self.optimizer_state = state["optimizer"]
         if state.get("precision"):  # the loss scale of float16
             self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -316,7 +325,7 @@ class Trainer:
             )
 
 
-def _people_of_the_pair_phase(config: Config, held_out: Splits) -> Splits:
+def people_of_the_pair_phase(config: Config, held_out: Splits) -> Splits:
     """Those of ``pair_phase.data``, some of them held out; where it is none, those of the joint phase."""
     if config.pair_phase.data is None:
         return held_out

@@ -193,6 +193,16 @@ class GalleryTable:
         with self._damage_told(reading=True):
             return self._table.count_rows()
 
+    def count(self, where: str | None) -> int:
+        """Rows that a filter lets through; all without one.
+
+        Raises:
+            FilterError: see :meth:`rows`.
+        """
+        if where is None:
+            return len(self)
+        return len(self._run(self._table.search().select(["image"]).where(where), where))
+
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
 
@@ -273,6 +283,23 @@ class GalleryTable:
             row | {"embedding": vector, "metadata": {name: row[name] for name in extra}}
             for row, vector in zip(found_rows, unit, strict=True)
         ]
+
+    def some(self, images: Sequence[str]) -> list[dict[str, Any]]:
+        """Of those images that are there: ``embedding`` (unit length, float32) and ``clues``.
+
+        Raises:
+            UnreadableTableError: they are not what was written.
+        """
+        told = ["image", "camera", "time", "embedding", "check_sums", "clues", *self.metadata_columns]
+        where = _is_one_of(_in_utf8(images))
+        found = read_again(lambda: self._run(self._table.search().select(told).where(where), where))
+        if not len(found):
+            return []
+        rows = self._whole_rows(found.drop_columns(["clues"]))
+        clues = [self._whole_part(row, "clues", one) for row, one in zip(rows, found["clues"].to_pylist(), strict=True)]
+        vectors = torch.from_numpy(embeddings(found).astype(np.float32))
+        unit = torch.nn.functional.normalize(vectors, dim=-1)
+        return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
 
     def clues(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """The clues of rows that :meth:`nearest` found in the same :meth:`snapshot`, in their order.

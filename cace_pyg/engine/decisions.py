@@ -1,0 +1,56 @@
+"""What the rankings of an evaluation are worth as decisions."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from torch import Tensor
+
+from cace_pyg.engine.evaluation import Evaluation, labels_of, looked_at_pairs
+from cace_pyg.retrieval import OpenSet, Reliability, evaluate_open_set_blocks, reliability_curve
+from cace_pyg.retrieval.calibration import DRIFT_LIMIT
+
+
+def decisions_of(evaluation: Evaluation) -> dict[str, OpenSet]:
+    """Of both stages, the second with the reliability of its probabilities where there is a calibration.
+
+    Of nobody where the pictures show one person alone: then there is nothing to decide.
+
+    Raises:
+        ValueError: see :func:`cace_pyg.retrieval.evaluate_open_set`.
+    """
+    query, gallery = evaluation.query.samples, evaluation.gallery.samples
+    if len({sample.pid for sample in (*query, *gallery) if sample.pid >= 0}) < 2:
+        return {}
+    distances = evaluation.distances
+    two_stage = decisions_by(evaluation, distances.decision_blocks(evaluation.fusion_weight))
+    return {
+        "individual": decisions_by(evaluation, distances.blocks()),
+        "two_stage": replace(two_stage, reliability=_reliability(evaluation)),
+    }
+
+
+def decisions_by(evaluation: Evaluation, blocks: Iterable[Tensor]) -> OpenSet:
+    """Of any distances between query and gallery, such as those of k-reciprocal re-ranking."""
+    labels = labels_of(evaluation.query.samples, evaluation.gallery.samples)
+    return evaluate_open_set_blocks(blocks, **labels, same_camera=evaluation.same_camera)
+
+
+def _reliability(evaluation: Evaluation) -> Reliability | None:
+    calibration = evaluation.calibration
+    if calibration is None:
+        return None
+    query, gallery = evaluation.query.samples, evaluation.gallery.samples
+    pairs = looked_at_pairs(evaluation.distances, query, gallery, evaluation.fusion_weight, evaluation.same_camera)
+    people = [query[position].pid for position in pairs.query.tolist()]
+    return reliability_curve(calibration.probability(pairs.distance, pairs.gallery), pairs.same, people)
+
+
+def drift_warning(drift: float, where: str) -> str:
+    """What to say of scores that are not those of the calibration; "" where they are near enough."""
+    if drift <= DRIFT_LIMIT:
+        return ""
+    return (
+        f"warning: the scores of {where} are not those that the probabilities were learned from (Kolmogorov–Smirnov "
+        f"distance {drift:.2f}, expected at most {DRIFT_LIMIT}): do not trust them before python -m cace_pyg.calibrate "
+        "has learned them anew, from labelled pictures of these cameras"
+    )
