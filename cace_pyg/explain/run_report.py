@@ -237,6 +237,7 @@ def _pair_figure(
         feature_map_a=view.discrepancy_a,
         feature_map_b=view.discrepancy_b,
         feature_map_label=view.discrepancy_label,
+        note=view.verdict,
     )
     title = f"{sample.path.name} with its nearest {'right' if is_match else 'wrong'} picture"
     return ReportFigure(title, _LINES + "from the clues it is connected with.", figure, "Queries")
