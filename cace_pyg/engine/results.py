@@ -181,5 +181,7 @@ def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -
         f"probabilities: expected calibration error {value:.3f} [{low:.3f}, {high:.3f}]; learned from "
         f"{calibration.pairs:,} pairs of {calibration.people} people"
     )
-    warning = drift_warning(evaluation.drift, "these pictures") if evaluation.drift is not None else ""
+    if evaluation.drift is None:
+        return f"{note}; on several ranks it is not checked whether they fit these pictures"
+    warning = drift_warning(evaluation.drift, "these pictures")
     return "\n".join(line for line in (note, warning) if line)

@@ -21,8 +21,10 @@ from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
     LatestCheckpoint,
+    calibration_of,
     check_network,
     latest_checkpoint,
+    load_checkpoint,
     load_individual_branch,
     load_model_state,
     load_weights,
@@ -334,10 +336,12 @@ def people_of_the_pair_phase(config: Config, held_out: Splits) -> Splits:
 
 
 class Fitted(NamedTuple):
-    """A training that is done: its folder, and the fusion weight that was best on the held-out identities, if any."""
+    """A training that is done: its folder, and what the held-out identities, if any, told: the best fusion weight, and
+    what fused distances mean."""
 
     folder: RunFolder
     fusion_weight: float | None
+    calibration: Calibration | None = None
 
 
 def _as_built(config: Config, model: CaceNet) -> Config:
@@ -384,7 +388,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     trainer = Trainer(model, config, held_out, describe_environment(config.seed, fingerprint(splits)), resume)
     folder = trainer.run()
-    return Fitted(folder, load_weights(model, folder.best))
+    return Fitted(folder, load_weights(model, folder.best), calibration_of(load_checkpoint(folder.best)))
 
 
 class TrainingStep(torch.nn.Module):

@@ -9,7 +9,7 @@ from cace_pyg.viz import reliability_diagram
 def test_the_curve_stands_beside_the_diagonal_and_the_pairs_below() -> None:
     upper, lower = reliability_diagram([0.1, 0.9], [0.2, 0.8], [1000, 10], error=0.0123).axes
     diagonal, curve = upper.lines
-    assert diagonal.get_xdata() == [0, 1] and diagonal.get_ydata() == [0, 1]
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
     assert curve.get_xdata().tolist() == [0.1, 0.9] and curve.get_ydata().tolist() == [0.2, 0.8]
     assert "0.012" in curve.get_label()
     assert [bar.get_height() for bar in lower.patches] == [1000, 10] and lower.get_yscale() == "log"
