@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from cace_pyg.engine.evaluation import Evaluation, labels_of, looked_at_pairs
-from cace_pyg.retrieval import OpenSet, Reliability, evaluate_open_set_blocks, reliability_curve
+from cace_pyg.retrieval import OpenSet, evaluate_open_set_blocks, reliability_curve
 from cace_pyg.retrieval.calibration import DRIFT_LIMIT
 
 
@@ -25,7 +26,7 @@ def decisions_of(evaluation: Evaluation) -> dict[str, OpenSet]:
     two_stage = decisions_by(evaluation, distances.decision_blocks(evaluation.fusion_weight))
     return {
         "individual": decisions_by(evaluation, distances.blocks()),
-        "two_stage": replace(two_stage, reliability=_reliability(evaluation)),
+        "two_stage": _with_reliability(two_stage, evaluation),
     }
 
 
@@ -35,14 +36,21 @@ def decisions_by(evaluation: Evaluation, blocks: Iterable[Tensor]) -> OpenSet:
     return evaluate_open_set_blocks(blocks, **labels, same_camera=evaluation.same_camera)
 
 
-def _reliability(evaluation: Evaluation) -> Reliability | None:
+def _with_reliability(decisions: OpenSet, evaluation: Evaluation) -> OpenSet:
     calibration = evaluation.calibration
     if calibration is None:
-        return None
+        return decisions
     query, gallery = evaluation.query.samples, evaluation.gallery.samples
     pairs = looked_at_pairs(evaluation.distances, query, gallery, evaluation.fusion_weight, evaluation.same_camera)
-    people = [query[position].pid for position in pairs.query.tolist()]
-    return reliability_curve(calibration.probability(pairs.distance, pairs.gallery), pairs.same, people)
+    people = np.array([query[position].pid for position in pairs.query.tolist()])
+    probability = calibration.probability(pairs.distance, pairs.gallery)
+    by_query = np.lexsort((pairs.distance, pairs.query))
+    nearest = by_query[np.unique(pairs.query[by_query], return_index=True)[1]]
+    return replace(
+        decisions,
+        reliability=reliability_curve(probability, pairs.same, people),
+        nearest=reliability_curve(probability[nearest], pairs.same[nearest], people[nearest]),
+    )
 
 
 def drift_warning(drift: float, where: str) -> str:

@@ -170,16 +170,16 @@ def results_table(
 
 def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -> str:
     """How far the probabilities can be trusted here, in a line or two."""
-    calibration, reliability = evaluation.calibration, decisions["two_stage"].reliability
-    if calibration is None or reliability is None:
+    calibration, found = evaluation.calibration, decisions["two_stage"]
+    if calibration is None or found.reliability is None or found.nearest is None:
         return (
             f"probabilities: none, there is no calibration for the fusion weight {evaluation.fusion_weight:.2g}; "
             "python -m cace_pyg.calibrate makes one"
         )
-    value, low, high = reliability.error
+    every, nearest = ("{:.3f} [{:.3f}, {:.3f}]".format(*one.error) for one in (found.reliability, found.nearest))
     note = (
-        f"probabilities: expected calibration error {value:.3f} [{low:.3f}, {high:.3f}]; learned from "
-        f"{calibration.pairs:,} pairs of {calibration.people} people"
+        f"probabilities: expected calibration error {every} of the pairs looked at, {nearest} of each query's nearest; "
+        f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
     )
     if evaluation.drift is None:
         return f"{note}; on several ranks it is not checked whether they fit these pictures"

@@ -34,6 +34,7 @@ class OpenSet:
         known: queries with a match in the gallery.
         unknown: queries of people of whom no picture is in the gallery.
         reliability: of the probabilities of the pairs that were looked at; none without a calibration.
+        nearest: the same of each query's nearest picture alone, since most pairs are easily told apart.
     """
 
     tpr: Mapping[float, Estimate]
@@ -44,6 +45,7 @@ class OpenSet:
     known: int
     unknown: int
     reliability: Reliability | None = None
+    nearest: Reliability | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``metrics.json``; each measure as [value, low, high]."""
@@ -52,6 +54,7 @@ class OpenSet:
             "dir_at_far": {f"{rate:g}": list(found) for rate, found in self.dir.items()},
             **{name: getattr(self, name) for name in ("matches", "others", "known", "unknown")},
             **(self.reliability.as_dict() if self.reliability else {}),
+            **({"expected_calibration_error_of_nearest": list(self.nearest.error)} if self.nearest else {}),
         }
 
 

@@ -82,6 +82,12 @@ def test_decisions_of_both_stages_are_those_of_their_distances(evaluated):
     probability = evaluation.calibration.probability(pairs.distance, pairs.gallery)
     error = decisions["two_stage"].reliability.error
     assert error.value == pytest.approx(expected_calibration_error(probability, pairs.same)) and error.low <= error.high
+    nearest = []
+    for one in range(len(query)):
+        of_query = (pairs.query == one).nonzero().flatten()
+        nearest.append(int(of_query[pairs.distance[of_query].argmin()]))
+    expected = expected_calibration_error(probability[nearest], pairs.same[nearest])
+    assert decisions["two_stage"].nearest.error.value == pytest.approx(expected)
 
 
 def test_pairs_that_nobody_looked_at_stand_behind_all_others(evaluated):
@@ -118,7 +124,7 @@ def test_evaluate_tells_of_decisions_and_unknown_people(trained, tmp_path, capsy
     assert 0 <= found["open_set"]["two_stage"]["expected_calibration_error"][0] <= 1
     assert found["calibration"]["people"] == 4 and 0 <= found["calibration"]["drift"] <= 1
     assert "decisions, percent [95 % over people]" in printed and "TPR at FPR 0.01: " in printed
-    assert "probabilities: expected calibration error" in printed
+    assert "probabilities: expected calibration error" in printed and "of each query's nearest" in printed
     assert evaluate([*asked[:2], "--evaluation.unknown_share", "1.0"]) == 2
     assert "unknown_share in [0, 1)" in capsys.readouterr().err
 
