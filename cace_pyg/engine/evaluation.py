@@ -28,6 +28,8 @@ from cace_pyg.retrieval import (
     top_k,
 )
 
+_TOGETHER_AT_MOST = 2**22  # numbers
+
 
 @dataclass(frozen=True)
 class Distances:
@@ -74,8 +76,12 @@ class Distances:
 
     def fused(self, weight: float) -> Tensor:
         """(1 − weight)·individual + weight·conditional of the top k of each query, ``(query, k)``, float64."""
-        near = [individual.gather(1, self.index[queries]) for queries, individual in self._individual_blocks()]
-        return (1 - weight) * torch.cat(near).double() + weight * self.conditional.double()
+        rows = max(1, _TOGETHER_AT_MOST // max(1, self.index.size(1) * self.query.size(1)))
+        near = [
+            (query[:, None].double() - self.gallery[index].double()).norm(dim=2)
+            for query, index in zip(self.query.split(rows), self.index.split(rows), strict=True)
+        ]
+        return (1 - weight) * torch.cat(near) + weight * self.conditional.double()
 
     def decision_blocks(self, weight: float) -> Iterator[Tensor]:
         """Distances for one threshold for all queries, some queries at a time.
@@ -85,12 +91,9 @@ class Distances:
         """
         fused = self.fused(weight)
         behind = float(fused.max()) + 1
-        for queries, individual in self._individual_blocks():
-            yield (individual.double() + behind).scatter(1, self.index[queries], fused[queries])
-
-    def _individual_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for queries, individual in distance_blocks(self.query, self.gallery):
-            yield queries, self._with_own_last(queries, individual)
+            individual = self._with_own_last(queries, individual)
+            yield (individual.double() + behind).scatter(1, self.index[queries], fused[queries])
 
 
 @dataclass(frozen=True)
