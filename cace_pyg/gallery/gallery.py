@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
-from cace_pyg.engine.random_pairs import random_scores
+from cace_pyg.engine.evaluation import random_scores
+from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
@@ -310,11 +311,9 @@ class Gallery:
         names = sorted(row["image"] for row in self._table.rows(None, ["image"]))
         some = self._table.some(random.Random(0).sample(names, min(_SAMPLE, len(names))))
         with self.embedder.on_cpu() as model:
-            images = (
-                torch.stack([row["embedding"] for row in some]),
-                self._codec.decode([row["clues"] for row in some], model),
-            )
-            scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", _PAIRS)
+            embedding = torch.stack([row["embedding"] for row in some])
+            images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))
+            scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", pairs=_PAIRS)
         return self.calibration.drift(scores)
 
     def _check_false_alarms(self, false_alarms: float, first_stage: int) -> None:

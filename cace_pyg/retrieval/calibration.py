@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from cace_pyg.retrieval.reliability import expected_calibration_error
 
 Form = Literal["logistic", "isotonic"]
-DRIFT_LIMIT = 0.2  # Kolmogorov–Smirnov distance; docs/decision.md has what was measured
+DRIFT_LIMIT = 0.1  # Kolmogorov–Smirnov distance; docs/decision.md has what was measured
 _FOLDS = 5
 _QUANTILES = 101
 

@@ -54,7 +54,7 @@ class OpenSet:
             "dir_at_far": {f"{rate:g}": list(found) for rate, found in self.dir.items()},
             **{name: getattr(self, name) for name in ("matches", "others", "known", "unknown")},
             **(self.reliability.as_dict() if self.reliability else {}),
-            **({"expected_calibration_error_of_nearest": list(self.nearest.error)} if self.nearest else {}),
+            **({"nearest": self.nearest.as_dict()} if self.nearest else {}),
         }
 
 

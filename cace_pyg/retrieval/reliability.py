@@ -34,9 +34,9 @@ class Reliability:
     error: Estimate
 
     def as_dict(self) -> dict[str, list[float]]:
-        """As JSON takes it."""
-        points = {name: getattr(self, name).tolist() for name in ("predicted", "observed", "count")}
-        return {"expected_calibration_error": list(self.error), **points}
+        """As JSON takes it, to six decimals: beyond, batches and machines differ."""
+        points = {name: getattr(self, name).round(6).tolist() for name in ("predicted", "observed", "count")}
+        return {"expected_calibration_error": [round(one, 6) for one in self.error], **points}
 
 
 def expected_calibration_error(probability: ArrayLike, same: ArrayLike, bins: int = _BINS) -> float:
