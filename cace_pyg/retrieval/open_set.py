@@ -261,8 +261,10 @@ def _ascending(rows: np.ndarray) -> np.ndarray:
 
 
 def _curve(same: np.ndarray, others: np.ndarray, all_others: float) -> np.ndarray:
-    """Some points of the ROC; the last is that of the farthest pair of two people that was kept."""
-    ranks = np.unique(np.geomspace(1, len(others), _POINTS).round().astype(int)) - 1
+    """Some points of the ROC, those of ``FPR`` among them; the last is of the farthest pair of two that was kept."""
+    named = np.array([allowed for rate in FPR if (allowed := int(rate * all_others + 1e-9)) < len(others)], dtype=int)
+    spaced = np.geomspace(1, len(others), _POINTS).round().astype(int) - 1
+    ranks = np.union1d(spaced, named)
     true = np.searchsorted(same, others[ranks], "left") / len(same)
     last = [] if len(others) < all_others else [[1.0, 1.0]]
     return np.array([*np.stack([ranks / all_others, true], 1).tolist(), *last])
