@@ -1,6 +1,7 @@
 """From held-out people to a calibration in the checkpoint, and from it to probabilities and decisions."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from cace_pyg.calibrate import main as calibrate
 from cace_pyg.config import from_yaml
 from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.data.validation import every_identity
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model, save_checkpoint
 from cace_pyg.engine.decisions import decisions_of, drift_warning
 from cace_pyg.engine.evaluation import Distances, evaluate_model, looked_at_pairs
@@ -158,6 +160,23 @@ def test_an_old_checkpoint_has_none_says_so_and_gets_one(trained, tiny, tmp_path
     assert calibrate(in_place) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["form"] == calibration_of(load_checkpoint(old)).form == "isotonic" and told["people"] == 6
+
+
+def test_all_people_of_another_data_set_can_be_asked(trained, tiny, tmp_path, capsys):
+    """One picture a camera of each person is a query; distractors stay in the gallery."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    next((other / "bounding_box_train").glob("*.jpg")).unlink()
+    asked = ["--checkpoint", str(trained.best), "--output", str(tmp_path / "all.ckpt"), "--data.root", str(other)]
+    assert calibrate([*asked, "--split", "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["people"] == 18
+    splits = read_market_layout(other)
+    everybody = [*splits.train, *splits.query, *splits.gallery]
+    found = every_identity(everybody, seed=0)
+    assert sorted(one.path for one in (*found.query, *found.gallery)) == sorted(one.path for one in everybody)
+    assert {one.pid for one in found.query} == set(range(1, 19)) and not found.train
+    for one in found.query:
+        assert any(other.pid == one.pid and other.camid != one.camid for other in found.gallery)
 
 
 def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(trained, tiny, tmp_path, capsys):
