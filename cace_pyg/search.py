@@ -9,13 +9,13 @@ from typing import NoReturn
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
-from cace_pyg.engine.decisions import drift_warning
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
 from cace_pyg.gallery.describe import (
     decision_as_dict,
     describe_decision,
+    describe_drift,
     describe_hits,
     describe_stats,
     hits_as_dicts,
@@ -264,8 +264,7 @@ def _query(known: argparse.Namespace) -> int:
 
 
 def _warn_of_drift(gallery: Gallery) -> None:
-    drift = gallery.drift()
-    if drift is not None and (warning := drift_warning(drift, f"the gallery {gallery.path}")):
+    if warning := describe_drift(gallery, f"the gallery {gallery.path}"):
         print(warning, file=sys.stderr)
 
 

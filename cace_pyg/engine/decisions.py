@@ -7,8 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from cace_pyg.engine.evaluation import Evaluation, labels_of, looked_at_pairs
-from cace_pyg.retrieval import OpenSet, evaluate_open_set_blocks, reliability_curve
-from cace_pyg.retrieval.calibration import DRIFT_LIMIT
+from cace_pyg.retrieval import Calibration, OpenSet, evaluate_open_set_blocks, reliability_curve
 
 
 def decisions_of(evaluation: Evaluation) -> dict[str, OpenSet]:
@@ -53,12 +52,12 @@ def _with_reliability(decisions: OpenSet, evaluation: Evaluation) -> OpenSet:
     )
 
 
-def drift_warning(drift: float, where: str) -> str:
+def drift_warning(calibration: Calibration, drift: float, where: str) -> str:
     """What to say of scores that are not those of the calibration; "" where they are near enough."""
-    if drift <= DRIFT_LIMIT:
+    if drift <= calibration.drift_limit:
         return ""
     return (
         f"warning: the scores of {where} are not those that the probabilities were learned from (Kolmogorov–Smirnov "
-        f"distance {drift:.2f}, expected at most {DRIFT_LIMIT}): do not trust them before python -m cace_pyg.calibrate "
-        "has learned them anew, from labelled pictures of these cameras"
+        f"distance {drift:.2f}, expected at most {calibration.drift_limit:.2g}): do not trust them before python -m "
+        "cace_pyg.calibrate has learned them anew, from labelled pictures of these cameras"
     )

@@ -181,5 +181,5 @@ def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -
         f"probabilities: expected calibration error {every} of the pairs looked at, {nearest} of each query's nearest; "
         f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
     )
-    warning = drift_warning(evaluation.drift or 0.0, "these pictures")
+    warning = drift_warning(calibration, evaluation.drift or 0.0, "these pictures")
     return "\n".join(line for line in (note, warning) if line)

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cace_pyg.engine.decisions import drift_warning
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
@@ -49,6 +50,12 @@ def describe_decision(found: SearchResult, false_alarms: float) -> str:
         )
     nearest = f"the nearest is at {found[0].distance:.4f}" if len(found) else "nothing was found"
     return f"nobody we know: {nearest}, not below {found.threshold:.4f}; {one_in} below that"
+
+
+def describe_drift(gallery: Gallery, where: str) -> str:
+    """A warning where the scores of a gallery are not those of its calibration, else ""."""
+    drift = gallery.drift()
+    return drift_warning(gallery.calibration, drift, where) if gallery.calibration and drift is not None else ""
 
 
 def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from cace_pyg.retrieval.reliability import expected_calibration_error
 
 Form = Literal["logistic", "isotonic"]
-DRIFT_LIMIT = 0.1  # Kolmogorov–Smirnov distance; docs/decision.md has what was measured
+_DRIFT, _CHANCE = 0.1, 0.6  # Kolmogorov–Smirnov distances, the second by √people; measured in docs/decision.md
 _FOLDS = 5
 _QUANTILES = 101
 
@@ -115,7 +115,7 @@ class Calibration:
         """How far the scores of other cameras are from those of the calibration, 0 to 1.
 
         The Kolmogorov–Smirnov distance between fused distances of pairs drawn at random here and there: nearly all of
-        them show two people, so nobody has to know who is who. Above ``DRIFT_LIMIT``, probabilities may mean nothing.
+        them show two people, so nobody has to know who is who. Above ``drift_limit`` probabilities may mean nothing.
 
         Args:
             distance: of some hundreds of random pairs.
@@ -132,6 +132,11 @@ class Calibration:
         below_there = np.interp(at, there, shares)
         below_here = [np.searchsorted(here, at, side) / len(here) for side in ("left", "right")]
         return float(np.abs(below_here - below_there).max())
+
+    @property
+    def drift_limit(self) -> float:
+        """What :meth:`drift` is below on the same cameras: 0.1, more where so few people differ by chance."""
+        return max(_DRIFT, _CHANCE / math.sqrt(self.people))
 
     def as_dict(self) -> dict[str, Any]:
         """For a checkpoint, or JSON."""

@@ -207,6 +207,11 @@ def test_a_damaged_calibration_is_refused(trained, tmp_path):
             load_checkpoint(tmp_path / "odd.ckpt")
 
 
-def test_scores_of_other_cameras_are_warned_of():
-    assert drift_warning(0.05, "here") == ""
-    assert "python -m cace_pyg.calibrate" in drift_warning(0.5, "here") and "here" in drift_warning(0.5, "here")
+def test_scores_of_other_cameras_are_warned_of(trained):
+    """A hundred people differ less by chance than nine."""
+    found = calibration_of(load_checkpoint(trained.best))
+    many, few = replace(found, people=100), replace(found, people=9)
+    assert (many.drift_limit, few.drift_limit) == (0.1, pytest.approx(0.2))
+    assert drift_warning(many, 0.05, "here") == drift_warning(few, 0.15, "here") == ""
+    told = drift_warning(many, 0.15, "here")
+    assert "python -m cace_pyg.calibrate" in told and "of here are not" in told

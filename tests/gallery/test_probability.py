@@ -12,7 +12,6 @@ from cace_pyg import Gallery
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
 from cace_pyg.gallery.page import gallery_page
 from cace_pyg.retrieval import Calibration
-from cace_pyg.retrieval.calibration import DRIFT_LIMIT
 from cace_pyg.search import main as search
 
 CALIBRATION = Calibration(
@@ -129,7 +128,7 @@ def test_the_command_says_it_in_words_and_by_its_exit_status(path, strict, split
 
 
 def test_scores_of_other_cameras_are_warned_of_and_ones_own_are_not(path, gallery, splits, tmp_path, capsys):
-    assert gallery.drift() > DRIFT_LIMIT
+    assert gallery.drift() > CALIBRATION.drift_limit
     query = ["query", str(splits.query[0].path), "--gallery"]
     assert search([*query, str(path)]) == 0
     assert f"the scores of the gallery {path} are not those" in capsys.readouterr().err
@@ -137,7 +136,7 @@ def test_scores_of_other_cameras_are_warned_of_and_ones_own_are_not(path, galler
     shutil.copytree(path, copied)
     own = np.quantile(scores_of(gallery, splits), np.linspace(0, 1, 101))
     calibrate(copied / "model.ckpt", copied / "model.ckpt", replace(CALIBRATION, scores=tuple(own.tolist())))
-    assert Gallery.open(copied).drift() < DRIFT_LIMIT
+    assert Gallery.open(copied).drift() < CALIBRATION.drift_limit
     assert search([*query, str(copied)]) == 0 and "warning" not in capsys.readouterr().err
 
 
