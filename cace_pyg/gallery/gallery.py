@@ -268,7 +268,7 @@ class Gallery:
             return [self.search(one, top_k, where, first_stage, false_alarms) for one in picture]
         where = self._table.checked(where) if where is not None else None
         if false_alarms is not None:
-            self._check_false_alarms(false_alarms, first_stage)
+            self._check_false_alarms(false_alarms, first_stage, where)
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started
@@ -316,7 +316,7 @@ class Gallery:
             scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", pairs=_PAIRS)
         return self.calibration.drift(scores)
 
-    def _check_false_alarms(self, false_alarms: float, first_stage: int) -> None:
+    def _check_false_alarms(self, false_alarms: float, first_stage: int, where: str | None) -> None:
         if self.calibration is None:
             raise ValueError(
                 f"the model of {self.path} has no calibration, so nothing says who is unknown: python -m "
@@ -325,7 +325,7 @@ class Gallery:
             )
         if first_stage < 1 and self.embedder.fusion_weight > 0:
             raise ValueError("Expected first_stage of at least 1 where false alarms are asked for (got 0)")
-        self.calibration.threshold(false_alarms)  # says what is wrong with the rate
+        self.calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
 
     def thumbnail(self, image: str) -> bytes | None:
         """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""

@@ -96,11 +96,12 @@ class Calibration:
         smallest, people = self.smallest_rate(gallery), self._unknown_people
         if false_alarms < smallest - 1e-12:
             needed = math.ceil(1 / -math.expm1(math.log1p(-false_alarms) / self._times_as_large(gallery))) - 1
+            times = self._times_as_large(gallery)
+            larger = f", and this gallery is {times:.3g} times as large as theirs" if times > 1 else ""
             raise ValueError(
                 f"Expected a rate of false alarms of at least {_shortly_above(smallest)} (got {false_alarms}): the "
-                f"calibration rests on {people} people, and this gallery is {self._times_as_large(gallery):.3g} times "
-                f"as large as theirs; for {false_alarms:g} calibrate on {needed} people or more, with "
-                "python -m cace_pyg.calibrate"
+                f"calibration rests on {people} people{larger}; for {false_alarms:g} calibrate on {needed} people or "
+                "more, with python -m cace_pyg.calibrate"
             )
         allowed = -math.expm1(math.log1p(-false_alarms) / self._times_as_large(gallery)) * (people + 1) - 1
         best, share = np.array(self.unknown).T

@@ -82,7 +82,10 @@ def test_a_person_is_known_below_the_threshold_and_unknown_above(gallery, splits
 
 def test_rates_and_galleries_that_cannot_answer_are_refused(gallery, shown_gallery, splits):
     query = splits.query[0].path
-    with pytest.raises(ValueError, match=r"of at least 0\.0.*rests on 99 people.*python -m cace_pyg.calibrate"):
+    with pytest.raises(
+        ValueError,
+        match=r"of at least 0\.028 .*rests on 99 people, and this gallery is 2\.8 times.*python -m cace_pyg.calibrate",
+    ):
         gallery.search(query, false_alarms=1e-4)
     with pytest.raises(ValueError, match="first_stage of at least 1"):
         gallery.search(query, first_stage=0, false_alarms=0.1)
