@@ -1,6 +1,5 @@
 """A gallery that lasts: pictures on disk, ready for both stages."""
 
-import random
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -308,8 +307,7 @@ class Gallery:
         """
         if self.calibration is None or len(self) < _FEWEST:
             return None
-        names = sorted(row["image"] for row in self._table.rows(None, ["image"]))
-        some = self._table.some(random.Random(0).sample(names, min(_SAMPLE, len(names))))
+        some = self._table.some(_SAMPLE)
         with self.embedder.on_cpu() as model:
             embedding = torch.stack([row["embedding"] for row in some])
             images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))

@@ -1,6 +1,7 @@
 """The table of a gallery in LanceDB."""
 
 import json
+import random
 import re
 import shutil
 import tempfile
@@ -199,9 +200,8 @@ class GalleryTable:
         Raises:
             FilterError: see :meth:`rows`.
         """
-        if where is None:
-            return len(self)
-        return len(self._run(self._table.search().select(["image"]).where(where), where))
+        with self._filter_told(where):
+            return self._table.count_rows(where)
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
@@ -284,15 +284,23 @@ class GalleryTable:
             for row, vector in zip(found_rows, unit, strict=True)
         ]
 
-    def some(self, images: Sequence[str]) -> list[dict[str, Any]]:
-        """Of those images that are there: ``embedding`` (unit length, float32) and ``clues``.
+    def some(self, count: int) -> list[dict[str, Any]]:
+        """``embedding`` (unit length, float32) and ``clues`` of rows drawn at random, the same in every call.
+
+        Args:
+            count: how many; all where there are fewer.
 
         Raises:
             UnreadableTableError: they are not what was written.
         """
+
+        def read() -> Any:
+            rows = len(self)
+            places = random.Random(0).sample(range(rows), min(count, rows))
+            return self._run(self._table.take_offsets(places).select(told), None) if places else []
+
         told = ["image", "camera", "time", "embedding", "check_sums", "clues", *self.metadata_columns]
-        where = _is_one_of(_in_utf8(images))
-        found = read_again(lambda: self._run(self._table.search().select(told).where(where), where))
+        found = read_again(read)
         if not len(found):
             return []
         rows = self._whole_rows(found.drop_columns(["clues"]))
@@ -472,9 +480,15 @@ class GalleryTable:
 
     def _run(self, query: Any, where: str | None) -> Any:
         """The rows as an Arrow table."""
+        with self._filter_told(where):
+            return query.to_arrow()
+
+    @contextmanager
+    def _filter_told(self, where: str | None) -> Iterator[None]:
+        """What goes wrong with a filter is told as :class:`FilterError`."""
         try:
             with self._damage_told(reading=where is None):
-                return query.to_arrow()
+                yield
         except (RuntimeError, ValueError, OSError) as error:
             if where is None or isinstance(error, UnreadableTableError):
                 raise
