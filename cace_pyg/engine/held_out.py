@@ -7,7 +7,14 @@ import torch
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.evaluation import Distances, labels_of, looked_at_pairs, measure, random_scores
+from cace_pyg.engine.evaluation import (
+    Distances,
+    fusion_weight_of,
+    labels_of,
+    looked_at_pairs,
+    measure,
+    random_scores,
+)
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line
@@ -27,7 +34,7 @@ class Validation(NamedTuple):
 def validate_pairs(
     model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Validation:
-    """Choose the fusion weight on held-out people, and calibrate with it."""
+    """Choose the fusion weight on held-out people, and calibrate with it, or with the one that the run fixes."""
     of_query, of_gallery, distances = measure(model, query, gallery, config, device)
     labels = labels_of(query, gallery)
     same_camera = config.evaluation.same_camera
@@ -35,8 +42,9 @@ def validate_pairs(
     pairs = distances.index, distances.conditional
     choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
     metrics = evaluate(individual, **labels, same_camera=same_camera)
+    weight = fusion_weight_of(config, choice.weight)  # that of searches
     try:
-        calibration = calibrate(model, of_query, of_gallery, distances, choice.weight, config, device)
+        calibration = calibrate(model, of_query, of_gallery, distances, weight, config, device)
     except ValueError as error:
         write_line(f"warning: no calibration: {error}")
         calibration = None

@@ -15,6 +15,7 @@ from cace_pyg.data.validation import every_identity
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model, save_checkpoint
 from cace_pyg.engine.decisions import decisions_of, drift_warning
 from cace_pyg.engine.evaluation import Distances, evaluate_model, looked_at_pairs
+from cace_pyg.engine.held_out import validate_pairs
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.retrieval import Calibration, evaluate_open_set, expected_calibration_error
 
@@ -111,6 +112,15 @@ def test_a_calibration_of_another_weight_is_not_used(trained, tiny):
     found = evaluate_model(model, splits.query, splits.gallery, config, None, calibration=calibration_of(state))
     assert found.calibration is None and found.drift is None
     assert decisions_of(found)["two_stage"].reliability is None
+
+
+def test_a_weight_that_the_run_fixes_is_the_one_that_is_calibrated(trained, tiny):
+    state = load_checkpoint(trained.best)
+    splits = read_market_layout(tiny)
+    for fusion, weight in (("0.3", 0.3), ("paper", 1.0)):
+        config = from_yaml(state["config"], f"--evaluation.fusion={fusion}")
+        model, _ = load_model(trained.best, config)
+        assert validate_pairs(model, splits.query, splits.gallery, config, "cpu").calibration.weight == weight
 
 
 def test_evaluate_tells_of_decisions_and_unknown_people(trained, tmp_path, capsys):
