@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from cace_pyg.engine.checkpoint import load_weights
     from cace_pyg.engine.evaluation import evaluate_model
     from cace_pyg.engine.features import Features, extract_features
-    from cace_pyg.engine.on_features import FittedPairStage, fit_pair_stage, load_pair_stage, rerank_features
+    from cace_pyg.engine.on_features import (
+        FittedPairStage,
+        calibrate_pair_stage,
+        fit_pair_stage,
+        load_pair_stage,
+        rerank_features,
+    )
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
         PublishedEmbedding,
         TimmExtractor,
     )
-    from cace_pyg.retrieval import rerank_pairs
+    from cace_pyg.retrieval import evaluate_open_set, rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
 __version__ = "0.2.0"
@@ -54,9 +60,11 @@ __all__ = [
     "Splits",
     "TimmExtractor",
     "Trainer",
+    "calibrate_pair_stage",
     "confusion_negatives",
     "embed_pictures",
     "evaluate_model",
+    "evaluate_open_set",
     "evaluate_ranking",
     "extract_features",
     "fit",
@@ -82,7 +90,13 @@ _ROOMS = {
     "engine.checkpoint": ("load_weights",),
     "engine.evaluation": ("evaluate_model",),
     "engine.features": ("Features", "extract_features"),
-    "engine.on_features": ("FittedPairStage", "fit_pair_stage", "load_pair_stage", "rerank_features"),
+    "engine.on_features": (
+        "FittedPairStage",
+        "calibrate_pair_stage",
+        "fit_pair_stage",
+        "load_pair_stage",
+        "rerank_features",
+    ),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),
@@ -95,7 +109,7 @@ _ROOMS = {
         "PublishedEmbedding",
         "TimmExtractor",
     ),
-    "retrieval": ("evaluate_ranking", "rerank_pairs"),
+    "retrieval": ("evaluate_open_set", "evaluate_ranking", "rerank_pairs"),
 }
 
 

@@ -10,6 +10,7 @@ COMMANDS = {  # name: module, what it does
     "data": ("cace_pyg.data.__main__", "make the built-in data set, check your own, find body parts in it"),
     "train": ("cace_pyg.train", "train a model, evaluate it in two stages, write a report"),
     "evaluate": ("cace_pyg.evaluate", "both stages of a trained model on a data set, or a published network"),
+    "calibrate": ("cace_pyg.calibrate", "what a model's distances mean on your cameras: probabilities"),
     "ablate": ("cace_pyg.ablate", "the rows of an ablation, with their statistics"),
     "visualize": ("cace_pyg.visualize", "draw what a trained model sees"),
     "search": ("cace_pyg.search", "a gallery that lasts, and who is in it"),

@@ -12,7 +12,8 @@ from cace_pyg.config import Config, config_of, config_parser, from_yaml, parse
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import load_checkpoint, load_model
+from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model
+from cace_pyg.engine.decisions import decisions_of
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import evaluate_model, labels_of
 from cace_pyg.engine.files import write_text
@@ -20,7 +21,7 @@ from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.preflight import check_matches, check_neighbours
 from cace_pyg.engine.published_evaluation import evaluate_published
 from cace_pyg.engine.ranks import leave_ranks
-from cace_pyg.engine.results import as_json, metrics_of, metrics_table, results_table, single_shots
+from cace_pyg.engine.results import as_json, metrics_of, metrics_table, open_set_table, results_table, single_shots
 from cace_pyg.engine.training import people_of_pair_phase
 from cace_pyg.retrieval import Metrics, SingleShot
 from cace_pyg.user_path import user_path
@@ -36,7 +37,8 @@ published, by its pooled features and its own neck: torchvision's, timm's, or on
 baseline (--backbone.stem); or a file of ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino).
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
---evaluation.average_precision trapezoid, --neighbours.method k_reciprocal, --conditional.backend dense. All of them:
+--evaluation.average_precision trapezoid, --evaluation.unknown_share 0.3 (people who are not in the gallery,
+docs/decision.md), --neighbours.method k_reciprocal, --conditional.backend dense. All of them:
 python -m cace_pyg.train --help."""
 
 
@@ -128,17 +130,27 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         ) from error
     fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
     model, state = load_model(known.checkpoint, config)
-    weight = state["fusion_weight"]
-    evaluation = evaluate_model(model, splits.query, splits.gallery, config, weight, fabric, chosen_on)
+    evaluation = evaluate_model(
+        model,
+        splits.query,
+        splits.gallery,
+        config,
+        state["fusion_weight"],
+        fabric,
+        calibration=calibration_of(state),
+        held_out=chosen_on,
+    )
     if evaluation is None:  # the first rank has it
         return None
     environment |= {"ranks": str(fabric.world_size)}
+    decisions = decisions_of(evaluation)
+    content = metrics_of(evaluation, environment, decisions)
     if not known.single_shot:
-        return results_table(evaluation), metrics_of(evaluation, environment)
+        return results_table(evaluation, decisions=decisions), content
     distances = evaluation.distances  # from here on whole: query × gallery of them
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
-    curves = single_shots(stages, labels_of(splits.query, splits.gallery), config.seed)
-    return results_table(evaluation, curves), metrics_of(evaluation, environment) | as_json(curves)
+    curves = single_shots(stages, labels_of(evaluation.query.samples, evaluation.gallery.samples), config.seed)
+    return results_table(evaluation, curves, decisions), content | as_json(curves)
 
 
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:
@@ -147,13 +159,13 @@ def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str,
     parser = config_parser("evaluate", "")
     config = config_of(parse(parser, ["--config", str(known.config), *overrides]), parser)
     splits, _, environment = _read(config, known)
-    rows, curves, described = evaluate_published(config, splits.query, splits.gallery, known.single_shot)
+    rows, curves, decisions, described = evaluate_published(config, splits.query, splits.gallery, known.single_shot)
     individual = rows.pop("individual")
     content = {"individual": individual.as_dict(), "network": described, "policy": individual.policy}
+    content |= {"open_set": {name: found.as_dict() for name, found in decisions.items()}}
     further: dict[str, Metrics | SingleShot] = {**rows, **curves}
-    return metrics_table({"individual": individual, **further}, described), content | as_json(further) | {
-        "environment": environment
-    }
+    table = metrics_table({"individual": individual, **further}, described)
+    return "\n".join([table, open_set_table(decisions)]), content | as_json(further) | {"environment": environment}
 
 
 def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, Splits | None, dict[str, str]]:

@@ -13,6 +13,9 @@ from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
 from cace_pyg.gallery.describe import (
+    decision_as_dict,
+    describe_decision,
+    describe_drift,
     describe_hits,
     describe_stats,
     hits_as_dicts,
@@ -36,7 +39,8 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
 
 Needs LanceDB: pip install 'cace-pyg[gallery]', and for --ray 'cace-pyg[cluster]'. The gallery keeps a copy of
 the model, so only index needs a checkpoint.
-Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done."""
+Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done; 3: query
+--false_alarms found nobody we know."""
 INDEX = """Add all pictures of a folder to a gallery, and make it if there is none. Pictures that are in it and have not
 changed are left alone, so the same command goes on where it was stopped. Instead of a folder, a table (.csv, .parquet)
 with a column path, from its own folder on: its pictures, and columns from the others."""
@@ -122,6 +126,13 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
     command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
     command.add_argument("--where", help=WHERE)
+    command.add_argument(
+        "--false_alarms",
+        type=float,
+        metavar="RATE",
+        help="say whether the person is known at all; RATE, such as 0.01, is the share of people who are not in the "
+        "gallery that may be taken for one who is; nobody we know: exit status 3 (docs/decision.md)",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
         "--figure", type=user_path, help="PNG or SVG of the ranked list, before and after the second stage"
@@ -176,6 +187,7 @@ def _index(known: argparse.Namespace) -> int:
     gallery.optimize()
     print(added)
     print(f"gallery: {known.gallery}, {len(gallery)} pictures")
+    _warn_of_drift(gallery)
     return 1 if added.unreadable else 0
 
 
@@ -236,13 +248,24 @@ def _query(known: argparse.Namespace) -> int:
     if known.figure and (known.figure.suffix.lower() not in formats or not known.figure.parent.is_dir()):
         raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
     gallery = _open(known)
-    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage)
-    print(json.dumps(hits_as_dicts(found), indent=2) if known.json else describe_hits(found))
+    rate = known.false_alarms
+    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage, rate)
+    if known.json:
+        told = hits_as_dicts(found) if rate is None else decision_as_dict(found, rate)
+        print(json.dumps(told, indent=2))
+    else:
+        print("\n".join([describe_hits(found), *([] if rate is None else [describe_decision(found, rate)])]))
+    _warn_of_drift(gallery)
     if known.figure:
         with atomic_file(known.figure) as file:
             hits_figure(gallery, known.picture, found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)
-    return 0
+    return 3 if found.is_known is False else 0
+
+
+def _warn_of_drift(gallery: Gallery) -> None:
+    if warning := describe_drift(gallery, f"the gallery {gallery.path}"):
+        print(warning, file=sys.stderr)
 
 
 def _serve(known: argparse.Namespace) -> int:

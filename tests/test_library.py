@@ -69,7 +69,7 @@ def test_a_network_of_ones_own_is_trained_and_evaluated(config):
     model = CaceNet(OwnNetwork(), TopKSimilarity, identities, 16)
     before = model.extractor.layers[0].weight.clone()
     fitted = fit(model, config, splits)
-    assert fitted.folder.best.exists() and fitted.fusion_weight is not None
+    assert fitted.folder.best.exists() and fitted.calibration.weight == fitted.fusion_weight is not None
     assert not torch.equal(before, model.extractor.layers[0].weight) and not model.training
     saved = load_checkpoint(fitted.folder.best)["model"]
     assert all(torch.equal(saved[name], values) for name, values in model.state_dict().items())

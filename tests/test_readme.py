@@ -126,6 +126,9 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
         files = request.getfixturevalue("exported")[1].iterdir()
         assert {one.name for one in files} == {"individual.onnx", "pair.onnx"}
         return
+    elif name == "cace_pyg.calibrate":
+        best = str(shutil.copy(trained.best, tmp_path / "best.ckpt"))
+        arguments = [{"PATH": str(tiny), "runs/synthetic/checkpoints/best.ckpt": best}.get(w, w) for w in arguments]
     elif name in ("cace_pyg.evaluate", "cace_pyg.visualize"):
         pictures = sorted((tiny / "query").glob("*.jpg"))
         arguments = [str(pictures["AB".index(word[0])]) if word in ("A.jpg", "B.jpg") else word for word in arguments]

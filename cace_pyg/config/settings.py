@@ -159,6 +159,8 @@ class EvaluationSettings:
     """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never more."""
     same_camera: Literal["remove", "keep"] = "remove"
     """What becomes of gallery pictures of the query's own identity and camera; remove is the protocol."""
+    unknown_share: ClosedUnitInterval = 0.0
+    """Share of the query people, drawn by the seed, whose pictures are taken out of the gallery: unknown people."""
     flip: bool = False
     """Average the individual embedding with that of the mirrored picture; twice the time. Clues stay as they are."""
     batch_size: PositiveInt = 64
@@ -167,6 +169,13 @@ class EvaluationSettings:
     """Pairs a forward pass of the second stage, all of one query."""
     clues_on_disk: str | None = None
     """Folder for the clues of pictures, also of the pair phase, where memory is too small for them; null: memory."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unknown_share < 1:
+            raise ValueError(
+                f"Expected evaluation.unknown_share in [0, 1), such as 0.3 (got {self.unknown_share}); with 1 nobody "
+                "would be left to be found"
+            )
 
     def policy(self) -> Policy:
         """The named options of :func:`cace_pyg.retrieval.evaluate`."""

@@ -56,6 +56,36 @@ def hold_out_identities(
     return Splits(*(tuple(sorted(part, key=lambda one: one.path.name)) for part in (rest, query, gallery)))
 
 
+def every_identity(samples: Sequence[Sample], seed: int, same_camera: Literal["remove", "keep"] = "remove") -> Splits:
+    """A query and a gallery of all people, as :func:`hold_out_identities` makes them; nobody is left to train on.
+
+    The gallery has the pictures of people without a query, too, and distractors.
+
+    Args:
+        samples: labelled pictures.
+        seed: of the choice of queries.
+        same_camera: see :func:`hold_out_identities`.
+
+    Raises:
+        ValueError: fewer than two people have three pictures or more, from two cameras.
+    """
+    by_pid: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.pid > 0:
+            by_pid[sample.pid].append(sample)
+    rng = random.Random(seed)
+    parts = [part for pid in sorted(by_pid) if (part := _query_and_gallery(by_pid[pid], rng, same_camera))]
+    if len(parts) < 2:
+        cameras = " from two cameras" if same_camera == "remove" else ""
+        raise ValueError(
+            f"Expected at least 2 people with three pictures or more{cameras} (got {len(parts)} of {len(by_pid)}); "
+            "label more pictures of each"
+        )
+    query = {sample for part, _ in parts for sample in part}
+    gallery = [sample for sample in samples if sample not in query]
+    return Splits((), *(tuple(sorted(part, key=lambda one: one.path.name)) for part in (query, gallery)))
+
+
 def _query_and_gallery(
     samples: list[Sample], rng: random.Random, same_camera: str
 ) -> tuple[list[Sample], list[Sample]] | None:

@@ -16,6 +16,7 @@ from cace_pyg.engine.build import build_model
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.models import CaceNet, FrozenExtractor
+from cace_pyg.retrieval import Calibration
 
 _FORMAT = 2
 _OF_NETWORK = ("path", "sha256")
@@ -84,12 +85,22 @@ def _check_contents(state: dict[str, Any], path: Path) -> None:
             f"Expected text as config and network, a whole number as identities and tensors as model in the checkpoint "
             f"{path} (got something else for {', '.join(wrong)}); train it again"
         )
+    try:
+        calibration_of(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     broken = [name for name, value in model.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(
             f"{path} holds weights that are not finite, such as {broken[0]}: the training had diverged; use an earlier "
             "checkpoint, or train again at a lower learning rate"
         )
+
+
+def calibration_of(state: dict[str, Any]) -> Calibration | None:
+    """What fused distances mean, of what :func:`load_checkpoint` returned; none where nobody was held out, or older."""
+    values = state.get("calibration")
+    return None if values is None else Calibration.from_dict(values)
 
 
 def _check_sums(path: Path) -> None:

@@ -1,9 +1,10 @@
 """Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypedDict, overload
+from typing import Literal, NamedTuple, TypedDict, overload
 
 import torch
 from lightning_fabric import Fabric
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.measure_pairs import measure_lists
@@ -30,16 +32,16 @@ from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line
 from cace_pyg.retrieval import (
+    Calibration,
     Metrics,
-    choose_fusion_weight,
     distance_blocks,
     euclidean_distance,
-    evaluate,
     evaluate_blocks,
     rerank,
     top_k,
 )
-from cace_pyg.retrieval.fusion import FusionChoice
+
+_TOGETHER_AT_MOST = 2**22  # numbers
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,35 @@ class Distances:
             else:
                 yield rerank(individual, self.index[queries], self.conditional[queries], weight)
 
+    def fused(self, weight: float) -> Tensor:
+        """(1 − weight)·individual + weight·conditional of the top k of each query, ``(query, k)``, float64."""
+        rows = max(1, _TOGETHER_AT_MOST // max(1, self.index.size(1) * self.query.size(1)))
+        near = [
+            (query[:, None].double() - self.gallery[index].double()).norm(dim=2)
+            for query, index in zip(self.query.split(rows), self.index.split(rows), strict=True)
+        ]
+        return (1 - weight) * torch.cat(near) + weight * self.conditional.double()
+
+    def decision_blocks(self, weight: float) -> Iterator[Tensor]:
+        """Distances for one threshold for all queries, some queries at a time.
+
+        The fused ones of the pairs that the second stage looked at, in all queries nearer than all others; of these the
+        individual ones, moved behind by one number.
+        """
+        fused = self.fused(weight)
+        behind = float(fused.max()) + 1
+        for queries, individual in distance_blocks(self.query, self.gallery):
+            individual = self._with_own_last(queries, individual)
+            yield (individual.double() + behind).scatter(1, self.index[queries], fused[queries])
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result of both stages on one query and gallery set.
 
-    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``neighbours``
-    are the rows of re-ranking by neighbours, where it is asked for.
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``calibration``
+    is one of this fusion weight, and ``drift`` how far scores are from its own; ``neighbours`` are the rows of
+    re-ranking by neighbours, where it is asked for.
     """
 
     query: Extraction
@@ -102,12 +126,52 @@ class Evaluation:
     two_stage: Metrics
     backend: str
     same_camera: Literal["remove", "keep"]
+    calibration: Calibration | None = None
+    drift: float | None = None
     neighbours: tuple[NeighbourRow, ...] = ()
 
     def stages(self) -> dict[str, Metrics]:
         """The metrics of both stages and of re-ranking by neighbours, by name."""
         found = {"individual": self.individual, "two_stage": self.two_stage}
         return found | {row.name: row.metrics for row in self.neighbours}
+
+
+class LookedAt(NamedTuple):
+    """Pairs that the second stage looked at and the protocol leaves, ``(pair,)``.
+
+    Attributes:
+        distance: fused.
+        same: whether they show one person.
+        query: which query each is of.
+        gallery: pictures of other people that a query was compared with, on average.
+    """
+
+    distance: Tensor
+    same: Tensor
+    query: Tensor
+    gallery: float
+
+
+def looked_at_pairs(
+    distances: Distances,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    weight: float,
+    same_camera: Literal["remove", "keep"],
+) -> LookedAt:
+    """What a search with these settings looks at: matches and confusions in their real proportions."""
+    labels, index = labels_of(query, gallery), distances.index
+    pids, of_query = labels["gallery_pids"][index], labels["query_pids"][:, None]
+    same = (pids == of_query) & (pids > 0)
+    counts = pids >= 0
+    if same_camera == "remove":
+        counts &= ~(same & (labels["gallery_camids"][index] == labels["query_camids"][:, None]))
+    if distances.own_position is not None:
+        counts &= index != distances.own_position[:, None]
+    rows = torch.arange(len(index))[:, None].expand_as(index)
+    own_pictures = Counter(sample.pid for sample in gallery)
+    of_others = (labels["gallery_pids"] >= 0).sum() - sum(own_pictures[sample.pid] for sample in query) / len(query)
+    return LookedAt(distances.fused(weight)[counts], same[counts], rows[counts], float(of_others))
 
 
 @torch.no_grad()
@@ -126,6 +190,45 @@ def measure_pairs(
     """
     stage = model.pair_stage
     return measure_lists(stage, query, gallery, [*index], pairs_per_batch, device, ranks).view(index.shape)
+
+
+def random_scores(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    weight: float,
+    pairs_per_batch: int,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    pairs: int = 1000,
+) -> Tensor:
+    """Fused distances of pairs of a query and a gallery image that are drawn at random, the same in every call.
+
+    Nearly all of them show two people, so that nobody has to know who is who to compare two sets of cameras by them.
+
+    Args:
+        model: in evaluation mode, on ``device``.
+        query: what was extracted of some images.
+        gallery: the same of others, or of the same.
+        weight: of the conditional distance.
+        pairs_per_batch: pairs a forward pass.
+        device: of the model.
+        ranks: all of them have to call this.
+        pairs: how many at least.
+
+    Returns:
+        ``(pair,)``, float64; without pairs of an image and itself.
+    """
+    size = len(query.embedding), -(-pairs // len(query.embedding))
+    index = torch.randint(len(gallery.embedding), size, generator=torch.Generator().manual_seed(0))
+    conditional = torch.zeros(index.shape)
+    if weight > 0:
+        conditional = measure_pairs(model, query, gallery, index, pairs_per_batch, device, ranks)
+    drawn = Distances(query.embedding, gallery.embedding, index, conditional)
+    return drawn.fused(weight)[drawn.fused(0.0) > _ITSELF]
+
+
+_ITSELF = 1e-3  # distance below which two embeddings are those of one picture
 
 
 def measure(
@@ -159,19 +262,6 @@ def evaluate_individual(
     return evaluate_blocks(blocks, **labels_of(query, gallery), same_camera=config.evaluation.same_camera)
 
 
-def choose_weight(
-    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
-) -> tuple[FusionChoice, Metrics]:
-    """The fusion weight with the best mAP on held-out identities, and their individual metrics."""
-    _, _, distances = measure(model, query, gallery, config, device)
-    labels = labels_of(query, gallery)
-    same_camera = config.evaluation.same_camera
-    individual = distances.individual()
-    pairs = distances.index, distances.conditional
-    choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
-    return choice, evaluate(individual, **labels, same_camera=same_camera)
-
-
 def evaluate_two_stage(
     model: CaceNet,
     query: Sequence[Sample],
@@ -180,6 +270,7 @@ def evaluate_two_stage(
     weight: float,
     device: torch.device | str,
     ranks: Ranks = ALONE,
+    calibration: Calibration | None = None,
     choice: NeighbourChoice | None = None,
 ) -> Evaluation | None:
     """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
@@ -188,6 +279,14 @@ def evaluate_two_stage(
     re-ranked by ``choice``; none: as the configuration says, if it says so.
     """
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
+    if calibration is not None and calibration.weight != weight:
+        calibration = None
+    drift = None
+    if calibration is not None:
+        pairs = config.evaluation.pairs_per_batch
+        drift = calibration.drift(
+            random_scores(model, extracted_query, extracted_gallery, weight, pairs, device, ranks)
+        )
     labels = labels_of(query, gallery)
     choice = choice or configured_choice(config, weight)
     neighbours = None
@@ -201,7 +300,16 @@ def evaluate_two_stage(
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
     evaluation = Evaluation(
-        extracted_query, extracted_gallery, distances, weight, individual, two_stage, backend, same_camera
+        extracted_query,
+        extracted_gallery,
+        distances,
+        weight,
+        individual,
+        two_stage,
+        backend,
+        same_camera,
+        calibration,
+        drift,
     )
     if choice is None or neighbours is None:
         return evaluation
@@ -348,6 +456,7 @@ def evaluate_model(
     fusion_weight: float | None = None,
     *,
     held_out: Splits | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation: ...
 
 
@@ -360,6 +469,7 @@ def evaluate_model(
     fusion_weight: float | None,
     fabric: Fabric | None,
     held_out: Splits | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation | None: ...
 
 
@@ -371,6 +481,7 @@ def evaluate_model(
     fusion_weight: float | None = None,
     fabric: Fabric | None = None,
     held_out: Splits | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation | None:
     """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
 
@@ -381,6 +492,7 @@ def evaluate_model(
         config: the run's.
         fusion_weight: the one chosen on held-out identities in training, for ``evaluation.fusion auto``.
         fabric: of all ranks that take part, of which the first has the result; none: this process alone.
+        calibration: what fused distances mean, as the checkpoint has it; left out where it is of another weight.
         held_out: query and gallery of identities held out of training, for ``neighbours.tune``.
 
     Raises:
@@ -389,12 +501,13 @@ def evaluate_model(
     weight = fusion_weight_of(config, fusion_weight)
     device = fabric.device if fabric else find_device(config.device)
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
+    gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
     model.to(device)
     choice = None
     if config.neighbours.tune:
         chosen_on = ((), ()) if held_out is None else (held_out.query, held_out.gallery)
         choice = choose_neighbours(model, *chosen_on, config, weight, device, ranks)
-    evaluation = evaluate_two_stage(model, query, gallery, config, weight, device, ranks, choice)
+    evaluation = evaluate_two_stage(model, query, gallery, config, weight, device, ranks, calibration, choice)
     model.to("cpu")
     return evaluation
 

@@ -4,7 +4,7 @@ import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,21 +12,23 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cace_pyg.config import Config, PairPhaseSettings, from_yaml
-from cace_pyg.config.settings import EvaluationSettings, JointPhaseSettings
+from cace_pyg.config.settings import EmbeddingSettings, EvaluationSettings, JointPhaseSettings
 from cace_pyg.data.read_dataset import DataSettings
-from cace_pyg.data.validation import hold_out_identities
-from cace_pyg.engine.checkpoint import load_checkpoint, load_weights
+from cace_pyg.data.validation import every_identity, hold_out_identities
+from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_weights
 from cace_pyg.engine.evaluation import Distances
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import Features, KeptFeatures
+from cace_pyg.engine.held_out import calibrate_on
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.neighbours import Reranking, SecondStage, ask_pair_stage, check_reranking, find_neighbours
 from cace_pyg.engine.training import Trainer
 from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
-from cace_pyg.retrieval import distance_blocks
+from cace_pyg.retrieval import Calibration, distance_blocks
 from cace_pyg.retrieval import top_k as nearest
+from cace_pyg.retrieval.calibration import Form
 
 RECIPE = ConditionalSettings(edges="inter", node_wise="mlp", width=64, compare="verification")
 
@@ -39,11 +41,35 @@ class FittedPairStage:
         stage: in evaluation mode, on the CPU.
         fusion_weight: of its distance beside the individual one, chosen on held-out people; none where there were none.
         channels: of the clues that it takes.
+        calibration: what fused distances mean, learned from the same people; none where there were none.
     """
 
     stage: PairStage
     fusion_weight: float | None
     channels: int
+    calibration: Calibration | None = None
+
+    def probability(self, distance: Tensor | ArrayLike, gallery: float | None = None) -> Tensor:
+        """P(both pictures show one person), of fused distances of pairs that the second stage looked at.
+
+        Args:
+            distance: such as those of :func:`rerank_features` with this stage's own fusion weight; any shape. Beyond
+                ``top_k`` nobody has looked, and a probability means nothing.
+            gallery: how many pictures were searched, see :meth:`cace_pyg.retrieval.Calibration.probability`.
+
+        Returns:
+            float64, as ``distance``.
+
+        Raises:
+            ValueError: there is no calibration, or a distance is not finite.
+        """
+        if self.calibration is None:
+            raise ValueError(
+                "Expected a calibrated pair stage (got one without): nobody was held out of its training, or it is "
+                "older than calibrations; calibrate_pair_stage learns one from labelled features"
+            )
+        values = torch.as_tensor(distance).detach().cpu().numpy()
+        return torch.from_numpy(self.calibration.probability(values, gallery))
 
 
 def fit_pair_stage(
@@ -103,7 +129,55 @@ def fit_pair_stage(
         splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
         folder = Trainer(model, config, splits, resume=resume).run()
         weight = load_weights(model, folder.best)
-    return FittedPairStage(model.pair_stage, weight, features.channels)
+        calibration = calibration_of(load_checkpoint(folder.best))
+    return FittedPairStage(model.pair_stage, weight, features.channels, calibration)
+
+
+def calibrate_pair_stage(
+    fitted: FittedPairStage,
+    features: Features,
+    pids: Sequence[int] | ArrayLike,
+    camids: Sequence[int] | ArrayLike | None = None,
+    form: Form = "logistic",
+    top_k: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+) -> FittedPairStage:
+    """The same stage with probabilities learned anew, from people whom neither it nor the network was trained on.
+
+    One picture a camera of each person is a query, the others are the gallery, as in validation.
+
+    Args:
+        fitted: from :func:`fit_pair_stage` or :func:`load_pair_stage`.
+        features: of pictures from the cameras in question.
+        pids: who is on each.
+        camids: which camera took each; none: each is a camera of its own.
+        form: see :func:`cace_pyg.retrieval.fit_calibration`.
+        top_k: gallery pictures to look at for each query.
+        seed: of the choice of queries.
+        device: auto, cpu, cuda, cuda:1, mps.
+
+    Raises:
+        ValueError: labels or channels do not fit, nobody has three pictures from two cameras, no fusion weight was
+            chosen, or see :func:`cace_pyg.retrieval.fit_calibration`.
+    """
+    if features.channels != fitted.channels:
+        raise ValueError(f"Expected clues of {fitted.channels} channels (got {features.channels})")
+    if fitted.fusion_weight is None:
+        raise ValueError("Expected a stage with a fusion weight (got none): it is what fused distances are made with")
+    people, cameras = _labels(features, pids, camids)
+    splits = every_identity(KeptFeatures.samples(people, cameras), seed)
+    settings = EvaluationSettings(top_k=top_k)
+    config = Config(DataSettings(root="features"), evaluation=settings, embedding=EmbeddingSettings(kind="published"))
+    where = find_device(device)
+    model = CaceNet(KeptFeatures(features), lambda _: fitted.stage.builder, embedding_channels=256, published=True)
+    model.pair_stage = fitted.stage
+    weight = fitted.fusion_weight
+    try:
+        found = calibrate_on(model.to(where), splits.query, splits.gallery, config, weight, where, form)
+    finally:
+        fitted.stage.to("cpu")
+    return replace(fitted, calibration=found)
 
 
 def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
@@ -130,7 +204,7 @@ def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
     )
     weights = {key: value for key, value in state["model"].items() if key.startswith("pair_stage.")}
     model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
-    return FittedPairStage(model.pair_stage.eval(), state["fusion_weight"], channels)
+    return FittedPairStage(model.pair_stage.eval(), state["fusion_weight"], channels, calibration_of(state))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
@@ -14,19 +15,27 @@ from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbours import configured_choice, find_neighbours, neighbour_rows
 from cace_pyg.engine.results import single_shots
-from cace_pyg.retrieval import Metrics, SingleShot, euclidean_distance, evaluate, evaluate_blocks
+from cace_pyg.retrieval import (
+    Metrics,
+    OpenSet,
+    SingleShot,
+    euclidean_distance,
+    evaluate,
+    evaluate_blocks,
+    evaluate_open_set_blocks,
+)
 
 
 def evaluate_published(
     config: Config, query: Sequence[Sample], gallery: Sequence[Sample], single_shot: bool
-) -> tuple[dict[str, Metrics], dict[str, SingleShot], str]:
+) -> tuple[dict[str, Metrics], dict[str, SingleShot], dict[str, OpenSet], str]:
     """Rank by the embedding of the network at ``backbone.weights``, see :class:`PublishedEmbedding`.
 
-    Embeddings are compared by direction, as fast-reid does and the strong baseline's best rows do.
+    Embeddings are compared by cosine, as fast-reid does and the strong baseline's best rows do.
 
     Returns:
         The metrics by name, those of re-ranking by neighbours among them where it is asked for; single-shot curves
-        likewise; and a description of what was evaluated.
+        likewise; decisions likewise; and a description of what was evaluated.
 
     Raises:
         ValueError: there are no weights, they do not fit ``backbone.name``, or neighbours are to be chosen on held-out
@@ -45,16 +54,17 @@ def evaluate_published(
     model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)
     model.to(device)
+    gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
     of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
     labels, policy = labels_of(query, gallery), config.evaluation.policy()
     distance = euclidean_distance(of_query, of_gallery)
     rows = {"individual": evaluate(distance, **labels, **policy)}
+    decide = partial(evaluate_open_set_blocks, **labels, same_camera=config.evaluation.same_camera)
+    decisions = {"individual": decide([distance])}
     choice = configured_choice(config, 0.0)
     if choice is not None:
         near = find_neighbours(of_query, of_gallery, labels["own_position"], choice.individual.k1)
-        rows |= {
-            row.name: row.metrics
-            for row in neighbour_rows(near, choice, 0.0, partial(evaluate_blocks, **labels, **policy))
-        }
+        for row in neighbour_rows(near, choice, 0.0, partial(evaluate_blocks, **labels, **policy)):
+            rows[row.name], decisions[row.name] = row.metrics, decide(row.ranking.blocks())
     curves = single_shots({"individual": distance}, labels, config.seed) if single_shot else {}
-    return rows, curves, str(model.extractor)
+    return rows, curves, decisions, str(model.extractor)

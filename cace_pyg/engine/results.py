@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from cace_pyg.engine.decisions import decisions_of, drift_warning
 from cace_pyg.engine.evaluation import Evaluation, Labels
-from cace_pyg.retrieval import Metrics, SingleShot, evaluate_single_shot
+from cace_pyg.retrieval import Metrics, OpenSet, SingleShot, evaluate_single_shot
+from cace_pyg.retrieval.reliability import Estimate
 
 
 def single_shots(stages: Mapping[str, Tensor], labels: Labels, seed: int) -> dict[str, SingleShot]:
@@ -40,8 +42,43 @@ def as_json(rows: Mapping[str, Metrics | SingleShot]) -> dict[str, dict[str, Any
     return {name: found.as_dict() | {"policy": found.policy} for name, found in rows.items()}
 
 
-def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict[str, Any]:
-    """What ``metrics.json`` holds: fractions for each stage, and where they come from."""
+def open_set_table(rows: Mapping[str, OpenSet]) -> str:
+    """Decisions of each ranking in percent, with intervals over people."""
+    width = 2 + max(map(len, rows), default=0)
+    lines = []
+    for name, found in rows.items():
+        lines.append(f"{f'{name}:':{width}}TPR at FPR {_estimates(found.tpr)}")
+        if found.unknown:
+            lines.append(f"{'':{width}}DIR at FAR {_estimates(found.dir)}")
+    some = next(iter(rows.values()))
+    return "\n".join(
+        [
+            f"decisions, percent [95 % over people]; {some.matches:,} pairs of one person, {some.others:,} of two; "
+            f"{some.known:,} queries of known people, {some.unknown:,} of unknown ones",
+            *lines,
+        ]
+    )
+
+
+def _estimates(measures: Mapping[float, Estimate]) -> str:
+    cells = [
+        f"{rate:g}: {100 * of.value:.1f} [{100 * of.low:.1f}, {100 * of.high:.1f}]" for rate, of in measures.items()
+    ]
+    return "   ".join(cells) or "– (too few to tell)"
+
+
+def metrics_of(
+    evaluation: Evaluation, environment: dict[str, str], decisions: Mapping[str, OpenSet] | None = None
+) -> dict[str, Any]:
+    """What ``metrics.json`` holds: fractions for each stage, and where they come from.
+
+    Args:
+        evaluation: of both stages.
+        environment: versions, machine, seed.
+        decisions: of each ranking; none: of both stages.
+    """
+    decisions = decisions_of(evaluation) if decisions is None else decisions
+    calibration = evaluation.calibration
     return {
         "individual": evaluation.individual.as_dict(),
         "two_stage": evaluation.two_stage.as_dict(),
@@ -50,6 +87,8 @@ def metrics_of(evaluation: Evaluation, environment: dict[str, str]) -> dict[str,
         "top_k": evaluation.distances.index.size(1),
         "policy": evaluation.two_stage.policy,
         **as_json({row.name: row.metrics for row in evaluation.neighbours}),
+        "open_set": {name: found.as_dict() for name, found in decisions.items()},
+        "calibration": calibration.summary() | {"drift": evaluation.drift} if calibration else None,
         "environment": environment,
     }
 
@@ -65,7 +104,31 @@ def queries_of(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def results_table(evaluation: Evaluation, further: Mapping[str, SingleShot] | None = None) -> str:
-    """The result rows in percent, as text."""
+def results_table(
+    evaluation: Evaluation,
+    further: Mapping[str, SingleShot] | None = None,
+    decisions: Mapping[str, OpenSet] | None = None,
+) -> str:
+    """The result rows in percent, the decisions where they are given, as text."""
     note = f"fusion weight {evaluation.fusion_weight:.2g}; backend {evaluation.backend}"
-    return metrics_table({**evaluation.stages(), **(further or {})}, note)
+    table = metrics_table({**evaluation.stages(), **(further or {})}, note)
+    if not decisions:
+        return table
+    return "\n".join([table, open_set_table(decisions), calibration_note(evaluation, decisions)])
+
+
+def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -> str:
+    """How far the probabilities can be trusted here, in a line or two."""
+    calibration, found = evaluation.calibration, decisions["two_stage"]
+    if calibration is None or found.reliability is None or found.nearest is None:
+        return (
+            f"probabilities: none, there is no calibration for the fusion weight {evaluation.fusion_weight:.2g}; "
+            "python -m cace_pyg.calibrate makes one"
+        )
+    every, nearest = ("{:.3f} [{:.3f}, {:.3f}]".format(*one.error) for one in (found.reliability, found.nearest))
+    note = (
+        f"probabilities: expected calibration error {every} of the pairs looked at, {nearest} of each query's nearest; "
+        f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
+    )
+    warning = drift_warning(calibration, evaluation.drift or 0.0, "these pictures")
+    return "\n".join(line for line in (note, warning) if line)

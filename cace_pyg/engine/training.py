@@ -21,8 +21,10 @@ from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import (
     LatestCheckpoint,
+    calibration_of,
     check_network,
     latest_checkpoint,
+    load_checkpoint,
     load_individual_branch,
     load_model_state,
     load_weights,
@@ -30,7 +32,8 @@ from cace_pyg.engine.checkpoint import (
     save_checkpoint,
 )
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import choose_weight, evaluate_individual
+from cace_pyg.engine.evaluation import evaluate_individual
+from cace_pyg.engine.held_out import validate_pairs
 from cace_pyg.engine.joint_phase import JointPhase
 from cace_pyg.engine.launch_fabric import launch_fabric, synchronise_batch_norm
 from cace_pyg.engine.pair_phase import PairPhase
@@ -47,6 +50,7 @@ from cace_pyg.models import (
 )
 from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.progress import progress_bar, write_line
+from cace_pyg.retrieval import Calibration
 
 Phase = JointPhase | PairPhase
 
@@ -64,6 +68,7 @@ class Progress:
     best: float = -math.inf  # validation mAP of best.ckpt
     best_phase: str = ""
     fusion_weight: float | None = None
+    calibration: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -179,10 +184,12 @@ class Trainer:
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
             if self.is_first:
+                calibration = None
                 if self.splits[phase.name].query and (epoch == last or epoch % self.config.validate_every == 0):
-                    row |= self._validate(phase)
+                    found, calibration = self._validate(phase)
+                    row |= found
                 row["seconds"] = round(time.perf_counter() - started, 2)
-                self._record(row, optimizer)
+                self._record(row, calibration, optimizer)
             self.progress.epoch = epoch
 
     def _run_epoch(
@@ -248,25 +255,28 @@ class Trainer:
                 "(--evaluation.fusion 0.1)"
             )
 
-    def _validate(self, phase: Phase) -> dict[str, float]:
-        """Metrics on the held-out identities; with a trained pair branch also the fusion weight that is best there."""
+    def _validate(self, phase: Phase) -> tuple[dict[str, float], Calibration | None]:
+        """Metrics on the held-out identities; with a trained pair branch the fusion weight, and what distances mean."""
         splits = self.splits[phase.name]
         held_out = (splits.query, splits.gallery, self.config, self.fabric.device)
         if not phase.trains_pairs:
-            return {"validation_individual_mAP": evaluate_individual(self.model, *held_out).mAP}
-        choice, individual = choose_weight(self.model, *held_out)
-        return {
+            return {"validation_individual_mAP": evaluate_individual(self.model, *held_out).mAP}, None
+        choice, individual, calibration = validate_pairs(self.model, *held_out)
+        found = {
             "validation_individual_mAP": individual.mAP,
             "validation_two_stage_mAP": max(mAP for _, mAP, _ in choice.curve),
             "validation_fusion_weight": choice.weight,
         }
+        return found, calibration
 
-    def _record(self, row: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    def _record(self, row: dict[str, Any], calibration: Calibration | None, optimizer: torch.optim.Optimizer) -> None:
         """Write the log and the checkpoints of a finished epoch."""
         progress = self.progress
         progress.log.append(row)
         progress.epoch = row["epoch"]
         is_best = self._is_best(row)
+        if is_best:
+            progress.calibration = calibration.as_dict() if calibration else None
         state = self.fixed | {"model": self.model.state_dict()} | vars(progress)
         if is_best:
             save_checkpoint(self.folder.best, state)
@@ -302,7 +312,8 @@ class Trainer:
         if self.is_first:
             what = f"{latest.problem}; going on from the checkpoint before" if latest.problem else "going on"
             write_line(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
-        self.progress = Progress(**{name: state[name] for name in vars(self.progress)})
+        told = {name: state[name] for name in vars(self.progress) if name in state}  # an older one has no calibration
+        self.progress = Progress(**told)
         self.optimizer_state = state["optimizer"]
         if state.get("precision"):  # the loss scale of float16
             self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -325,10 +336,12 @@ def people_of_pair_phase(config: Config, held_out: Splits) -> Splits:
 
 
 class Fitted(NamedTuple):
-    """A training that is done: its folder, and the fusion weight that was best on the held-out identities, if any."""
+    """A training that is done: its folder, and what the held-out identities, if any, told: the best fusion weight, and
+    what fused distances mean."""
 
     folder: RunFolder
     fusion_weight: float | None
+    calibration: Calibration | None = None
 
 
 def _as_built(config: Config, model: CaceNet) -> Config:
@@ -375,7 +388,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     trainer = Trainer(model, config, held_out, describe_environment(config.seed, fingerprint(splits)), resume)
     folder = trainer.run()
-    return Fitted(folder, load_weights(model, folder.best))
+    return Fitted(folder, load_weights(model, folder.best), calibration_of(load_checkpoint(folder.best)))
 
 
 class TrainingStep(torch.nn.Module):

@@ -12,7 +12,13 @@ from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.build import build_model
-from cace_pyg.engine.checkpoint import LatestCheckpoint, latest_checkpoint, load_model
+from cace_pyg.engine.checkpoint import (
+    LatestCheckpoint,
+    calibration_of,
+    latest_checkpoint,
+    load_model,
+)
+from cace_pyg.engine.decisions import decisions_of
 from cace_pyg.engine.environment import describe_environment
 from cace_pyg.engine.evaluation import (
     Evaluation,
@@ -78,15 +84,25 @@ def train_and_evaluate(
     environment |= {"ranks": str(fabric.world_size)}
     model, state = load_model(folder.best, config)
     chosen_on = people_of_pair_phase(config, held_out) if config.neighbours.tune else None
-    weight = state["fusion_weight"]
-    evaluation = evaluate_model(model, splits.query, splits.gallery, config, weight, held_out=chosen_on)
-    folder.write_metrics(metrics_of(evaluation, environment))
+    evaluation = evaluate_model(
+        model,
+        splits.query,
+        splits.gallery,
+        config,
+        state["fusion_weight"],
+        calibration=calibration_of(state),
+        held_out=chosen_on,
+    )
+    decisions = decisions_of(evaluation)
+    folder.write_metrics(metrics_of(evaluation, environment, decisions))
     write_csv(folder.queries, queries_of(evaluation))
     if report:
         with folder.log.open(newline="") as file:
             log = list(csv.DictReader(file))
         title = f"CACE-Net on {Path(config.data.root).name}"
-        report_run(folder.report, title, model, evaluation, trains_pairs(config), log, environment, config.to_yaml())
+        second_stage = trains_pairs(config)
+        told = log, environment, config.to_yaml()
+        report_run(folder.report, title, model, evaluation, decisions, second_stage, *told)
     return folder, evaluation
 
 

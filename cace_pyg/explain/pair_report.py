@@ -90,7 +90,8 @@ def _describe_matching(analysis: PairAnalysis, strongest: int) -> str:
     total = (
         f"{len(matching)} matches that carry {100 * _carried(analysis):.2g} % of the propagation between the pictures"
     )
-    lines = [f"Decisive correspondences: {total}", f"{'row, column in a':>18}{'in b':>10}{'share, %':>12}"]
+    view = analysis.view.verdict
+    lines = [f"Decisive correspondences: {total}", view, f"{'row, column in a':>18}{'in b':>10}{'share, %':>12}"]
     for a, b, share in matching[:strongest]:
         cells = [f"{int(clue) // width:>4}, {int(clue) % width:>2}" for clue in (a, b)]
         lines.append(f"{cells[0]:>18}{cells[1]:>10}{100 * share:>12.3f}")

@@ -22,6 +22,8 @@ class PairView:
     Attributes:
         graph: the pair graph; ``x`` holds what the convolution takes.
         matches: strongest inter edges, rows (clue of a, clue of b, normalised weight), strongest first.
+        effects: ``(match,)``, by how much the pair stage's distance grows without that edge: above 0 it speaks for one
+            person, below 0 against.
         discrepancy_a: how far each clue differs from those it is connected with, ``(H, W)``.
         discrepancy_b: the same of the other image.
         discrepancy_label: what those numbers are.
@@ -29,10 +31,21 @@ class PairView:
 
     graph: Data
     matches: np.ndarray
+    effects: np.ndarray
     discrepancy_a: np.ndarray
     discrepancy_b: np.ndarray
     discrepancy_label: str
     grid: tuple[int, int]
+
+    @property
+    def verdict(self) -> str:
+        """How many of the strongest correspondences speak for one person, and how many against."""
+        if not len(self.effects):
+            return "no correspondence runs between the pictures"
+        speak = (self.effects > 0).sum(), (self.effects < 0).sum()
+        return (
+            f"of the {len(self.effects)} strongest correspondences {speak[0]} speak for one person, {speak[1]} against"
+        )
 
 
 @torch.no_grad()
@@ -51,7 +64,21 @@ def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 2
     magnitude = model.pair_stage.discrepancy(a, b)[0].reshape(2, *grid).numpy()
     graph = pair_to_data(blocks, a.projected, b.projected, grid)
     label = model.pair_stage.discrepancy_label
-    return PairView(graph, matches.numpy(), magnitude[0], magnitude[1], label, grid)
+    effects = _effects(model, a, b, blocks, matches[:, :2].long())
+    return PairView(graph, matches.numpy(), effects, magnitude[0], magnitude[1], label, grid)
+
+
+def _effects(model: CaceNet, a: PairOperand, b: PairOperand, blocks: PairBlocks, edges: Tensor) -> np.ndarray:
+    """The distance without each edge less the distance with all of them."""
+    if not len(edges):
+        return np.empty(0)
+    several = torch.zeros(len(edges) + 1, dtype=torch.long)
+    inter = blocks.inter[several].clone()
+    number = torch.arange(len(edges))
+    inter[number, edges[:, 0], edges[:, 1]] = 0
+    cut = PairBlocks(blocks.intra_a, inter, blocks.intra_b[several])
+    distance = model.pair_stage.distance_of(cut, a, b.select(several))
+    return (distance[:-1] - distance[-1]).double().numpy()
 
 
 def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:

@@ -1,6 +1,6 @@
 """The report of a run: figures chosen from its log and its evaluation, and ranked lists of single queries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from cace_pyg.config import Config
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.evaluation import Evaluation, evaluate_model
+from cace_pyg.engine.results import calibration_note, open_set_table
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import rank
+from cace_pyg.retrieval import OpenSet, rank
 from cace_pyg.viz import (
     RankedImage,
     Report,
@@ -23,6 +24,8 @@ from cace_pyg.viz import (
     correspondences,
     loss_curves,
     ranked_lists,
+    reliability_diagram,
+    roc_curve,
     write_report,
 )
 
@@ -32,6 +35,7 @@ def report_run(
     title: str,
     model: CaceNet,
     evaluation: Evaluation,
+    decisions: Mapping[str, OpenSet],
     second_stage: bool,
     log: list[dict[str, Any]],
     environment: dict[str, str],
@@ -44,6 +48,7 @@ def report_run(
         title: its heading.
         model: on the CPU, in evaluation mode.
         evaluation: of query and gallery.
+        decisions: of each stage, see :func:`cace_pyg.engine.decisions.decisions_of`.
         second_stage: whether the pair branch was trained; without it the report shows the individual ranking alone.
         log: rows of ``log.csv``.
         environment: versions, machine, command, seed, data-set fingerprint.
@@ -57,13 +62,18 @@ def report_run(
     figures = [
         ReportFigure("Losses and validation", "Mean of each term over an epoch.", loss_curves(log), "Training"),
         ReportFigure("CMC", "Share of queries with a match among the first k.", cmc_curve(curves), "Retrieval"),
+        *decision_figures({name: found for name, found in decisions.items() if name in stages}),
     ]
     if second_stage:
         for query, why in choose_queries(evaluation):
             figures += query_figures(model, evaluation, query, why)
     report = Report(
         title=title,
-        summary=[_summary(evaluation, second_stage), *_neighbours(evaluation)],
+        summary=[
+            _summary(evaluation, second_stage),
+            *_neighbours(evaluation),
+            *_decided(evaluation, decisions, second_stage),
+        ],
         results={name: metrics.as_dict() for name, metrics in stages.items()},
         policy=evaluation.individual.policy,
         figures=figures,
@@ -91,6 +101,33 @@ def _neighbours(evaluation: Evaluation) -> list[str]:
         f"{row.name}: {'; '.join(part for part in row.metrics.policy.split('; ') if part not in known)}."
         for row in evaluation.neighbours
     ]
+
+
+def decision_figures(decisions: Mapping[str, OpenSet]) -> list[ReportFigure]:
+    """The ROC of each ranking, and the reliability of the probabilities where there are any."""
+    if not decisions:
+        return []
+    some = next(iter(decisions.values()))
+    caption = f"One threshold for all queries: {some.matches:,} pairs of one person, {some.others:,} of two."
+    figures = [ReportFigure("ROC", caption, roc_curve({name: of.roc for name, of in decisions.items()}), "Retrieval")]
+    for found in decisions.values():
+        if found.reliability is not None:
+            curve, error = found.reliability, found.reliability.error
+            drawn = reliability_diagram(curve.predicted, curve.observed, curve.count, error.value)
+            caption = (
+                f"Of the pairs that the second stage looked at: expected calibration error {error.value:.3f} "
+                f"[{error.low:.3f}, {error.high:.3f}]. A probability is no proof of identity."
+            )
+            figures.append(ReportFigure("Reliability of the probabilities", caption, drawn, "Retrieval"))
+    return figures
+
+
+def _decided(evaluation: Evaluation, decisions: Mapping[str, OpenSet], second_stage: bool) -> list[str]:
+    if not decisions:
+        return []
+    stages = {name: found for name, found in decisions.items() if second_stage or name == "individual"}
+    lines = open_set_table(stages).splitlines()
+    return [*lines, *(calibration_note(evaluation, decisions).splitlines() if second_stage else [])]
 
 
 def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] = ()) -> dict[str, Figure]:
@@ -218,6 +255,7 @@ def _pair_figure(
         feature_map_a=view.discrepancy_a,
         feature_map_b=view.discrepancy_b,
         feature_map_label=view.discrepancy_label,
+        note=view.verdict,
     )
     title = f"{sample.path.name} with its nearest {'right' if is_match else 'wrong'} picture"
     return ReportFigure(title, _LINES + "from the clues it is connected with.", figure, "Queries")

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cace_pyg.engine.decisions import drift_warning
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
@@ -17,24 +18,56 @@ _TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "str
 
 
 def describe_hits(found: SearchResult) -> str:
-    """One line a hit: rank, rank before the second stage, distances, camera, time, other columns, name."""
+    """One line a hit: rank, rank before, probability if there is one, distances, camera, time, other columns, name."""
     if not len(found):
         return "nothing found: the gallery is empty, or the filter lets nothing through"
-    lines = [f"{'rank':>4}{'was':>5}{'distance':>10}{'individual':>12}{'conditional':>13}  camera  image"]
+    calibrated = any(hit.probability is not None for hit in found)
+    head = f"{'rank':>4}{'was':>5}" + (f"{'probability':>13}" if calibrated else "")
+    lines = [f"{head}{'distance':>10}{'individual':>12}{'conditional':>13}  camera  image"]
     for hit in found:
         conditional = "–" if hit.conditional is None else f"{hit.conditional:.4f}"
         told = [f"{name}={value}" for name, value in {"time": hit.time, **hit.metadata}.items() if value is not None]
         lines.append(
-            f"{hit.rank:>4}{hit.first_stage_rank:>5}{hit.distance:>10.4f}{hit.individual:>12.4f}{conditional:>13}"
+            f"{hit.rank:>4}{hit.first_stage_rank:>5}{_probability(hit) if calibrated else ''}"
+            f"{hit.distance:>10.4f}{hit.individual:>12.4f}{conditional:>13}"
             f"  {hit.camera or '–':<6}  {'  '.join([hit.image, *told])}"
         )
     spent = ", ".join(f"{name.replace('_', ' ')} {1e3 * seconds:.0f} ms" for name, seconds in found.seconds.items())
     return "\n".join([*lines, spent])
 
 
+def _probability(hit: SearchHit) -> str:
+    return f"{'–':>13}" if hit.probability is None else f"{hit.probability:>13.1%}"
+
+
+def describe_decision(found: SearchResult, false_alarms: float) -> str:
+    """Whether the person is in the gallery, in words; the search was given this rate of false alarms."""
+    one_in = f"at most one in {1 / false_alarms:,.0f} people who are not in the gallery comes"
+    if found.is_known:
+        return (
+            f"known, most likely: the nearest is at {found[0].distance:.4f}, and {one_in} below {found.threshold:.4f}. "
+            "This is no proof of identity: look at the pictures."
+        )
+    nearest = f"the nearest is at {found[0].distance:.4f}" if len(found) else "nothing was found"
+    return f"nobody we know: {nearest}, not below {found.threshold:.4f}; {one_in} below that"
+
+
+def describe_drift(gallery: Gallery, where: str) -> str:
+    """A warning where the scores of a gallery are not those of its calibration, else ""."""
+    drift = gallery.drift()
+    return drift_warning(gallery.calibration, drift, where) if gallery.calibration and drift is not None else ""
+
+
+def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]:
+    """The decision and the hits as JSON takes them."""
+    threshold = found.threshold if found.threshold is None or math.isfinite(found.threshold) else None
+    decided = {"known": found.is_known, "false_alarms": false_alarms, "threshold": threshold}
+    return decided | {"hits": hits_as_dicts(found)}
+
+
 def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
     """Each hit as JSON takes it."""
-    names = ("image", "rank", "first_stage_rank", "distance", "individual", "conditional", "camera")
+    names = ("image", "rank", "first_stage_rank", "probability", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
         | {"time": hit.time and hit.time.isoformat()}
@@ -70,6 +103,15 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
     return ranked_lists(read_picture(query), rows)
 
 
+def _calibrated(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return "none, the model has no calibration; python -m cace_pyg.calibrate makes one"
+    return (
+        f"learned from {summary['pairs']:,} pairs of {summary['people']} people, expected calibration error "
+        f"{summary['error']:.3f}; false alarms from {summary['smallest_false_alarms']:.2g} on"
+    )
+
+
 def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
     """What :meth:`Gallery.stats` says, for people."""
     columns = {"image": "word", "camera": "word", "time": "time", "added": "time"}
@@ -82,6 +124,7 @@ def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
             f"stage, {stats['precision']})",
             f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
             f"model: {stats['model']}",
+            f"probabilities: {_calibrated(stats['calibration'])}",
             f"cameras: {cameras}",
             f"taken: {' to '.join(stats['times']) if stats['times'] else 'unknown'}",
             f"columns for --where: {', '.join(f'{name} ({kind})' for name, kind in columns.items())}",

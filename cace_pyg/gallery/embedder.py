@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cace_pyg.config import from_yaml
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
-from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
+from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.unit_embedding import unit_embedding
@@ -41,6 +41,7 @@ class Embedder:
         model: in evaluation mode.
         config: the run's.
         fusion_weight: of the conditional distance; 0 where the pair branch was not trained.
+        calibration: what fused distances mean; none where the checkpoint has none of this fusion weight.
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
@@ -52,6 +53,8 @@ class Embedder:
         self.config = from_yaml(state["config"], *overrides)
         self.model, _ = load_model(checkpoint, self.config)
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
+        found = calibration_of(state)
+        self.calibration = found if found is not None and found.weight == self.fusion_weight else None
         self.fingerprint = model_fingerprint(state, self.config.evaluation.flip)
         self.device = find_device(device)
         self.model.to(self.device)

@@ -36,6 +36,11 @@ class Explanation:
         """The pair graph, see :func:`cace_pyg.graph.pair_to_data`; image a is the query."""
         return self.view.graph
 
+    @property
+    def verdict(self) -> str:
+        """How many of the twenty strongest correspondences speak for one person, and how many against."""
+        return self.view.verdict
+
     def networkx(self) -> "nx.Graph[int]":
         """The pair graph, see :func:`cace_pyg.graph.convert`."""
         return pair_to_networkx(self.view.graph, self.embedder.model.pair_stage.settings.degree_floor)
@@ -52,6 +57,7 @@ class Explanation:
             feature_map_b=self.view.discrepancy_b,
             feature_map_label=self.view.discrepancy_label,
             strongest=strongest,
+            note=self.verdict,
         )
 
     def conditional_maps(self) -> Figure:

@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
+from cace_pyg.engine.evaluation import random_scores
+from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
@@ -23,12 +25,15 @@ from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.models import FrozenExtractor
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
-from cace_pyg.retrieval import euclidean_distance, rank, rerank
+from cace_pyg.retrieval import Calibration, euclidean_distance, rank, rerank
 
 P = TypeVar("P", bound=Picture)
 
 _MODEL = "model.ckpt"
-_KEPT = ("config", "identities", "fusion_weight", "model", "epoch", "layers", "network")  # of a checkpoint
+# of a checkpoint
+_KEPT = ("config", "identities", "fusion_weight", "calibration", "model", "epoch", "layers", "network")
+_FEWEST = 20  # images that a drift can be seen on
+_SAMPLE, _PAIRS = 128, 500  # of images, and of pairs of them, whose scores are compared with the calibration's
 _BATCH = 64  # images a commit
 _FORMAT = 2  # of the table; 1 had no check sums
 
@@ -208,7 +213,12 @@ class Gallery:
 
     @overload
     def search(
-        self, picture: Picture, top_k: int = 10, where: str | None = None, first_stage: int | None = None
+        self,
+        picture: Picture,
+        top_k: int = 10,
+        where: str | None = None,
+        first_stage: int | None = None,
+        false_alarms: float | None = None,
     ) -> SearchResult: ...
 
     @overload
@@ -218,6 +228,7 @@ class Gallery:
         top_k: int = 10,
         where: str | None = None,
         first_stage: int | None = None,
+        false_alarms: float | None = None,
     ) -> list[SearchResult]: ...
 
     def search(
@@ -226,6 +237,7 @@ class Gallery:
         top_k: int = 10,
         where: str | None = None,
         first_stage: int | None = None,
+        false_alarms: float | None = None,
     ) -> SearchResult | list[SearchResult]:
         """Find the images that most likely show the person of a picture.
 
@@ -235,13 +247,16 @@ class Gallery:
             where: SQL over the columns, such as ``camera = 'c3'``, see
                 :func:`cace_pyg.gallery.filter.checked_filter`.
             first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
+            false_alarms: share of the people who are not in the gallery that may be taken for one who is, such as 0.01;
+                then ``result.is_known`` says whether this one is. None: that is not asked.
 
         Returns:
             A result, or one for each picture of a list. Fewer hits than ``top_k`` where the gallery, or what the filter
             leaves of it, is smaller.
 
         Raises:
-            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none.
+            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none; or the model has no
+                calibration that could answer for this rate of false alarms.
             FileNotFoundError: there is no such file.
             RuntimeError: the gallery is damaged.
         """
@@ -249,12 +264,15 @@ class Gallery:
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple):
-            return [self.search(one, top_k, where, first_stage) for one in picture]
+            return [self.search(one, top_k, where, first_stage, false_alarms) for one in picture]
         where = self._table.checked(where) if where is not None else None
+        if false_alarms is not None:
+            self._check_false_alarms(false_alarms, first_stage, where)
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started
-        return read_again(lambda: self._search(self._table.snapshot(), query, top_k, where, first_stage, seconds))
+        asked = top_k, where, first_stage, false_alarms
+        return read_again(lambda: self._search(self._table.snapshot(), query, *asked, seconds))
 
     def explain(self, picture: Picture, hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
@@ -273,6 +291,39 @@ class Gallery:
             view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
         return Explanation(hit, view, pictures, self.embedder)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What distances mean here; none where the model has no calibration of its fusion weight."""
+        return self.embedder.calibration
+
+    def drift(self) -> float | None:
+        """How far the scores of this gallery are from those of the calibration, see :meth:`Calibration.drift`.
+
+        None where there is no calibration, or fewer than 20 images. Takes about a second.
+
+        Raises:
+            RuntimeError: the gallery is damaged.
+        """
+        if self.calibration is None or len(self) < _FEWEST:
+            return None
+        some = self._table.some(_SAMPLE)
+        with self.embedder.on_cpu() as model:
+            embedding = torch.stack([row["embedding"] for row in some])
+            images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))
+            scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", pairs=_PAIRS)
+        return self.calibration.drift(scores)
+
+    def _check_false_alarms(self, false_alarms: float, first_stage: int, where: str | None) -> None:
+        if self.calibration is None:
+            raise ValueError(
+                f"the model of {self.path} has no calibration, so nothing says who is unknown: python -m "
+                f"cace_pyg.calibrate --checkpoint {self.path / _MODEL} --output {self.path / _MODEL} --data.root PATH "
+                "makes one, from labelled pictures; leave the rate of false alarms out otherwise"
+            )
+        if first_stage < 1 and self.embedder.fusion_weight > 0:
+            raise ValueError("Expected first_stage of at least 1 where false alarms are asked for (got 0)")
+        self.calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
 
     def thumbnail(self, image: str) -> bytes | None:
         """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""
@@ -308,6 +359,7 @@ class Gallery:
             "clue_bytes_per_image": about["clue_bytes"],
             "precision": about["precision"],
             "model": about["model"],
+            "calibration": self.calibration.summary() if self.calibration else None,
             "cameras": dict(sorted(cameras.items())),
             "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,
@@ -336,26 +388,33 @@ class Gallery:
         top_k: int,
         where: str | None,
         first_stage: int,
+        false_alarms: float | None,
         seconds: float,
     ) -> SearchResult:
         """Both stages on one version of the table."""
         clock = [time.perf_counter()]
         rows = table.nearest(query.embedding[0].numpy(), max(top_k, first_stage), where)
+        calibration = self.calibration
+        size = table.count(where) if calibration is not None else 0
+        threshold = calibration.threshold(false_alarms, max(size, 1)) if calibration and false_alarms else None
         if not rows:
-            return SearchResult((), (), {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]})
+            spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
+            return SearchResult((), (), spent, threshold)
         individual = euclidean_distance(query.embedding, torch.stack([row["embedding"] for row in rows]))
         order = rank(individual)[0]
         rows, individual = [rows[position] for position in order], individual[:, order]
         clock.append(time.perf_counter())
         conditional = self._conditional(table, query, rows[:first_stage])
         fused = self._fused(individual, conditional)
+        looked_at = conditional.size(1) if self.embedder.fusion_weight > 0 else len(rows)
+        probability = calibration.probability(fused[0, :looked_at], size).tolist() if calibration else []
         ranking = rank(fused)[0].tolist()
         clock.append(time.perf_counter())
-        hits = _hits(rows, individual[0], conditional[0], fused[0], ranking)
+        hits = _hits(rows, individual[0], conditional[0], fused[0], probability, ranking)
         first, second = (later - sooner for sooner, later in pairwise(clock))
         seconds_by_stage = {"embedding": seconds, "first_stage": first, "second_stage": second}
         return SearchResult(
-            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), seconds_by_stage
+            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), seconds_by_stage, threshold
         )
 
     @torch.no_grad()
@@ -375,7 +434,12 @@ class Gallery:
 
 
 def _hits(
-    rows: list[dict[str, Any]], individual: Tensor, conditional: Tensor, fused: Tensor, ranking: list[int]
+    rows: list[dict[str, Any]],
+    individual: Tensor,
+    conditional: Tensor,
+    fused: Tensor,
+    probability: list[float],
+    ranking: list[int],
 ) -> list[SearchHit]:
     """Every row as a hit, in the order of the first stage."""
     ranks = {position: number for number, position in enumerate(ranking, start=1)}
@@ -390,6 +454,7 @@ def _hits(
             camera=row["camera"],
             time=row["time"],
             metadata=row["metadata"],
+            probability=probability[position] if position < len(probability) else None,
         )
         for position, row in enumerate(rows)
     ]

@@ -1,6 +1,7 @@
 """The table of a gallery in LanceDB."""
 
 import json
+import random
 import re
 import shutil
 import tempfile
@@ -193,6 +194,15 @@ class GalleryTable:
         with self._damage_told(reading=True):
             return self._table.count_rows()
 
+    def count(self, where: str | None) -> int:
+        """Rows that a filter lets through; all without one.
+
+        Raises:
+            FilterError: see :meth:`rows`.
+        """
+        with self._filter_told(where):
+            return self._table.count_rows(where)
+
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
 
@@ -273,6 +283,31 @@ class GalleryTable:
             row | {"embedding": vector, "metadata": {name: row[name] for name in extra}}
             for row, vector in zip(found_rows, unit, strict=True)
         ]
+
+    def some(self, count: int) -> list[dict[str, Any]]:
+        """``embedding`` (unit length, float32) and ``clues`` of rows drawn at random, the same in every call.
+
+        Args:
+            count: how many; all where there are fewer.
+
+        Raises:
+            UnreadableTableError: they are not what was written.
+        """
+
+        def read() -> Any:
+            rows = len(self)
+            places = random.Random(0).sample(range(rows), min(count, rows))
+            return self._run(self._table.take_offsets(places).select(told), None) if places else []
+
+        told = ["image", "camera", "time", "embedding", "check_sums", "clues", *self.metadata_columns]
+        found = read_again(read)
+        if not len(found):
+            return []
+        rows = self._whole_rows(found.drop_columns(["clues"]))
+        clues = [self._whole_part(row, "clues", one) for row, one in zip(rows, found["clues"].to_pylist(), strict=True)]
+        vectors = torch.from_numpy(embeddings(found).astype(np.float32))
+        unit = torch.nn.functional.normalize(vectors, dim=-1)
+        return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
 
     def clues(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """The clues of rows that :meth:`nearest` found in the same :meth:`snapshot`, in their order.
@@ -445,9 +480,15 @@ class GalleryTable:
 
     def _run(self, query: Any, where: str | None) -> Any:
         """The rows as an Arrow table."""
+        with self._filter_told(where):
+            return query.to_arrow()
+
+    @contextmanager
+    def _filter_told(self, where: str | None) -> Iterator[None]:
+        """What goes wrong with a filter is told as :class:`FilterError`."""
         try:
             with self._damage_told(reading=where is None):
-                return query.to_arrow()
+                yield
         except (RuntimeError, ValueError, OSError) as error:
             if where is None or isinstance(error, UnreadableTableError):
                 raise

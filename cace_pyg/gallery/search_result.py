@@ -24,6 +24,8 @@ class SearchHit:
         camera: any word; none: unknown.
         time: when it was taken; none: unknown.
         metadata: the gallery's other columns.
+        probability: that it shows the person of the picture, see :meth:`cace_pyg.retrieval.Calibration.probability`;
+            none where the model has no calibration, or the second stage did not look.
     """
 
     image: str
@@ -35,6 +37,7 @@ class SearchHit:
     camera: str | None
     time: datetime | None
     metadata: Mapping[str, Value]
+    probability: float | None = None
 
     @property
     def path(self) -> Path | None:
@@ -50,11 +53,20 @@ class SearchResult:
         hits: nearest first, as the second stage has it.
         first_stage: as many, nearest first, as the individual embedding alone has them.
         seconds: what embedding the picture, the first and the second stage took.
+        threshold: distance below which the nearest is a known person; none where no rate of false alarms was given.
     """
 
     hits: tuple[SearchHit, ...]
     first_stage: tuple[SearchHit, ...]
     seconds: Mapping[str, float]
+    threshold: float | None = None
+
+    @property
+    def is_known(self) -> bool | None:
+        """Whether the person is in the gallery, at the rate of false alarms that was given; none: none was given."""
+        if self.threshold is None:
+            return None
+        return len(self.hits) > 0 and self.hits[0].distance < self.threshold
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cace_pyg.graph import Clues, GraphBuilder
+from cace_pyg.graph import Clues, GraphBuilder, PairBlocks
 from cace_pyg.models.pair_operand import PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.nn import aligned_distance
@@ -35,7 +35,10 @@ class ClueAlignment(PairStage):
 
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
         """See :func:`cace_pyg.nn.aligned_distance`: ``(pair,)``, 0 to 2."""
-        return aligned_distance(a.projected, b.projected, self.blocks(a, b).inter)
+        return self.distance_of(self.blocks(a, b), a, b)
+
+    def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
+        return aligned_distance(a.projected, b.projected, blocks.inter)
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """How far each clue is from those it is aligned with, a mean of 1 − cosine, 0 to 2: ``(pair, 2, n)``.

@@ -138,6 +138,10 @@ class ConditionalEmbedding(PairStage):
         pooled = self._pool(a, b)
         return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
 
+    def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
+        pooled = self._pool(a, b, blocks)
+        return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
+
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``."""
         return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)

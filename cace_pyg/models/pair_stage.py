@@ -85,6 +85,10 @@ class PairStage(torch.nn.Module, ABC):
         """What the second stage ranks by, ``(pair,)``."""
 
     @abstractmethod
+    def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
+        """:meth:`distance` of pairs whose adjacency is given, such as :meth:`blocks` without an edge, ``(pair,)``."""
+
+    @abstractmethod
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """How far each clue differs from those it is connected with, ``(pair, 2, n)``."""
 

@@ -1,5 +1,6 @@
 """Retrieval: distances, rankings, two-stage re-ranking, metrics."""
 
+from cace_pyg.retrieval.calibration import Calibration, fit_calibration
 from cace_pyg.retrieval.distance import (
     conditional_distance,
     distance_blocks,
@@ -9,16 +10,21 @@ from cace_pyg.retrieval.fusion import FusionChoice, choose_fusion_weight
 from cace_pyg.retrieval.k_reciprocal import k_reciprocal_distance
 from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
+from cace_pyg.retrieval.open_set import OpenSet, evaluate_open_set, evaluate_open_set_blocks
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
 from cace_pyg.retrieval.propagation import propagation_distance
+from cace_pyg.retrieval.reliability import Reliability, expected_calibration_error, reliability_curve
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
 from cace_pyg.retrieval.two_stage import rank, rerank, rerank_pairs, top_k
 
 __all__ = [
+    "Calibration",
     "Difference",
     "FusionChoice",
     "Metrics",
     "NeighbourGraph",
+    "OpenSet",
+    "Reliability",
     "SingleShot",
     "choose_fusion_weight",
     "conditional_distance",
@@ -26,12 +32,17 @@ __all__ = [
     "euclidean_distance",
     "evaluate",
     "evaluate_blocks",
+    "evaluate_open_set",
+    "evaluate_open_set_blocks",
     "evaluate_single_shot",
+    "expected_calibration_error",
+    "fit_calibration",
     "k_reciprocal_distance",
     "nearest_neighbours",
     "paired_bootstrap",
     "propagation_distance",
     "rank",
+    "reliability_curve",
     "rerank",
     "rerank_pairs",
     "top_k",

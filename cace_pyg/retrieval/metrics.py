@@ -131,15 +131,15 @@ def evaluate_blocks(
         average_precision: see there.
         own_position: see there.
     """
-    labels = [_as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
-    _check(labels, max_rank, same_camera, average_precision)
+    labels = [as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
+    check_labels(labels, max_rank, same_camera, average_precision)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known = np.flatnonzero(gallery_pids != _JUNK)
     same_pid = _positions_by_pid(gallery_pids[known])
     camids = gallery_camids[known]
-    own = _own_positions(own_position, len(query_pids), len(gallery_pids), known)
+    own = own_positions(own_position, len(query_pids), len(gallery_pids), known)
     ranks, counted, absent, removed = [], [], 0, 0
-    for query, row in enumerate(_all_rows(blocks, known, labels)):
+    for query, row in enumerate(all_rows(blocks, known, labels)):
         same = same_pid.get(int(query_pids[query]), known[:0])
         same = same[same != own[query]]
         near = (camids[same] == query_camids[query]) & (same_camera == "remove")
@@ -158,18 +158,19 @@ def evaluate_blocks(
     return _summarise(ranks, counted, left_out, max_rank, cameras, average_precision)
 
 
-def _as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
+def as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
+    """On the CPU; what numpy has no type for in float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
     return np.asarray(values)
 
 
-def _own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, known: np.ndarray) -> np.ndarray:
+def own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, known: np.ndarray) -> np.ndarray:
     """Where each query stands among the ``known`` gallery images; −1 where it does not."""
     if own is None:
         return np.full(queries, -1)
-    own = _as_numpy(own)
+    own = as_numpy(own)
     if own.shape != (queries,) or own.dtype.kind not in "iu" or not ((own >= -1) & (own < gallery)).all():
         raise ValueError(
             f"Expected own_position as a position from 0 to {gallery - 1}, or -1, for each of {queries} queries "
@@ -188,12 +189,12 @@ def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
     return {int(pid): run for pid, run in zip(values, runs, strict=False) if pid != _DISTRACTOR}
 
 
-def _all_rows(
+def all_rows(
     blocks: Iterable[Tensor | ArrayLike], known: np.ndarray, labels: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """The rows of all blocks, which together are as many as there are queries."""
     seen = 0
-    for block in map(_as_numpy, blocks):
+    for block in map(as_numpy, blocks):
         whole = (seen + len(block) if block.ndim else 0, *block.shape[1:])
         if block.ndim != 2 or block.shape[1] != len(labels[1]) or whole[0] > len(labels[0]):
             raise ValueError(_misfit(whole if block.ndim == 2 else block.shape, labels))
@@ -290,7 +291,10 @@ def _misfit(shape: tuple[int, ...], labels: Sequence[np.ndarray]) -> str:
     )
 
 
-def _check(labels: Sequence[np.ndarray], max_rank: int, same_camera: str, average_precision: str) -> None:
+def check_labels(
+    labels: Sequence[np.ndarray], max_rank: int = 50, same_camera: str = "remove", average_precision: str = "step"
+) -> None:
+    """Raise ``ValueError`` unless these are pids of query and gallery, their camids, and :func:`evaluate`'s options."""
     if any(one.ndim != 1 for one in labels) or labels[0].shape != labels[2].shape or labels[1].shape != labels[3].shape:
         counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
         raise ValueError(

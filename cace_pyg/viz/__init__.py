@@ -16,7 +16,9 @@ from cace_pyg.viz.correspondences import (
 from cace_pyg.viz.loss_curves import loss_curves
 from cace_pyg.viz.neighbourhoods import neighbourhoods
 from cace_pyg.viz.ranked_lists import RankedImage, ranked_lists
+from cace_pyg.viz.reliability_diagram import reliability_diagram
 from cace_pyg.viz.report import Report, ReportFigure, write_report
+from cace_pyg.viz.roc_curve import roc_curve
 
 __all__ = [
     "AblationGain",
@@ -34,6 +36,8 @@ __all__ = [
     "loss_curves",
     "neighbourhoods",
     "ranked_lists",
+    "reliability_diagram",
+    "roc_curve",
     "weighted_degrees",
     "write_report",
 ]

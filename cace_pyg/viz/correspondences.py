@@ -39,6 +39,7 @@ def correspondences(
     feature_map_b: np.ndarray | None = None,
     feature_map_label: str = "discrepancy of each clue",
     strongest: int = 20,
+    note: str = "",
 ) -> Figure:
     """Draw two pictures side by side, and lines between the clues that correspond.
 
@@ -56,6 +57,7 @@ def correspondences(
             it; both share one colour scale.
         feature_map_label: what these numbers are, with their unit.
         strongest: how many matches to draw, by weight.
+        note: a line below the pictures.
 
     Returns:
         A figure with one line a match: thicker and more opaque with the weight, coloured by the row of its
@@ -70,7 +72,8 @@ def correspondences(
     maps = _checked_maps(feature_map_a, feature_map_b, grid)
     figure, pair_axes, map_axes = _layout(pictures, maps)
     draw_joined_pictures(pair_axes, pictures, drawn, grid, is_match)
-    pair_axes.set_xlabel(_describe_lines(drawn), fontsize=8.5, color=GREY, labelpad=6)
+    told = "\n".join(line for line in (_describe_lines(drawn), note) if line)
+    pair_axes.set_xlabel(told, fontsize=8.5, color=GREY, labelpad=6)
     _draw_maps(figure, map_axes, pictures, maps, feature_map_label)
     figure.suptitle(_title(pid_a, pid_b, is_match, distance_before, distance_after), fontsize=10.5)
     return figure

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from cace_pyg import Features, evaluate_ranking, extract_features, fit_pair_stage, load_pair_stage, rerank_features
+from cace_pyg import (
+    Features,
+    calibrate_pair_stage,
+    evaluate_ranking,
+    extract_features,
+    fit_pair_stage,
+    load_pair_stage,
+    rerank_features,
+)
 from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings
 from cace_pyg.engine.neighbours import SecondStage, find_neighbours
 from cace_pyg.graph import Clues
 from cace_pyg.models import Individual
 from cace_pyg.read_picture import read_picture
-from cace_pyg.retrieval import k_reciprocal_distance
+from cace_pyg.retrieval import expected_calibration_error, k_reciprocal_distance
 
 GRID, CHANNELS, CAMERAS, PICTURES = (4, 2), 16, 3, 6
 QUICK = PairPhaseSettings(epochs=4, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
@@ -111,8 +119,35 @@ def test_it_is_kept_and_goes_on(fitted, tmp_path):
     read = load_pair_stage(tmp_path / "run" / "checkpoints" / "best.ckpt")
     for other in (kept, again, read):
         assert other.fusion_weight == fitted.fusion_weight and other.channels == CHANNELS
+        assert other.calibration == fitted.calibration
         for key, value in fitted.stage.state_dict().items():
             assert torch.equal(value, other.stage.state_dict()[key])
+
+
+def test_it_says_how_probable_it_is_and_learns_it_anew_elsewhere(fitted, tmp_path):
+    asked = torch.linspace(0, 2, 9).view(3, 3)
+    probability = fitted.probability(asked)
+    assert probability.shape == (3, 3) and (probability.flatten().diff() <= 0).all()
+    assert fitted.calibration.people == 12 and fitted.calibration.weight == fitted.fusion_weight
+    features, pids, camids = people(30, 7)
+    elsewhere = calibrate_pair_stage(fitted, features, pids, camids, device="cpu")
+    assert elsewhere.calibration.people == 30 and elsewhere.stage is fitted.stage
+    assert not torch.equal(elsewhere.probability(asked), probability)
+    _, _, distance = two_stage(elsewhere, top_k=30)
+    query, rest = torch.arange(0, 240, PICTURES), torch.tensor([i for i in range(240) if i % PICTURES])
+    _, pids, camids = people(40, 2)
+    same = (pids[query][:, None] == pids[rest]) & (camids[query][:, None] != camids[rest])
+    near = distance <= distance.sort(1).values[:, 29:30]
+    counts = near & (same | (pids[query][:, None] != pids[rest]))
+    assert expected_calibration_error(elsewhere.probability(distance)[counts], same[counts]) < 0.05
+    with pytest.raises(ValueError, match="calibrate_pair_stage learns one"):
+        replace(fitted, calibration=None).probability(asked)
+    with pytest.raises(ValueError, match="Expected clues of 16 channels .got 8"):
+        calibrate_pair_stage(fitted, Features(torch.ones(4, 3), torch.ones(4, 8, 8), GRID), [1, 1, 2, 2])
+    with pytest.raises(ValueError, match="at least 2 people with three pictures or more"):
+        calibrate_pair_stage(fitted, features.select(slice(0, 6)), pids[:6], camids[:6], device="cpu")
+    with pytest.raises(ValueError, match="a fusion weight .got none"):
+        calibrate_pair_stage(replace(fitted, fusion_weight=None), features, pids[:180], camids[:180])
 
 
 class Network(torch.nn.Module):

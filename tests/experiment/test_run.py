@@ -46,6 +46,13 @@ def test_a_run_leaves_everything_it_promises(trained, tmp_path, capsys):
 
     report = (folder / "report.html").read_text()
     assert "<img" in report and 'src="http' not in report
+    for words in (
+        "<h3>ROC</h3>",
+        "<h3>Reliability of the probabilities</h3>",
+        "TPR at FPR 0.01: ",
+        "no proof of identity",
+    ):
+        assert words in report
     assert (folder / "config.yaml").read_text() == checkpoint(folder / "checkpoints" / "best.ckpt")["config"]
     assert not [path for path in folder.rglob(".*")]  # no temporary file is left
 

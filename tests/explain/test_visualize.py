@@ -87,6 +87,27 @@ def test_the_distances_are_those_of_evaluation(best, tiny):
     assert analysis.fused == pytest.approx(float(distances.two_stage(0.25)[0, position]), abs=1e-5)
 
 
+def test_a_correspondence_speaks_for_one_person_where_the_distance_grows_without_it(best, pair):
+    torch.set_num_threads(1)
+    config = from_yaml(torch.load(best, weights_only=True)["config"])
+    analysis = analyse_pair(best, pair, config)
+    view, model = analysis.view, load_model(best, config)[0]
+    _, clues = extract_clues(model, picture_samples(pair), config, "cpu")
+    stage = model.pair_stage
+    with torch.no_grad():
+        a, b = (stage.prepare(clues.select(slice(i, i + 1))) for i in (0, 1))
+        blocks = stage.blocks(a, b)
+        assert float(stage.distance_of(blocks, a, b)) == pytest.approx(float(stage.distance(a, b)), abs=1e-6)
+        for (of_a, of_b), effect in zip(view.matches[:4, :2].astype(int), view.effects[:4], strict=True):
+            inter = blocks.inter.clone()
+            inter[0, of_a, of_b] = 0
+            without = stage.distance_of(blocks._replace(inter=inter), a, b)
+            assert effect == pytest.approx(float(without) - analysis.conditional, abs=1e-5)
+    assert len(view.effects) == len(view.matches) == 20 and np.abs(view.effects).max() > 0
+    speak = f"{(view.effects > 0).sum()} speak for one person, {(view.effects < 0).sum()} against"
+    assert view.verdict == f"of the 20 strongest correspondences {speak}" and speak in describe_pair(analysis, 3)
+
+
 def test_matching_clusters_and_statistics_are_of_the_graph_that_is_written(best, pair, tmp_path):
     config = from_yaml(torch.load(best, weights_only=True)["config"])
     analysis = analyse_pair(best, pair, config)

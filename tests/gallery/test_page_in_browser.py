@@ -144,6 +144,51 @@ def test_filters_narrow_the_answer_and_errors_are_told(page, splits):
     page.get_by_text("Nothing found").wait_for()
 
 
+def test_the_line_between_likely_and_unlikely_is_dragged(page, splits):
+    """Hits of ten probabilities, 95 % to 5 %; the shared gallery has no calibration, so its answer is rewritten."""
+
+    def rated(route):
+        answer = route.fetch()
+        told = answer.json()
+        told["hits"] = [hit | {"probability": 0.95 - 0.1 * place} for place, hit in enumerate(told["hits"])]
+        route.fulfill(response=answer, json=told)
+
+    page.route("**/search?*", rated)
+    page.set_input_files("#picture", splits.query[0].path)
+    assert len(images(page, "hits")) == 10
+    page.wait_for_selector("#line")
+
+    def likely():
+        before = page.evaluate(
+            "() => [...document.querySelectorAll('#hits > li')].findIndex((li) => !li.querySelector('.hit'))"
+        )
+        assert page.locator("#hits .hit.unlikely").count() == 10 - before
+        return before
+
+    assert likely() == 5 and "50 %" in page.inner_text("#line") and "5 of 10 likely" in page.inner_text("#line_words")
+    slider = page.locator("#likely")
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    assert 75 < int(slider.input_value()) < 85 and likely() == 2
+    slider.press("Home")
+    assert page.locator(".divide").count() == 0
+    slider.press("End")
+    assert likely() == 0 and "Nobody here is likely" in page.inner_text("#line_words")
+    assert "no proof of identity" in page.inner_text("#line_words")
+    page.locator("#hits .hit").first.click()
+    assert "95.0 %" in page.inner_text("#facts")
+
+
+def test_without_a_calibration_there_is_no_line(page, splits):
+    page.set_input_files("#picture", splits.query[0].path)
+    images(page, "hits")
+    assert not page.is_visible("#line") and page.locator(".divide").count() == 0
+    assert "probability" not in page.inner_text("#hits")
+
+
 def test_pictures_of_some_minutes(page, shown_gallery, splits):
     first, last = datetime(2026, 1, 31, 12, 5), datetime(2026, 1, 31, 12, 9)
     page.set_input_files("#picture", splits.query[0].path)

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cace_pyg.gallery.describe import hits_as_dicts
+from cace_pyg.gallery.describe import describe_drift, hits_as_dicts
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import FilterError
 from cace_pyg.gallery.page.upload import UploadError, decode_upload, read_upload
@@ -87,11 +87,15 @@ class _Page:
         self.searches = 0
         self.queries = RecentQueries()
         self.turn = asyncio.Lock()
+        self.warning: str | None = None  # of scores that are not those of the calibration; once for all
 
     async def stats(self, request: Request) -> Response:
         stats = await run_in_threadpool(self.gallery.stats)
-        told = {name: stats[name] for name in ("images", "cameras", "times", "metadata", "model")}
-        return JSONResponse(told | {"private": self.private})
+        told = {name: stats[name] for name in ("images", "cameras", "times", "metadata", "model", "calibration")}
+        if self.warning is None:
+            async with self.turn:  # it needs the model
+                self.warning = await run_in_threadpool(describe_drift, self.gallery, "this gallery")
+        return JSONResponse(told | {"private": self.private, "warning": self.warning})
 
     async def search(self, request: Request) -> Response:
         _refuse_other_sites(request)

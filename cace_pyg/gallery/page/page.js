@@ -7,6 +7,7 @@ let query = null;
 let lists = { hits: [], first_stage: [] };
 let shown = null; // { list, position } in the dialog
 let searches = 0;
+let calibration = null; // what the probabilities rest on
 let drawing = new AbortController(); // stops what is drawn for a picture that is left
 
 function make(tag, { text, ...attributes } = {}, ...children) {
@@ -34,6 +35,11 @@ async function start() {
   at("about").textContent = `${stats.images.toLocaleString()} pictures. ${where}; your picture is not stored.`;
   for (const [camera, count] of Object.entries(stats.cameras)) {
     if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
+  }
+  calibration = stats.calibration;
+  if (stats.warning) {
+    at("warning").textContent = stats.warning;
+    at("warning").hidden = false;
   }
   const columns = ["image", "camera", "time", ...Object.keys(stats.metadata)];
   const camera = Object.keys(stats.cameras).find((name) => name !== "unknown") || "1";
@@ -86,6 +92,7 @@ async function search() {
     query = found.query;
     lists = found;
     for (const name of ["hits", "first_stage"]) show(name);
+    drawLine();
     at("answer").hidden = false;
     const spent = Object.values(found.seconds).reduce((sum, one) => sum + one, 0);
     say(found.hits.length ? `${found.hits.length} nearest, in ${Math.round(1000 * spent)} ms.` : "Nothing found: the filter lets nothing through.");
@@ -105,12 +112,35 @@ function change(hit) {
   return make("span", { class: "level", text: "=", title: "the same rank in both stages" });
 }
 
+const percent = (probability) => `${(100 * probability).toFixed(probability < 0.1 || probability > 0.9 ? 1 : 0)} %`;
+
+// The line between likely and unlikely: probabilities never rise down the ranking, so it stands between two hits.
+function drawLine() {
+  const rated = lists.hits.filter((hit) => typeof hit.probability === "number");
+  at("line").hidden = rated.length === 0;
+  for (const old of document.querySelectorAll(".divide")) old.remove();
+  if (rated.length === 0) return;
+  const from = at("likely").value / 100;
+  const likely = rated.filter((hit) => hit.probability >= from).length;
+  at("likely_value").textContent = `${at("likely").value} %`;
+  const people = calibration ? ` Learned from ${calibration.people} people.` : "";
+  const found = likely === 0 ? "Nobody here is likely." : `${likely} of ${lists.hits.length} likely.`;
+  at("line_words").textContent = `${found}${people} A probability is no proof of identity: look at the pictures.`;
+  const buttons = [...at("hits").querySelectorAll(".hit")];
+  buttons.forEach((button, position) => button.classList.toggle("unlikely", position >= likely));
+  if (likely < buttons.length) {
+    const words = likely === 0 ? "all unlikely" : "unlikely from here on";
+    buttons[likely].parentElement.before(make("li", { class: "divide", text: words }));
+  }
+}
+
 function show(list) {
   at(list).replaceChildren(...lists[list].map((hit, position) => {
     const rank = make("span", { text: `${list === "hits" ? hit.rank : hit.first_stage_rank}` });
     const row = make("span", { class: "rank" }, rank, ...(list === "hits" ? [change(hit)] : []));
     const distance = (list === "hits" ? hit.distance : hit.individual).toFixed(3);
-    const place = hit.camera ? `${distance} · camera ${hit.camera}` : distance;
+    const rated = typeof hit.probability === "number" ? `${percent(hit.probability)} · ` : "";
+    const place = `${rated}${distance}${hit.camera ? ` · camera ${hit.camera}` : ""}`;
     const image = make("img", { alt: "", src: `thumbnail?${new URLSearchParams({ image: hit.image })}`, loading: "lazy" });
     const button = make("button", { type: "button", class: "hit" }, image, row, make("span", { class: "quiet", text: place }));
     button.dataset.image = hit.image;
@@ -134,6 +164,7 @@ function explain(list, position) {
   at("why_title").textContent = `${hit.rank}. ${name(hit)}`;
   const facts = {
     "rank, both stages": hit.rank, "rank, first stage": hit.first_stage_rank,
+    "probability, same person": typeof hit.probability === "number" ? percent(hit.probability) : null,
     "individual distance": hit.individual.toFixed(3),
     "conditional distance": hit.conditional === null ? "–" : hit.conditional.toFixed(3),
     "ranked by": hit.distance.toFixed(3), camera: hit.camera, time: hit.time?.replace("T", " "), ...hit.metadata, file: hit.image,
@@ -184,6 +215,7 @@ function closed() {
   at(list).querySelectorAll(".hit")[position]?.focus();
 }
 
+at("likely").addEventListener("input", drawLine);
 at("ask").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 at("picture").addEventListener("change", () => choose(at("picture").files[0]));
 for (const field of ["camera", "top_k"]) at(field).addEventListener("change", () => picture && search());

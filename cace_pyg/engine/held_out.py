@@ -1,0 +1,86 @@
+"""What is learned from held-out people: how much the second stage weighs, and what its distances mean."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from cace_pyg.config import Config
+from cace_pyg.data.sample import Sample
+from cace_pyg.engine.evaluation import (
+    Distances,
+    fusion_weight_of,
+    labels_of,
+    looked_at_pairs,
+    measure,
+    random_scores,
+)
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.models import CaceNet
+from cace_pyg.progress import write_line
+from cace_pyg.retrieval import Calibration, Metrics, choose_fusion_weight, evaluate, fit_calibration
+from cace_pyg.retrieval.calibration import Form
+from cace_pyg.retrieval.fusion import FusionChoice
+
+
+class Validation(NamedTuple):
+    """The fusion weight with the best mAP, individual metrics, and what fused distances mean; none: too few pairs."""
+
+    choice: FusionChoice
+    individual: Metrics
+    calibration: Calibration | None
+
+
+def validate_pairs(
+    model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
+) -> Validation:
+    """Choose the fusion weight on held-out people, and calibrate with it, or with the one that the run fixes."""
+    of_query, of_gallery, distances = measure(model, query, gallery, config, device)
+    labels = labels_of(query, gallery)
+    same_camera = config.evaluation.same_camera
+    individual = distances.individual()
+    pairs = distances.index, distances.conditional
+    choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
+    metrics = evaluate(individual, **labels, same_camera=same_camera)
+    weight = fusion_weight_of(config, choice.weight)  # that of searches
+    try:
+        calibration = calibrate(model, of_query, of_gallery, distances, weight, config, device)
+    except ValueError as error:
+        write_line(f"warning: no calibration: {error}")
+        calibration = None
+    return Validation(choice, metrics, calibration)
+
+
+def calibrate_on(
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    weight: float,
+    device: torch.device | str,
+    form: Form = "logistic",
+) -> Calibration:
+    """What the fused distances of a model mean on the people of a query and a gallery set.
+
+    Raises:
+        ValueError: see :func:`cace_pyg.retrieval.fit_calibration`.
+    """
+    measured = measure(model, query, gallery, config, device)
+    return calibrate(model, *measured, weight, config, device, form)
+
+
+def calibrate(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    distances: Distances,
+    weight: float,
+    config: Config,
+    device: torch.device | str,
+    form: Form = "logistic",
+) -> Calibration:
+    """The same of what :func:`cace_pyg.engine.evaluation.measure` gave."""
+    pairs = looked_at_pairs(distances, query.samples, gallery.samples, weight, config.evaluation.same_camera)
+    scores = random_scores(model, query, gallery, weight, config.evaluation.pairs_per_batch, device)
+    pids = [sample.pid for sample in query.samples]
+    return fit_calibration(pairs.distance, pairs.same, pairs.query, pids, scores, pairs.gallery, weight, form)
