@@ -32,7 +32,7 @@ P = TypeVar("P", bound=Picture)
 _MODEL = "model.ckpt"
 # of a checkpoint
 _KEPT = ("config", "identities", "fusion_weight", "calibration", "model", "epoch", "layers", "network")
-_FEWEST = 20  # images that a drift can be seen on
+_FEWEST = 100  # images that a drift can be seen on: the scores of ten people differ from any others by chance
 _SAMPLE, _PAIRS = 128, 500  # of images, and of pairs of them, whose scores are compared with the calibration's
 _BATCH = 64  # images a commit
 _FORMAT = 2  # of the table; 1 had no check sums
@@ -300,7 +300,7 @@ class Gallery:
     def drift(self) -> float | None:
         """How far the scores of this gallery are from those of the calibration, see :meth:`Calibration.drift`.
 
-        None where there is no calibration, or fewer than 20 images. Takes about a second.
+        None where there is no calibration, or fewer than 100 images. Takes about a second.
 
         Raises:
             RuntimeError: the gallery is damaged.

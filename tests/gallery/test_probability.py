@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from cace_pyg import Gallery
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
+from cace_pyg.gallery import gallery as gallery_module
 from cace_pyg.gallery.page import gallery_page
 from cace_pyg.retrieval import Calibration
 from cace_pyg.search import main as search
@@ -26,6 +27,12 @@ CALIBRATION = Calibration(
     unknown=tuple((0.2 + k / 100, 1.0) for k in range(99)),
     scores=tuple(np.linspace(0.0, 3.0, 101).tolist()),
 )
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch):
+    """The tiny gallery has 28, too few for a drift."""
+    monkeypatch.setattr(gallery_module, "_FEWEST", 20)
 
 
 def calibrate(checkpoint, path, calibration):
@@ -149,11 +156,15 @@ def scores_of(gallery, splits):
     return [hit.distance for found in whole for hit in found if hit.individual > 0.01]
 
 
-def test_without_a_calibration_or_with_few_pictures_there_is_no_drift(shown_gallery, path, splits, tmp_path):
+def test_without_a_calibration_or_with_few_pictures_there_is_no_drift(
+    shown_gallery, path, splits, tmp_path, monkeypatch
+):
     assert shown_gallery.drift() is None
     few = Gallery.create(tmp_path / "few.lance", path / "model.ckpt")
     few.add([one.path for one in splits.gallery[:5]])
     assert few.drift() is None and few.calibration == CALIBRATION
+    monkeypatch.setattr(gallery_module, "_FEWEST", 5)
+    assert few.drift() is not None
 
 
 def test_the_page_is_told(gallery, splits):
