@@ -23,17 +23,8 @@ from cace_pyg.engine.evaluation import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.measure_pairs import measure_lists
-from cace_pyg.engine.neighbours import (
-    MOST_LISTED,
-    Measure,
-    NeighbourChoice,
-    Neighbours,
-    SecondStage,
-    ask_pair_stage,
-    find_neighbours,
-    neighbour_rows,
-    search_choice,
-)
+from cace_pyg.engine.neighbour_rows import MOST_LISTED, Measure, NeighbourChoice, neighbour_rows, search_choice
+from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
 from cace_pyg.engine.on_features import prepare_features
 from cace_pyg.retrieval import choose_fusion_weight, distance_blocks, evaluate_blocks, top_k
 
