@@ -134,8 +134,10 @@ def _random_people() -> tuple[dict[str, Features], dict[str, list[Sample]], Fitt
         pids, camids = torch.arange(people).repeat_interleave(6), torch.arange(6).remainder(3).repeat(people)
         if name == "query":
             pids, camids = pids[::6], camids[::6] + 3
-        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=torch.Generator().manual_seed(number))
-        parts[name] = Features(clues.mean(1) + 0.4 * torch.randn(clues.mean(1).shape), clues, (4, 2))
+        noise = torch.Generator().manual_seed(10 + number)
+        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=noise)
+        embedding = clues.mean(1) + 0.4 * torch.randn(len(pids), 16, generator=noise)
+        parts[name] = Features(embedding, clues, (4, 2))
         samples[name] = KeptFeatures.samples((pids + 1).tolist(), camids.tolist())
     samples["query"] = [one._replace(path=Path(f"query{one.path}")) for one in samples["query"]]
     settings = PairPhaseSettings(epochs=1, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
