@@ -23,17 +23,8 @@ from cace_pyg.engine.evaluation import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.measure_pairs import measure_lists
-from cace_pyg.engine.neighbours import (
-    MOST_LISTED,
-    Measure,
-    NeighbourChoice,
-    Neighbours,
-    SecondStage,
-    ask_pair_stage,
-    find_neighbours,
-    neighbour_rows,
-    search_choice,
-)
+from cace_pyg.engine.neighbour_rows import MOST_LISTED, Measure, NeighbourChoice, neighbour_rows, search_choice
+from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
 from cace_pyg.engine.on_features import prepare_features
 from cace_pyg.retrieval import choose_fusion_weight, distance_blocks, evaluate_blocks, top_k
 
@@ -143,8 +134,10 @@ def _random_people() -> tuple[dict[str, Features], dict[str, list[Sample]], Fitt
         pids, camids = torch.arange(people).repeat_interleave(6), torch.arange(6).remainder(3).repeat(people)
         if name == "query":
             pids, camids = pids[::6], camids[::6] + 3
-        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=torch.Generator().manual_seed(number))
-        parts[name] = Features(clues.mean(1) + 0.4 * torch.randn(clues.mean(1).shape), clues, (4, 2))
+        noise = torch.Generator().manual_seed(10 + number)
+        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=noise)
+        embedding = clues.mean(1) + 0.4 * torch.randn(len(pids), 16, generator=noise)
+        parts[name] = Features(embedding, clues, (4, 2))
         samples[name] = KeptFeatures.samples((pids + 1).tolist(), camids.tolist())
     samples["query"] = [one._replace(path=Path(f"query{one.path}")) for one in samples["query"]]
     settings = PairPhaseSettings(epochs=1, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)

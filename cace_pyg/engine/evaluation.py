@@ -16,18 +16,15 @@ from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.extraction import Extraction, extract, extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.measure_pairs import measure_lists
-from cace_pyg.engine.neighbours import (
+from cace_pyg.engine.neighbour_rows import (
     MOST_LISTED,
     NeighbourChoice,
     NeighbourRow,
-    Neighbours,
-    SecondStage,
-    ask_pair_stage,
     configured_choice,
-    find_neighbours,
     neighbour_rows,
     search_choice,
 )
+from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line

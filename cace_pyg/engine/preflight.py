@@ -8,7 +8,8 @@ from cace_pyg.config import Config
 from cace_pyg.data.matches import count_matches
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.build import FROZEN
-from cace_pyg.engine.neighbours import check_reranking, configured_choice
+from cace_pyg.engine.neighbour_rows import configured_choice
+from cace_pyg.engine.neighbours import check_reranking
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval.metrics import nothing_counts
 

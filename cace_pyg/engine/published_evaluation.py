@@ -13,7 +13,8 @@ from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.evaluation import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
-from cace_pyg.engine.neighbours import configured_choice, find_neighbours, neighbour_rows
+from cace_pyg.engine.neighbour_rows import configured_choice, neighbour_rows
+from cace_pyg.engine.neighbours import find_neighbours
 from cace_pyg.engine.results import single_shots
 from cace_pyg.retrieval import (
     Metrics,
