@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
-        overrides = _with_method(known, overrides)
+        overrides = _overrides(known, overrides)
         if known.output is not None:
             _prepare_output(known.output)
         found = (_of_checkpoint if known.checkpoint else _of_published)(known, overrides)
@@ -101,10 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_method(known: argparse.Namespace, overrides: list[str]) -> list[str]:
+def _overrides(known: argparse.Namespace, overrides: list[str]) -> list[str]:
+    given = {option.partition("=")[0] for option in overrides}
+    if "--run_dir" in given:
+        raise ValueError("an evaluation has no run folder: leave --run_dir out; --output FILE keeps the metrics")
     if not known.k_reciprocal:
         return overrides
-    if any(option.partition("=")[0] == "--neighbours.method" for option in overrides):
+    if "--neighbours.method" in given:
         raise ValueError("--k_reciprocal is short for --neighbours.method k_reciprocal: give one of them")
     return [*overrides, "--neighbours.method=k_reciprocal"]
 

@@ -25,6 +25,8 @@ from cace_pyg.models.frozen_extractor import ChannelOrder
 from cace_pyg.models.generalised_mean import Pooling
 from cace_pyg.models.normalisation import Normalisation
 
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "auto"]
+
 
 @dataclass
 class BackboneSettings:
@@ -249,7 +251,7 @@ class Config:
     """Of weights, sampling and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 (the second GPU), mps."""
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = "32-true"
+    precision: Precision = "32-true"
     """Fabric's precision of training; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: all cores."""

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cace_pyg.config import Config, PairPhaseSettings, from_yaml
-from cace_pyg.config.settings import EmbeddingSettings, EvaluationSettings, JointPhaseSettings
+from cace_pyg.config.settings import EmbeddingSettings, EvaluationSettings, JointPhaseSettings, Precision
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.validation import every_identity, hold_out_identities
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_weights
@@ -85,6 +86,7 @@ def fit_pair_stage(
     run_dir: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    precision: Precision = "auto",
 ) -> FittedPairStage:
     """Train a pair stage on frozen clues, against the confusions of the individual ranking.
 
@@ -97,7 +99,7 @@ def fit_pair_stage(
         graph: makes the builder; none: :class:`~cace_pyg.graph.CorrespondenceAttention` as ``configs/on_top.yaml`` has
             it.
         conditional: of the pair stage; default: the recipe of ``configs/on_top.yaml``.
-        settings: steps, batch, dropout; none: 20 epochs of 60 steps.
+        settings: steps, batch, dropout; none: those of ``configs/on_top.yaml``, 20 epochs of 60 steps.
         held_out: share of the people on whom the best epoch and the fusion weight are chosen; 0: the last epoch, and no
             weight.
         top_k: of the second stage while validating.
@@ -105,6 +107,7 @@ def fit_pair_stage(
         run_dir: folder for checkpoints and the log; none: nothing is kept.
         resume: go on with what is in ``run_dir``.
         device: auto, cpu, cuda, cuda:1, mps.
+        precision: of training; auto: bfloat16 where the device multiplies it itself, else float32.
 
     Raises:
         ValueError: labels do not fit the features or are below 0, too few people, or see :class:`Trainer`.
@@ -120,10 +123,11 @@ def fit_pair_stage(
             run_dir=str(run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"),
             seed=seed,
             device=device,
+            precision=precision,
             graph=graph,
             conditional=conditional,
             joint_phase=JointPhaseSettings(epochs=0),
-            pair_phase=settings or PairPhaseSettings(epochs=20),
+            pair_phase=settings or PairPhaseSettings(epochs=20, mirror=0.5),
             evaluation=EvaluationSettings(top_k=top_k),
         )
         splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
@@ -257,6 +261,8 @@ def rerank_features(
     if candidates < 1:
         raise ValueError(f"Expected candidates of at least 1 (got {candidates})")
     near = None
+    if weight == 0 and neighbours is None:  # the embeddings alone: no pair has anything to say
+        return torch.cat([block.double() for _, block in distance_blocks(query.embedding, gallery.embedding)])
     if neighbours is not None:
         check_reranking(neighbours, len(query) + len(gallery))
         listed = max(neighbours.k1, candidates)
@@ -293,16 +299,15 @@ def prepare_features(stage: PairStage, features: Features, device: torch.device)
 def _labels(
     features: Features, pids: Sequence[int] | ArrayLike, camids: Sequence[int] | ArrayLike | None
 ) -> tuple[list[int], list[int]]:
-    """Training labels from 1, whatever numbers the identities have."""
-    people = torch.as_tensor(pids)
-    cameras = torch.arange(len(features)) if camids is None else torch.as_tensor(camids)
+    """Training labels from 1, whatever numbers or words the identities and cameras have."""
+    people, cameras = (np.asarray(one) for one in (pids, range(len(features)) if camids is None else camids))
     for name, labels in (("pids", people), ("camids", cameras)):
-        if labels.shape != (len(features),) or labels.is_floating_point():
+        if labels.shape != (len(features),) or labels.dtype.kind not in "iuU":
             raise ValueError(
-                f"Expected {name} as a whole number for each of {len(features)} images (got {labels.dtype} "
-                f"{tuple(labels.shape)})"
+                f"Expected {name} as a whole number or a word for each of {len(features)} images (got {labels.dtype} "
+                f"{labels.shape})"
             )
-    if (people < 0).any():
+    if people.dtype.kind != "U" and (people < 0).any():
         raise ValueError(f"Expected pids of 0 and above to train on (got {int(people.min())}); leave junk out")
-    _, numbers = people.unique(return_inverse=True)
-    return (numbers + 1).tolist(), cameras.tolist()
+    pid, camid = (np.unique(labels, return_inverse=True)[1] for labels in (people, cameras))
+    return (pid + 1).tolist(), camid.tolist()

@@ -58,6 +58,12 @@ def test_people_whom_nobody_has_seen_are_ranked_better_than_by_their_embeddings(
     assert 0 < fitted.fusion_weight <= 1 and together > alone + 0.05
 
 
+def test_with_weight_0_no_pair_is_looked_at(fitted, monkeypatch):
+    monkeypatch.setattr(type(fitted.stage), "distance", None)
+    _, (query, gallery), distance = two_stage(fitted, weight=0.0)
+    torch.testing.assert_close(distance, torch.cdist(query.embedding, gallery.embedding).double(), atol=1e-5, rtol=0)
+
+
 def test_the_distance_is_the_stages_own_fused_with_the_individual_one(fitted):
     _, (query, gallery), distance = two_stage(fitted, top_k=5, weight=0.25)
     individual = torch.cdist(query.embedding.double(), gallery.embedding.double())
@@ -105,9 +111,11 @@ def test_neighbours_are_those_that_both_distances_decide(fitted, method):
 def test_one_seed_gives_one_stage_and_labels_are_only_names():
     features, pids, camids = people(12, 3)
     options = {"settings": PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3), "device": "cpu"}
-    one, other = (fit_pair_stage(features, labels, camids, held_out=0, **options) for labels in (pids, pids * 7 + 3))
+    words = [f"person {pid:02d}" for pid in pids], np.array([f"camera {camid}" for camid in camids])
+    named = (pids, camids), (pids * 7 + 3, camids), words
+    one, *others = (fit_pair_stage(features, *labels, held_out=0, **options) for labels in named)
     for key, value in one.stage.state_dict().items():
-        assert torch.equal(value, other.stage.state_dict()[key])
+        assert all(torch.equal(value, other.stage.state_dict()[key]) for other in others)
     assert one.fusion_weight is None
 
 
@@ -217,7 +225,9 @@ def test_wrong_features_are_refused():
 
 def test_wrong_labels_and_other_networks_are_refused(fitted):
     features, pids, camids = people(6, 4)
-    with pytest.raises(ValueError, match=r"Expected pids as a whole number for each of 36 images \(got .* \(35"):
+    with pytest.raises(
+        ValueError, match=r"Expected pids as a whole number or a word for each of 36 images \(got .* \(35"
+    ):
         fit_pair_stage(features, pids[1:], camids)
     with pytest.raises(ValueError, match=r"Expected pids of 0 and above to train on \(got -1\); leave junk out"):
         fit_pair_stage(features, pids - 1, camids)

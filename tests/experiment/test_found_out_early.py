@@ -83,3 +83,5 @@ def test_train_and_test_alone_are_a_whole_run(tiny, options, tmp_path, capsys):
     assert json.loads(again.read_text())["two_stage"] == metrics["two_stage"]
     assert train([*options, f"--data.root={tmp_path / 'test.csv'}", "--data.name=manifest"]) == 2
     assert "Expected training pictures (got none): query and gallery alone" in capsys.readouterr().err
+    assert evaluate(["--checkpoint", best, f"--run_dir={tmp_path / 'other'}"]) == 2
+    assert "an evaluation has no run folder" in capsys.readouterr().err
