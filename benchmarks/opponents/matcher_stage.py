@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cace_pyg.graph import Clues, NoAlignment
+from cace_pyg.graph import Clues, NoAlignment, PairBlocks
 from cace_pyg.models import ConditionalSettings, PairOperand, PairStage
 
 
@@ -43,6 +43,9 @@ class MatcherStage(PairStage):
 
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
         return -self.matcher(a.projected, b.projected)
+
+    def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
+        return self.distance(a, b)  # edges mean nothing to a matcher
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         raise NotImplementedError("figures are drawn of a graph, and a matcher has none")
