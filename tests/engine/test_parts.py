@@ -48,8 +48,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(options, tmp_path, monkeypatc
     record = Trainer._record
     for epoch in (1, 3):  # the first of each phase
 
-        def stop(self, row, optimizer, epoch=epoch):
-            record(self, row, optimizer)
+        def stop(self, row, *others, epoch=epoch):
+            record(self, row, *others)
             if row["epoch"] == epoch:
                 raise RuntimeError("stopped")
 
