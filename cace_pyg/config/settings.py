@@ -167,8 +167,8 @@ class EvaluationSettings:
     """Average the individual embedding with that of the mirrored picture; twice the time. Clues stay as they are."""
     batch_size: PositiveInt = 64
     """Pictures a forward pass."""
-    pairs_per_batch: PositiveInt = 64
-    """Pairs a forward pass of the second stage, all of one query."""
+    pairs_per_batch: PositiveInt | None = None
+    """Pairs a forward pass of the second stage; null: 64, all of one query, on a CPU, 2048 of several on a GPU."""
     clues_on_disk: str | None = None
     """Folder for the clues of pictures, also of the pair phase, where memory is too small for them; null: memory."""
 

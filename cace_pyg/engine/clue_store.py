@@ -5,12 +5,27 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
 from cace_pyg.models import PairOperand
+
+Kept = TypeVar("Kept", Clues, PairOperand)
+
+
+def keep_where_it_fits(images: Kept, device: torch.device) -> Kept:
+    """The same on ``device`` where it takes at most half of the memory that is free there, else as it is.
+
+    So that a GPU does not wait for the clues of every pair; a device that is not CUDA does not say what is free.
+    """
+    if device.type != "cuda":
+        return images
+    tensors = _tensors(images) if isinstance(images, PairOperand) else _tensors_of_clues(images)
+    size = sum(one.numel() * one.element_size() for one in tensors)
+    return images.to(device) if size <= torch.cuda.mem_get_info(device)[0] / 2 else images
 
 
 def store_raw_clues(batches: Iterable[Clues], count: int, folder: str | None) -> Clues:
@@ -52,8 +67,11 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
 
 def _tensors(prepared: PairOperand) -> list[Tensor]:
     """Those with a row for each image."""
-    parts = [] if prepared.compared.parts is None else [prepared.compared.parts]
-    return [prepared.compared.features, *parts, prepared.intra, prepared.projected, prepared.individual]
+    return [*_tensors_of_clues(prepared.compared), prepared.intra, prepared.projected, prepared.individual]
+
+
+def _tensors_of_clues(clues: Clues) -> list[Tensor]:
+    return [clues.features] if clues.parts is None else [clues.features, clues.parts]
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:

@@ -177,7 +177,7 @@ def measure_pairs(
     query: Extraction,
     gallery: Extraction,
     index: Tensor,
-    pairs_per_batch: int,
+    pairs_per_batch: int | None,
     device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> Tensor:
@@ -194,7 +194,7 @@ def random_scores(
     query: Extraction,
     gallery: Extraction,
     weight: float,
-    pairs_per_batch: int,
+    pairs_per_batch: int | None,
     device: torch.device | str,
     ranks: Ranks = ALONE,
     pairs: int = 1000,
@@ -208,7 +208,7 @@ def random_scores(
         query: what was extracted of some images.
         gallery: the same of others, or of the same.
         weight: of the conditional distance.
-        pairs_per_batch: pairs a forward pass.
+        pairs_per_batch: pairs a forward pass; none: as many as suit the device.
         device: of the model.
         ranks: all of them have to call this.
         pairs: how many at least.

@@ -15,6 +15,7 @@ from cace_pyg.data.dataset import Draw, Item, ReidDataset
 from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
+from cace_pyg.engine.clue_store import keep_where_it_fits
 from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.graph import Clues
@@ -64,7 +65,8 @@ class PairPhase:
         self.needs_parts = model.needs_parts
         self.clues: Clues | None = None
         if self.settings.clues == "cached":
-            embedding, self.clues = extract_clues(model, self.samples, self.config, device, self.ranks)
+            embedding, clues = extract_clues(model, self.samples, self.config, device, self.ranks)
+            self.clues = keep_where_it_fits(clues, device)
         else:
             embedding = extract_embeddings(model, self.samples, self.config, device, self.ranks)
         pids = torch.tensor([sample.pid for sample in self.samples])
@@ -95,7 +97,7 @@ class PairPhase:
         self.random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
         if self.clues is not None:
             for triplets in self.sampler:
-                chosen = self.clues.select(triplets[:, self.own].flatten())
+                chosen = self.clues.select(triplets[:, self.own].flatten().to(self.clues.features.device))
                 yield (chosen.features,) if chosen.parts is None else (chosen.features, chosen.parts)
             return
         augmented = ReidDataset(
