@@ -1,12 +1,15 @@
-"""The fused kernel on a GPU, beside plain torch and torch.compile: scoring, training, the second stage of Market-1501.
+"""The pair stage on a GPU: scoring, training, the second stage of Market-1501, and where the time goes.
 
-Two cases: the paper's attention (clues of D channels are compared) and the released one (their projections to D / 16).
-"useful" flops are those of the inter block once, 2n²·channels a pair, three times as many with the backward pass;
-"executed" ones count what the kernel computes again (docs/kernels.md). Both are divided by the median time, and by
-what a square matrix product reaches on the same device in the same run: useful ones say what is gained, executed ones
-how busy the device is. "error" is ‖difference‖ /
-‖value‖ to plain torch in float32. The second stage takes its clues from a cache on the device, query by query, as an
-evaluation does; "CUDA graph" replays what one query launches, some seventy kernels, at the price of one launch.
+Four cases. "paper" (the clues themselves are compared) and "released" (their projections to D / 16) pool linearly, so
+that the fused kernel can compute them; "recommended" is that of configs/on_top.yaml, on the clues of OSNet (128 of 128
+channels) and of ResNet-50 at 384×128 (192 of 2048): the 16th power of cosines, inter edges, a small network on each
+node. "pass" is 2048 pairs of twenty queries, what the library measures at once on a GPU; "second stage" all queries
+against their top k: "query by query" as on a CPU, else as the library does it, from clues that are on the card already
+or in the machine's memory.
+
+"useful" flops are those of the matrix products once, three times as many with the backward pass; "executed" ones count
+what the kernel computes again (docs/kernels.md). Both are divided by the median time, and by what a square matrix
+product reaches on the same device in the same run. "error" is ‖difference‖ / ‖value‖ to plain torch in float32.
 
 Without a GPU it says so and measures nothing; --quick then runs everything that runs on a CPU once, in small: plain
 torch, and the kernel where TRITON_INTERPRET=1 is set. Such times mean nothing.
@@ -16,34 +19,67 @@ import argparse
 import copy
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.interleaved import interleaved_medians
 from benchmarks.peak_memory import peak_memory
 from benchmarks.results_file import save_results
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.graph import Clues, CorrespondenceAttention
-from cace_pyg.kernels import (
-    ReluGram,
-    relu_gram_products,
-    relu_gram_products_reference,
-    runs_on,
-)
-from cace_pyg.models import (
-    ConditionalEmbedding,
-    ConditionalSettings,
-    EmbeddingHead,
-    PairOperand,
-)
+from cace_pyg.kernels import runs_on
+from cace_pyg.losses import triplet_loss
+from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead, PairOperand
 
 EMBEDDING = 256
-CASES = {"paper": {"width": None}, "released": {"degree_floor": "released"}}  # width of the released case: D / 16
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 TILES = [(64, 64, 64, 4, 3), (64, 64, 64, 4, 4), (64, 64, 128, 4, 3), (64, 128, 64, 4, 3), (64, 128, 64, 8, 3),
          (128, 64, 64, 4, 3), (128, 128, 64, 8, 3), (64, 256, 64, 8, 3)]  # fmt: skip
 Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Clues and settings; ``compared`` and ``moved`` are channels, of the attention and of the convolution."""
+
+    grid: tuple[int, int]
+    channels: int
+    compared: int
+    moved: int
+    attention: dict[str, Any] = field(default_factory=dict)
+    conditional: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def is_linear(self) -> bool:
+        """Pooled first, so that of a pair only the inter block is left to compute, and the kernel can do that."""
+        return self.conditional["node_wise"] == "identity"
+
+    @property
+    def flops(self) -> float:
+        """Of the matrix products of a pair: the inter block, and on the map path what moves clues and sees nodes."""
+        inter = 2.0 * self.n**2 * self.compared
+        return inter if self.is_linear else inter + 4.0 * self.n**2 * self.moved + 8.0 * self.n * self.moved**2
+
+
+_RECOMMENDED = {"node_wise": "mlp", "width": 64, "edges": "inter", "compare": "verification"}
+_SHARP = {"form": "released", "sharpness": 16.0}
+CASES = {
+    "paper": Case((24, 8), 2048, 2048, 2048, {"form": "paper"}, {"node_wise": "identity", "width": None}),
+    "released": Case((24, 8), 2048, 128, 128, {"form": "released"},
+                     {"node_wise": "identity", "width": 128, "degree_floor": "released"}),
+    "recommended, OSNet": Case((16, 8), 128, 64, 64, {"width": 64, **_SHARP}, _RECOMMENDED),
+    "recommended, ResNet-50": Case((24, 8), 2048, 128, 64, _SHARP, _RECOMMENDED),
+}  # fmt: skip
+_SMALL = Case((6, 4), 64, 4, 4)
 
 
 class Work(NamedTuple):
@@ -57,14 +93,19 @@ class Work(NamedTuple):
 class Bench:
     """One case on one device: the models of all contenders with the same weights, and clues."""
 
-    def __init__(self, case: str, options: argparse.Namespace, device: torch.device):
+    def __init__(self, name: str, precision: str, options: argparse.Namespace, device: torch.device):
         torch.manual_seed(0)
-        self.case, self.options, self.device = case, options, device
-        self.dtype = DTYPES[options.precision]
-        self.grid = (options.n // 8, 8)
-        self.compared = options.channels if case == "paper" else options.channels // 16
+        torch._dynamo.reset()  # else the variants of one function are counted together, and given up after some
+        case = CASES[name]
+        self.case = Case(_SMALL.grid, 64, 64, 64, case.attention, case.conditional) if options.quick else case
+        self.labels: Row = {"case": name, "precision": precision}
+        self.options, self.device, self.dtype = options, device, DTYPES[precision]
         self.plain = self._model()
-        self.contenders = contenders(device)
+        self.contenders = ["plain torch"]
+        if device.type == "cuda":
+            self.contenders.append("torch.compile")
+        if self.case.is_linear and (runs_on(device) or os.environ.get("TRITON_INTERPRET") == "1"):
+            self.contenders.append("fused")
 
     def model(self, contender: str) -> ConditionalEmbedding:
         """The pair stage by which a contender computes; weights are those of ``self.plain``."""
@@ -73,188 +114,175 @@ class Bench:
         return made.eval()  # in training each pass counts edges
 
     def _model(self, backend: str = "pooled") -> ConditionalEmbedding:
-        channels = self.options.channels
-        form = {"width": channels // 16, **CASES[self.case]}
-        settings = ConditionalSettings(backend=backend, node_wise="identity", **form)
-        head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
-        made = ConditionalEmbedding(channels, CorrespondenceAttention(channels, self.case), head, settings)
+        channels, settings = self.case.channels, ConditionalSettings(backend=backend, **self.case.conditional)
+        builder, head = CorrespondenceAttention(channels, **self.case.attention), EmbeddingHead(channels, EMBEDDING)
+        made = ConditionalEmbedding(channels, builder, head, settings)
         torch.nn.init.normal_(made.expansion.weight, std=channels**-0.5)
         return made.to(self.device, self.dtype).eval()
 
     def clues(self, images: int) -> Clues:
         """Random clues; drawn on the device."""
-        shape = images, self.options.n, self.options.channels
-        return Clues(torch.rand(shape, device=self.device, dtype=self.dtype), self.grid)
+        shape = images, self.case.n, self.case.channels
+        return Clues(torch.rand(shape, device=self.device, dtype=self.dtype), self.case.grid)
 
+    @torch.no_grad()
     def cache(self, images: int) -> PairOperand:
         """Prepared clues of many images, in parts, for the clues of all of them need not exist at once."""
         parts = (min(256, images - start) for start in range(0, images, 256))
         return PairOperand.concatenate([self.plain.prepare(self.clues(part)) for part in parts])
 
-    @property
-    def block_flops(self) -> float:
-        """Of one inter block, 2n²·channels."""
-        return 2.0 * self.options.n**2 * self.compared
+    def times(self, pairs: int, executed: Callable[[str], int] = lambda _: 1) -> Callable[[str, Callable], Work]:
+        """A contender's call with its flops, of which it executes so many times as many."""
+        useful = pairs * self.case.flops
+        return lambda name, call: Work(call, useful, useful * executed(name))
 
 
-def contenders(device: torch.device) -> list[str]:
-    """Who can run here."""
-    if device.type == "cuda":
-        return ["plain torch", "torch.compile", *(["fused"] if runs_on(device) else [])]
-    return ["plain torch", *(["fused"] if os.environ.get("TRITON_INTERPRET") == "1" else [])]
-
-
-def products(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """One pass over the inter blocks of one image against many: their products with a vector on either side."""
-    pairs = bench.options.top_k
-    one, many = (bench.plain.builder.prepare(bench.clues(images)) for images in (1, pairs))
-    gram = bench.plain.builder.relu_gram(one, many)
-    left, right = (torch.rand(pairs, bench.options.n, device=bench.device) for _ in range(2))
-    functions = {"plain torch": relu_gram_products_reference, "fused": relu_gram_products}
-    functions["torch.compile"] = torch.compile(relu_gram_products_reference)
-    flops = pairs * bench.block_flops
-    exact = relu_gram_products_reference(ReluGram(gram.x_a.float(), gram.x_b.float(), *gram[2:]), left, right)
-    found, errors = {}, {}
-    for name in bench.contenders:
-        found[name] = Work(lambda name=name: functions[name](gram, left, right), flops, flops)
-        errors[name] = _error(torch.cat(found[name].call()), torch.cat(exact))
-    return found, errors
+def _passes(contender: str) -> int:
+    return 2 if contender == "fused" else 1
 
 
 def scoring(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     """Distances of one query to its top k, from prepared clues."""
-    pairs = bench.options.top_k
-    one, many = bench.cache(1), bench.cache(pairs)
-    exact = copy.deepcopy(bench.plain).float().distance(_as_float(one), _as_float(many))
-    found, errors = {}, {}
+    one, many = bench.cache(1), bench.cache(bench.options.top_k)
+    return _distances(bench, one, many, bench.options.top_k)
+
+
+def one_pass(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+    """Distances of 2048 pairs of several queries."""
+    pairs = bench.options.pairs
+    queries, many = bench.cache(-(-pairs // bench.options.top_k)), bench.cache(pairs)
+    image = torch.arange(pairs, device=bench.device) // bench.options.top_k
+    return _distances(bench, queries.select(image), many, pairs)
+
+
+def _distances(bench: Bench, a: PairOperand, b: PairOperand, pairs: int) -> tuple[dict[str, Work], dict[str, float]]:
+    exact = copy.deepcopy(bench.plain).float().distance(_as_float(a), _as_float(b))
+    work, found, errors = bench.times(pairs, _passes), {}, {}
     for name in bench.contenders:
         distance = bench.model(name).distance
-        distance = torch.compile(distance) if name == "torch.compile" else distance
-        flops = pairs * bench.block_flops
-        call = lambda distance=distance: distance(one, many)  # noqa: E731
-        found[name] = Work(call, flops, flops * (2 if name == "fused" else 1))
-        errors[name] = _error(call(), exact)
+        distance = torch.compile(distance, dynamic=False) if name == "torch.compile" else distance
+        call = lambda distance=distance: distance(a, b)  # noqa: E731
+        found[name], errors[name] = work(name, call), _error(call(), exact)
     return found, errors
 
 
 def training(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """All pairs of a batch of 4 × 4, forward and backward; the error is that of the clues' gradient."""
+    """Forward and backward: where pooling is linear all pairs of a batch of 4 × 4, as in the joint phase, else the
+    triplets of the pair phase; the error is that of the clues' gradient."""
+    return _all_pairs(bench) if bench.case.is_linear else _triplets(bench)
+
+
+def _all_pairs(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     clues = bench.clues(bench.options.batch)
     pairs = len(clues) * (len(clues) + 1) // 2
     probe = torch.randn(len(clues), len(clues), EMBEDDING, device=bench.device) / len(clues) ** 2
 
-    def step(model: ConditionalEmbedding, all_pairs: Callable, clues: Clues) -> Tensor:
-        x = clues.features.detach().requires_grad_()
-        table = all_pairs(model.prepare(Clues(x, clues.grid))).embedding
-        return torch.autograd.grad((table * probe.to(table)).sum(), [x, *model.parameters()])[0]
+    def loss(model: ConditionalEmbedding, clues: Clues) -> Tensor:
+        table = model.all_pairs(model.prepare(clues)).embedding
+        return (table * probe.to(table)).sum()
 
-    wide = copy.deepcopy(bench.plain).float()
-    exact = step(wide, wide.all_pairs, Clues(clues.features.float(), clues.grid))
+    # fused: two passes; backward two for each side of either pass, and one for the vectors (docs/kernels.md)
+    work = bench.times(3 * pairs, lambda name: 11 / 3 if name == "fused" else 1)
+    return _steps(bench, clues, loss, work)
+
+
+def _triplets(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+    anchors = bench.options.anchors
+    clues = bench.clues(3 * anchors)
+    anchor = torch.arange(anchors, device=bench.device).repeat(2)
+    others = torch.arange(anchors, 3 * anchors, device=bench.device)
+
+    def loss(model: ConditionalEmbedding, clues: Clues) -> Tensor:
+        prepared = model.prepare(clues)
+        distance = model.distance(prepared.select(anchor), prepared.select(others))
+        return triplet_loss(distance[:anchors], distance[anchors:], 10.0)  # no triplet is within such a margin
+
+    return _steps(bench, clues, loss, bench.times(3 * 2 * anchors))
+
+
+def _steps(
+    bench: Bench, clues: Clues, loss: Callable[[ConditionalEmbedding, Clues], Tensor], work: Callable
+) -> tuple[dict[str, Work], dict[str, float]]:
+    def step(model: ConditionalEmbedding, loss: Callable, clues: Clues) -> Tensor:
+        x = clues.features.detach().requires_grad_()
+        return torch.autograd.grad(loss(model, Clues(x, clues.grid)), [x, *model.parameters()], allow_unused=True)[0]
+
+    exact = step(copy.deepcopy(bench.plain).float(), loss, Clues(clues.features.float(), clues.grid))
     found, errors = {}, {}
     for name in bench.contenders:
         model = bench.model(name)
-        all_pairs = torch.compile(model.all_pairs) if name == "torch.compile" else model.all_pairs
-        call = lambda model=model, all_pairs=all_pairs: step(model, all_pairs, clues)  # noqa: E731
-        flops = pairs * bench.block_flops
-        # fused: two passes; backward two for each side of either pass, and one for the vectors (docs/kernels.md)
-        found[name] = Work(call, 3 * flops, (11 if name == "fused" else 3) * flops)
-        errors[name] = _error(call(), exact)
+        of_model = torch.compile(loss, dynamic=False) if name == "torch.compile" else loss
+        call = lambda model=model, of_model=of_model: step(model, of_model, clues)  # noqa: E731
+        found[name], errors[name] = work(name, call), _error(call(), exact)
     return found, errors
 
 
 def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     """Every query against its top k out of a gallery, from one cache."""
     options = bench.options
-    queries, gallery = bench.cache(options.queries), bench.cache(options.gallery)
-    candidates = torch.randint(options.gallery, (options.queries, options.top_k), device=bench.device)
-    found = {}
+    query, gallery = (
+        Extraction((), torch.empty(images, 0), bench.cache(images)) for images in (options.queries, options.gallery)
+    )
+    draw = torch.Generator().manual_seed(0)
+    index = torch.randint(options.gallery, (options.queries, options.top_k), generator=draw)
+    work, found = bench.times(index.numel(), _passes), {}
+
+    def query_by_query(distance: Callable) -> Tensor:
+        rows = zip(range(options.queries), index.to(bench.device), strict=True)
+        return torch.stack(
+            [distance(query.prepared.select(slice(q, q + 1)), gallery.prepared.select(near)) for q, near in rows]
+        )
+
     for name in bench.contenders:
-        distance = bench.model(name).distance
-        distance = torch.compile(distance) if name == "torch.compile" else distance
-
-        def call(distance=distance) -> Tensor:
-            rows = range(options.queries)
-            return torch.stack([distance(queries.select(slice(q, q + 1)), gallery.select(candidates[q])) for q in rows])
-
-        flops = options.queries * options.top_k * bench.block_flops
-        executed = flops * (2 if name == "fused" else 1)
-        found[name] = Work(call, flops, executed)
-        if bench.device.type == "cuda" and name != "torch.compile":
-            replayed = _replayed(bench.model(name).distance, queries, gallery, candidates)
-            found[f"{name}, CUDA graph"] = Work(replayed, flops, executed)
+        if name == "torch.compile":
+            continue
+        model = bench.model(name)
+        found[f"{name}, query by query"] = work(name, lambda model=model: query_by_query(model.distance))
+        found[name] = work(
+            name, lambda model=model: measure_lists(model, query, gallery, [*index], None, bench.device, progress=False)
+        )
+    in_memory = Extraction((), gallery.embedding, gallery.prepared.to("cpu"))
+    found["plain torch, from the machine's memory"] = work(
+        "plain torch",
+        lambda: measure_lists(bench.plain, query, in_memory, [*index], None, bench.device, progress=False),
+    )
     return found, {}
 
 
-def _replayed(
-    distance: Callable, queries: PairOperand, gallery: PairOperand, candidates: Tensor
-) -> Callable[[], Tensor]:
-    """The same, with each query's clues copied to the place where a CUDA graph, recorded once, expects them."""
-    one, many = queries.select(slice(1)), gallery.select(candidates[0])
-    one = PairOperand.concatenate([one])  # a copy
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):  # compiles the kernels and finds room for them, which cannot be recorded
-            distance(one, many)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = distance(one, many)
-    places = list(zip(_tensors(one), _tensors(many), _tensors(queries), _tensors(gallery), strict=True))
-
-    def call() -> Tensor:
-        rows = []
-        for q, index in enumerate(candidates):
-            for of_one, of_many, of_queries, of_gallery in places:
-                of_one.copy_(of_queries[q : q + 1])
-                torch.index_select(of_gallery, 0, index, out=of_many)
-            graph.replay()
-            rows.append(result.clone())
-        return torch.stack(rows)
-
-    return call
-
-
-def _tensors(prepared: PairOperand) -> tuple[Tensor, ...]:
-    return prepared.compared.features, prepared.intra, prepared.projected, prepared.individual
-
-
-STAGES = {
-    "products, one pass": products,
-    "scoring, one query": scoring,
-    "training step": training,
-    "second stage": second_stage,
-}
+STAGES = {"scoring, one query": scoring, "pass": one_pass, "training step": training, "second stage": second_stage}
 
 
 def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
     """The table of one case."""
-    for stage, prepare in STAGES.items():
+    for stage in bench.options.stages:
+        prepare = STAGES[stage]
         with torch.set_grad_enabled(prepare is training):
             works, errors = prepare(bench)
             # a whole second stage is repeated enough in itself
             rounds = min(bench.options.rounds, 3) if prepare is second_stage else bench.options.rounds
-            medians = _medians({name: work.call for name, work in works.items()}, rounds, bench.device)
+            medians = medians_on(bench.device, {name: work.call for name, work in works.items()}, rounds)
+            slowest = medians[next(iter(works))]
             for name, work in works.items():
-                yield {
-                    "case": bench.case, "precision": bench.options.precision, "stage": stage, "contender": name,
+                yield bench.labels | {
+                    "stage": stage, "contender": name,
                     "ms": 1e3 * medians[name],
                     "useful TFLOP/s": work.useful / medians[name] / 1e12,
                     "executed TFLOP/s": work.executed / medians[name] / 1e12,
                     "useful, % of matrix product": 100 * work.useful / medians[name] / matrix_rate,
                     "executed, % of it": 100 * work.executed / medians[name] / matrix_rate,
-                    "times as fast as plain": medians["plain torch"] / medians[name],
+                    "times as fast as the first": slowest / medians[name],
                     "peak MB": peak_memory(work.call) / 1e6,
                     "error": f"{errors[name]:.1e}" if name in errors else None,
                 }  # fmt: skip
+            del works, errors
 
 
 def measure_tiles(bench: Bench, matrix_rate: float) -> list[Row]:
     """The forward and the backward kernel with other tiles than the default: which fits this device best?"""
     from cace_pyg.kernels import relu_gram_triton
 
-    pairs, n = bench.options.top_k, bench.options.n
-    x_a, x_b = (torch.rand(pairs, n, bench.compared, device=bench.device, dtype=bench.dtype) for _ in range(2))
+    pairs, n, compared = bench.options.pairs, bench.case.n, bench.case.compared
+    x_a, x_b = (torch.rand(pairs, n, compared, device=bench.device, dtype=bench.dtype) for _ in range(2))
     left, right = (torch.rand(pairs, n, device=bench.device) for _ in range(2))
     vectors = torch.stack([left, right], 1)
     calls = {}
@@ -264,45 +292,80 @@ def measure_tiles(bench: Bench, matrix_rate: float) -> list[Row]:
         calls["backward", tile] = lambda tile=tile: relu_gram_triton.gradient(
             x_a, x_b, vectors, vectors, 1.0, 0.0, tile
         )
+    able = {}
+    for key, call in calls.items():
+        try:  # a large tile may want more shared memory than the card has
+            able[key] = call() is not None and call
+        except Exception as error:
+            print(f"{key}: {type(error).__name__}: {str(error).splitlines()[0]}")
     rows = []
-    for (what, tile), seconds in _medians(calls, bench.options.rounds, bench.device).items():
-        flops = pairs * bench.block_flops * (1 if what == "forward" else 2)
+    for (what, tile), seconds in medians_on(bench.device, able, bench.options.rounds).items():
+        flops = 2.0 * pairs * n**2 * compared * (1 if what == "forward" else 2)
         shape = "×".join(map(str, tile[:3]))
         rows.append(
-            {
-                "case": bench.case, "precision": bench.options.precision, "kernel": what,
-                "tile": f"{shape}, {tile.warps} warps, {tile.stages} stages", "ms": 1e3 * seconds,
+            bench.labels
+            | {
+                "kernel": what, "tile": f"{shape}, {tile.warps} warps, {tile.stages} stages", "ms": 1e3 * seconds,
                 "TFLOP/s": flops / seconds / 1e12, "% of matrix product": 100 * flops / seconds / matrix_rate,
             }
         )  # fmt: skip
     return rows
 
 
-def matrix_product(options: argparse.Namespace, device: torch.device) -> tuple[float, Row]:
+_LISTED = 12
+
+
+def measure_shares(bench: Bench) -> Iterator[Row]:
+    """Where the time of plain torch goes: the kernels of a pass and of a training step, the longest first."""
+    for stage, prepare in (("pass", one_pass), ("training step", training)):
+        with torch.set_grad_enabled(prepare is training):
+            call = prepare(bench)[0]["plain torch"].call
+            call()
+            activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+            with profile(activities=activities[: 1 + (bench.device.type == "cuda")]) as recorded:
+                for _ in range(5):
+                    call()
+                if bench.device.type == "cuda":
+                    torch.cuda.synchronize(bench.device)
+        own = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
+        kernels = [one for one in recorded.key_averages() if getattr(one, own) > 0]
+        kernels = [one for one in kernels if bench.device.type == "cpu" or one.self_cpu_time_total == 0]
+        total = sum(getattr(one, own) for one in kernels)
+        kernels.sort(key=lambda one: -getattr(one, own))
+        for one in kernels[:_LISTED]:
+            yield bench.labels | {
+                "stage": stage, "kernel": one.key[:110], "calls": one.count / 5, "ms": getattr(one, own) / 5e3,
+                "% of all kernels": 100 * getattr(one, own) / total,
+            }  # fmt: skip
+
+
+def matrix_product(precision: str, options: argparse.Namespace, device: torch.device) -> tuple[float, Row]:
     """Flops a second of a square matrix product of random numbers, and its row of the table."""
     size = 256 if options.quick else 8192
-    a, b = (torch.rand(size, size, device=device, dtype=DTYPES[options.precision]) for _ in range(2))
-    seconds = _medians({"": lambda: a @ b}, options.rounds, device)[""]
+    a, b = (torch.rand(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    seconds = medians_on(device, {"": lambda: a @ b}, options.rounds)[""]
     rate = 2.0 * size**3 / seconds
-    blank = dict.fromkeys(["times as fast as plain", "peak MB", "error"])
-    row = {"case": "", "precision": options.precision, "stage": f"matrix product of {size}", "contender": "plain torch"}
+    blank = dict.fromkeys(["times as fast as the first", "peak MB", "error"])
+    row = {"case": "", "precision": precision, "stage": f"matrix product of {size}", "contender": "plain torch"}
     speed = {"useful TFLOP/s": rate / 1e12, "executed TFLOP/s": rate / 1e12}
     shares = {"useful, % of matrix product": 100.0, "executed, % of it": 100.0}
     return rate, row | {"ms": 1e3 * seconds} | speed | shares | blank
 
 
-def _medians(functions: dict, rounds: int, device: torch.device) -> dict:
-    """Median seconds until the device has finished."""
+def medians_on(device: torch.device, functions: dict, rounds: int, times: int = 1) -> dict:
+    """Median seconds of a call until the device has finished; so many calls after one another are timed together."""
 
     def finished(call: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
-            call()
+            for _ in range(times):
+                call()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
         return run
 
-    return interleaved_medians({name: finished(call) for name, call in functions.items()}, rounds)
+    medians = interleaved_medians({name: finished(call) for name, call in functions.items()}, rounds)
+    return {name: seconds / times for name, seconds in medians.items()}
 
 
 def _as_float(prepared: PairOperand) -> PairOperand:
@@ -319,36 +382,45 @@ def main() -> None:
         "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds, on a CPU too: does it run?")
-    parser.add_argument("--precision", choices=DTYPES, default="bf16", help="of clues and weights (default: bf16)")
-    parser.add_argument("--n", type=int, default=192, help="clues an image, a multiple of 8 (default: 192)")
-    parser.add_argument("--channels", type=int, default=2048, help="size of a clue (default: 2048)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="(default: all)")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="(default: all)")
+    parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["bf16", "fp32"],
+                        help="of clues and weights (default: bf16 fp32)")  # fmt: skip
     parser.add_argument("--queries", type=int, default=3368, help="of the second stage (default: 3368, Market-1501)")
-    parser.add_argument(
-        "--gallery",
-        type=int,
-        default=19281,
-        help="images in the cache, 0.96 MB each in bf16 (default: 19281, labelled)",
-    )
+    parser.add_argument("--gallery", type=int, default=19281, help="images in the cache (default: 19281, labelled)")
     parser.add_argument("--top_k", type=int, default=100, help="pairs a query (default: 100)")
-    parser.add_argument("--batch", type=int, default=16, help="images of a training step (default: 16)")
+    parser.add_argument("--pairs", type=int, default=2048, help="of a pass (default: 2048)")
+    parser.add_argument("--batch", type=int, default=16, help="images of a step of the joint phase (default: 16)")
+    parser.add_argument("--anchors", type=int, default=96, help="triplets of a step of the pair phase (default: 96)")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
-    parser.add_argument("--tiles", action="store_true", help="time the kernels with several tile sizes instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--tiles", action="store_true", help="time the kernels with several tile sizes instead")
+    what.add_argument("--shares", action="store_true", help="where the time of plain torch goes instead, by kernel")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and (options.tiles or not options.quick):
         print(f"skipped: no CUDA device (torch {torch.__version__}); --quick runs in small what runs on a CPU")
         return
     if options.quick:
-        options.n, options.channels, options.queries, options.gallery = 24, 64, 3, 8
-        options.top_k, options.batch, options.rounds = 4, 2, 1
-    rate, row = matrix_product(options, device)
-    table = [] if options.tiles else [row]
+        options.queries, options.gallery, options.top_k, options.pairs = 3, 8, 4, 8
+        options.batch, options.anchors, options.rounds = 2, 2, 1
+    table: list[Row] = []
+    name = "gpu_tiles" if options.tiles else "gpu_shares" if options.shares else "gpu"
     try:
-        for case in CASES:
-            bench = Bench(case, options, device)
-            table.extend(measure_tiles(bench, rate) if options.tiles else measure(bench, rate))
+        for precision in options.precisions:
+            rate, row = matrix_product(precision, options, device)
+            if name == "gpu":
+                table.append(row)
+            for case in options.cases:
+                bench = Bench(case, precision, options, device)
+                if options.tiles:
+                    table.extend(measure_tiles(bench, rate) if bench.case.is_linear else [])
+                else:
+                    table.extend(measure_shares(bench) if options.shares else measure(bench, rate))
+                del bench
     finally:  # hours of a GPU are dear: what was measured before an error is kept
-        save_results("gpu_tiles" if options.tiles else "gpu", table, None, options.quick)
+        if table:
+            save_results(name, table, None, options.quick)
 
 
 if __name__ == "__main__":

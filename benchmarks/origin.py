@@ -15,6 +15,7 @@ def origin() -> str:
     return "; ".join(
         [
             f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()}",
+            *_card(),
             f"Python {platform.python_version()}, torch {torch.__version__}, PyG {torch_geometric.__version__}",
             f"commit {_commit()}",
             "python -m benchmarks." + " ".join([_name(Path(sys.argv[0])), *sys.argv[1:]]),
@@ -33,9 +34,20 @@ def _processor() -> str:
     )
 
 
+def _card() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    except FileNotFoundError:
+        driver = []
+    return [f"{torch.cuda.get_device_name()}, driver {driver[0] if driver else 'unknown'}, CUDA {torch.version.cuda}"]
+
+
 def _commit() -> str:
     folder = Path(__file__).parent
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False
     )
-    return found.stdout.strip() or "unknown"
+    return found.stdout.strip() or os.environ.get("GIT_COMMIT", "unknown")  # a copy without its history may be told

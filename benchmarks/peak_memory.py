@@ -15,8 +15,8 @@ def peak_memory(function: Callable[[], object]) -> int:
     Exact on the CPU: PyTorch's allocator records each block it hands out and takes back, and this is the highest
     running sum. Not seen are blocks of before that the call gives back, the work of threads that it starts itself,
     and memory that is not a tensor's (numpy, Python, the scratch space inside MKL and oneDNN). Where the call takes
-    memory of the current CUDA device, the answer is that device's peak and leaves out the CPU. Recording slows a call
-    down: time it apart.
+    memory of the current CUDA device, the answer is that device's peak and leaves out the CPU; where there is such a
+    device and the call takes nothing of it, it is called twice. Recording slows a call down: time it apart.
 
     Example: a call that makes 4 MB, makes and drops 8 MB, then makes 2 MB and returns has a peak of 12 MB.
     """
@@ -26,13 +26,13 @@ def peak_memory(function: Callable[[], object]) -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
-    with profile(profile_memory=True) as recorded:
         function()
-    if on_cuda:
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated() - held
         if peak > 0:
             return peak
+    with profile(profile_memory=True) as recorded:
+        function()
     return _highest_sum(recorded)
 
 

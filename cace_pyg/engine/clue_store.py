@@ -21,9 +21,9 @@ def keep_where_it_fits(images: Kept, device: torch.device) -> Kept:
 
     So that a GPU does not wait for the clues of every pair; a device that is not CUDA does not say what is free.
     """
-    if device.type != "cuda":
-        return images
     tensors = _tensors(images) if isinstance(images, PairOperand) else _tensors_of_clues(images)
+    if device.type != "cuda" or tensors[0].is_cuda:
+        return images
     size = sum(one.numel() * one.element_size() for one in tensors)
     return images.to(device) if size <= torch.cuda.mem_get_info(device)[0] / 2 else images
 
