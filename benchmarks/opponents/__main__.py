@@ -51,6 +51,8 @@ def main() -> None:
             width=options.width,
             top_k=options.top_k,
             precision=options.precision,
+            clue_dropout=options.clue_dropout,
+            fusion=options.fusion,
         )
         if options.time or options.quick:
             save_results("opponents", time_rows(people.features, recipe, options.rounds), None, options.quick)
@@ -84,6 +86,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mirror", type=float, default=0.0, help="share of mirrored pictures (default: 0)")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of training")
     parser.add_argument("--top_k", type=int, default=100, help="ranked again for each query (default: 100)")
+    parser.add_argument(
+        "--deeper", nargs="*", type=int, default=[], help="further depths than --top_k, of the same nets"
+    )
+    parser.add_argument(
+        "--neighbours", action="store_true", help="re-rank by neighbours of both stages, too, at --top_k"
+    )
+    parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")
+    parser.add_argument("--fusion", type=float, help="weight of the pair stage; give one where the network knows the "
+                        "held-out people, who cannot choose it then (default: they do)")  # fmt: skip
     parser.add_argument("--width", type=int, default=64, help="channels of projected clues (default: 64)")
     parser.add_argument("--held_out", type=int, default=100, help="training people (default: 100)")
     own = ["aligned_clues", "qaconv", *TRANSMATCHER_LAYERS]

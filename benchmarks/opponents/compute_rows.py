@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,7 +12,12 @@ from benchmarks.opponents.people import People
 from benchmarks.opponents.row_files import queries_of, read_row, write_row
 from benchmarks.opponents.rows import UNTRAINED, Recipe, build, bytes_a_picture, measure_row, train
 from benchmarks.origin import origin
-from cace_pyg.engine.evaluation import Distances, labels_of
+from cace_pyg.config import Config, KReciprocalSettings, PropagationSettings
+from cace_pyg.engine.evaluation import Distances, labels_of, measure_neighbours
+from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.neighbour_rows import NeighbourChoice
+from cace_pyg.engine.neighbours import method_of
+from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (
     FusionChoice,
     Metrics,
@@ -40,7 +45,8 @@ def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options
         for seed in options.seeds:
             path, settings = options.out / f"{row}_{seed}.json", source | asdict(own) | {"seed": seed}
             if read_row(path, settings) is None:
-                write_row(path, _header(row, settings) | trained_row(row, people, own, seed))
+                content = trained_row(row, people, own, seed, options.deeper, options.neighbours)
+                write_row(path, _header(row, settings) | content)
 
 
 def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], options: argparse.Namespace) -> Recipe:
@@ -58,8 +64,7 @@ def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], opt
         started = time.perf_counter()
         model, config = build(row, people.features, replace(short, **tried), seed=0)
         train(model, config, people)
-        distances, _ = measure_row(model, config, people, "held_out")
-        choice = _choose(distances, people)
+        choice = _choose(measure_row(model, config, people, "held_out")[2], people)
         _, mAP, rank1 = max(choice.curve, key=lambda one: one[1])
         found = {"mAP": mAP, "rank1": rank1, "fusion_weight": choice.weight}
         content["tried"].append(tried | found | {"seconds": round(time.perf_counter() - started, 1)})
@@ -72,28 +77,69 @@ def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], opt
     return replace(recipe, learning_rate=rate, clue_dropout=dropout)
 
 
-def trained_row(row: str, people: People, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Train it, choose its fusion weight on the held-out people, and rank the query and gallery pictures once."""
+def trained_row(
+    row: str, people: People, recipe: Recipe, seed: int, deeper: Sequence[int] = (), neighbours: bool = False
+) -> dict[str, Any]:
+    """Train it, choose its fusion weight on the held-out people, and rank the query and gallery pictures once.
+
+    Args:
+        row: of :data:`TRAINED`.
+        people: see there.
+        recipe: see there.
+        seed: of weights, batches and dropout.
+        deeper: further depths of the second stage to rank at.
+        neighbours: re-rank by neighbours that both stages decide, too.
+    """
     started = time.perf_counter()
     model, config = build(row, people.features, recipe, seed)
     train(model, config, people)
-    trained = time.perf_counter()
-    choice = _choose(measure_row(model, config, people, "held_out")[0], people)
-    chosen = time.perf_counter()
-    distances, kept = measure_row(model, config, people, "test")
-    labels = labels_of(*people.test)
-    two_stage = evaluate_blocks(distances.blocks(choice.weight), **labels)
-    seconds = {"training": trained - started, "validation": chosen - trained, "test": time.perf_counter() - chosen}
-    content = {
-        "fusion_weight": choice.weight,
-        "validation": [dict(zip(("weight", "mAP", "rank1"), one, strict=True)) for one in choice.curve],
+    seconds = round(time.perf_counter() - started, 1)
+    content: dict[str, Any] = {
         "parameters": sum(weight.numel() for weight in model.pair_branch()),
-        "bytes_a_gallery_picture": bytes_a_picture(kept),
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "training_seconds": seconds,
+    }
+    for top_k in (recipe.top_k, *deeper):
+        at = replace(config, evaluation=replace(config.evaluation, top_k=top_k))
+        found = _ranked(
+            f"{row} seed {seed}, top {top_k}", model, at, people, recipe.fusion, neighbours and top_k == recipe.top_k
+        )
+        if top_k == recipe.top_k:
+            content |= found
+        else:
+            content.setdefault("deeper", {})[str(top_k)] = found
+    return content
+
+
+def _ranked(
+    title: str, model: CaceNet, config: Config, people: People, fusion: float | None, neighbours: bool
+) -> dict[str, Any]:
+    """What a trained row is worth at one depth of the second stage, and with neighbours that it has decided."""
+    started = time.perf_counter()
+    choice = _choose(measure_row(model, config, people, "held_out")[2], people)
+    weight = choice.weight if fusion is None else fusion
+    chosen = time.perf_counter()
+    measured, labels = measure_row(model, config, people, "test"), labels_of(*people.test)
+    two_stage = evaluate_blocks(measured[2].blocks(weight), **labels)
+    seconds = {"validation": chosen - started, "test": time.perf_counter() - chosen}
+    content = {
+        "fusion_weight": weight,
+        "validation": [dict(zip(("weight", "mAP", "rank1"), one, strict=True)) for one in choice.curve],
+        "bytes_a_gallery_picture": bytes_a_picture(measured[1].prepared),
         "test": queries_of(two_stage),
     }
-    print(f"{row} seed {seed}: {_percent(two_stage)}, fusion weight {choice.weight}, {content['seconds']}", flush=True)
-    return content
+    print(f"{title}: {_percent(two_stage)}, fusion weight {weight}", flush=True)
+    if neighbours and weight > 0:
+        started = time.perf_counter()
+        settings = KReciprocalSettings(), PropagationSettings()
+        choice_of_one = NeighbourChoice(*settings, weight)
+        device = find_device(config.device)
+        near = measure_neighbours(model, *measured, config, choice_of_one, weight, device)
+        for one in settings:
+            found = evaluate_blocks(near.ranking(one, weight, weight).blocks(), **labels)
+            content[f"two_stage_{method_of(one)}"] = queries_of(found)
+            print(f"{title}, {method_of(one)}: {_percent(found)}", flush=True)
+        seconds["neighbours"] = time.perf_counter() - started
+    return content | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
 
 
 def untrained_row(row: str, people: People) -> dict[str, Any]:

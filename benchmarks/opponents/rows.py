@@ -19,6 +19,7 @@ from cace_pyg.config.settings import EvaluationSettings, JointPhaseSettings
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.evaluation import Distances, measure
+from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.on_features import RECIPE
@@ -59,6 +60,7 @@ class Recipe:
         width: channels of what the clues are projected to.
         top_k: pictures that the second stage ranks again.
         precision: of training, see :class:`cace_pyg.config.Config`.
+        fusion: weight of the pair stage; none: chosen on the held-out people.
     """
 
     steps: int = 1200
@@ -70,6 +72,7 @@ class Recipe:
     width: int = 64
     top_k: int = 100
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    fusion: float | None = None
 
     def config(self, conditional: ConditionalSettings, graph: Callable[[int], GraphBuilder], seed: int) -> Config:
         """For the library's own loop; the last step's weights are kept, and nothing is validated on the way."""
@@ -134,11 +137,10 @@ def train(model: CaceNet, config: Config, people: People) -> None:
         Trainer(model, kept, Splits(people.train, (), ())).run()
 
 
-def measure_row(model: CaceNet, config: Config, people: People, part: str) -> tuple[Distances, PairOperand]:
-    """Both stages' distances of ``held_out`` or ``test``, and what the second stage keeps of the gallery."""
+def measure_row(model: CaceNet, config: Config, people: People, part: str) -> tuple[Extraction, Extraction, Distances]:
+    """What is kept of the query and gallery of ``held_out`` or ``test``, and both stages' distances of them."""
     device = find_device(config.device)
-    _, gallery, distances = measure(model.to(device), *getattr(people, part), config, device)
-    return distances, gallery.prepared
+    return measure(model.to(device), *getattr(people, part), config, device)
 
 
 def bytes_a_picture(kept: PairOperand) -> int:

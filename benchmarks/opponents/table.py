@@ -1,4 +1,4 @@
-"""The table of what a folder of row files holds."""
+"""The tables of what a folder of row files holds."""
 
 import json
 from pathlib import Path
@@ -7,23 +7,43 @@ from typing import Any
 from benchmarks.opponents.rows import TRAINED, UNTRAINED
 from cace_pyg.retrieval import paired_bootstrap
 
+_RANKINGS = {
+    "test": "two stages",
+    "two_stage_k_reciprocal": "k-reciprocal re-ranking of neighbours that both stages decide",
+    "two_stage_propagation": "propagation among neighbours that both stages decide",
+}
+
 
 def print_table(out: Path) -> None:
-    """All rows in a folder, their gain over the network's own ranking, and the graph's lead over each."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(out.glob("*.json")):
-        content = json.loads(path.read_text())
-        if "test" in content:
-            found.setdefault(content["row"], []).append(content)
+    """All rows in a folder, at each depth of the second stage and with each re-ranking that was measured."""
+    contents = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    contents = [one for one in contents if "test" in one]
+    untrained = [one for one in contents if one["row"] in UNTRAINED]
+    trained = [one for one in contents if one["row"] not in UNTRAINED]
+    depths = sorted({int(depth) for one in trained for depth in one.get("deeper", {})})
+    for depth in (None, *depths):
+        for ranking, name in _RANKINGS.items():
+            found: dict[str, list[dict[str, Any]]] = {}
+            for one in trained:
+                rankings = one if depth is None else one.get("deeper", {}).get(str(depth), {})
+                if ranking in rankings:
+                    found.setdefault(one["row"], []).append(rankings[ranking])
+            if found or (ranking == "test" and not depth):
+                top_k = depth or next((one["settings"]["top_k"] for one in trained), "")
+                print(f"\n{name}, top {top_k}" if trained else "")
+                _print(found | {one["row"]: [one["test"]] for one in untrained})
+
+
+def _print(found: dict[str, list[dict[str, Any]]]) -> None:
+    """The gain of each row over the network's own ranking, and the graph's lead over each."""
     print(f"{'row':22} {'seeds':>5} {'mAP':>6} {'Rank-1':>6}  {'mAP above the network alone':28} the graph above it")
     for row in (*UNTRAINED, *TRAINED):
         if row not in found:
             continue
-        ours = [one["test"] for one in found[row]]
-        mAP, rank1 = (100 * sum(one[name] for one in ours) / len(ours) for name in ("mAP", "rank1"))
+        mAP, rank1 = (100 * sum(one[name] for one in found[row]) / len(found[row]) for name in ("mAP", "rank1"))
         above = _lead(found[row], found["individual"])
         lead = "" if row == "graph" else _lead(found.get("graph", []), found[row])
-        print(f"{row:22} {len(ours):5} {mAP:6.2f} {rank1:6.2f}  {above:28} {lead}".rstrip())
+        print(f"{row:22} {len(found[row]):5} {mAP:6.2f} {rank1:6.2f}  {above:28} {lead}".rstrip())
 
 
 def _lead(better: list[dict[str, Any]], worse: list[dict[str, Any]]) -> str:
@@ -33,6 +53,6 @@ def _lead(better: list[dict[str, Any]], worse: list[dict[str, Any]]) -> str:
     seeds = min(len(better), len(worse))
     if not seeds:
         return ""
-    tables = ([one["test"]["average_precision"] for one in rows[:seeds]] for rows in (better, worse))
+    tables = ([one["average_precision"] for one in rows[:seeds]] for rows in (better, worse))
     found = paired_bootstrap(*tables)
     return f"{100 * found.mean:+.2f} [{100 * found.low:.2f}, {100 * found.high:.2f}]"

@@ -15,7 +15,8 @@ RECIPE, SOURCE = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5), {"f
 
 
 def options(out, **changed):
-    given = {"rows": ["qaconv"], "search": ["qaconv"], "seeds": [0], "search_steps": 1, "out": out}
+    given = {"rows": ["qaconv"], "search": ["qaconv"], "seeds": [0], "search_steps": 1, "out": out, "deeper": [],
+             "neighbours": False}  # fmt: skip
     return argparse.Namespace(**(given | {"learning_rates": [1e-3, 3e-3], "clue_dropouts": [0.0]} | changed))
 
 
@@ -64,8 +65,29 @@ def test_a_row_of_other_settings_is_refused(folder):
 
 def test_the_table_stands_beside_the_network_alone(folder, capsys):
     print_table(folder)
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    title, *table = capsys.readouterr().out.strip().splitlines()
+    assert title == "two stages, top 5"
+    lines = {line.split()[0]: line for line in table}
     assert set(lines) == {"row", "individual", "k_reciprocal", "qaconv"}
     found = {name: json.loads((folder / f"{name}.json").read_text())["test"] for name in ("individual", "qaconv_0")}
     lead = 100 * (found["qaconv_0"]["mAP"] - found["individual"]["mAP"])
     assert f"{lead:+.2f} [" in lines["qaconv"] and "+0.00 [0.00, 0.00]" in lines["individual"]
+
+
+def test_one_training_is_ranked_at_several_depths_and_with_neighbours(tmp_path, capsys):
+    recipe = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5, fusion=0.3)
+    compute(tmp_path, recipe, rows=["graph"], search=[], deeper=[9], neighbours=True)
+    row = json.loads((tmp_path / "graph_0.json").read_text())
+    deeper = row["deeper"]["9"]
+    assert row["fusion_weight"] == deeper["fusion_weight"] == 0.3
+    assert row["test"]["average_precision"] != deeper["test"]["average_precision"]
+    assert len({str(row[name]["average_precision"]) for name in ("test", *_NEIGHBOURS)}) == 3
+    print_table(tmp_path)
+    titles = [line for line in capsys.readouterr().out.splitlines() if ", top " in line and "graph" not in line]
+    assert [title.split(", top ")[1] for title in titles] == ["5"] * 3 + ["9"]
+    gains = row["two_stage_k_reciprocal"]["mAP"]
+    print_table(tmp_path)
+    assert f"{100 * gains:6.2f}" in capsys.readouterr().out
+
+
+_NEIGHBOURS = ("two_stage_k_reciprocal", "two_stage_propagation")

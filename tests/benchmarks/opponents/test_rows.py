@@ -41,7 +41,7 @@ def test_pictures_keep_their_features():
     model, config = build("qaconv", found.features, QUICK, seed=0)
     query, gallery = found.test
     assert [sample.camid for sample in query] == [1] * 20
-    distances, _ = measure_row(model.eval(), config, found, "test")
+    *_, distances = measure_row(model.eval(), config, found, "test")
     torch.testing.assert_close(distances.query, found.features.embedding[60:80])
     torch.testing.assert_close(distances.gallery, found.features.embedding[80:])
     assert len(gallery) == 60
@@ -53,11 +53,11 @@ def test_a_step_of_the_loop_trains_a_row_and_moves_every_matrix_of_a_matcher(row
     model, config = build(row, found.features, QUICK, seed=0)
     before = {name: weight.clone() for name, weight in model.pair_stage.named_parameters()}
     train(model, config, found)
-    moved = {name for name, weight in model.pair_stage.named_parameters() if not weight.equal(before[name])}
+    moved = {name for name, weight in model.pair_stage.named_parameters() if not weight.cpu().equal(before[name])}
     assert moved and all(weight.isfinite().all() for weight in model.pair_stage.parameters())
     if row == "qaconv" or row in TRANSMATCHER_LAYERS:  # a vector may only shift all distances, which has no gradient
         assert moved >= {name for name, weight in before.items() if weight.dim() == 2}
-    distances, _ = measure_row(model, config, found, "test")
+    *_, distances = measure_row(model, config, found, "test")
     assert distances.conditional.shape == (20, 5) and distances.conditional.isfinite().all()
 
 
@@ -65,9 +65,10 @@ def test_a_step_of_the_loop_trains_a_row_and_moves_every_matrix_of_a_matcher(row
 def test_a_matchers_distance_is_the_smaller_the_higher_its_score(row):
     found = people()
     model, config = build(row, found.features, QUICK, seed=0)
-    distances, kept = measure_row(model, config, found, "test")
+    _, gallery, distances = measure_row(model, config, found, "test")
+    kept = gallery.prepared
     keys = kept.projected[distances.index[3]]
-    matcher = model.pair_stage.matcher
+    matcher = model.pair_stage.cpu().matcher
     with torch.no_grad():
         of_query = matcher.keys(replace_features(kept, found.features.clues[63:64].float()))
         torch.testing.assert_close(distances.conditional[3], -matcher(of_query, keys))
@@ -92,7 +93,7 @@ def test_bytes_are_those_of_what_a_pair_needs():
     sizes = {}
     for row in TRAINED:
         model, config = build(row, found.features, QUICK, seed=0)
-        sizes[row] = bytes_a_picture(measure_row(model, config, found, "test")[1])
+        sizes[row] = bytes_a_picture(measure_row(model, config, found, "test")[1].prepared)
     n, width, embedding = 8, QUICK.width, 256
     assert sizes == {
         "graph": 4 * (2 * n * width + embedding),
