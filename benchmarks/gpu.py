@@ -237,7 +237,8 @@ def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
 
     for name in bench.contenders:
         model = bench.model(name)
-        found[f"{name}, query by query"] = work(name, lambda model=model: query_by_query(model.distance))
+        if name == "plain torch":
+            found[f"{name}, query by query"] = work(name, lambda model=model: query_by_query(model.distance))
         found[name] = work(
             name, lambda model=model: measure_lists(model, query, gallery, [*index], None, bench.device, progress=False)
         )
@@ -260,7 +261,7 @@ def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
         with torch.set_grad_enabled(prepare is training):
             works, errors = prepare(bench)
             # a whole second stage is repeated enough in itself
-            rounds = min(bench.options.rounds, 3) if prepare is second_stage else bench.options.rounds
+            rounds = min(bench.options.rounds, 2) if prepare is second_stage else bench.options.rounds
             medians = medians_on(bench.device, {name: work.call for name, work in works.items()}, rounds)
             slowest = medians[next(iter(works))]
             for name, work in works.items():

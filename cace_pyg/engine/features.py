@@ -1,7 +1,8 @@
 """What a network made of pictures: embeddings and clues, without the pictures."""
 
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +127,16 @@ def extract_features(
         extractor.eval().to(where)
     embeddings, several, grid = [], [], (0, 0)
     with (
-        ThreadPoolExecutor(2) as threads,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
         progress_bar(total=len(pictures), desc="extract", unit="picture", disable=not progress) as bar,
     ):
+
+        def reading(first: int) -> Iterator[Tensor]:
+            return threads.map(lambda one: to_tensor(read_picture(one), size), pictures[first : first + batch_size])
+
+        upcoming = reading(0)
         for first in range(0, len(pictures), batch_size):
-            read = threads.map(lambda one: to_tensor(read_picture(one), size), pictures[first : first + batch_size])
+            read, upcoming = upcoming, reading(first + batch_size)  # while the network works on this batch
             batch = torch.stack([transform(one) for one in read]).to(where)
             embedding, clues = split_extracted(extractor(batch), extractor.channels, len(batch))
             if embedding is None:
