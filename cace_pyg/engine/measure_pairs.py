@@ -46,63 +46,56 @@ def measure_lists(
         All distances in the order of the lists, ``(pair,)``, on the CPU.
     """
     device = torch.device(device)
+    on_cpu = device.type in _CPU
+    pairs_per_batch = pairs_per_batch or (_ON_A_CPU if on_cpu else _ON_A_GPU)
     measured = torch.zeros(sum(map(len, lists)))
-    starts = torch.tensor([0, *map(len, lists)]).cumsum(0)
     candidates = keep_where_it_fits(second.prepared, device)
-    pairs_per_batch = pairs_per_batch or (_ON_A_CPU if device.type == "cpu" else _ON_A_GPU)
-    enough = 1 if device.type in _ONE_BY_ONE else pairs_per_batch
-    images: list[PairOperand] = []
-    wanted: list[Tensor] = []  # positions in ``measured``, and in ``second``
-    bar = progress_bar(lists, desc=title, unit="picture", leave=False, disable=ranks.rank > 0 or not progress)
-    for near, start, one in zip(bar, starts[:-1], every_image(first, ranks), strict=True):
-        here = second.holds(near)
-        if here.any():
-            images.append(one)
-            wanted.append(torch.stack([start + here.nonzero().flatten(), near[here] - second.first]))
-        if sum(pairs.size(1) for pairs in wanted) >= enough:
-            _measure(stage, images, wanted, candidates, pairs_per_batch, device, measured)
-            images, wanted = [], []
-    if images:
-        _measure(stage, images, wanted, candidates, pairs_per_batch, device, measured)
+    done = start = 0
+    hidden = ranks.rank > 0 or not progress
+    with progress_bar(total=len(lists), desc=title, unit="picture", leave=False, disable=hidden) as bar:
+        for images in every_image(first, ranks, 1 if on_cpu else _TOGETHER_ON_A_GPU):
+            several = lists[done : done + len(images)]
+            near, lengths = torch.cat([*several]), torch.tensor([*map(len, several)])
+            here = second.holds(near)
+            image = torch.arange(len(images)).repeat_interleave(lengths)[here]
+            found = _measure(stage, images.to(device), image, candidates, near[here] - second.first, pairs_per_batch)
+            measured[start : start + len(near)][here] = found
+            done, start = done + len(images), start + len(near)
+            bar.update(len(images))
     return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
 
 
-_ONE_BY_ONE = ("cpu",)
+_CPU = ("cpu",)
 _ON_A_CPU = 64
 _ON_A_GPU = 2048
+_TOGETHER_ON_A_GPU = 1024
 
 
 def _measure(
-    stage: PairStage,
-    images: list[PairOperand],
-    wanted: list[Tensor],
-    candidates: PairOperand,
-    pairs_per_batch: int,
-    device: torch.device,
-    measured: Tensor,
-) -> None:
-    """Write the distances of a few images to their candidates where they are wanted."""
-    first = PairOperand.concatenate(images).to(device)
-    image = torch.arange(len(images)).repeat_interleave(torch.tensor([pairs.size(1) for pairs in wanted]))
-    place, near = torch.cat(wanted, dim=1)
-    for pairs in torch.arange(len(near)).split(pairs_per_batch):
-        a = first if len(images) == 1 else first.select(image[pairs].to(device))
-        b = candidates.select(near[pairs].to(candidates.individual.device)).to(device)
-        measured[place[pairs]] = stage.distance(a, b).float().cpu()
+    stage: PairStage, images: PairOperand, image: Tensor, candidates: PairOperand, near: Tensor, pairs_per_batch: int
+) -> Tensor:
+    """Distances of pairs of an image and a candidate, by their positions; one image alone is not copied."""
+    device, kept_on = images.individual.device, candidates.individual.device
+    image, near = image.to(device), near.to(kept_on)
+    found = []
+    for one, other in zip(image.split(pairs_per_batch), near.split(pairs_per_batch), strict=True):
+        a = images if len(images) == 1 else images.select(one)
+        found.append(stage.distance(a, candidates.select(other).to(device)).float())
+    return torch.cat(found).cpu() if len(near) else torch.zeros(0)
 
 
 _TOGETHER = 16  # images sent at a time: some megabytes each
 
 
-def every_image(images: Extraction, ranks: Ranks) -> Iterator[PairOperand]:
-    """The clues of each image in turn, the same on all ranks; the rank that has them sends them to the others."""
+def every_image(images: Extraction, ranks: Ranks, together: int) -> Iterator[PairOperand]:
+    """The clues of all images, ``together`` at a time, the same on all ranks; the rank that has them sends them."""
     parts = ranks.gather_objects(range(images.first, images.first + len(images.prepared)))
     for sender, part in enumerate(parts):
-        for start in range(0, len(part), _TOGETHER):
+        for start in range(0, len(part), max(_TOGETHER, together)):
             own = None
             if sender == ranks.rank:
-                wanted = torch.arange(start, min(start + _TOGETHER, len(part)))  # a slice would send all of them
+                wanted = torch.arange(start, min(start + max(_TOGETHER, together), len(part)))  # a slice sends all
                 own = images.prepared.select(wanted)
             sent = ranks.send(own, sender)
-            for position in range(len(sent)):
-                yield sent.select(slice(position, position + 1))
+            for position in range(0, len(sent), together):
+                yield sent.select(slice(position, position + together))

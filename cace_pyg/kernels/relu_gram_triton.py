@@ -81,7 +81,7 @@ def gradient(
         tile: chosen by the size of a clue's numbers, unless given.
     """
     (pairs, n, channels), others = x.shape, x_other.size(1)
-    tile = tile or default_tile(x.dtype, backward=True)
+    tile = tile or default_tile(x.dtype)
     result = vectors.new_zeros(pairs, n, channels)
     _gradient_kernel[(pairs * triton.cdiv(n, tile.rows),)](
         x, x_other, vectors.contiguous(), vectors_other.contiguous(), result,
@@ -92,15 +92,15 @@ def gradient(
     return result
 
 
-def default_tile(dtype: torch.dtype, backward: bool = False) -> Tile:
+def default_tile(dtype: torch.dtype) -> Tile:
     """What fits the registers and the shared memory of every GPU from 8.0 on; small in the interpreter, for tests.
 
-    In half precision forward the fastest on an H200 of those that ``python -m benchmarks.gpu --tiles`` tries; else by
-    what the compiler reports (tests/kernels/test_compiles.py): as many rows backward would not fit the registers.
+    In half precision the fastest on an H200 of those that ``python -m benchmarks.gpu --tiles`` tries; in float32 by
+    what the compiler reports (tests/kernels/test_compiles.py).
     """
     if INTERPRETED:
         return Tile(16, 16, 16)
-    return Tile(channels=32, warps=8, stages=2) if dtype == torch.float32 else Tile(rows=64 if backward else 128)
+    return Tile(channels=32, warps=8, stages=2) if dtype == torch.float32 else Tile()
 
 
 @triton.jit

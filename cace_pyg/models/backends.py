@@ -111,7 +111,8 @@ def choose_backend(node_wise: NodeWiseForm, device: str, density: float, channel
     Builders draw dense blocks, so a backend on edges has to pay for turning them into edges first. Measured on 2 CPU
     cores (``benchmarks/results/gcn_throughput.csv``, n = 192): pooling first on blocks costs less than that alone. On
     the map path, which grows with the channels, the sparse product pays where there are many of them and few edges.
-    Other devices were not measured and get ``pooled``; ``fused`` is never chosen: its kernel has not run on a GPU.
+    On an H200 plain torch is faster than ``fused`` in whole stages, with 128 and with 2048 channels
+    (``benchmarks/results/gpu.csv``), so CUDA gets ``pooled``, and so do devices that were not measured.
 
     Args:
         node_wise: between convolution and pooling.

@@ -38,7 +38,7 @@ def by_hand(stage, first, second):
 )
 @torch.no_grad()
 def test_every_pair_has_its_own_distance(stage, monkeypatch, device, one_by_one, pairs_per_batch):
-    monkeypatch.setattr(measure_pairs, "_ONE_BY_ONE", one_by_one)
+    monkeypatch.setattr(measure_pairs, "_CPU", one_by_one)
     first, second = extraction(stage, 4), extraction(stage, 5)
     expected = by_hand(stage, first, second)
     found = measure_pairs.measure_lists(stage.to(device), first, second, LISTS, pairs_per_batch, device, progress=False)
@@ -48,12 +48,13 @@ def test_every_pair_has_its_own_distance(stage, monkeypatch, device, one_by_one,
 
 @torch.no_grad()
 def test_several_images_share_a_forward_pass_on_a_gpu(stage, monkeypatch):
-    monkeypatch.setattr(measure_pairs, "_ONE_BY_ONE", ())
+    monkeypatch.setattr(measure_pairs, "_CPU", ())
+    monkeypatch.setattr(measure_pairs, "_TOGETHER_ON_A_GPU", 3)
     first, second, seen = extraction(stage, 4), extraction(stage, 5), []
     distance = stage.distance
     monkeypatch.setattr(stage, "distance", lambda a, b: seen.append((len(a), len(b))) or distance(a, b))
     measure_pairs.measure_lists(stage, first, second, LISTS, 4, "cpu", progress=False)
-    assert seen == [(4, 4), (1, 4), (1, 1)]  # lists of 3 and 1 fill a pass; one image alone is not copied
+    assert seen == [(4, 4), (1, 4), (1, 1)]  # of three images, and of the last alone, which is not copied
 
 
 @needs_cuda

@@ -20,8 +20,7 @@ RESULTS, FLOATS = {"by_column", "result"}, {"sharpness", "threshold"}
 
 def compiled(kernel, dtype: str, sharpen: bool, capability: int):
     """As for contiguous clues whose sizes are multiples of 16: what every backbone gives."""
-    in_torch = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-    tile = relu_gram_triton.default_tile(in_torch, backward=kernel is KERNELS["backward"])
+    tile = relu_gram_triton.default_tile({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype])
     constants = {
         "SHARPEN": sharpen,
         "INTERPRETED": False,
