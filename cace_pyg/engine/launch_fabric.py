@@ -1,5 +1,6 @@
 """Devices, precision and ranks of a training, by Lightning Fabric."""
 
+import logging
 import os
 import re
 from datetime import timedelta
@@ -27,6 +28,8 @@ def launch_fabric(config: Config) -> Fabric:
             take bfloat16 instead.
         RuntimeError: this machine has no such device.
     """
+    # its advice is not for those who type our commands: TF32, and which precision they have asked for
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = _fabric(config)
     if config.precision == "16-mixed" and fabric.device.type == "cpu":
         raise ValueError("Expected a GPU for --precision 16-mixed (got device cpu); give bf16-mixed or 32-true")

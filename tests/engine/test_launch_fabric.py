@@ -1,5 +1,7 @@
 """Which device a name means, and which precision ``auto`` is."""
 
+import logging
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -49,3 +51,11 @@ def test_ranks_have_no_number(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"without a number under torchrun.*\(got cuda:1\)"):
         launch_fabric(Config(DataSettings("crops"), device="cuda:1"))
+
+
+def test_fabrics_advice_is_not_shown(monkeypatch):
+    said, logger = [], logging.getLogger("lightning_fabric.utilities.rank_zero")
+    monkeypatch.setattr(logger, "handle", said.append)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    launch_fabric(Config(DataSettings("crops"), device="cpu", precision="bf16-mixed"))
+    assert not said
