@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def extract_features(
 
     Args:
         extractor: see :class:`~cace_pyg.models.Extractor`; it has to give an embedding of its own, as
-            :class:`~cace_pyg.models.PublishedEmbedding` does. It is put into evaluation mode.
+            :class:`~cace_pyg.models.PublishedEmbedding` does. It is put into evaluation mode, and is back on its own
+            device afterwards.
         pictures: paths, PIL images, arrays or bytes of files.
         size: (height, width) to which they are resized.
         batch_size: pictures a forward pass.
@@ -123,10 +125,9 @@ def extract_features(
     if isinstance(pictures, Picture) or not len(pictures):
         raise ValueError("Expected a list of pictures (got one, or none)")
     transform, where = evaluation_transform(), find_device(device)
-    if isinstance(extractor, torch.nn.Module):
-        extractor.eval().to(where)
     embeddings, several, grid = [], [], (0, 0)
     with (
+        _evaluating_on(extractor, where),
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
         progress_bar(total=len(pictures), desc="extract", unit="picture", disable=not progress) as bar,
     ):
@@ -153,6 +154,20 @@ def extract_features(
             grid = clues.grid
             bar.update(len(batch))
     return Features(torch.cat(embeddings), torch.cat(several), grid)
+
+
+@contextmanager
+def _evaluating_on(extractor: Extractor, device: torch.device) -> Iterator[None]:
+    """The extractor in evaluation mode, and on the device for as long as it is needed there."""
+    if not isinstance(extractor, torch.nn.Module):
+        yield
+        return
+    home = next(extractor.parameters(), torch.empty(0)).device
+    extractor.eval().to(device)
+    try:
+        yield
+    finally:
+        extractor.to(home)
 
 
 class KeptFeatures(torch.nn.Module):

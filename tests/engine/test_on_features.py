@@ -173,6 +173,15 @@ class Network(torch.nn.Module):
         return Individual(feature_map.amax((2, 3)), Clues.from_map(feature_map))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_extracts_the_same_and_gives_the_network_back(tiny):
+    pictures, network = sorted((tiny / "query").glob("*.jpg"))[:5], Network()
+    there = extract_features(network, pictures, (64, 32), device="cuda", progress=False)
+    assert next(network.parameters()).device.type == "cpu"
+    here = extract_features(network, pictures, (64, 32), device="cpu", progress=False)
+    torch.testing.assert_close(there.embedding, here.embedding, atol=1e-3, rtol=1e-3)
+
+
 def test_extraction_is_what_the_network_says_of_each_picture(tiny):
     pictures = sorted((tiny / "query").glob("*.jpg"))[:5]
     found = extract_features(Network(), pictures, size=(64, 32), batch_size=2, device="cpu", progress=False)
