@@ -19,12 +19,8 @@ from cace_pyg.config import Config, from_yaml
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import (
-    fusion_weight_of,
-    labels_of,
-    measure,
-    measure_pairs,
-)
+from cace_pyg.engine.distances import labels_of, measure, measure_pairs
+from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.models import CaceNet

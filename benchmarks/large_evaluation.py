@@ -15,7 +15,7 @@ import psutil
 import torch
 
 from benchmarks.results_file import save_results
-from cace_pyg.engine.evaluation import Distances
+from cace_pyg.engine.distances import Distances
 from cace_pyg.retrieval import (
     Metrics,
     distance_blocks,

@@ -19,7 +19,7 @@ from cace_pyg import Features, FittedPairStage, fit_pair_stage, load_pair_stage
 from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings, from_yaml
 from cace_pyg.data import Sample, hold_out_identities, read_market_layout
 from cace_pyg.engine.checkpoint import load_checkpoint
-from cace_pyg.engine.evaluation import Distances, labels_of
+from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.measure_pairs import measure_lists

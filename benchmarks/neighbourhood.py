@@ -13,8 +13,9 @@ import torch
 from cace_pyg.config import NeighbourSettings, from_yaml
 from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import fusion_weight_of, measure, measure_neighbours
-from cace_pyg.engine.neighbour_rows import configured_choice
+from cace_pyg.engine.distances import measure
+from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.engine.neighbour_rows import configured_choice, measure_neighbours
 from cace_pyg.retrieval import NeighbourGraph
 from cace_pyg.viz import neighbourhoods
 

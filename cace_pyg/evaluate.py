@@ -14,8 +14,9 @@ from cace_pyg.data.sample import Splits, fingerprint
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model
 from cace_pyg.engine.decisions import decisions_of
+from cace_pyg.engine.distances import labels_of
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import evaluate_model, labels_of
+from cace_pyg.engine.evaluation import evaluate_model
 from cace_pyg.engine.files import write_text
 from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.preflight import check_matches, check_neighbours

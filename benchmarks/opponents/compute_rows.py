@@ -13,9 +13,9 @@ from benchmarks.opponents.row_files import queries_of, read_row, write_row
 from benchmarks.opponents.rows import UNTRAINED, Recipe, build, bytes_a_picture, measure_row, train
 from benchmarks.origin import origin
 from cace_pyg.config import Config, KReciprocalSettings, PropagationSettings
-from cace_pyg.engine.evaluation import Distances, labels_of, measure_neighbours
+from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.launch_fabric import find_device
-from cace_pyg.engine.neighbour_rows import NeighbourChoice
+from cace_pyg.engine.neighbour_rows import NeighbourChoice, measure_neighbours
 from cace_pyg.engine.neighbours import method_of
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (

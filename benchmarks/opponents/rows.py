@@ -18,7 +18,7 @@ from cace_pyg.config import Config, PairPhaseSettings
 from cace_pyg.config.settings import EvaluationSettings, JointPhaseSettings
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.sample import Splits
-from cace_pyg.engine.evaluation import Distances, measure
+from cace_pyg.engine.distances import Distances, measure
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.launch_fabric import find_device

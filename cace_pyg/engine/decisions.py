@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from cace_pyg.engine.evaluation import Evaluation, labels_of, looked_at_pairs
+from cace_pyg.engine.distances import labels_of, looked_at_pairs
+from cace_pyg.engine.evaluation import Evaluation
 from cace_pyg.retrieval import Calibration, OpenSet, evaluate_open_set_blocks, reliability_curve
 
 

@@ -7,14 +7,8 @@ import torch
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.evaluation import (
-    Distances,
-    fusion_weight_of,
-    labels_of,
-    looked_at_pairs,
-    measure,
-    random_scores,
-)
+from cace_pyg.engine.distances import Distances, labels_of, looked_at_pairs, measure, random_scores
+from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.models import CaceNet
 from cace_pyg.progress import write_line
@@ -79,7 +73,7 @@ def calibrate(
     device: torch.device | str,
     form: Form = "logistic",
 ) -> Calibration:
-    """The same of what :func:`cace_pyg.engine.evaluation.measure` gave."""
+    """The same of what :func:`cace_pyg.engine.distances.measure` gave."""
     pairs = looked_at_pairs(distances, query.samples, gallery.samples, weight, config.evaluation.same_camera)
     scores = random_scores(model, query, gallery, weight, config.evaluation.pairs_per_batch, device)
     pids = [sample.pid for sample in query.samples]

@@ -1,14 +1,30 @@
 """The rows of results that re-ranking by neighbours gives, and the search for their numbers."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
+import torch
 from torch import Tensor
 
 from cace_pyg.config import Config, PropagationSettings
-from cace_pyg.engine.neighbours import Neighbours, Reranking, method_of
-from cace_pyg.retrieval import Metrics
+from cace_pyg.data.sample import Sample
+from cace_pyg.engine.distances import Distances, labels_of, measure
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.neighbours import (
+    Neighbours,
+    Reranking,
+    SecondStage,
+    ask_pair_stage,
+    find_neighbours,
+    method_of,
+)
+from cace_pyg.engine.ranks import ALONE, Ranks
+from cace_pyg.models import CaceNet
+from cace_pyg.progress import write_line
+from cace_pyg.retrieval import Metrics, evaluate_blocks
 from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking
 
 Measure = Callable[[Iterable[Tensor]], Metrics]  # of distances that come some queries at a time
@@ -137,3 +153,85 @@ def _grid(configured: Reranking, listed: int) -> Iterator[Reranking]:
     for k1, k2 in product(_K1, _K2):
         if k2 <= k1 < listed:
             yield replace(configured, k1=k1, k2=k2)
+
+
+def measure_neighbours(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    distances: Distances,
+    config: Config,
+    choice: NeighbourChoice,
+    weight: float,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    listed: int = 0,
+) -> Neighbours:
+    """The nearest of all pictures; the pair stage's word on them where it has a weight.
+
+    Args:
+        model: see :func:`measure`.
+        query: what it extracted.
+        gallery: what it extracted.
+        distances: what it measured.
+        config: the run's.
+        choice: with what neighbours will be re-ranked.
+        weight: the second stage's.
+        device: see :func:`measure`.
+        ranks: see there.
+        listed: neighbours of each picture to list at least.
+    """
+    candidates, listed = config.neighbours.candidates, max(listed, choice.individual.k1, choice.two_stage.k1)
+    asked = weight > 0 or choice.fusion > 0
+    listed = max(listed, candidates) if asked else listed
+    near = find_neighbours(query.embedding, gallery.embedding, distances.own_position, listed)
+    if not asked:
+        return near
+    ask = partial(
+        measure_lists,
+        model.pair_stage,
+        pairs_per_batch=config.evaluation.pairs_per_batch,
+        device=device,
+        ranks=ranks,
+        title="neighbours",
+    )
+    second_stage = SecondStage(distances.index, distances.conditional)
+    return ask_pair_stage(near, query, gallery, second_stage, candidates, config.neighbours.pairs == "mutual", ask)
+
+
+def choose_neighbours(
+    model: CaceNet,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    config: Config,
+    weight: float,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+) -> NeighbourChoice | None:
+    """With what neighbours are best re-ranked on held-out identities, see :func:`search_choice`; none: not asked for.
+
+    Where that gains nothing there, a warning says so.
+
+    Raises:
+        ValueError: there are no held-out identities.
+    """
+    configured = configured_choice(config, weight)
+    if configured is None:
+        return None
+    if not query:
+        raise ValueError(
+            "neighbours.tune chooses on held-out identities, and there are none (data.hold_out 0); leave it out, and "
+            "give the numbers"
+        )
+    measured = measure(model, query, gallery, config, device, ranks)
+    neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
+    protocol = partial(evaluate_blocks, **labels_of(query, gallery), **config.evaluation.policy())
+    choice, reached = search_choice(neighbours, configured, weight, protocol)
+    for stage, mAP in reached.items() if ranks.rank == 0 else ():
+        without = protocol(measured[2].blocks(0.0 if stage == "individual" else weight)).mAP
+        if mAP <= without:
+            write_line(
+                f"warning: on the held-out identities neighbours do not help the {stage} ranking: {100 * mAP:.1f} mAP "
+                f"at best, {100 * without:.1f} without. People there may be seen too seldom, or by one camera alone"
+            )
+    return choice

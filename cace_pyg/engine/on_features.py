@@ -17,7 +17,7 @@ from cace_pyg.config.settings import EmbeddingSettings, EvaluationSettings, Join
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.validation import every_identity, hold_out_identities
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_weights
-from cace_pyg.engine.evaluation import Distances
+from cace_pyg.engine.distances import Distances
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import Features, KeptFeatures
 from cace_pyg.engine.held_out import calibrate_on

@@ -10,7 +10,7 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
-from cace_pyg.engine.evaluation import labels_of
+from cace_pyg.engine.distances import labels_of
 from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import configured_choice, neighbour_rows

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from cace_pyg.engine.decisions import decisions_of, drift_warning
-from cace_pyg.engine.evaluation import Evaluation, Labels
+from cace_pyg.engine.distances import Labels
+from cace_pyg.engine.evaluation import Evaluation
 from cace_pyg.retrieval import Metrics, OpenSet, SingleShot, evaluate_single_shot
 from cace_pyg.retrieval.reliability import Estimate
 

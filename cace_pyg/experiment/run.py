@@ -20,12 +20,7 @@ from cace_pyg.engine.checkpoint import (
 )
 from cace_pyg.engine.decisions import decisions_of
 from cace_pyg.engine.environment import describe_environment
-from cace_pyg.engine.evaluation import (
-    Evaluation,
-    check_fusion,
-    evaluate_model,
-    trains_pairs,
-)
+from cace_pyg.engine.evaluation import Evaluation, check_fusion, evaluate_model, trains_pairs
 from cace_pyg.engine.files import write_csv
 from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.preflight import check_matches, check_neighbours, check_settings

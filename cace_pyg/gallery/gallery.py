@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
-from cace_pyg.engine.evaluation import random_scores
+from cace_pyg.engine.distances import random_scores
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision

@@ -14,7 +14,8 @@ from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.validation import every_identity
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_model, save_checkpoint
 from cace_pyg.engine.decisions import decisions_of, drift_warning
-from cace_pyg.engine.evaluation import Distances, evaluate_model, looked_at_pairs
+from cace_pyg.engine.distances import Distances, looked_at_pairs
+from cace_pyg.engine.evaluation import evaluate_model
 from cace_pyg.engine.held_out import validate_pairs
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.retrieval import Calibration, evaluate_open_set, expected_calibration_error

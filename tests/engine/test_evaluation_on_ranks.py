@@ -8,7 +8,7 @@ import torch
 
 from cace_pyg.config import from_yaml
 from cace_pyg.data.market_layout import read_market_layout
-from cace_pyg.engine import evaluation
+from cace_pyg.engine import distances, evaluation
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.extraction import Extraction, _part
 from cace_pyg.engine.measure_pairs import every_image
@@ -67,7 +67,7 @@ def test_both_stages_are_measured_without_the_whole_matrix(tiny, tmp_path, monke
         return evaluate_blocks(blocks, *labels, **policy)
 
     sizes = 2 * len(splits.gallery)
-    monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b: distance_blocks(a, b, sizes))
+    monkeypatch.setattr(distances, "distance_blocks", lambda a, b: distance_blocks(a, b, sizes))
     monkeypatch.setattr(evaluation, "evaluate_blocks", watched)
     found = evaluation.evaluate_two_stage(model, splits.query, splits.gallery, config, 0.5, "cpu")
     assert found.two_stage.mAP != found.individual.mAP and len(splits.query) > 2

@@ -8,7 +8,8 @@ import pytest
 from cace_pyg.config import from_yaml
 from cace_pyg.data import Sample, read_market_layout
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import evaluate_individual, evaluate_two_stage, own_positions
+from cace_pyg.engine.distances import own_positions
+from cace_pyg.engine.evaluation import evaluate_individual, evaluate_two_stage
 from tests.random_checkpoint import make_checkpoint
 
 PICTURES = 12

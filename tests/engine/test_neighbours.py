@@ -12,9 +12,10 @@ from cace_pyg.config import KReciprocalSettings, PropagationSettings, from_yaml
 from cace_pyg.data import hold_out_identities
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
-from cace_pyg.engine.evaluation import choose_neighbours, evaluate_model, evaluate_two_stage, labels_of
+from cace_pyg.engine.distances import labels_of
+from cace_pyg.engine.evaluation import evaluate_model, evaluate_two_stage
 from cace_pyg.engine.extraction import Extraction
-from cace_pyg.engine.neighbour_rows import NeighbourChoice, neighbour_rows, search_choice
+from cace_pyg.engine.neighbour_rows import NeighbourChoice, choose_neighbours, neighbour_rows, search_choice
 from cace_pyg.engine.neighbours import SecondStage, ask_pair_stage, find_neighbours
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.graph import Clues

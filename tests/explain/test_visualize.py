@@ -12,7 +12,7 @@ from cace_pyg.config import config_of, config_parser, from_yaml, parse
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.engine.build import build_model
 from cace_pyg.engine.checkpoint import load_model, save_checkpoint
-from cace_pyg.engine.evaluation import measure
+from cace_pyg.engine.distances import measure
 from cace_pyg.engine.extraction import extract_clues
 from cace_pyg.explain.conditional_maps import conditional_maps_figure
 from cace_pyg.explain.correspondences import compare_partners

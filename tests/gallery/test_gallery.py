@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from cace_pyg import Gallery
-from cace_pyg.engine.evaluation import measure
+from cace_pyg.engine.distances import measure
 from cace_pyg.gallery import Embedder, gallery_table
 from cace_pyg.gallery.clue_codec import ClueCodec
 from cace_pyg.graph import pair_to_data
