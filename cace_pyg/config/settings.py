@@ -100,8 +100,6 @@ class JointPhaseSettings:
     """Of SGD (the paper: 5e-4)."""
     warmup_epochs: NonNegativeFloat = 5.0
     """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
-    small_epochs: NonNegativeInt = 0
-    """So many epochs first on pictures of two thirds the height and width, twice as fast (our addition); 0: none."""
     detach_clues: bool = True
     """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
     accumulate: PositiveInt = 1

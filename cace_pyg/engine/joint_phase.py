@@ -82,8 +82,6 @@ class JointPhase:
         """Pictures, labels, and label maps where the graph needs them; a function of the seed and the epoch."""
         self.sampler.set_epoch(epoch)
         for images, labels, _, _, part_maps in self.loader:
-            if epoch < self.settings.small_epochs:
-                images = two_thirds(images)
             yield (images, labels, part_maps) if self.dataset.parts else (images, labels)
 
     def losses(
@@ -108,16 +106,6 @@ class JointPhase:
         features = clues.features.detach() if self.settings.detach_clues else clues.features
         parts = None if clues.parts is None else self.ranks.gather(clues.parts)
         return replace(clues, features=self.ranks.gather(features), parts=parts)
-
-
-def two_thirds(images: Tensor) -> Tensor:
-    """Pictures of two thirds the height and width, whole steps of 8 pixels, for the first epochs.
-
-    Progressive resizing: a network learns the coarse first, and for less (Tan and Le, EfficientNetV2, 2021, §4). Label
-    maps of any size go with it.
-    """
-    size = [max(8, round(2 * length / 3 / 8) * 8) for length in images.shape[-2:]]
-    return torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def _check_shares(config: Config, ranks: Ranks) -> None:

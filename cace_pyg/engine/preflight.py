@@ -8,7 +8,6 @@ from cace_pyg.config import Config
 from cace_pyg.data.matches import count_matches
 from cace_pyg.data.sample import Splits
 from cace_pyg.engine.build import FROZEN
-from cace_pyg.engine.joint_phase import two_thirds
 from cace_pyg.engine.neighbour_rows import configured_choice
 from cace_pyg.engine.neighbours import check_reranking
 from cace_pyg.models import CaceNet
@@ -109,12 +108,4 @@ def _check_graph(model: CaceNet, config: Config) -> None:
     picture = torch.zeros(1, 3, *size, device=device), torch.zeros(1, *size, dtype=torch.uint8, device=device)
     clues = model.eval()(*picture).clues
     model.pair_stage.builder(clues, clues)
-    if config.joint_phase.epochs > 0 and config.joint_phase.small_epochs > 0:
-        try:
-            model(two_thirds(picture[0]), picture[1])
-        except (RuntimeError, ValueError, AssertionError) as error:  # a transformer's positions are fixed
-            raise ValueError(
-                f"Expected a network that takes pictures of two thirds the size for joint_phase.small_epochs (got "
-                f"{config.backbone.name}: {error}); leave it at 0"
-            ) from error
     model.train(was_training)
