@@ -16,13 +16,13 @@ from cace_pyg.models import PairOperand
 Kept = TypeVar("Kept", Clues, PairOperand)
 
 
-def keep_where_it_fits(images: Kept, device: torch.device) -> Kept:
+def keep_where_it_fits(images: Kept, device: torch.device | str) -> Kept:
     """The same on ``device`` where it takes at most half of the memory that is free there, else as it is.
 
     So that a GPU does not wait for the clues of every pair; a device that is not CUDA does not say what is free.
     """
     tensors = _tensors(images) if isinstance(images, PairOperand) else _tensors_of_clues(images)
-    if device.type != "cuda" or tensors[0].is_cuda:
+    if torch.device(device).type != "cuda" or tensors[0].is_cuda:
         return images
     size = sum(one.numel() * one.element_size() for one in tensors)
     return images.to(device) if size <= torch.cuda.mem_get_info(device)[0] / 2 else images

@@ -13,7 +13,7 @@ import torch
 
 from cace_pyg.config import from_yaml
 from cace_pyg.data import read_market_layout
-from cace_pyg.engine import evaluation
+from cace_pyg.engine import distances as measuring
 from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.models import Backbone
@@ -368,7 +368,7 @@ def test_conditional_distances_come_from_the_other_image(trained):
     config = from_yaml((trained.folder / "config.yaml").read_text())
     model, _ = load_model(trained.best, config)
     splits = read_market_layout(config.data.root)
-    _, _, distances = evaluation.measure(model, splits.query, splits.gallery, config, "cpu")
+    _, _, distances = measuring.measure(model, splits.query, splits.gallery, config, "cpu")
     individual = distances.individual().gather(1, distances.index)
     assert (individual - distances.conditional).abs().mean() > 1e-3
 
@@ -390,7 +390,7 @@ def test_mixed_precision(options, tmp_path, capsys):
 def test_evaluation_in_blocks_and_from_disk_changes_nothing(trained, tmp_path, monkeypatch):
     found = []
     for most, folder in ((10**9, "null"), (1, str(tmp_path))):
-        monkeypatch.setattr(evaluation, "distance_blocks", lambda a, b, most=most: distance_blocks(a, b, most))
+        monkeypatch.setattr(measuring, "distance_blocks", lambda a, b, most=most: distance_blocks(a, b, most))
         on_disk = f"--evaluation.clues_on_disk={folder}"
         assert evaluate(["--checkpoint", str(trained.best), "--output", str(tmp_path / "metrics.json"), on_disk]) == 0
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
