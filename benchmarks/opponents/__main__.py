@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.opponents.compute_rows import compute_rows
-from benchmarks.opponents.people import People, read_people, split_people
+from benchmarks.opponents.people import People, add_elsewhere, read_people, split_people
 from benchmarks.opponents.rows import TRAINED, TRANSMATCHER_LAYERS, UNTRAINED, Recipe
 from benchmarks.opponents.table import print_table
 from benchmarks.opponents.timing import time_rows
@@ -43,6 +43,8 @@ def main() -> None:
             options = argparse.Namespace(**(vars(options) | _QUICK | {"out": options.out or Path(scratch)}))
         elif not options.table:
             people, name = read_people(options.features, options.data, options.held_out), options.features.name
+            if options.elsewhere:
+                people = add_elsewhere(people, *map(Path, options.elsewhere))
         recipe = Recipe(
             options.steps,
             options.anchors,
@@ -57,7 +59,10 @@ def main() -> None:
         if options.time or options.quick:
             save_results("opponents", time_rows(people.features, recipe, options.rounds), None, options.quick)
         if not (options.time or options.table):
-            compute_rows(people, recipe, {"features": name, "held_out": options.held_out}, options)
+            source = {"features": name, "held_out": options.held_out}
+            if options.elsewhere:
+                source["elsewhere"] = Path(options.elsewhere[1]).name
+            compute_rows(people, recipe, source, options)
         if options.table or not options.time:
             print_table(options.out)
 
@@ -92,6 +97,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--neighbours", action="store_true", help="re-rank by neighbours of both stages, too, at --top_k"
     )
+    parser.add_argument("--elsewhere", nargs=2, metavar=("FEATURES", "DATA"), help="another data set, ranked with the "
+                        "weight that was chosen on the first: cameras nobody labelled")  # fmt: skip
     parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")
     parser.add_argument("--fusion", type=float, help="weight of the pair stage; give one where the network knows the "
                         "held-out people, who cannot choose it then (default: they do)")  # fmt: skip

@@ -107,7 +107,23 @@ def trained_row(
             content |= found
         else:
             content.setdefault("deeper", {})[str(top_k)] = found
+    if people.elsewhere[0]:
+        content["elsewhere"] = _elsewhere(f"{row} seed {seed}, elsewhere", model, config, people, content)
     return content
+
+
+def _elsewhere(
+    title: str, model: CaceNet, config: Config, people: People, content: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The other data set by the network alone and by both stages, with the weight that was chosen at home."""
+    *_, distances = measure_row(model, config, people, "elsewhere")
+    labels = labels_of(*people.elsewhere)
+    found = {}
+    for name, weight in (("individual", 0.0), ("two_stage", content["fusion_weight"])):
+        metrics = evaluate_blocks(distances.blocks(weight), **labels)
+        found[name] = queries_of(metrics)
+        print(f"{title}, {name}: {_percent(metrics)}", flush=True)
+    return found
 
 
 def _ranked(

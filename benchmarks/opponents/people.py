@@ -1,6 +1,6 @@
 """Features of a data set with the people who are trained on, held out and tested."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,12 +23,14 @@ class People:
         train: pictures of the training people who are not held out.
         held_out: pictures of those who are: at most 500 as queries, all as gallery.
         test: the data set's own query and gallery.
+        elsewhere: every picture of another data set, each a query once, of people and cameras that nothing knows.
     """
 
     features: Features
     train: tuple[Sample, ...]
     held_out: tuple[tuple[Sample, ...], tuple[Sample, ...]]
     test: tuple[tuple[Sample, ...], tuple[Sample, ...]]
+    elsewhere: tuple[tuple[Sample, ...], tuple[Sample, ...]] = ((), ())
 
 
 def read_people(file: Path, root: Path, held_out: int) -> People:
@@ -38,6 +40,31 @@ def read_people(file: Path, root: Path, held_out: int) -> People:
         FileNotFoundError: no such file, or no data set.
         ValueError: the features are of other pictures.
     """
+    features, labels, counts = _read(file, root)
+    return split_people(features, labels, (counts["train"], counts["query"]), held_out)
+
+
+def add_elsewhere(people: People, file: Path, root: Path) -> People:
+    """The same with all pictures of another data set.
+
+    Raises:
+        FileNotFoundError: no such file, or no data set.
+        ValueError: the features are of other pictures, or of another network.
+    """
+    features, labels, _ = _read(file, root)
+    if (features.channels, features.grid) != (people.features.channels, people.features.grid):
+        raise ValueError(
+            f"Expected features of one network (got {features.channels} channels on {features.grid} in {file} and "
+            f"{people.features.channels} on {people.features.grid})"
+        )
+    both = [torch.cat([getattr(one, what) for one in (people.features, features)]) for what in ("embedding", "clues")]
+    before = [(0, 0)] * len(people.features)  # so that positions go on
+    samples = KeptFeatures.samples(*zip(*before, *labels, strict=True))[len(before) :]
+    return replace(people, features=Features(*both, features.grid), elsewhere=(tuple(samples), tuple(samples)))
+
+
+def _read(file: Path, root: Path) -> tuple[Features, list[tuple[int, int]], dict[str, int]]:
+    """Features of all parts, pid and camid of each picture, and how many pictures each part has."""
     kept = torch.load(file, weights_only=True, mmap=True)
     splits = read_market_layout(root)
     parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
@@ -46,9 +73,8 @@ def read_people(file: Path, root: Path, held_out: int) -> People:
     if found != counts:
         raise ValueError(f"Expected features of the pictures in {root}, {counts} (got {found}); extract them again")
     embedding, clues = (torch.cat([kept[name][what] for name in parts]) for what in ("embedding", "clues"))
-    features = Features(embedding, clues, tuple(kept["train"]["grid"]))
     labels = [(sample.pid, sample.camid) for part in parts.values() for sample in part]
-    return split_people(features, labels, (counts["train"], counts["query"]), held_out)
+    return Features(embedding, clues, tuple(kept["train"]["grid"])), labels, counts
 
 
 def split_people(features: Features, labels: list[tuple[int, int]], counts: tuple[int, int], held_out: int) -> People:

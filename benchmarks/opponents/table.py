@@ -32,6 +32,18 @@ def print_table(out: Path) -> None:
                 top_k = depth or next((one["settings"]["top_k"] for one in trained), "")
                 print(f"\n{name}, top {top_k}" if trained else "")
                 _print(found | {one["row"]: [one["test"]] for one in untrained})
+    _print_elsewhere(trained)
+
+
+def _print_elsewhere(trained: list[dict[str, Any]]) -> None:
+    rows = [one for one in trained if "elsewhere" in one]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in rows:
+        found["individual"] = [one["elsewhere"]["individual"]]
+        found.setdefault(one["row"], []).append(one["elsewhere"]["two_stage"])
+    if rows:
+        print(f"\ntwo stages elsewhere, {rows[0]['settings']['elsewhere']}, top {rows[0]['settings']['top_k']}")
+        _print(found)
 
 
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:

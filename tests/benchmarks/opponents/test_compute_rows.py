@@ -5,11 +5,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.opponents import compute_rows as computing
 from benchmarks.opponents.__main__ import _few_people
+from benchmarks.opponents.people import add_elsewhere, read_people
 from benchmarks.opponents.rows import Recipe
 from benchmarks.opponents.table import print_table
+from cace_pyg import Features
+from cace_pyg.data import read_market_layout
+from cace_pyg.engine.features import KeptFeatures
+from cace_pyg.retrieval import euclidean_distance, evaluate
 
 RECIPE, SOURCE = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5), {"features": "random", "held_out": 4}
 
@@ -91,3 +97,38 @@ def test_one_training_is_ranked_at_several_depths_and_with_neighbours(tmp_path, 
 
 
 _NEIGHBOURS = ("two_stage_k_reciprocal", "two_stage_propagation")
+
+
+def kept_features(file, counts, seed):
+    draw = torch.Generator().manual_seed(seed)
+    parts = {
+        name: Features(torch.rand(count, 8, generator=draw), torch.rand(count, 6, 8, generator=draw).half(), (3, 2))
+        for name, count in counts.items()
+    }
+    torch.save({name: vars(part) for name, part in parts.items()}, file)
+    return parts
+
+
+def test_another_data_set_is_ranked_with_the_weight_of_the_first(tiny, tmp_path, capsys):
+    splits = read_market_layout(tiny)
+    counts = {name: len(getattr(splits, name)) for name in ("train", "query", "gallery")}
+    kept_features(tmp_path / "home.pt", counts, 1)
+    there = kept_features(tmp_path / "there.pt", counts, 2)
+    home = read_people(tmp_path / "home.pt", tiny, 4)
+    people = add_elsewhere(home, tmp_path / "there.pt", tiny)
+    assert people.test == home.test and people.train == home.train
+    query, gallery = people.elsewhere
+    assert query == gallery and [one.pid for one in query[: counts["train"]]] == [one.pid for one in splits.train]
+    embedding = torch.cat([there[name].embedding for name in counts])
+    assert people.features.embedding[KeptFeatures.positions(query)].equal(embedding)
+
+    recipe = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5, fusion=0.3)
+    row = computing.trained_row("no_graph", people, recipe, 0)
+    pids, camids = (torch.tensor([getattr(one, name) for one in query]) for name in ("pid", "camid"))
+    itself = torch.arange(len(query))
+    alone = evaluate(euclidean_distance(embedding, embedding), pids, pids, camids, camids, own_position=itself)
+    assert row["elsewhere"]["individual"]["mAP"] == pytest.approx(alone.mAP, abs=1e-6)
+    assert row["elsewhere"]["two_stage"]["mAP"] != row["elsewhere"]["individual"]["mAP"]
+    with pytest.raises(ValueError, match=r"Expected features of the pictures in .*'query': 1\d*"):
+        kept_features(tmp_path / "few.pt", counts | {"query": 1}, 2)
+        add_elsewhere(home, tmp_path / "few.pt", tiny)
