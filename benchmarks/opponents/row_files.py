@@ -30,7 +30,7 @@ def write_row(path: Path, content: dict[str, Any]) -> None:
     """The whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    partial.write_text(json.dumps(content, ensure_ascii=False) + "\n")
     os.replace(partial, path)
 
 
