@@ -421,6 +421,7 @@ class Gallery:
             "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,
             "not_indexed": table["not_indexed"],
+            "neighbours": KeptNeighbours(self.path).stats() if self.keeps_neighbours else None,
         }
 
     def _add_batch(self, pictures: list[NewPicture]) -> Added:

@@ -133,6 +133,12 @@ class KeptNeighbours:
         with self._damage_told(reading=True):
             return self._table.count_rows()
 
+    def stats(self) -> dict[str, int]:
+        """Pictures with a list, neighbours in one, and bytes on disk, earlier versions too."""
+        files = [path for path in (self.folder / f"{_NAME}.lance").rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        return {"pictures": len(self), "candidates": self.candidates, "bytes_on_disk": size}
+
     def read(self, pictures: Pictures, weight: float) -> NeighbourLists:
         """All lists.
 

@@ -1,27 +1,34 @@
 """Neighbours that a gallery keeps rank as the batch form does, whatever was added, removed or killed before."""
 
+import json
+import shutil
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 
 from cace_pyg import Gallery
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.measure_pairs import measure_lists
-from cace_pyg.engine.neighbours import SecondStage, ask_pair_stage, find_neighbours
+from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
+from cace_pyg.gallery.gallery_table import UnreadableTableError
+from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError, KeptNeighbours, key_of
 from cace_pyg.retrieval import euclidean_distance
+from cace_pyg.retrieval.image_set import one_set
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph
 from cace_pyg.retrieval.two_stage import top_k
+from cace_pyg.search import main as search
 from tests.random_checkpoint import make_checkpoint
 
-NUMBERS = {"neighbours.candidates": 9, "k_reciprocal.k1": 6, "k_reciprocal.k2": 3, "evaluation.top_k": 12}
+LISTED, FIRST_STAGE = 9, 12
+NUMBERS = {"neighbours.candidates": LISTED, "k_reciprocal.k1": 6, "k_reciprocal.k2": 3}
 
 
 @pytest.fixture(scope="module")
 def model(tiny, tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("model") / "best.ckpt", tiny, **NUMBERS)
+    path = tmp_path_factory.mktemp("model") / "best.ckpt"
+    return make_checkpoint(path, tiny, **NUMBERS, **{"evaluation.top_k": FIRST_STAGE})
 
 
 @pytest.fixture
@@ -29,8 +36,17 @@ def gallery(model, tmp_path):
     return Gallery.create(tmp_path / "people.lance", model)
 
 
+@pytest.fixture
+def queries(splits):
+    return [one.path for one in splits.query[:3]]
+
+
+def pair_distances(gallery):
+    return partial(measure_lists, gallery.embedder.model.pair_stage, pairs_per_batch=None, device="cpu", progress=False)
+
+
 def set_of(gallery, picture):
-    """A query and the gallery as the batch form takes them, and the gallery's names."""
+    """The gallery's names, a query and the gallery as the batch form takes them."""
     table, embedder = gallery._table.snapshot(), gallery.embedder
     rows, embedding = table.embeddings()
     query = embedder([picture])
@@ -39,36 +55,340 @@ def set_of(gallery, picture):
     return [row["image"] for row in rows], of_query, Extraction((), embedding, prepared)
 
 
-def batch_form(gallery, picture, first_stage):
-    """Its distances by name: queries and gallery are one set, here of this query and the gallery."""
-    names, of_query, of_gallery = set_of(gallery, picture)
-    config, weight = gallery.embedder.config, gallery.embedder.fusion_weight
-    listed = config.neighbours.candidates
-    ask = partial(measure_lists, gallery.embedder.model.pair_stage, pairs_per_batch=None, device="cpu", progress=False)
-    near = find_neighbours(of_query.embedding, of_gallery.embedding, None, listed)
-    index = top_k(euclidean_distance(of_query.embedding, of_gallery.embedding), first_stage)
-    second = SecondStage(index, ask(of_query, of_gallery, [*index]).view(index.shape))
-    near = ask_pair_stage(near, of_query, of_gallery, second, listed, False, ask)
+def batch_form(gallery, picture):
+    """Its distances by name: there queries and gallery are one set, here the set of this query and the gallery."""
+    names, query, others = set_of(gallery, picture)
+    config, weight, ask = gallery.embedder.config, gallery.embedder.fusion_weight, pair_distances(gallery)
+    listed = min(LISTED, len(names))
+    near = find_neighbours(query.embedding, others.embedding, None, listed)
+    index = top_k(euclidean_distance(query.embedding, others.embedding), len(names))
+    second = SecondStage(index, ask(query, others, [*index]).view(index.shape))
+    if weight > 0:
+        near = ask_pair_stage(near, query, others, second, listed, False, ask)
     return dict(zip(names, near.ranking(config.k_reciprocal, weight, weight).whole()[0].tolist(), strict=True))
 
 
 def assert_as_batch(gallery, pictures):
     for picture in pictures:
-        expected = batch_form(gallery, picture, len(gallery))
-        found = gallery.search(picture, len(gallery), first_stage=len(gallery), neighbours=True)
-        assert {hit.image: hit.neighbour_distance for hit in found} == pytest.approx(expected, abs=1e-5)
-        assert [hit.rank for hit in found] == list(range(1, len(gallery) + 1))
-        distances = [hit.neighbour_distance for hit in found]
-        assert distances == sorted(distances)
-        assert len(set(distances)) > len(gallery) / 2  # and not all 1
-        plain = gallery.search(picture, len(gallery), first_stage=len(gallery))
-        assert found.first_stage == tuple(
-            replace(hit, rank=one.rank, neighbour_distance=one.neighbour_distance)
-            for hit, one in zip(plain.first_stage, found.first_stage, strict=True)
+        everything = {"top_k": len(gallery), "first_stage": len(gallery)}
+        found = gallery.search(picture, **everything, neighbours=True)
+        assert {hit.image: hit.neighbour_distance for hit in found} == pytest.approx(
+            batch_form(gallery, picture), abs=1e-5
         )
+        distances = [hit.neighbour_distance for hit in found]
+        assert distances == sorted(distances) and len(set(distances)) > len(gallery) / 2
+        assert [hit.rank for hit in found] == list(range(1, len(gallery) + 1))
 
 
-def test_a_query_is_ranked_as_the_batch_form_ranks_it_with_the_gallery(gallery, pictures, splits):
+def kept(gallery):
+    """The lists by name: each neighbour's name and distances, and the farthest."""
+    rows, embedding = gallery._table.snapshot().embeddings()
+    names = [row["image"] for row in rows]
+    table = KeptNeighbours(gallery.path)
+    from cace_pyg.gallery.kept_neighbours import Pictures
+
+    pictures = Pictures.of(names, [row["sha256"] for row in rows], embedding)
+    lists = table.read(pictures, gallery.embedder.fusion_weight)
+    parts = zip(names, lists.index, lists.individual, lists.conditional, lists.farthest, strict=True)
+    return {
+        name: {names[i]: (a, b) for i, a, b in zip(index, one, other, strict=True)} | {"farthest": (far, 0)}
+        for name, index, one, other, far in parts
+    }
+
+
+def assert_same_lists(found, expected):
+    assert found.keys() == expected.keys()
+    for name, neighbours in expected.items():
+        assert found[name].keys() == neighbours.keys()
+        for other, distances in neighbours.items():
+            assert found[name][other] == pytest.approx(distances, abs=1e-5)
+
+
+def test_a_query_is_ranked_as_the_batch_form_ranks_it_with_the_gallery(gallery, pictures, queries):
     gallery.add(pictures)
-    assert gallery.keep_neighbours() == len(pictures) and gallery.keep_neighbours() == 0
-    assert_as_batch(gallery, [one.path for one in splits.query[:4]])
+    assert gallery.keep_neighbours() == len(pictures)
+    assert gallery.keep_neighbours() == 0  # nothing has changed
+    assert_as_batch(gallery, queries)
+    plain = gallery.search(queries[0], top_k=len(pictures))
+    found = gallery.search(queries[0], top_k=len(pictures), neighbours=True)
+    assert [hit.image for hit in found] != [hit.image for hit in plain]
+    by_name = {hit.image: hit for hit in plain}
+    for hit in found:  # all else is as it was
+        told = by_name[hit.image]
+        assert replace(hit, rank=told.rank, neighbour_distance=None) == told and told.neighbour_distance is None
+    assert set(found.seconds) == {"embedding", "first_stage", "second_stage", "neighbours"}
+
+
+def test_fewer_pictures_than_a_list_would_hold(gallery, pictures, queries):
+    for count in (7, LISTED, LISTED + 1, LISTED + 2):
+        gallery.add(pictures[:count])
+        gallery.keep_neighbours()
+        assert_as_batch(gallery, queries[:1])
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 3, 8, 20), (20, 12, 1), (30, 2, 2)])
+def test_pictures_added_in_several_commits_have_the_lists_of_all_at_once(model, gallery, pictures, sizes, tmp_path):
+    together = Gallery.create(tmp_path / "together.lance", model)
+    together.add(pictures)
+    together.keep_neighbours()
+    left = list(reversed(pictures))
+    for size in (*sizes, len(pictures)):
+        gallery.add(left[:size])
+        gallery.keep_neighbours()
+        del left[:size]
+    assert_same_lists(kept(gallery), kept(together))
+
+
+def test_a_new_picture_costs_its_own_pairs_only(gallery, pictures, monkeypatch):
+    measured = count_pairs(gallery, monkeypatch)
+    gallery.add(pictures[:-1])
+    gallery.keep_neighbours()
+    assert len(measured) == len(set(map(frozenset, measured)))  # no pair twice, from whichever side
+    lists = kept(gallery)
+    edges = {frozenset((one, other)) for one, near in lists.items() for other in near if other != "farthest"}
+    assert set(map(frozenset, measured)) == edges
+    measured.clear()
+    gallery.add(pictures[-1:])
+    gallery.keep_neighbours()
+    mine, lists = str(pictures[-1]), kept(gallery)
+    near = {other for other in lists[mine] if other != "farthest"}
+    near |= {one for one, theirs in lists.items() if mine in theirs}
+    assert set(map(frozenset, measured)) == {frozenset((mine, other)) for other in near}
+    assert len(measured) == len(near)
+    measured.clear()
+    gallery.remove([mine])
+    gallery.keep_neighbours()
+    assert not measured or len(measured) <= len(near)  # one for each list that it has left
+
+
+def count_pairs(gallery, monkeypatch):
+    measured, real = [], Gallery._measure
+
+    def counted(self, table, rows):
+        some = real(self, table, rows)
+
+        def of(positions):
+            distances = some(positions)
+
+            def measure(one, others):
+                measured.extend((rows[one]["image"], rows[other]["image"]) for other in others)
+                return distances(one, others)
+
+            return measure
+
+        return of
+
+    monkeypatch.setattr(Gallery, "_measure", counted)
+    return measured
+
+
+def test_what_is_removed_or_replaced_is_nobodys_neighbour(gallery, pictures, queries, tmp_path):
+    mine = tmp_path / "mine.jpg"
+    shutil.copy(pictures[0], mine)
+    gallery.add([*pictures[1:], mine])
+    gallery.keep_neighbours()
+    gallery.remove(pictures[3:9])
+    with pytest.raises(
+        IncompleteNeighboursError, match=r"behind its pictures: \d+ of .*optimize --gallery .*completes"
+    ):
+        gallery.search(queries[0], neighbours=True)
+    assert len(gallery.search(queries[0])) == 10
+    gallery.keep_neighbours()
+    assert_as_batch(gallery, queries[:1])
+    shutil.copy(pictures[4], mine)
+    gallery.add([mine, pictures[5]])  # the first is replaced, the second comes back
+    with pytest.raises(IncompleteNeighboursError):
+        gallery.search(queries[0], neighbours=True)
+    gallery.keep_neighbours()
+    assert_as_batch(gallery, queries)
+    before = kept(gallery)
+    again = shutil.copytree(gallery.path, tmp_path / "again.lance")
+    shutil.rmtree(again / "neighbours.lance")
+    made_anew = Gallery.open(again)
+    made_anew.keep_neighbours()
+    assert_same_lists(before, kept(made_anew))
+
+
+def test_other_facts_of_a_picture_change_no_list(gallery, pictures):
+    gallery.add(pictures)
+    gallery.keep_neighbours()
+    assert gallery.add(pictures[:2], camera=["c1", "c2"]).replaced == 2
+    assert gallery.keep_neighbours() == 0
+    assert len(gallery.search(pictures[0], neighbours=True)) == 10
+
+
+def test_erasing_leaves_nothing_of_a_removed_picture_in_the_lists(gallery, pictures):
+    gallery.add(pictures)
+    gallery.keep_neighbours()
+    sha256 = gallery._table.known([str(pictures[0])])[str(pictures[0])]["sha256"]
+    key = key_of(str(pictures[0]), sha256).to_bytes(8, "little", signed=True)
+
+    def there():
+        return any(key in one.read_bytes() for one in (gallery.path / "neighbours.lance").rglob("*") if one.is_file())
+
+    assert there()
+    gallery.remove(pictures[:1])
+    gallery.optimize()
+    assert there()  # an earlier version
+    gallery.optimize(erase=True)
+    assert not there()
+    assert len(gallery.search(pictures[1], neighbours=True)) == 10
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2, 3])
+def test_whoever_is_stopped_leaves_lists_that_say_so_and_the_next_goes_on(
+    gallery, pictures, queries, commits, monkeypatch, splits
+):
+    monkeypatch.setattr("cace_pyg.gallery.kept_neighbours._BATCH", 8)
+    gallery.add(pictures[:25])
+    gallery.keep_neighbours()
+    gallery.remove(pictures[:2])
+    gallery.add(pictures[25:])
+    real, left = KeptNeighbours._write, [commits]
+
+    def killed(self, keys, lists, rows):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(self, keys, lists, rows)
+
+    monkeypatch.setattr(KeptNeighbours, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        gallery.keep_neighbours()
+    monkeypatch.setattr(KeptNeighbours, "_write", real)
+    with pytest.raises(IncompleteNeighboursError):
+        gallery.search(queries[0], neighbours=True)
+    gallery.remove([pictures[-1], pictures[3]])  # of those that may be in lists by now
+    gallery.add([splits.train[0].path])
+    gallery.keep_neighbours()
+    assert_as_batch(gallery, queries[:1])
+    before = kept(gallery)
+    shutil.rmtree(gallery.path / "neighbours.lance")
+    gallery.keep_neighbours()
+    assert_same_lists(before, kept(gallery))
+
+
+def test_with_fewer_pairs_a_query_enters_the_lists_that_it_was_looked_at_for(gallery, pictures, queries):
+    """The one difference to the batch form: a picture that the second stage did not see keeps its list as it was."""
+    gallery.add(pictures)
+    gallery.keep_neighbours()
+    config, weight = gallery.embedder.config, gallery.embedder.fusion_weight
+    for picture in queries:
+        names, query, others = set_of(gallery, picture)
+        images = one_set(query.embedding, others.embedding)
+        distance = euclidean_distance(images.embedding, images.embedding).fill_diagonal_(0)
+        seen = top_k(distance[:1, 1:], FIRST_STAGE)
+        unseen = [i for i in range(len(names)) if i not in seen[0]]
+        closed = distance.fill_diagonal_(-1).clone()
+        closed[[i + 1 for i in unseen], 0] = torch.inf
+        index = top_k(closed, LISTED + 1)
+        graph = NeighbourGraph(images.embedding, index, distance.gather(1, index).clamp_min(0), distance.amax(1))
+        ask = pair_distances(gallery)
+        both = Extraction((), images.embedding, type(query.prepared).concatenate([query.prepared, others.prepared]))
+        conditional = ask(both, both, [*index[:, 1:]]).view(len(images), LISTED)
+        second = SecondStage(seen, ask(query, others, [*seen]).view(seen.shape))
+        expected = Neighbours(images, graph, second, conditional).ranking(config.k_reciprocal, weight, weight)
+        found = gallery.search(picture, top_k=len(names), neighbours=True)
+        assert {hit.image: hit.neighbour_distance for hit in found} == pytest.approx(
+            dict(zip(names, expected.whole()[0].tolist(), strict=True)), abs=1e-5
+        )
+        few = gallery.search(picture, top_k=3, first_stage=2, neighbours=True)
+        assert len(few) == 3 and [hit.conditional is None for hit in few.first_stage] == [False, False, True]
+
+
+def test_a_filter_chooses_hits_and_leaves_neighbours_alone(gallery, pictures, queries, splits):
+    gallery.add(pictures, camera=[f"c{one.camid}" for one in splits.gallery])
+    gallery.keep_neighbours()
+    everything = {"top_k": len(pictures), "first_stage": len(pictures), "neighbours": True}
+    of_camera = gallery.search(queries[0], where="camera = 'c2'", **everything)
+    all_hits = {hit.image: hit for hit in gallery.search(queries[0], **everything)}
+    assert 2 < len(of_camera) < len(pictures) and all(hit.camera == "c2" for hit in of_camera)
+    weight = gallery.embedder.config.k_reciprocal.original_weight
+    for hit in of_camera:  # the Jaccard distances are the same, but for lists that the query was not entered in
+        assert abs(hit.neighbour_distance - all_hits[hit.image].neighbour_distance) < weight
+    assert len(gallery.search(queries[0], where="camera = 'nobody'", neighbours=True)) == 0
+
+
+def test_without_a_second_stage_the_individual_embeddings_decide(gallery, pictures, queries, monkeypatch):
+    gallery.add(pictures)
+    alone = Gallery.open(gallery.path, overrides=["--evaluation.fusion=0"])
+    measured = count_pairs(alone, monkeypatch)
+    alone.keep_neighbours()
+    assert measured == []
+    assert_as_batch(alone, queries[:1])
+    with pytest.raises(IncompleteNeighboursError):  # whose pair stage has a say
+        gallery.search(queries[0], neighbours=True)
+    assert gallery.keep_neighbours() == len(pictures) and measured
+    assert_as_batch(gallery, queries[:1])
+    assert_as_batch(alone, queries[:1])
+
+
+def test_what_is_refused(gallery, pictures, queries, tiny, tmp_path):
+    gallery.add(pictures[:4])
+    with pytest.raises(
+        FileNotFoundError, match=r"no neighbours are kept at .*search index FOLDER .*--neighbours keeps"
+    ):
+        gallery.search(queries[0], neighbours=True)
+    gallery.keep_neighbours()
+    with pytest.raises(ValueError, match=r"k_reciprocal.k1 below the number of pictures, 4 \(got 6\); add more"):
+        gallery.search(queries[0], neighbours=True)
+    with pytest.raises(ValueError, match="Expected false_alarms or neighbours, not both"):
+        gallery.search(queries[0], first_stage=5, false_alarms=0.1, neighbours=True)
+    short = make_checkpoint(tmp_path / "short.ckpt", tiny, **{"neighbours.candidates": 5})
+    with pytest.raises(ValueError, match=r"k_reciprocal.k1 of at most neighbours.candidates, 5 \(got 20\)"):
+        Gallery.create(tmp_path / "short.lance", short).keep_neighbours()
+    assert not (tmp_path / "short.lance" / "neighbours.lance").exists()
+
+
+def test_a_damaged_list_is_an_error_that_names_the_remedy(gallery, pictures):
+    gallery.add(pictures)
+    gallery.keep_neighbours()
+    table = KeptNeighbours(gallery.path)._table
+    key, blob = (table.search().limit(1).to_arrow()[name][0].as_py() for name in ("key", "list"))
+    changed = blob[:30] + bytes([blob[30] ^ 1]) + blob[31:]
+    table.update(where=f"key = {key}", values={"list": changed})
+    for use in (lambda: gallery.search(pictures[0], neighbours=True), gallery.keep_neighbours):
+        with pytest.raises(UnreadableTableError, match=r"a list changed on disk; delete .*neighbours.lance and keep"):
+            use()
+    shutil.rmtree(gallery.path / "neighbours.lance")
+    gallery.keep_neighbours()
+    assert len(gallery.search(pictures[0], neighbours=True)) == 10
+
+
+def test_the_command_keeps_neighbours_and_ranks_by_them(model, pictures, queries, tmp_path, capsys):
+    folder, path = tmp_path / "crops", str(tmp_path / "people.lance")
+    folder.mkdir()
+    for picture in pictures[:15]:
+        shutil.copy(picture, folder)
+    index = ["index", str(folder), "--gallery", path]
+    query = ["query", str(queries[0]), "--gallery", path, "--neighbours"]
+    assert search([*index, "--checkpoint", str(model)]) == 0
+    assert "neighbours" not in capsys.readouterr().out
+    assert search(query) == 2 and "no neighbours are kept" in capsys.readouterr().err
+    assert search([*index, "--neighbours"]) == 0
+    assert "15 pictures, each with its neighbours" in capsys.readouterr().out
+    assert search([*query, "--json"]) == 0
+    hits = json.loads(capsys.readouterr().out)
+    expected = Gallery.open(path).search(queries[0], neighbours=True)
+    assert [(hit["image"], hit["neighbour_distance"]) for hit in hits] == [
+        (hit.image, hit.neighbour_distance) for hit in expected
+    ]
+    assert search([*query, "--figure", str(tmp_path / "hits.svg")]) == 0
+    head, first, *_ = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["rank", "was", "neighbours", "distance"]
+    assert first.split()[2] == f"{expected[0].neighbour_distance:.4f}"
+    for change in (  # lists stay complete without being asked for
+        ["remove", str(next(folder.iterdir())), "--gallery", path],
+        ["add", str(pictures[20]), "--gallery", path],
+        index,
+        ["optimize", "--erase", "--gallery", path],
+    ):
+        assert search(change) == 0
+        assert search(query) == 0
+    told = capsys.readouterr().out
+    assert "neighbours kept: of 16 pictures, 9 each" in told
+    Gallery.open(path).remove([pictures[20]])  # by another program
+    assert search(query) == 2 and "behind its pictures" in capsys.readouterr().err
+    assert search(["optimize", "--gallery", path]) == 0
+    assert search(query) == 0
+    assert search([*query, "--false_alarms", "0.1"]) == 2
