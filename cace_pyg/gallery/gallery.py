@@ -309,10 +309,10 @@ class Gallery:
         if isinstance(picture, list | tuple):
             return [self.search(one, top_k, where, first_stage, false_alarms, neighbours) for one in picture]
         where = self._table.checked(where) if where is not None else None
-        if false_alarms is not None:
-            self._check_false_alarms(false_alarms, first_stage, where)
         if neighbours:
             self._check_neighbours(false_alarms)
+        if false_alarms is not None:
+            self._check_false_alarms(false_alarms, first_stage, where)
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +14,8 @@ from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
 from cace_pyg.gallery.gallery_table import UnreadableTableError
-from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError, KeptNeighbours, key_of
+from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError, KeptNeighbours, Pictures, key_of
+from cace_pyg.models import PairOperand
 from cace_pyg.retrieval import euclidean_distance
 from cace_pyg.retrieval.image_set import one_set
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph
@@ -85,8 +87,6 @@ def kept(gallery):
     rows, embedding = gallery._table.snapshot().embeddings()
     names = [row["image"] for row in rows]
     table = KeptNeighbours(gallery.path)
-    from cace_pyg.gallery.kept_neighbours import Pictures
-
     pictures = Pictures.of(names, [row["sha256"] for row in rows], embedding)
     lists = table.read(pictures, gallery.embedder.fusion_weight)
     parts = zip(names, lists.index, lists.individual, lists.conditional, lists.farthest, strict=True)
@@ -158,7 +158,11 @@ def test_a_new_picture_costs_its_own_pairs_only(gallery, pictures, monkeypatch):
     measured.clear()
     gallery.remove([mine])
     gallery.keep_neighbours()
-    assert not measured or len(measured) <= len(near)  # one for each list that it has left
+    lost = [one for one, theirs in lists.items() if mine in theirs]
+    after = kept(gallery)
+    filled = {frozenset((one, other)) for one in lost for other in after[one].keys() - lists[one].keys()}
+    old = {frozenset((one, other)) for one, theirs in lists.items() for other in theirs}
+    assert lost and set(map(frozenset, measured)) == filled - old and len(measured) == len(filled - old)
 
 
 def count_pairs(gallery, monkeypatch):
@@ -268,45 +272,87 @@ def test_whoever_is_stopped_leaves_lists_that_say_so_and_the_next_goes_on(
     assert_same_lists(before, kept(gallery))
 
 
-def test_with_fewer_pairs_a_query_enters_the_lists_that_it_was_looked_at_for(gallery, pictures, queries):
+def form_of_seen(gallery, picture, seen):
+    """The batch form's distances by name where the query stands in the lists of some pictures only.
+
+    Args:
+        seen: names of the pictures that the second stage has looked at.
+    """
+    names, query, others = set_of(gallery, picture)
+    config, weight, ask = gallery.embedder.config, gallery.embedder.fusion_weight, pair_distances(gallery)
+    images = one_set(query.embedding, others.embedding)
+    distance = euclidean_distance(images.embedding, images.embedding).fill_diagonal_(0)
+    closed = distance.clone().fill_diagonal_(-1)
+    closed[[i for i, name in enumerate(names, start=1) if name not in seen], 0] = torch.inf
+    index = top_k(closed, LISTED + 1)
+    graph = NeighbourGraph(images.embedding, index, distance.gather(1, index), distance.amax(1))
+    both = Extraction((), images.embedding, PairOperand.concatenate([query.prepared, others.prepared]))
+    conditional = ask(both, both, [*index[:, 1:]]).view(len(images), LISTED)
+    looked_at = torch.tensor([[i for i, name in enumerate(names) if name in seen]])
+    second = SecondStage(looked_at, ask(query, others, [*looked_at]).view(looked_at.shape))
+    found = Neighbours(images, graph, second, conditional).ranking(config.k_reciprocal, weight, weight)
+    return dict(zip(names, found.whole()[0].tolist(), strict=True))
+
+
+def test_with_fewer_pairs_a_query_enters_the_lists_of_those_it_was_paired_with(gallery, pictures, queries):
     """The one difference to the batch form: a picture that the second stage did not see keeps its list as it was."""
     gallery.add(pictures)
     gallery.keep_neighbours()
-    config, weight = gallery.embedder.config, gallery.embedder.fusion_weight
     for picture in queries:
-        names, query, others = set_of(gallery, picture)
-        images = one_set(query.embedding, others.embedding)
-        distance = euclidean_distance(images.embedding, images.embedding).fill_diagonal_(0)
-        seen = top_k(distance[:1, 1:], FIRST_STAGE)
-        unseen = [i for i in range(len(names)) if i not in seen[0]]
-        closed = distance.fill_diagonal_(-1).clone()
-        closed[[i + 1 for i in unseen], 0] = torch.inf
-        index = top_k(closed, LISTED + 1)
-        graph = NeighbourGraph(images.embedding, index, distance.gather(1, index).clamp_min(0), distance.amax(1))
-        ask = pair_distances(gallery)
-        both = Extraction((), images.embedding, type(query.prepared).concatenate([query.prepared, others.prepared]))
-        conditional = ask(both, both, [*index[:, 1:]]).view(len(images), LISTED)
-        second = SecondStage(seen, ask(query, others, [*seen]).view(seen.shape))
-        expected = Neighbours(images, graph, second, conditional).ranking(config.k_reciprocal, weight, weight)
-        found = gallery.search(picture, top_k=len(names), neighbours=True)
-        assert {hit.image: hit.neighbour_distance for hit in found} == pytest.approx(
-            dict(zip(names, expected.whole()[0].tolist(), strict=True)), abs=1e-5
-        )
-        few = gallery.search(picture, top_k=3, first_stage=2, neighbours=True)
-        assert len(few) == 3 and [hit.conditional is None for hit in few.first_stage] == [False, False, True]
+        for first_stage in (FIRST_STAGE, 2):  # at least those that are listed are looked at
+            found = gallery.search(picture, len(pictures), first_stage=first_stage, neighbours=True)
+            seen = {hit.image for hit in found.first_stage[: max(first_stage, LISTED)]}
+            expected = pytest.approx(form_of_seen(gallery, picture, seen), abs=1e-5)
+            assert {hit.image: hit.neighbour_distance for hit in found} == expected
+            assert sum(hit.conditional is not None for hit in found) == first_stage
 
 
-def test_a_filter_chooses_hits_and_leaves_neighbours_alone(gallery, pictures, queries, splits):
+def test_a_filter_chooses_hits_and_neighbours_are_those_of_the_whole_gallery(gallery, pictures, queries, splits):
     gallery.add(pictures, camera=[f"c{one.camid}" for one in splits.gallery])
     gallery.keep_neighbours()
-    everything = {"top_k": len(pictures), "first_stage": len(pictures), "neighbours": True}
-    of_camera = gallery.search(queries[0], where="camera = 'c2'", **everything)
-    all_hits = {hit.image: hit for hit in gallery.search(queries[0], **everything)}
-    assert 2 < len(of_camera) < len(pictures) and all(hit.camera == "c2" for hit in of_camera)
-    weight = gallery.embedder.config.k_reciprocal.original_weight
-    for hit in of_camera:  # the Jaccard distances are the same, but for lists that the query was not entered in
-        assert abs(hit.neighbour_distance - all_hits[hit.image].neighbour_distance) < weight
+    nearest = [hit.image for hit in gallery.search(queries[0], LISTED).first_stage]
+    found = gallery.search(queries[0], len(pictures), "camera = 'c2'", len(pictures), neighbours=True)
+    assert len(found) == sum(one.camid == 2 for one in splits.gallery)
+    expected = form_of_seen(gallery, queries[0], {*nearest, *(hit.image for hit in found)})
+    for hit in found:
+        assert hit.camera == "c2" and hit.neighbour_distance == pytest.approx(expected[hit.image], abs=1e-5)
     assert len(gallery.search(queries[0], where="camera = 'nobody'", neighbours=True)) == 0
+
+
+@pytest.mark.parametrize("numbers", [(6, 1, 0.3), (9, 9, 0.0), (1, 1, 1.0), (4, 2, 0.5)])
+def test_other_numbers(gallery, pictures, queries, numbers):
+    gallery.add(pictures)
+    names = ("k1", "k2", "original_weight")
+    chosen = [f"--k_reciprocal.{name}={number}" for name, number in zip(names, numbers, strict=True)]
+    other = Gallery.open(gallery.path, overrides=[*chosen, "--evaluation.fusion=0.8"])
+    other.keep_neighbours()
+    assert_as_batch(other, queries[:1])
+
+
+def test_two_who_complete_lists_at_once_take_turns(gallery, pictures, monkeypatch):
+    gallery.add(pictures[:20])
+    gallery.keep_neighbours()
+    gallery.add(pictures[20:22])
+    other, began, threads = Gallery.open(gallery.path), threading.Event(), []
+    real = KeptNeighbours._write
+
+    def write(self, keys, lists, rows):
+        if not threads:  # the first, before its first commit
+            gallery.add(pictures[22:])
+            threads.append(threading.Thread(target=lambda: (began.set(), other.keep_neighbours())))
+            threads[0].start()
+            assert began.wait(10)
+            threads[0].join(0.2)
+            assert threads[0].is_alive()
+        real(self, keys, lists, rows)
+
+    monkeypatch.setattr(KeptNeighbours, "_write", write)
+    gallery.keep_neighbours()
+    threads[0].join()
+    found = kept(gallery)
+    shutil.rmtree(gallery.path / "neighbours.lance")
+    gallery.keep_neighbours()
+    assert_same_lists(found, kept(gallery))
 
 
 def test_without_a_second_stage_the_individual_embeddings_decide(gallery, pictures, queries, monkeypatch):
