@@ -267,6 +267,7 @@ class _Lists:
         farthest: ``(picture,)``.
         farthest_is: the picture at that distance, ``(picture,)``; −1: gone.
         there: pictures that have a list, ``(picture,)``.
+        lost: pictures whose list names one that is gone, ``(picture,)``.
     """
 
     index: np.ndarray
@@ -275,6 +276,7 @@ class _Lists:
     farthest: np.ndarray
     farthest_is: np.ndarray
     there: np.ndarray
+    lost: np.ndarray
 
     @staticmethod
     def of(row: np.ndarray, records: np.ndarray, where: "_Positions", candidates: int) -> "_Lists":
@@ -288,14 +290,17 @@ class _Lists:
             np.zeros(pictures, np.float32),
             np.full(pictures, -1),
             np.zeros(pictures, bool),
+            np.zeros(pictures, bool),
         )
         near = records["near"]
-        index = np.where(np.arange(candidates) < records["count"][:, None], where.of(near["key"]), -1)
+        listed = np.arange(candidates) < records["count"][:, None]
+        index = np.where(listed, where.of(near["key"]), -1)
         individual = np.where(index < 0, np.inf, near["individual"])
         conditional = np.where(index < 0, np.nan, near["conditional"])
         lists.put(row, index, individual, conditional)
         lists.farthest[row], lists.farthest_is[row] = records["farthest"], where.of(records["farthest_key"])
         lists.there[row] = True
+        lists.lost[row] = (listed & (index < 0)).any(1) | (lists.farthest_is[row] < 0)
         return lists
 
     @property
@@ -317,10 +322,7 @@ class _Lists:
     def renew(self, embedding: Tensor, asked: bool) -> np.ndarray:
         """Put the nearest of all pictures into the lists; returns whose lists changed, those of new pictures last."""
         was = self.index.copy(), self.farthest.copy()
-        known = self.index >= 0
-        old = known & self.there[self.index]  # a kill may leave pictures in lists who have none themselves
-        every_old = old.sum(1) == self.there.sum() - 1
-        again = ~(self.there & (known.all(1) | every_old) & (self.farthest_is >= 0))
+        again = ~self.there | self.lost
         self._list_again(embedding, again.nonzero()[0])
         self._enter(embedding, (~again).nonzero()[0], (~self.there).nonzero()[0])
         changed = again | (self.index != was[0]).any(1) | (self.farthest != was[1])
