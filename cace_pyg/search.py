@@ -105,6 +105,12 @@ def _index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
     )
+    command.add_argument(
+        "--neighbours",
+        action="store_true",
+        help="keep each picture's neighbours by both stages, for query --neighbours; add, remove and later index "
+        "commands then keep them complete (docs/neighbours.md)",
+    )
     command.add_argument("--workers", type=int, help="of Ray (default: a worker for each GPU, or core where none is)")
     command.add_argument("--ray_address", help="of a running cluster: auto, or HOST:6379 (default: start one here)")
 
@@ -132,6 +138,9 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="say whether the person is known at all; RATE, such as 0.01, is the share of people who are not in the "
         "gallery that may be taken for one who is; nobody we know: exit status 3 (docs/decision.md)",
+    )
+    command.add_argument(
+        "--neighbours", action="store_true", help="rank by the neighbours that index --neighbours has kept"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -184,11 +193,18 @@ def _index(known: argparse.Namespace) -> int:
     else:
         gallery = Gallery.create(known.gallery, known.checkpoint, known.precision or "int8", known.device)
     added = _add_all(known, gallery, pictures, facts)
+    _keep_neighbours(gallery, known.neighbours)
     gallery.optimize()
     print(added)
-    print(f"gallery: {known.gallery}, {len(gallery)} pictures")
+    kept = ", each with its neighbours" if gallery.keeps_neighbours else ""
+    print(f"gallery: {known.gallery}, {len(gallery)} pictures{kept}")
     _warn_of_drift(gallery)
     return 1 if added.unreadable else 0
+
+
+def _keep_neighbours(gallery: Gallery, wanted: bool = False) -> None:
+    if wanted or gallery.keeps_neighbours:
+        gallery.keep_neighbours(progress=True)
 
 
 def _add_all(known: argparse.Namespace, gallery: Gallery, pictures: list[Path], facts: PictureFacts) -> Added:
@@ -220,7 +236,9 @@ def _add(known: argparse.Namespace) -> int:
     folders = [str(path) for path in known.pictures if path.is_dir()]
     if folders:
         raise ValueError(f"Expected pictures (got the folder {folders[0]}): index adds all pictures of a folder")
-    added = _open(known).add(known.pictures, camera=[known.camera] * len(known.pictures))
+    gallery = _open(known)
+    added = gallery.add(known.pictures, camera=[known.camera] * len(known.pictures))
+    _keep_neighbours(gallery)
     print(added)
     return 1 if added.unreadable else 0
 
@@ -237,6 +255,7 @@ def _remove(known: argparse.Namespace) -> int:
         )
     unknown = [str(path) for path in known.pictures if path not in gallery]
     removed = gallery.remove([*known.pictures, *missing], known.where)
+    _keep_neighbours(gallery)
     print(f"removed: {removed}; left: {len(gallery)}")
     if unknown:
         print(f"not in the gallery: {', '.join(unknown)}", file=sys.stderr)
@@ -249,7 +268,7 @@ def _query(known: argparse.Namespace) -> int:
         raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
     gallery = _open(known)
     rate = known.false_alarms
-    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage, rate)
+    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage, rate, known.neighbours)
     if known.json:
         told = hits_as_dicts(found) if rate is None else decision_as_dict(found, rate)
         print(json.dumps(told, indent=2))

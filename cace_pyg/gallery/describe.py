@@ -18,17 +18,23 @@ _TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "str
 
 
 def describe_hits(found: SearchResult) -> str:
-    """One line a hit: rank, rank before, probability if there is one, distances, camera, time, other columns, name."""
+    """One line a hit: rank, rank before, probability if there is one, distances, camera, time, other columns, name.
+
+    By neighbours they have another distance, which they are ranked by.
+    """
     if not len(found):
         return "nothing found: the gallery is empty, or the filter lets nothing through"
     calibrated = any(hit.probability is not None for hit in found)
-    head = f"{'rank':>4}{'was':>5}" + (f"{'probability':>13}" if calibrated else "")
+    by_neighbours = found[0].neighbour_distance is not None
+    head = f"{'rank':>4}{'was':>5}" + (f"{'neighbours':>12}" if by_neighbours else "")
+    head += f"{'probability':>13}" if calibrated else ""
     lines = [f"{head}{'distance':>10}{'individual':>12}{'conditional':>13}  camera  image"]
     for hit in found:
         conditional = "–" if hit.conditional is None else f"{hit.conditional:.4f}"
         told = [f"{name}={value}" for name, value in {"time": hit.time, **hit.metadata}.items() if value is not None]
         lines.append(
-            f"{hit.rank:>4}{hit.first_stage_rank:>5}{_probability(hit) if calibrated else ''}"
+            f"{hit.rank:>4}{hit.first_stage_rank:>5}{f'{hit.neighbour_distance:>12.4f}' if by_neighbours else ''}"
+            f"{_probability(hit) if calibrated else ''}"
             f"{hit.distance:>10.4f}{hit.individual:>12.4f}{conditional:>13}"
             f"  {hit.camera or '–':<6}  {'  '.join([hit.image, *told])}"
         )
@@ -66,10 +72,11 @@ def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]
 
 
 def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
-    """Each hit as JSON takes it."""
+    """Each hit as JSON takes it; ``neighbour_distance`` where it is ranked by neighbours."""
     names = ("image", "rank", "first_stage_rank", "probability", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
+        | ({} if hit.neighbour_distance is None else {"neighbour_distance": hit.neighbour_distance})
         | {"time": hit.time and hit.time.isoformat()}
         | {"metadata": {name: _as_json(value) for name, value in hit.metadata.items()}}
         for hit in hits
@@ -96,11 +103,16 @@ def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure
             raise ValueError(f"{hit.image} is not in the gallery {gallery.path} any more; search again")
         return RankedImage(read_picture(shown), None, distance, "\n".join(line for line in (note, camera) if line))
 
+    second = "neighbours" if any(hit.neighbour_distance is not None for hit in found) else "two stages"
     rows = {
         "individual": [ranked(hit, hit.individual) for hit in found.first_stage],
-        "two stages": [ranked(hit, hit.distance, f"was {hit.first_stage_rank}") for hit in found.hits],
+        second: [ranked(hit, _ranked_by(hit), f"was {hit.first_stage_rank}") for hit in found.hits],
     }
     return ranked_lists(read_picture(query), rows)
+
+
+def _ranked_by(hit: SearchHit) -> float:
+    return hit.distance if hit.neighbour_distance is None else hit.neighbour_distance
 
 
 def _calibrated(summary: Mapping[str, Any] | None) -> str:
@@ -110,6 +122,13 @@ def _calibrated(summary: Mapping[str, Any] | None) -> str:
         f"learned from {summary['pairs']:,} pairs of {summary['people']} people, expected calibration error "
         f"{summary['error']:.3f}; false alarms from {summary['smallest_false_alarms']:.2g} on"
     )
+
+
+def _kept(neighbours: Mapping[str, int] | None) -> list[str]:
+    if neighbours is None:
+        return []
+    size = f"{neighbours['candidates']} each, {neighbours['bytes_on_disk'] / 2**20:.1f} MiB on disk"
+    return [f"neighbours kept: of {neighbours['pictures']} pictures, {size}"]
 
 
 def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
@@ -123,6 +142,7 @@ def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
             f"({stats['bytes_per_image'] / 1024:.1f} KiB each; {stats['clue_bytes_per_image']:,} bytes for the second "
             f"stage, {stats['precision']})",
             f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
+            *_kept(stats["neighbours"]),
             f"model: {stats['model']}",
             f"probabilities: {_calibrated(stats['calibration'])}",
             f"cameras: {cameras}",

@@ -2,12 +2,14 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +22,8 @@ from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
+from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
+from cace_pyg.gallery.neighbour_lists import NeighbourLists, check_neighbours
 from cace_pyg.gallery.new_picture import Added, NewPicture, image_name, read
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.models import FrozenExtractor
@@ -57,6 +61,7 @@ class Gallery:
         self.embedder = embedder
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
+        self._lists: tuple[Any, _Lists] | None = None  # of which versions
 
     @classmethod
     def create(
@@ -211,6 +216,37 @@ class Gallery:
         named = [row["image"] for row in self._table.rows(None, ["image"])]
         return [name for name in named if not name.startswith("sha256:") and not Path(name).is_file()]
 
+    @property
+    def keeps_neighbours(self) -> bool:
+        """Whether :meth:`keep_neighbours` was ever called; their lists may be behind the pictures."""
+        return is_kept(self.path)
+
+    def keep_neighbours(self, progress: bool = False) -> int:
+        """Keep each picture's nearest by both stages, for ``search(neighbours=True)``; docs/neighbours.md says why.
+
+        The first call makes the lists of all pictures, later ones bring them to what the gallery holds by then. A new
+        picture costs the pairs with its ``neighbours.candidates`` nearest, and with those whom it is near to. Lists
+        are committed 64 at a time: when this is stopped, the next call goes on. One process at a time does it.
+
+        Returns:
+            How many lists were written.
+
+        Raises:
+            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``.
+            RuntimeError: the gallery is damaged.
+        """
+        settings = self.embedder.config
+        if not self.keeps_neighbours:
+            check_neighbours(settings.k_reciprocal, settings.neighbours.candidates)
+        kept = KeptNeighbours.create(self.path, settings.neighbours.candidates)
+
+        def look() -> tuple[Pictures, Measure | None]:
+            table = self._table.snapshot()
+            rows, pictures = _all_pictures(table)
+            return pictures, self._measure(table, rows) if self.embedder.fusion_weight > 0 else None
+
+        return kept.complete(look, progress)
+
     @overload
     def search(
         self,
@@ -219,6 +255,7 @@ class Gallery:
         where: str | None = None,
         first_stage: int | None = None,
         false_alarms: float | None = None,
+        neighbours: bool = False,
     ) -> SearchResult: ...
 
     @overload
@@ -229,6 +266,7 @@ class Gallery:
         where: str | None = None,
         first_stage: int | None = None,
         false_alarms: float | None = None,
+        neighbours: bool = False,
     ) -> list[SearchResult]: ...
 
     def search(
@@ -238,6 +276,7 @@ class Gallery:
         where: str | None = None,
         first_stage: int | None = None,
         false_alarms: float | None = None,
+        neighbours: bool = False,
     ) -> SearchResult | list[SearchResult]:
         """Find the images that most likely show the person of a picture.
 
@@ -249,6 +288,9 @@ class Gallery:
             first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
             false_alarms: share of the people who are not in the gallery that may be taken for one who is, such as 0.01;
                 then ``result.is_known`` says whether this one is. None: that is not asked.
+            neighbours: rank by the neighbours that pictures have in common (:meth:`keep_neighbours`), with the numbers
+                of ``k_reciprocal``. The pair stage looks at as many as were kept for each picture at least. A filter
+                chooses among the hits; neighbours are those of the whole gallery.
 
         Returns:
             A result, or one for each picture of a list. Fewer hits than ``top_k`` where the gallery, or what the filter
@@ -256,22 +298,25 @@ class Gallery:
 
         Raises:
             ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none; or the model has no
-                calibration that could answer for this rate of false alarms.
-            FileNotFoundError: there is no such file.
-            RuntimeError: the gallery is damaged.
+                calibration that could answer for this rate of false alarms; or there are too few pictures for
+                neighbours, or false alarms are asked for besides.
+            FileNotFoundError: there is no such file, or no neighbours are kept.
+            RuntimeError: the gallery is damaged, or its neighbours are behind its pictures.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple):
-            return [self.search(one, top_k, where, first_stage, false_alarms) for one in picture]
+            return [self.search(one, top_k, where, first_stage, false_alarms, neighbours) for one in picture]
         where = self._table.checked(where) if where is not None else None
+        if neighbours:
+            self._check_neighbours(false_alarms)
         if false_alarms is not None:
             self._check_false_alarms(false_alarms, first_stage, where)
         started = time.perf_counter()
         query = self.embedder([picture])
         seconds = time.perf_counter() - started
-        asked = top_k, where, first_stage, false_alarms
+        asked = top_k, where, first_stage, false_alarms, neighbours
         return read_again(lambda: self._search(self._table.snapshot(), query, *asked, seconds))
 
     def explain(self, picture: Picture, hit: SearchHit) -> Explanation:
@@ -325,6 +370,14 @@ class Gallery:
             raise ValueError("Expected first_stage of at least 1 where false alarms are asked for (got 0)")
         self.calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
 
+    def _check_neighbours(self, false_alarms: float | None) -> None:
+        KeptNeighbours(self.path)
+        if false_alarms is not None:
+            raise ValueError(
+                "Expected false_alarms or neighbours, not both: who is known is decided by the distance of two stages, "
+                "for which the model has a calibration; search twice"
+            )
+
     def thumbnail(self, image: str) -> bytes | None:
         """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""
         found = self._table.parts_of(image, ["thumbnail"])
@@ -335,13 +388,17 @@ class Gallery:
 
         Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
         made again on the newest, three times at most; who writes meanwhile may fail with an error. What was removed may
-        stay in files that are not worth writing anew.
+        stay in files that are not worth writing anew. Where neighbours are kept, their lists are completed, and their
+        files put together, too.
 
         Args:
             erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
                 reads or writes meanwhile may fail.
         """
         self._table.optimize(erase)
+        if self.keeps_neighbours:
+            self.keep_neighbours()
+            KeptNeighbours(self.path).optimize(erase)
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
@@ -364,6 +421,7 @@ class Gallery:
             "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,
             "not_indexed": table["not_indexed"],
+            "neighbours": KeptNeighbours(self.path).stats() if self.keeps_neighbours else None,
         }
 
     def _add_batch(self, pictures: list[NewPicture]) -> Added:
@@ -389,6 +447,7 @@ class Gallery:
         where: str | None,
         first_stage: int,
         false_alarms: float | None,
+        neighbours: bool,
         seconds: float,
     ) -> SearchResult:
         """Both stages on one version of the table."""
@@ -411,11 +470,68 @@ class Gallery:
         ranking = rank(fused)[0].tolist()
         clock.append(time.perf_counter())
         hits = _hits(rows, individual[0], conditional[0], fused[0], probability, ranking)
-        first, second = (later - sooner for sooner, later in pairwise(clock))
-        seconds_by_stage = {"embedding": seconds, "first_stage": first, "second_stage": second}
+        if neighbours:
+            hits, ranking = self._by_neighbours(table, query, hits, conditional[0])
+            clock.append(time.perf_counter())
+        stages = ("first_stage", "second_stage", "neighbours")
+        spent = {"embedding": seconds}
+        spent |= {stage: later - sooner for stage, (sooner, later) in zip(stages, pairwise(clock), strict=False)}
         return SearchResult(
-            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), seconds_by_stage, threshold
+            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), spent, threshold
         )
+
+    def _by_neighbours(
+        self, table: GalleryTable, query: Embedded, hits: list[SearchHit], conditional: Tensor
+    ) -> tuple[list[SearchHit], list[int]]:
+        """The hits ranked by neighbours, in the order of the first stage as before; and the ranking."""
+        rows, lists = self._neighbour_lists(table)
+        at = {row["image"]: position for position, row in enumerate(rows)}
+        wanted = [at[hit.image] for hit in hits]
+        weight = self.embedder.fusion_weight
+        told = dict(zip(wanted, conditional.tolist() if weight > 0 else [0.0] * len(wanted), strict=False))
+        others = [one for one in lists.nearest(query.embedding).tolist() if one not in told]
+        found = self._conditional(table, query, [rows[one] for one in others])[0].tolist()
+        told |= dict(zip(others, found if weight > 0 else [0.0] * len(others), strict=True))
+        distance = lists.rerank(
+            query.embedding,
+            np.array(list(told)),
+            np.array(list(told.values()), np.float32),
+            np.array(wanted),
+            self.embedder.config.k_reciprocal,
+        )
+        ranking = rank(distance[None])[0].tolist()
+        ranks = {position: number for number, position in enumerate(ranking, start=1)}
+        ranked = [
+            replace(hit, rank=ranks[position], neighbour_distance=float(distance[position]))
+            for position, hit in enumerate(hits)
+        ]
+        return ranked, ranking
+
+    def _neighbour_lists(self, table: GalleryTable) -> "_Lists":
+        """The lists of the pictures of a snapshot, from memory where nothing was written since."""
+        kept, weight = KeptNeighbours(self.path), self.embedder.fusion_weight
+        versions = (table.version, kept.version, weight)
+        if self._lists is None or self._lists[0] != versions:
+            rows, pictures = _all_pictures(table)
+            self._lists = versions, _Lists(rows, kept.read(pictures, weight))
+        return self._lists[1]
+
+    def _measure(self, table: GalleryTable, rows: list[dict[str, Any]]) -> Measure:
+        """How the pair stage measures pictures of a snapshot, which are named by their positions in ``rows``."""
+        device, model = self.embedder.device, self.embedder.model
+
+        def some(positions: Sequence[int]) -> Callable[[int, np.ndarray], Tensor]:
+            blobs = dict(zip(positions, table.clues([rows[one] for one in positions]), strict=True))
+
+            @torch.no_grad()
+            def distances(one: int, others: np.ndarray) -> Tensor:
+                a = self._codec.decode([blobs[one]], model).to(device)
+                b = self._codec.decode([blobs[other] for other in others.tolist()], model).to(device)
+                return model.pair_stage.distance(a, b).float().cpu()
+
+            return distances
+
+        return some
 
     @torch.no_grad()
     def _conditional(self, table: GalleryTable, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
@@ -431,6 +547,18 @@ class Gallery:
             return individual
         index = torch.arange(conditional.size(1))[None]
         return rerank(individual, index, conditional, self.embedder.fusion_weight)
+
+
+class _Lists(NamedTuple):
+    """Rows of a version of the table, by name, and the neighbours that they keep."""
+
+    rows: list[dict[str, Any]]
+    lists: NeighbourLists
+
+
+def _all_pictures(table: GalleryTable) -> tuple[list[dict[str, Any]], Pictures]:
+    rows, embedding = table.embeddings()
+    return rows, Pictures.of([row["image"] for row in rows], [row["sha256"] for row in rows], embedding)
 
 
 def _hits(

@@ -190,6 +190,12 @@ class GalleryTable:
         """Columns beside those that every gallery has, and what Arrow calls their type."""
         return {field.name: str(field.type) for field in self._table.schema if field.name not in _OWN}
 
+    @property
+    def version(self) -> int:
+        """Another number after every commit."""
+        with self._damage_told(reading=True):
+            return self._table.version
+
     def __len__(self) -> int:
         with self._damage_told(reading=True):
             return self._table.count_rows()
@@ -309,8 +315,26 @@ class GalleryTable:
         unit = torch.nn.functional.normalize(vectors, dim=-1)
         return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
 
+    def embeddings(self) -> tuple[list[dict[str, Any]], torch.Tensor]:
+        """Every row's ``image``, ``sha256``, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
+
+        Returns:
+            The rows, and float32 ``(row, channel)``.
+
+        Raises:
+            UnreadableTableError: a row is not what was written.
+        """
+        told = ["image", "sha256", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
+        found = read_again(lambda: self._run(self._table.search().with_row_id(True).select(told), None))
+        rows = [
+            {name: row[name] for name in ("image", "sha256", "check_sums", "_rowid")} for row in self._whole_rows(found)
+        ]
+        order = sorted(range(len(rows)), key=lambda place: rows[place]["image"])
+        vectors = torch.from_numpy(embeddings(found).astype(np.float32)[order])
+        return [rows[place] for place in order], torch.nn.functional.normalize(vectors, dim=-1)
+
     def clues(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
-        """The clues of rows that :meth:`nearest` found in the same :meth:`snapshot`, in their order.
+        """The clues of rows that :meth:`nearest` or :meth:`embeddings` found in the same :meth:`snapshot`.
 
         Raises:
             UnreadableTableError: they are not what was written.

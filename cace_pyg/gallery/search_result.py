@@ -16,8 +16,8 @@ class SearchHit:
         image: its name in the gallery, see :class:`~cace_pyg.gallery.gallery_table.Entry`.
         rank: from 1.
         first_stage_rank: by the individual embedding alone, from 1.
-        distance: what it is ranked by: (1 − weight)·individual + weight·conditional, or the individual one where the
-            second stage did not look at it.
+        distance: what it is ranked by, unless by neighbours: (1 − weight)·individual + weight·conditional, or the
+            individual one where the second stage did not look at it.
         individual: distance of the individual embeddings, 0 to 2.
         conditional: what the second stage found, see :meth:`cace_pyg.models.PairStage.distance`; none where it did
             not look.
@@ -26,6 +26,8 @@ class SearchHit:
         metadata: the gallery's other columns.
         probability: that it shows the person of the picture, see :meth:`cace_pyg.retrieval.Calibration.probability`;
             none where the model has no calibration, or the second stage did not look.
+        neighbour_distance: 0 to 1, after re-ranking by neighbours: then it is ranked by this one; none where neighbours
+            were not asked for.
     """
 
     image: str
@@ -38,6 +40,7 @@ class SearchHit:
     time: datetime | None
     metadata: Mapping[str, Value]
     probability: float | None = None
+    neighbour_distance: float | None = None
 
     @property
     def path(self) -> Path | None:
@@ -50,9 +53,9 @@ class SearchResult:
     """What was found for one picture.
 
     Attributes:
-        hits: nearest first, as the second stage has it.
+        hits: nearest first, as the second stage has it, or neighbours where they were asked for.
         first_stage: as many, nearest first, as the individual embedding alone has them.
-        seconds: what embedding the picture, the first and the second stage took.
+        seconds: what embedding the picture, the first and the second stage took, and neighbours.
         threshold: distance below which the nearest is a known person; none where no rate of false alarms was given.
     """
 
