@@ -16,6 +16,7 @@ from cace_pyg.engine.held_out import calibrate_on
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.training import people_of_pair_phase
 from cace_pyg.retrieval import Calibration
+from cace_pyg.retrieval.calibration import shortly_above
 from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Learn what the distances of a trained model mean on your cameras: how probable it is that two pictures
@@ -89,14 +90,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_FEW = 20
+
+
 def describe(calibration: Calibration) -> str:
     """What was learned, in some lines."""
     lines = [
         f"{calibration.pairs:,} pairs of {calibration.people} people, {calibration.matches:,} of them of one person; "
         f"each query among {calibration.gallery:,.0f} pictures of others",
         f"expected calibration error, on people left out in turn: {calibration.error:.3f}",
-        f"smallest rate of false alarms that so many people can answer for: {calibration.smallest_rate():.2g}",
+        f"smallest rate of false alarms that so many people can answer for: "
+        f"{shortly_above(calibration.smallest_rate())}, in a gallery of {calibration.gallery:,.0f} pictures or fewer; "
+        "more in a larger one",
     ]
+    if calibration.people < _FEW:
+        lines.append(f"warning: {calibration.people} people are few: expect another curve of others; label a hundred")
     if calibration.error > 0.05:
         lines.append("warning: the probabilities are off by more than 0.05 on average; label more people")
     return "\n".join(lines)

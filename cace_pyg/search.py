@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
+from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
@@ -28,6 +29,7 @@ from cace_pyg.gallery.picture_facts import (
     facts_from_table,
     pictures_of_table,
 )
+from cace_pyg.retrieval import Calibration
 from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a person in it.
@@ -170,7 +172,19 @@ _ARGUMENTS = {
 
 
 def _open(known: argparse.Namespace) -> Gallery:
-    return Gallery.open(known.gallery, known.checkpoint, known.device)
+    gallery = Gallery.open(known.gallery, known.checkpoint, known.device)
+    own = gallery.path / "model.ckpt"
+    if known.checkpoint is not None and _calibration_of(known.checkpoint) != _calibration_of(own):
+        print(
+            f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, whose own is used. To "
+            f"give it one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
+            file=sys.stderr,
+        )
+    return gallery
+
+
+def _calibration_of(checkpoint: Path) -> Calibration | None:
+    return calibration_of(load_checkpoint(checkpoint))
 
 
 def _index(known: argparse.Namespace) -> int:
@@ -269,6 +283,9 @@ def _query(known: argparse.Namespace) -> int:
     gallery = _open(known)
     rate = known.false_alarms
     found = gallery.search(known.picture, known.top_k, known.where, known.first_stage, rate, known.neighbours)
+    if rate is not None and not len(found):
+        what = "the gallery is empty" if known.where is None else f"--where {known.where} lets nothing through"
+        raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")
     if known.json:
         told = hits_as_dicts(found) if rate is None else decision_as_dict(found, rate)
         print(json.dumps(told, indent=2))

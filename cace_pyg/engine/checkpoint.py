@@ -48,7 +48,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: it is truncated or damaged, or not a checkpoint of this library.
     """
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; the checkpoint of a run is {path / 'checkpoints' / 'best.ckpt'}")
+        of_gallery = path / "model.ckpt"
+        meant = of_gallery if of_gallery.is_file() else path / "checkpoints" / "best.ckpt"
+        whose = "gallery" if of_gallery.is_file() else "run"
+        raise FileNotFoundError(f"{path} is a folder; the checkpoint of a {whose} is {meant}")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
     try:

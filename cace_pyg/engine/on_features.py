@@ -70,7 +70,7 @@ class FittedPairStage:
                 "older than calibrations; calibrate_pair_stage learns one from labelled features"
             )
         values = torch.as_tensor(distance).detach().cpu().numpy()
-        return torch.from_numpy(self.calibration.probability(values, gallery))
+        return torch.as_tensor(self.calibration.probability(values, gallery))
 
 
 def fit_pair_stage(

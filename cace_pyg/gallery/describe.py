@@ -12,6 +12,7 @@ from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.read_picture import Picture, read_picture
+from cace_pyg.retrieval.calibration import shortly_above
 from cace_pyg.viz import RankedImage, ranked_lists
 
 _TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "string": "word"}
@@ -48,14 +49,13 @@ def _probability(hit: SearchHit) -> str:
 
 def describe_decision(found: SearchResult, false_alarms: float) -> str:
     """Whether the person is in the gallery, in words; the search was given this rate of false alarms."""
-    one_in = f"at most one in {1 / false_alarms:,.0f} people who are not in the gallery comes"
+    share = f"at most {100 * false_alarms:.4g} % of the people who are not in the gallery come below"
     if found.is_known:
         return (
-            f"known, most likely: the nearest is at {found[0].distance:.4f}, and {one_in} below {found.threshold:.4f}. "
-            "This is no proof of identity: look at the pictures."
+            f"known: the nearest is at {found[0].distance:.4f}, and {share} {found.threshold:.4f}. "
+            "This is no proof of identity, nor that the first picture is the right one: look at the pictures."
         )
-    nearest = f"the nearest is at {found[0].distance:.4f}" if len(found) else "nothing was found"
-    return f"nobody we know: {nearest}, not below {found.threshold:.4f}; {one_in} below that"
+    return f"nobody we know: the nearest is at {found[0].distance:.4f}, not below {found.threshold:.4f}; {share} that"
 
 
 def describe_drift(gallery: Gallery, where: str) -> str:
@@ -118,9 +118,15 @@ def _ranked_by(hit: SearchHit) -> float:
 def _calibrated(summary: Mapping[str, Any] | None) -> str:
     if summary is None:
         return "none, the model has no calibration; python -m cace_pyg.calibrate makes one"
+    smallest = summary["smallest_false_alarms"]
+    answered = (
+        f"false alarms from {shortly_above(smallest)} on, in this gallery"
+        if smallest < 0.995
+        else ("no rate of false alarms can be answered, for so few people and so large a gallery")
+    )
     return (
         f"learned from {summary['pairs']:,} pairs of {summary['people']} people, expected calibration error "
-        f"{summary['error']:.3f}; false alarms from {summary['smallest_false_alarms']:.2g} on"
+        f"{summary['error']:.3f}; {answered}"
     )
 
 

@@ -416,7 +416,7 @@ class Gallery:
             "clue_bytes_per_image": about["clue_bytes"],
             "precision": about["precision"],
             "model": about["model"],
-            "calibration": self.calibration.summary() if self.calibration else None,
+            "calibration": self.calibration.summary(max(len(self), 1)) if self.calibration else None,
             "cameras": dict(sorted(cameras.items())),
             "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,

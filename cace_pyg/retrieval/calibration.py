@@ -94,12 +94,18 @@ class Calibration:
         if not 0 < false_alarms < 1:
             raise ValueError(f"Expected a rate of false alarms in (0, 1), such as 0.01 (got {false_alarms})")
         smallest, people = self.smallest_rate(gallery), self._unknown_people
+        if smallest > _NEARLY_ALL:
+            raise ValueError(
+                f"no rate of false alarms can be answered: the calibration rests on {people} people, and this gallery "
+                f"is {self._times_as_large(gallery):.3g} times as large as theirs; calibrate on more people, with "
+                "python -m cace_pyg.calibrate"
+            )
         if false_alarms < smallest - 1e-12:
             needed = math.ceil(1 / -math.expm1(math.log1p(-false_alarms) / self._times_as_large(gallery))) - 1
             times = self._times_as_large(gallery)
             larger = f", and this gallery is {times:.3g} times as large as theirs" if times > 1 else ""
             raise ValueError(
-                f"Expected a rate of false alarms of at least {_shortly_above(smallest)} (got {false_alarms}): the "
+                f"Expected a rate of false alarms of at least {shortly_above(smallest)} (got {false_alarms}): the "
                 f"calibration rests on {people} people{larger}; for {false_alarms:g} calibrate on {needed} people or "
                 "more, with python -m cace_pyg.calibrate"
             )
@@ -143,10 +149,10 @@ class Calibration:
         """For a checkpoint, or JSON."""
         return asdict(self)
 
-    def summary(self) -> dict[str, Any]:
-        """What it rests on, for people."""
+    def summary(self, gallery: float | None = None) -> dict[str, Any]:
+        """What it rests on, for people; ``smallest_false_alarms`` in a gallery of so many pictures."""
         names = ("form", "pairs", "matches", "people", "gallery", "error", "weight")
-        return {name: getattr(self, name) for name in names} | {"smallest_false_alarms": self.smallest_rate()}
+        return {name: getattr(self, name) for name in names} | {"smallest_false_alarms": self.smallest_rate(gallery)}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Calibration":
@@ -274,8 +280,9 @@ def _check_pairs(
     if not same.any() or same.all() or people < 2:
         raise ValueError(
             f"a calibration needs pairs of one person and of two, of at least two people held out of the training (got "
-            f"{int(same.sum())} of one, {int((~same).sum())} of two, of {people} people); hold more people out "
-            "(--data.hold_out 0.1), or look at more pictures a query (--evaluation.top_k 100)"
+            f"{int(same.sum())} of one, {int((~same).sum())} of two, of {people} people); label more "
+            "people, or more pictures of each, hold more out of the training (--data.hold_out 0.1), or look at more "
+            "pictures a query (--evaluation.top_k 100)"
         )
     if not len(scores) or not (np.isfinite(distance).all() and np.isfinite(scores).all()):
         raise ValueError("Expected finite distances, some of random pairs too (got none, NaN or infinity)")
@@ -345,7 +352,10 @@ def _best_of_strangers(
     return tuple(rows)
 
 
-def _shortly_above(rate: float) -> str:
+_NEARLY_ALL = 0.995
+
+
+def shortly_above(rate: float) -> str:
     """Two digits, rounded up, so that what is named is allowed."""
     digits = 1 - math.floor(math.log10(rate))
     return f"{math.ceil(rate * 10**digits) / 10**digits:.{max(digits, 0)}f}"

@@ -1,6 +1,7 @@
 """Probabilities of search results, and people whom nobody knows."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cace_pyg import Gallery
+from cace_pyg.calibrate import main as calibrate_command
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
 from cace_pyg.gallery import gallery as gallery_module
 from cace_pyg.gallery.page import gallery_page
@@ -122,7 +124,7 @@ def test_the_command_says_it_in_words_and_by_its_exit_status(path, strict, split
     head, first = capsys.readouterr().out.splitlines()[:2]
     assert head.split()[:4] == ["rank", "was", "probability", "distance"] and first.split()[2].endswith("%")
     assert search([*query, str(path), "--false_alarms", "0.97"]) == 0
-    assert "known, most likely: the nearest is at " in capsys.readouterr().out
+    assert "known: the nearest is at " in capsys.readouterr().out
     assert search([*query, str(strict), "--false_alarms", "0.1"]) == 3
     assert "nobody we know: the nearest is at " in capsys.readouterr().out
     assert search([*query, str(strict), "--false_alarms", "0.1", "--json"]) == 3
@@ -131,6 +133,10 @@ def test_the_command_says_it_in_words_and_by_its_exit_status(path, strict, split
     assert 0 < told["hits"][0]["probability"] < 1
     assert search([*query, str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["probability"] > 0
+    assert search([*query, str(path), "--false_alarms", "0.97"]) == 0
+    assert "at most 97 % of the people who are not in the gallery come below " in capsys.readouterr().out
+    assert search([*query, str(path), "--false_alarms", "0.97", "--where", "camera = 'none'"]) == 2
+    assert "(got none: --where camera = 'none' lets nothing through)" in capsys.readouterr().err
     assert search([*query, str(path), "--false_alarms", "1e-6"]) == 2
     assert "Expected a rate of false alarms of at least" in capsys.readouterr().err
     assert search(["stats", "--gallery", str(path)]) == 0
@@ -174,3 +180,27 @@ def test_the_page_is_told(gallery, splits):
     hits = client.post("/search", content=splits.query[0].path.read_bytes()).json()["hits"]
     found = gallery.search(splits.query[0].path)
     assert [one["probability"] for one in hits] == pytest.approx([hit.probability for hit in found])
+
+
+def test_the_smallest_rate_that_stats_names_is_answered(path, splits, capsys):
+    assert search(["stats", "--gallery", str(path)]) == 0
+    smallest = re.search(r"false alarms from ([\d.]+) on, in this gallery", capsys.readouterr().out)[1]
+    assert search(["query", str(splits.query[0].path), "--gallery", str(path), "--false_alarms", smallest]) in (0, 3)
+    less = str(float(smallest) * 0.9)
+    assert search(["query", str(splits.query[0].path), "--gallery", str(path), "--false_alarms", less]) == 2
+    assert f"of at least {smallest}" in capsys.readouterr().err
+
+
+def test_another_calibration_than_the_gallerys_is_told(path, tmp_path, splits, capsys):
+    other = tmp_path / "other.ckpt"
+    calibrate(path / "model.ckpt", other, replace(CALIBRATION, people=240))
+    query = ["query", str(splits.query[0].path), "--gallery", str(path), "--checkpoint"]
+    assert search([*query, str(other)]) == 0
+    assert f"{other} has another calibration than the gallery {path}, whose own is used" in capsys.readouterr().err
+    assert search([*query, str(path / "model.ckpt")]) == 0
+    assert "another calibration" not in capsys.readouterr().err
+
+
+def test_a_gallery_in_place_of_a_checkpoint_is_told_where_its_model_is(path, capsys):
+    assert calibrate_command(["--checkpoint", str(path), "--data.root", "anywhere", "--output", "x.ckpt"]) == 2
+    assert f"the checkpoint of a gallery is {path / 'model.ckpt'}" in capsys.readouterr().err

@@ -156,10 +156,11 @@ def test_the_rate_that_is_named_is_allowed():
     for people in (3, 9, 74, 750):
         for gallery in (None, 333, 5000):
             found = made(unknown=tuple((k / 1000, 1.0) for k in range(1, people + 1)))
-            with pytest.raises(ValueError, match="of at least") as refused:
+            with pytest.raises(ValueError, match="of at least|no rate of false alarms") as refused:
                 found.threshold(1e-9, gallery)
-            named = float(str(refused.value).split("of at least ")[1].split()[0])
-            if named < 1:
+            assert (found.smallest_rate(gallery) > 0.995) == ("no rate" in str(refused.value))
+            if found.smallest_rate(gallery) <= 0.995:
+                named = float(str(refused.value).split("of at least ")[1].split()[0])
                 assert np.isfinite(found.threshold(named, gallery))
 
 
@@ -226,3 +227,9 @@ def test_the_drift_is_the_kolmogorov_smirnov_distance():
     assert found.drift(sample) == pytest.approx(kstest(sample, "uniform").statistic)
     with pytest.raises(ValueError, match="finite distances of some pairs"):
         found.drift([])
+
+
+def test_a_gallery_in_which_every_stranger_would_come_near_is_told_so():
+    with pytest.raises(ValueError, match="no rate of false alarms can be answered.* 9 people.*100 times as large"):
+        made().threshold(0.5, gallery=20000)
+    assert made().summary(400)["smallest_false_alarms"] == pytest.approx(1 - 0.9**2)
