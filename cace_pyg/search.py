@@ -176,8 +176,8 @@ def _open(known: argparse.Namespace) -> Gallery:
     own = gallery.path / "model.ckpt"
     if known.checkpoint is not None and _calibration_of(known.checkpoint) != _calibration_of(own):
         print(
-            f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, whose own is used. To "
-            f"give it one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
+            f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, whose own is used. "
+            f"To give it one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
             file=sys.stderr,
         )
     return gallery
