@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _FEW = 20
+_FLAT = 1.0  # log-odds between the nearest and the farthest pair
 
 
 def describe(calibration: Calibration) -> str:
@@ -103,6 +104,11 @@ def describe(calibration: Calibration) -> str:
         f"{shortly_above(calibration.smallest_rate())}, in a gallery of {calibration.gallery:,.0f} pictures or fewer; "
         "more in a larger one",
     ]
+    if calibration.knots[0][1] - calibration.knots[-1][1] < _FLAT:
+        lines.append(
+            "warning: the probability hardly depends on the distance, so it says nothing about anybody, however small "
+            "its error: this network does not tell these people apart"
+        )
     if calibration.people < _FEW:
         lines.append(f"warning: {calibration.people} people are few: expect another curve of others; label a hundred")
     if calibration.error > 0.05:

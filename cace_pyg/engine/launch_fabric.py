@@ -28,13 +28,17 @@ def launch_fabric(config: Config) -> Fabric:
             take bfloat16 instead.
         RuntimeError: this machine has no such device.
     """
-    # its advice is not for those who type our commands: TF32, and which precision they have asked for
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.rank_zero").addFilter(_is_no_advice)
     fabric = _fabric(config)
     if config.precision == "16-mixed" and fabric.device.type == "cpu":
         raise ValueError("Expected a GPU for --precision 16-mixed (got device cpu); give bf16-mixed or 32-true")
     fabric.launch()
     return fabric
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    """Fabric's is not for those who type our commands: to allow TF32, and which precision they have asked for."""
+    return not record.getMessage().startswith(("Using bfloat16", "Using 16-bit", "You are using a CUDA device"))
 
 
 def find_device(name: str | torch.device) -> torch.device:

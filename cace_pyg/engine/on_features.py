@@ -69,7 +69,9 @@ class FittedPairStage:
                 "Expected a calibrated pair stage (got one without): nobody was held out of its training, or it is "
                 "older than calibrations; calibrate_pair_stage learns one from labelled features"
             )
-        values = torch.as_tensor(distance).detach().cpu().numpy()
+        values = distance.detach().cpu().numpy() if isinstance(distance, Tensor) else np.asarray(distance)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"Expected numbers as distances (got {values.dtype})")
         return torch.as_tensor(self.calibration.probability(values, gallery))
 
 

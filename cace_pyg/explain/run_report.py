@@ -1,5 +1,6 @@
 """The report of a run: figures chosen from its log and its evaluation, and ranked lists of single queries."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,10 @@ def _decided(evaluation: Evaluation, decisions: Mapping[str, OpenSet], second_st
     if not decisions:
         return []
     stages = {name: found for name, found in decisions.items() if second_stage or name == "individual"}
-    lines = open_set_table(stages).splitlines()
+    lines = [re.sub(" {3,}(?=[0-9])", "; ", line) for line in open_set_table(stages).splitlines()]
+    lines = [
+        re.sub(r"(?<=[0-9:,]) (?=[\[0-9])", "\N{NO-BREAK SPACE}", line) for line in lines
+    ]  # no break in an interval
     return [*lines, *(calibration_note(evaluation, decisions).splitlines() if second_stage else [])]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class Calibration:
         Raises:
             ValueError: the rate is not in (0, 1), or too small for the people of the calibration; names the smallest.
         """
-        if not 0 < false_alarms < 1:
+        if not (isinstance(false_alarms, Real) and 0 < false_alarms < 1):
             raise ValueError(f"Expected a rate of false alarms in (0, 1), such as 0.01 (got {false_alarms})")
         smallest, people = self.smallest_rate(gallery), self._unknown_people
         if smallest > _NEARLY_ALL:

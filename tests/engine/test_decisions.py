@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cace_pyg.calibrate import describe
 from cace_pyg.calibrate import main as calibrate
 from cace_pyg.config import from_yaml
 from cace_pyg.data.market_layout import read_market_layout
@@ -226,3 +227,11 @@ def test_scores_of_other_cameras_are_warned_of(trained):
     assert drift_warning(many, 0.05, "here") == drift_warning(few, 0.15, "here") == ""
     told = drift_warning(many, 0.15, "here")
     assert "python -m cace_pyg.calibrate" in told and "of here are not" in told
+
+
+def test_a_calibration_that_says_nothing_is_warned_of():
+    unknown, scores = tuple((k / 10, 1.0) for k in range(1, 31)), (0.1, 0.9)
+    steep = Calibration("logistic", ((0.0, 4.0), (1.0, -4.0)), 0.5, 100, 10, 30, 200.0, 0.01, unknown, scores)
+    said = describe(replace(steep, knots=((0.0, -5.5), (1.0, -5.6)), people=5))
+    assert "hardly depends on the distance" in said and "5 people are few" in said
+    assert "warning" not in describe(steep)

@@ -55,7 +55,9 @@ def test_ranks_have_no_number(monkeypatch):
 
 def test_fabrics_advice_is_not_shown(monkeypatch):
     said, logger = [], logging.getLogger("lightning_fabric.utilities.rank_zero")
-    monkeypatch.setattr(logger, "handle", said.append)
+    monkeypatch.setattr(logger, "callHandlers", said.append)
     monkeypatch.setattr(logger, "level", logging.INFO)
     launch_fabric(Config(DataSettings("crops"), device="cpu", precision="bf16-mixed"))
     assert not said
+    logger.info("Starting with 2 processes")
+    assert len(said) == 1

@@ -150,6 +150,9 @@ def test_it_says_how_probable_it_is_and_learns_it_anew_elsewhere(fitted, tmp_pat
     assert expected_calibration_error(elsewhere.probability(distance)[counts], same[counts]) < 0.05
     with pytest.raises(ValueError, match="calibrate_pair_stage learns one"):
         replace(fitted, calibration=None).probability(asked)
+    assert fitted.probability(0.3) == fitted.probability(torch.tensor([0.3], dtype=torch.float64))[0]
+    with pytest.raises(ValueError, match="Expected numbers as distances"):
+        fitted.probability("abc")
     with pytest.raises(ValueError, match="Expected clues of 16 channels .got 8"):
         calibrate_pair_stage(fitted, Features(torch.ones(4, 3), torch.ones(4, 8, 8), GRID), [1, 1, 2, 2])
     with pytest.raises(ValueError, match="at least 2 people with three pictures or more"):

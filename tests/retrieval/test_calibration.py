@@ -147,7 +147,7 @@ def test_a_rate_that_so_few_people_cannot_answer_for_is_refused_with_what_they_c
     assert made().threshold(0.1) == 0.1
     with pytest.raises(ValueError, match=r"of at least 0\.19 .*2 times as large.*on 199 people"):
         made().threshold(0.01, gallery=400)
-    for wrong in (0, 1, -0.1, float("nan")):
+    for wrong in (0, 1, -0.1, float("nan"), "abc"):
         with pytest.raises(ValueError, match="in .0, 1., such as 0.01"):
             made().threshold(wrong)
 
