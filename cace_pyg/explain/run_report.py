@@ -129,7 +129,7 @@ def _decided(evaluation: Evaluation, decisions: Mapping[str, OpenSet], second_st
     stages = {name: found for name, found in decisions.items() if second_stage or name == "individual"}
     lines = [re.sub(" {3,}(?=[0-9])", "; ", line) for line in open_set_table(stages).splitlines()]
     lines = [
-        re.sub(r"(?<=[0-9:,]) (?=[\[0-9])", "\N{NO-BREAK SPACE}", line) for line in lines
+        re.sub(r"(?<=[0-9,]) (?=[\[0-9])", "\N{NO-BREAK SPACE}", line) for line in lines
     ]  # no break in an interval
     return [*lines, *(calibration_note(evaluation, decisions).splitlines() if second_stage else [])]
 
