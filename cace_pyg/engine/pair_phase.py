@@ -20,7 +20,7 @@ from cace_pyg.engine.extraction import extract_clues, extract_embeddings
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
-from cace_pyg.models import CaceNet
+from cace_pyg.models import CaceNet, PairOperand
 
 
 class PairPhase:
@@ -115,15 +115,16 @@ class PairPhase:
     def losses(self, model: CaceNet, batch: Tensor, parts: Tensor | None = None) -> dict[str, Tensor]:
         """The triplet loss on the second stage's distance."""
         if self.clues is not None:
-            clues = Clues(batch.float(), self.clues.grid, parts)
+            clues = Clues(batch, self.clues.grid, parts)
         else:
             with torch.no_grad():
                 clues = model(batch, parts).clues
-        prepared = model.pair_stage.prepare(self._with_dropout(self._mirrored(clues)))
+        clues = self._with_dropout(self._mirrored(clues))
+        prepared = model.pair_stage.prepare(replace(clues, features=clues.features.float()))
         anchors = len(prepared) // 3
-        anchor = torch.arange(anchors).repeat(2)
-        others = torch.arange(anchors, 3 * anchors)
-        distance = model.pair_stage.distance(prepared.select(anchor), prepared.select(others))
+        # slices and a copy, since the gradient of a selection by index costs as much as a matrix product
+        anchor, others = prepared.select(slice(anchors)), prepared.select(slice(anchors, None))
+        distance = model.pair_stage.distance(PairOperand.concatenate([anchor, anchor]), others)
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
     def _mirrored(self, clues: Clues) -> Clues:
@@ -158,11 +159,11 @@ def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
         mirrored: which of them, ``(image,)`` booleans.
     """
 
-    def of(values: Tensor) -> Tensor:
-        flipped = values.unflatten(1, clues.grid).flip(2).flatten(1, 2)
-        return torch.where(mirrored.view(-1, *[1] * (values.dim() - 1)), flipped, values)
-
-    return replace(clues, features=of(clues.features), parts=None if clues.parts is None else of(clues.parts))
+    row_by_row = torch.arange(clues.features.size(1), device=mirrored.device)
+    order = torch.where(mirrored.unsqueeze(1), row_by_row.view(clues.grid).flip(1).flatten(), row_by_row)
+    image = torch.arange(len(clues), device=mirrored.device).unsqueeze(1)
+    parts = None if clues.parts is None else clues.parts[image, order]
+    return replace(clues, features=clues.features[image, order], parts=parts)
 
 
 def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
@@ -176,8 +177,11 @@ def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
         clues: of some images.
         probability: of a clue to go, in [0, 1); 0 returns the clues as they are.
         drawn: a number for each clue, ``(image, n)``, uniform in [0, 1).
+
+    Returns:
+        The clues, in float32 where theirs have fewer bits: what is scaled up may not fit into those.
     """
     if probability == 0:
         return clues
-    kept = (drawn >= probability).to(clues.features).unsqueeze(-1) / (1 - probability)
+    kept = (drawn >= probability).to(clues.features.device).unsqueeze(-1) / (1 - probability)
     return replace(clues, features=clues.features * kept)

@@ -8,6 +8,7 @@ from cace_pyg.graph import PairBlocks
 from cace_pyg.nn import (
     DenseDiscrepancyConv,
     DiscrepancyConv,
+    convolve_blocks,
     pool_blocks,
     pooled_messages,
 )
@@ -105,6 +106,32 @@ def test_intra_blocks_of_no_size_are_intra_blocks_of_zeros(make_adjacency, mode,
     blocks = [PairBlocks(one, inter, one) for one in (torch.zeros(3, N, N).double(), torch.zeros(3, 0, 0).double())]
     assert torch.equal(blocks[0].adjacency(), blocks[1].adjacency())
     assert [float(one) for one in blocks[0].density()] == [float(one) for one in blocks[1].density()]
+
+
+@pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
+@pytest.mark.parametrize("images_a", [1, 3])
+@pytest.mark.parametrize("intra_nodes", [0, N])
+def test_the_written_out_gradient_is_the_numerical_one_of_directed_edges_too(mode, images_a, intra_nodes):
+    x_a, x_b = torch.randn(images_a, N, 5, dtype=torch.float64), torch.randn(3, N, 5, dtype=torch.float64)
+    intra_a, intra_b = (torch.rand(images, intra_nodes, intra_nodes).double() for images in (images_a, 3))
+    inputs = [x.requires_grad_() for x in (x_a, x_b, intra_a, torch.rand(3, N, N).double(), intra_b)]
+    assert torch.autograd.gradcheck(lambda *inputs: convolve_blocks(*inputs, mode), inputs)
+
+
+@pytest.mark.parametrize("floor", ["textbook", "released"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_the_gradients_of_float32_but_for_rounding(make_adjacency, floor, dtype):
+    adjacency = make_adjacency(3, 2 * N).float()
+    blocks = adjacency[:, :N, :N], adjacency[:, :N, N:], adjacency[:, N:, N:]
+    inputs = [x.clone().requires_grad_() for x in (torch.randn(3, N, 5), torch.randn(3, N, 5), *blocks)]
+    found = []
+    for half in (False, True):
+        with torch.autocast("cpu", dtype, enabled=half):
+            a, b = convolve_blocks(*inputs, degree_floor=floor)
+        found.append(torch.autograd.grad(a.square().sum() + b.pow(3).sum(), inputs))
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == torch.float32
+        assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
 def test_graphs_of_several_sizes_are_refused():
