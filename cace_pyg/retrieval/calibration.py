@@ -16,6 +16,7 @@ from cace_pyg.retrieval.reliability import expected_calibration_error
 Form = Literal["logistic", "isotonic"]
 _DRIFT, _CHANCE = 0.1, 0.6  # Kolmogorov–Smirnov distances, the second by √people; measured in docs/decision.md
 _FOLDS = 5
+_CERTAIN = 36.0  # log-odds; float64 takes 37 for certain
 _QUANTILES = 101
 
 
@@ -64,7 +65,7 @@ class Calibration:
                 further stranger is one more who may look alike; fewer do not raise them. None: as many.
 
         Returns:
-            As ``distance``, 0 to 1.
+            As ``distance``, above 0 and below 1, however far a curve is continued.
 
         Raises:
             ValueError: a distance is not finite, or the gallery is empty.
@@ -72,7 +73,8 @@ class Calibration:
         distance = np.asarray(distance, dtype=float)
         if not np.isfinite(distance).all():
             raise ValueError("Expected finite distances (got NaN or infinity); check the embeddings")
-        return expit(_log_odds(self.knots, self.form, distance) - math.log(self._times_as_large(gallery)))
+        log_odds = _log_odds(self.knots, self.form, distance) - math.log(self._times_as_large(gallery))
+        return expit(np.clip(log_odds, -_CERTAIN, _CERTAIN))
 
     def threshold(self, false_alarms: float, gallery: float | None = None) -> float:
         """The distance below which the best hit of a search is a known person.

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brute
 from scipy.special import expit
@@ -54,6 +54,7 @@ def test_the_worked_example():
     st.lists(st.tuples(st.floats(0, 3), st.booleans()), min_size=4, max_size=60),
     st.lists(st.floats(-1, 5), min_size=2, max_size=20),
 )
+@example([(0.65625, False), (0.6875, False), (0.6875, False), (0.65625, True)], [0.0, 5.0])  # log-odds beyond 40
 def test_probability_never_rises_with_the_distance(form, drawn, asked):
     distance, same = (np.array(one) for one in zip(*drawn, strict=True))
     same[:2] = True, False
