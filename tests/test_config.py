@@ -1,6 +1,5 @@
 """The typed tree and its YAML."""
 
-import copy
 import functools
 import sys
 from pathlib import Path
@@ -269,11 +268,8 @@ def test_every_error_of_a_setting_is_at_most_five_lines_and_names_it():
     parser = config_parser("train", "")
     for group, name in settings:
         for value in WRONG:
-            changed = copy.deepcopy(tree)
-            if name is None:
-                changed[group] = value
-            else:
-                changed[group][name] = value
+            changed = {"data": {"root": "x"}}  # not the whole tree, of which reading takes four times as long
+            changed[group] = value if name is None else {**changed.get(group, {}), name: value}
             try:
                 config_of(parse(parser, ["--config", yaml.dump(changed)]), parser)
             except ValueError as error:
