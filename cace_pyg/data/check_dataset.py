@@ -197,7 +197,7 @@ def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
         for sample in splits.gallery
         if sample.path not in own
         for query in queries.get(sample.path.stat().st_size, ())
-        if (sample[1:] == query[1:]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
+        if (sample[1:3] == query[1:3]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
     ]
 
 

@@ -126,7 +126,7 @@ def measure(
     one_set = tuple(query) == tuple(gallery)
     extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
-    own = own_positions(query, gallery)
+    own = own_positions(extracted_query.samples, extracted_gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
     index = torch.cat([top_k(block, config.evaluation.top_k) for block in first_stage.blocks()])
     pairs = config.evaluation.pairs_per_batch
