@@ -122,6 +122,7 @@ def test_a_set_in_which_a_quality_is_not_known_weighs_its_pictures_alike():
         (lambda: set_distance(torch.ones(2), torch.tensor([0, 2]), 3), "for each of 3 pairs of sets"),
         (lambda: set_distance(torch.ones(2), torch.tensor([0, 3]), 3), "for each of 3 pairs of sets"),
         (lambda: set_distance(torch.ones(2), torch.tensor([0, 1]), 2, -1), "a softness of 0 or more"),
+        (lambda: set_distance(torch.ones(2), torch.tensor([0, 1]), 2, math.inf), "a softness of 0 or more"),
     ],
 )
 def test_what_is_refused(refused, message):
