@@ -1,7 +1,7 @@
 """What both stages measure of a query and a gallery, before anything is ranked."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypedDict
 
@@ -106,10 +106,17 @@ def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> Labels:
 
 
 def own_positions(query: Sequence[Sample], gallery: Sequence[Sample]) -> Tensor | None:
-    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere."""
-    positions = {sample.path: position for position, sample in enumerate(gallery)}
-    own = torch.tensor([positions.get(sample.path, -1) for sample in query])
+    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere.
+
+    A track is known by its person, camera and name.
+    """
+    positions = {_identity(sample): position for position, sample in enumerate(gallery)}
+    own = torch.tensor([positions.get(_identity(sample), -1) for sample in query])
     return own if (own >= 0).any() else None
+
+
+def _identity(sample: Sample) -> Hashable:
+    return sample[1:] if sample.track else sample.path
 
 
 def measure(
