@@ -316,18 +316,21 @@ class GalleryTable:
         return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
 
     def embeddings(self) -> tuple[list[dict[str, Any]], torch.Tensor]:
-        """Every row's ``image``, ``sha256``, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
+        """What is told of every row, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
 
         Returns:
-            The rows, and float32 ``(row, channel)``.
+            The rows, each with ``image``, ``sha256``, ``camera``, ``time`` and ``metadata``; and float32 ``(row,
+            channel)``.
 
         Raises:
             UnreadableTableError: a row is not what was written.
         """
         told = ["image", "sha256", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
         found = read_again(lambda: self._run(self._table.search().with_row_id(True).select(told), None))
+        extra, kept = self.metadata_columns, ("image", "sha256", "camera", "time", "check_sums", "_rowid")
         rows = [
-            {name: row[name] for name in ("image", "sha256", "check_sums", "_rowid")} for row in self._whole_rows(found)
+            {name: row[name] for name in kept} | {"metadata": {name: row[name] for name in extra}}
+            for row in self._whole_rows(found)
         ]
         order = sorted(range(len(rows)), key=lambda place: rows[place]["image"])
         vectors = torch.from_numpy(embeddings(found).astype(np.float32)[order])
