@@ -158,17 +158,22 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
+def _optimize_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--erase", action="store_true", help="leave nothing of removed pictures on disk; nobody else may use it"
+    )
+    command.add_argument(
+        "--views_alone", action="store_true", help="of each track keep the clues of its views alone (docs/tracks.md)"
+    )
+
+
 _ARGUMENTS = {
     "index": _index_arguments,
     "add": _add_arguments,
     "remove": _remove_arguments,
     "query": _query_arguments,
     "serve": _serve_arguments,
-    "optimize": lambda command: command.add_argument(
-        "--erase",
-        action="store_true",
-        help="leave nothing of removed pictures on disk; nobody else may use it",
-    ),
+    "optimize": _optimize_arguments,
     "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
 }
 
@@ -325,7 +330,7 @@ def _serve(known: argparse.Namespace) -> int:
 
 def _optimize(known: argparse.Namespace) -> int:
     gallery = _open(known)
-    gallery.optimize(known.erase)
+    gallery.optimize(known.erase, known.views_alone)
     print(describe_stats(known.gallery, gallery.stats()))
     return 0
 

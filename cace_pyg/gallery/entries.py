@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cace_pyg.gallery.check_sums import is_whole
 from cace_pyg.gallery.gallery_table import GalleryTable
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
@@ -38,10 +39,11 @@ class Entries:
             embedding: unit-length, ``(picture, channel)``.
 
         Raises:
-            ValueError: a quality is no number, or below 0.
+            ValueError: a quality is no number, or below 0; or no picture of a track has clues that were kept.
         """
         quality = torch.tensor([_quality(row) for row in rows])
-        return cls(rows, form_sets(embedding, [_label(row) for row in rows], quality))
+        kept = torch.tensor([keeps_clues(row) for row in rows])
+        return cls(rows, form_sets(embedding, [_label(row) for row in rows], quality, candidates=kept))
 
     def pictures(self, entry: int) -> tuple[str, ...]:
         """Names of the pictures of a track, by time and name; none of a picture without a track."""
@@ -50,11 +52,44 @@ class Entries:
             return ()
         return tuple(row["image"] for row in sorted(members, key=_by_time))
 
+    def no_views(self) -> list[str]:
+        """Names of pictures that have clues and are no view of their track."""
+        views = set(self.sets.views.flatten().tolist())
+        return [row["image"] for place, row in enumerate(self.rows) if place not in views and keeps_clues(row)]
+
+    def of_pictures(self, images: set[str]) -> list[int]:
+        """Entries with one of these pictures."""
+        return [
+            number
+            for number, members in enumerate(self.sets.members)
+            if any(self.rows[position]["image"] in images for position in members.tolist())
+        ]
+
     def views(self, entries: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Positions of the pictures that the second stage looks at, and which of ``entries`` each is of."""
         views = self.sets.views[list(entries)]
         there = views >= 0
         return views[there], there.nonzero()[:, 0]
+
+
+def left_without_clues(rows: Sequence[Mapping[str, Any]], gone: set[str]) -> list[str]:
+    """Pictures of a track that would have no clues of any of them if those in ``gone`` went.
+
+    Args:
+        rows: of each picture ``image``, ``camera``, ``track`` and ``check_sums``.
+        gone: names.
+    """
+    left: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row[TRACK] is not None and row["image"] not in gone:
+            left.setdefault((row["camera"], row[TRACK]), []).append(row)
+    bare = [members for members in left.values() if not any(map(keeps_clues, members))]
+    return [row["image"] for row in bare[0]] if bare else []
+
+
+def keeps_clues(row: Mapping[str, Any]) -> bool:
+    """Whether the clues of a picture are there; those that are no view of their track may have been dropped."""
+    return not is_whole(row, "clues", b"")
 
 
 def has_tracks(table: GalleryTable) -> bool:

@@ -20,7 +20,7 @@ from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
-from cace_pyg.gallery.entries import TRACK, Entries, has_tracks
+from cace_pyg.gallery.entries import TRACK, Entries, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
 from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
@@ -64,7 +64,7 @@ class Gallery:
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
         self._lists: tuple[Any, _Lists] | None = None  # of which versions
-        self._entries: tuple[int, Entries, Tensor] | None = None  # of which version
+        self._entries: tuple[int, Entries] | None = None  # of which version
 
     @classmethod
     def create(
@@ -206,13 +206,26 @@ class Gallery:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
         Raises:
-            ValueError: the filter is none, or one name comes without a list.
+            ValueError: the filter is none, one name comes without a list, or what is left of a track has no clues.
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
         where = self._table.checked(where) if where is not None else None  # before anything is removed
+        self._check_left(images, where)
         named = self._table.remove_images([image_name(one) for one in images])
         return named + (self._table.remove(where) if where is not None else 0)
+
+    def _check_left(self, images: Sequence[str | Path], where: str | None) -> None:
+        if not has_tracks(self._table):
+            return
+        gone = {image_name(one) for one in images}
+        gone |= {row["image"] for row in self._table.rows(where, ["image"])} if where is not None else set()
+        rows = self._table.rows(None, ["image", "camera", TRACK, "check_sums"])
+        if left := left_without_clues(rows, gone):
+            raise ValueError(
+                "Expected to remove a whole track, or to keep one of its views (got all views of one of which "
+                f"{len(left)} pictures would stay, such as {left[0]}): remove these too, then add those that you keep"
+            )
 
     def missing(self) -> list[str]:
         """Images whose file is gone."""
@@ -235,10 +248,15 @@ class Gallery:
             How many lists were written.
 
         Raises:
-            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``.
+            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``; or tracks keep the clues of views alone.
             RuntimeError: the gallery is damaged.
         """
         settings = self.embedder.config
+        if not all(map(keeps_clues, self._table.rows(None, ["image", "check_sums"]))):
+            raise ValueError(
+                f"Expected clues of every picture whose neighbours are to be kept (got the gallery {self.path}, "
+                "whose tracks keep those of their views alone); do without neighbours, or make another --gallery"
+            )
         if not self.keeps_neighbours:
             check_neighbours(settings.k_reciprocal, settings.neighbours.candidates)
         kept = KeptNeighbours.create(self.path, settings.neighbours.candidates)
@@ -301,7 +319,7 @@ class Gallery:
         """Find the images, or tracks, that most likely show the person of a picture, or of several.
 
         Pictures of one camera that share a value of the column ``track`` are one entry of the gallery (docs/tracks.md):
-        such a gallery is searched exhaustively, and a filter takes pictures out of their tracks.
+        such a gallery is searched exhaustively, and a filter lets a track through for one of its pictures.
 
         Args:
             picture: a path, PIL image, array or the bytes of a file; or a list of them.
@@ -372,6 +390,8 @@ class Gallery:
         found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
         if found is None:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
+        if not found["clues"]:
+            raise ValueError(f"{hit.image} is no view of its track any more, and has no clues; search again")
         with self.embedder.on_cpu() as model:
             view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
@@ -392,7 +412,9 @@ class Gallery:
         """
         if self.calibration is None or len(self) < _FEWEST:
             return None
-        some = self._table.some(_SAMPLE)
+        some = [row for row in self._table.some(_SAMPLE) if row["clues"]]  # of a track those of its views at least
+        if not some:
+            return None
         with self.embedder.on_cpu() as model:
             embedding = torch.stack([row["embedding"] for row in some])
             images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))
@@ -423,7 +445,7 @@ class Gallery:
         found = self._table.parts_of(image, ["thumbnail"])
         return found["thumbnail"] if found else None
 
-    def optimize(self, erase: bool = False) -> None:
+    def optimize(self, erase: bool = False, views_alone: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
         Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
@@ -434,11 +456,28 @@ class Gallery:
         Args:
             erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
                 reads or writes meanwhile may fail.
+            views_alone: of each track keep the clues of its views alone. What the second stage sees stays the same
+                until pictures come or go.
+
+        Raises:
+            ValueError: ``views_alone`` where neighbours are kept, which are those of all pictures.
         """
+        if views_alone:
+            self._drop_clues()
         self._table.optimize(erase)
         if self.keeps_neighbours:
             self.keep_neighbours()
             KeptNeighbours(self.path).optimize(erase)
+
+    def _drop_clues(self) -> None:
+        if self.keeps_neighbours:
+            raise ValueError(
+                f"Expected no kept neighbours where tracks are to keep the clues of their views alone (got some in "
+                f"{self.path}): they are those of all pictures"
+            )
+        entries = self._all_entries(self._table.snapshot()) if has_tracks(self._table) else None
+        if entries is not None:
+            self._table.drop_clues(entries.no_views())
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
@@ -570,17 +609,21 @@ class Gallery:
         if not has_tracks(table):
             rows = table.nearest(query[0].numpy(), count, where)
             return Entries.of(rows, torch.stack([row["embedding"] for row in rows])) if rows else None
+        entries = self._all_entries(table)
+        if where is None or entries is None:
+            return entries
+        let_through = {row["image"] for row in table.rows(where, ["image"])}
+        chosen = entries.of_pictures(let_through)
+        return replace(entries, sets=entries.sets.select(chosen)) if chosen else None
+
+    def _all_entries(self, table: GalleryTable) -> Entries | None:
+        """Of a whole snapshot, from memory where nothing was written since; none: it is empty."""
         if self._entries is None or self._entries[0] != table.version:
             rows, embedding = table.embeddings()
             if not rows:
                 return None
-            self._entries = table.version, Entries.of(rows, embedding), embedding
-        _, entries, embedding = self._entries
-        if where is None:
-            return entries
-        let_through = {row["image"] for row in table.rows(where, ["image"])}
-        chosen = [place for place, row in enumerate(entries.rows) if row["image"] in let_through]
-        return Entries.of([entries.rows[place] for place in chosen], embedding[chosen]) if chosen else None
+            self._entries = table.version, Entries.of(rows, embedding)
+        return self._entries[1]
 
     def _by_neighbours(
         self, table: GalleryTable, query: Embedded, hits: list[SearchHit], conditional: Tensor

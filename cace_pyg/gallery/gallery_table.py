@@ -383,6 +383,28 @@ class GalleryTable:
             )
         return content
 
+    def drop_clues(self, images: Sequence[str]) -> None:
+        """Keep pictures without what the second stage needs; who was replaced meanwhile keeps it.
+
+        Raises:
+            UnreadableTableError: a row is not what was written.
+        """
+        for start in range(0, len(images), _CHECKED_AT_ONCE):
+            self._drop_clues(_is_one_of(images[start : start + _CHECKED_AT_ONCE]))
+
+    def _drop_clues(self, where: str) -> None:
+        import pyarrow as pa
+
+        found = read_again(lambda: self._run(self._table.search().where(where), None))
+        rows = self._whole_rows(found.drop_columns(["clues", "thumbnail"]))
+        for row, thumbnail in zip(rows, found["thumbnail"].to_pylist(), strict=True):
+            self._whole_part(row, "thumbnail", thumbnail)  # damage is not written anew as if it was whole
+        place = found.schema.get_field_index("clues")
+        emptied = found.set_column(place, found.schema.field(place), pa.array([b""] * len(found), pa.binary()))
+        with self._damage_told():
+            merge = self._table.merge_insert("image").when_matched_update_all(where="target.sha256 = source.sha256")
+            merge.use_index(False).execute(with_check_sums(emptied), timeout=_PATIENCE)
+
     def remove(self, where: str) -> int:
         """Remove the rows that a filter lets through; returns how many.
 

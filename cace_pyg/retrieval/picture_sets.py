@@ -26,6 +26,11 @@ class PictureSets(NamedTuple):
     views: Tensor
     members: tuple[Tensor, ...]
 
+    def select(self, index: Sequence[int]) -> "PictureSets":
+        """The sets at ``index``."""
+        chosen = list(index)
+        return PictureSets(self.embedding[chosen], self.views[chosen], tuple(self.members[one] for one in chosen))
+
     def kept(self) -> tuple[Tensor, Tensor]:
         """Positions of the pictures that are views, and :attr:`views` as positions among those."""
         there = self.views >= 0
@@ -33,7 +38,11 @@ class PictureSets(NamedTuple):
 
 
 def form_sets(
-    embedding: Tensor, labels: Sequence[Hashable], quality: Tensor | None = None, views: int = VIEWS
+    embedding: Tensor,
+    labels: Sequence[Hashable],
+    quality: Tensor | None = None,
+    views: int = VIEWS,
+    candidates: Tensor | None = None,
 ) -> PictureSets:
     """Merge the pictures of one label into one entry.
 
@@ -46,9 +55,11 @@ def form_sets(
         quality: ``(picture,)``, 0 or more, such as a detector's score; NaN: not known. None, or a set in which one is
             not known: all weigh alike.
         views: pictures of each set that are kept for the pair stage, at most.
+        candidates: whether each picture may be a view, ``(picture,)``, one at least of each set; None: all may.
 
     Raises:
-        ValueError: shapes do not fit, ``views`` is below 1, a quality is below 0 or infinite, or all of a set are 0.
+        ValueError: shapes do not fit, ``views`` is below 1, a quality is below 0 or infinite, all of a set are 0, or a
+            set has no candidate.
     """
     if embedding.dim() != 2 or len(labels) != len(embedding) or not len(embedding):
         raise ValueError(
@@ -67,13 +78,15 @@ def form_sets(
     chosen = torch.full((len(members), max(1, min(views, max(map(len, members))))), -1)
     unit = torch.nn.functional.normalize(embedding.cpu(), dim=-1)
     for number, pictures in enumerate(members):
-        if len(pictures) == 1:
-            merged[number], chosen[number, 0] = unit[pictures[0]], pictures[0]
-            continue
         weights = None if quality is None or quality[pictures].isnan().any() else quality[pictures].cpu()
-        near = choose_views(unit[pictures], views, weights)
-        merged[number] = merge_embeddings(unit[pictures], weights)
-        chosen[number, : len(near)] = pictures[near]
+        merged[number] = unit[pictures[0]] if len(pictures) == 1 else merge_embeddings(unit[pictures], weights)
+        seen = slice(None) if candidates is None else candidates[pictures]
+        if not len(pictures[seen]):
+            raise ValueError(f"Expected a picture that may be a view in each set (got none of {len(pictures)} in one)")
+        near = pictures[seen]
+        if len(near) > 1:
+            near = near[choose_views(unit[near], views, None if weights is None else weights[seen])]
+        chosen[number, : len(near)] = near
     return PictureSets(merged, chosen, members)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,11 +119,13 @@ def test_pictures_of_one_value_on_two_cameras_are_two_tracks(gallery, splits):
     assert all(len(hit.pictures) == 3 for hit in of_four)
 
 
-def test_a_filter_takes_pictures_out_of_their_tracks(gallery, splits, pictures):
-    kept = [str(one) for one in pictures[:7]]
-    where = "image in (" + ", ".join(f"'{one}'" for one in kept) + ")"
+def test_a_filter_lets_a_track_through_for_one_of_its_pictures(gallery, splits, pictures):
+    wanted = [str(one) for one in (pictures[2], pictures[4], pictures[6], pictures[-1])]
+    where = "image in (" + ", ".join(f"'{one}'" for one in wanted) + ")"
     found = gallery.search(splits.query[0].path, where=where)
-    assert sorted(len(hit.pictures) for hit in found) == [1, 6]
+    assert sorted(len(hit.pictures) for hit in found) == [0, 3, 6]
+    everywhere = {members_of(hit): hit.distance for hit in gallery.search(splits.query[0].path, 100, first_stage=100)}
+    assert all(everywhere[members_of(hit)] == pytest.approx(hit.distance) for hit in found)
     assert len(gallery.search(splits.query[0].path, where="camera = 'nowhere'")) == 0
 
 
@@ -196,6 +199,47 @@ def test_a_removed_track_is_gone_from_answers_and_after_erasing_from_the_disk(
     on_disk = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
     assert clues["clues"] not in on_disk and clues["thumbnail"] not in on_disk
     assert not any(name.encode() in on_disk for name in victims)
+
+
+def test_tracks_that_keep_the_clues_of_their_views_alone_answer_as_before(
+    checkpoint, pictures, splits, facts, tmp_path, capsys
+):
+    path = tmp_path / "people.lance"
+    made = Gallery.create(path, checkpoint)
+    made.add(pictures[:9], facts[0][:9], metadata=facts[1][:9])  # tracks of six and of three pictures
+    query = [sample.path for sample in splits.query[:2]]
+    before = made.search(query, together=True)
+    assert search(["optimize", "--views_alone", "--gallery", str(path)]) == 0
+    after = made.search(query, together=True)
+    assert [(hit.image, hit.distance, hit.pictures) for hit in after] == [
+        (hit.image, hit.distance, hit.pictures) for hit in before
+    ]
+    blobs = {str(one): made._table.parts_of(str(one), ["clues"])["clues"] for one in pictures[:9]}
+    bare = [name for name, blob in blobs.items() if not blob]
+    assert len(bare) == 2 and set(bare) < {str(one) for one in pictures[:6]}
+    assert made.thumbnail(bare[0])
+
+    hit = next(hit for hit in after if bare[0] in hit.pictures)
+    with pytest.raises(ValueError, match="is no view of its track any more"):
+        made.explain(query, replace(hit, image=bare[0]))
+    assert "there already: 9" in str(made.add(pictures[:9], facts[0][:9], metadata=facts[1][:9]))
+    with pytest.raises(ValueError, match="Expected clues of every picture whose neighbours are to be kept"):
+        made.keep_neighbours()
+    assert not made.keeps_neighbours
+    views = [str(one) for one in pictures[:6] if str(one) not in bare]
+    with pytest.raises(ValueError, match=r"got all views of one of which 2 pictures would stay"):
+        made.remove(views)
+    assert len(made) == 9
+    assert made.remove(views[:3]) == 3 and made.remove([*views, *bare]) == 3
+    assert [len(hit.pictures) for hit in made.search(query, together=True)] == [3]
+
+
+def test_kept_neighbours_are_those_of_all_pictures(checkpoint, pictures, facts, tmp_path):
+    made = Gallery.create(tmp_path / "people.lance", checkpoint)
+    made.add(pictures, facts[0], metadata=facts[1])
+    made.keep_neighbours()
+    with pytest.raises(ValueError, match="Expected no kept neighbours where tracks are to keep the clues"):
+        made.optimize(views_alone=True)
 
 
 def test_from_a_folder_with_a_pattern_to_an_answer(pictures, checkpoint, splits, tmp_path, capsys):
