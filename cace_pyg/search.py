@@ -36,6 +36,7 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
 
   python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
+  python -m cace_pyg.search query A.jpg B.jpg C.jpg --together --gallery people.lance
   python -m cace_pyg.search serve --gallery people.lance
   python -m cace_pyg.search index FOLDER --gallery people.lance --ray --workers 8
 
@@ -130,7 +131,8 @@ def _remove_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", type=user_path)
+    command.add_argument("picture", type=user_path, nargs="+")
+    command.add_argument("--together", action="store_true", help="the pictures show one person: ask for them as one")
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
     command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
     command.add_argument("--where", help=WHERE)
@@ -156,17 +158,22 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
+def _optimize_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--erase", action="store_true", help="leave nothing of removed pictures on disk; nobody else may use it"
+    )
+    command.add_argument(
+        "--views_alone", action="store_true", help="of each track keep the clues of its views alone (docs/tracks.md)"
+    )
+
+
 _ARGUMENTS = {
     "index": _index_arguments,
     "add": _add_arguments,
     "remove": _remove_arguments,
     "query": _query_arguments,
     "serve": _serve_arguments,
-    "optimize": lambda command: command.add_argument(
-        "--erase",
-        action="store_true",
-        help="leave nothing of removed pictures on disk; nobody else may use it",
-    ),
+    "optimize": _optimize_arguments,
     "stats": lambda command: command.add_argument("--json", action="store_true", help="print JSON"),
 }
 
@@ -280,9 +287,15 @@ def _query(known: argparse.Namespace) -> int:
     formats = (".png", ".svg")
     if known.figure and (known.figure.suffix.lower() not in formats or not known.figure.parent.is_dir()):
         raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
+    if len(known.picture) > 1 and not known.together:
+        raise ValueError(
+            f"Expected one picture (got {len(known.picture)}); if they show one person, give --together, else ask for "
+            "one after the other"
+        )
     gallery = _open(known)
     rate = known.false_alarms
-    found = gallery.search(known.picture, known.top_k, known.where, known.first_stage, rate, known.neighbours)
+    asked = known.top_k, known.where, known.first_stage, rate, known.neighbours
+    found = gallery.search(known.picture, *asked, together=True)
     if rate is not None and not len(found):
         what = "the gallery is empty" if known.where is None else f"--where {known.where} lets nothing through"
         raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")
@@ -294,7 +307,7 @@ def _query(known: argparse.Namespace) -> int:
     _warn_of_drift(gallery)
     if known.figure:
         with atomic_file(known.figure) as file:
-            hits_figure(gallery, known.picture, found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
+            hits_figure(gallery, known.picture[0], found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)
     return 3 if found.is_known is False else 0
 
@@ -317,7 +330,7 @@ def _serve(known: argparse.Namespace) -> int:
 
 def _optimize(known: argparse.Namespace) -> int:
     gallery = _open(known)
-    gallery.optimize(known.erase)
+    gallery.optimize(known.erase, known.views_alone)
     print(describe_stats(known.gallery, gallery.stats()))
     return 0
 

@@ -4,6 +4,7 @@ from cace_pyg.data.check_dataset import check_dataset
 from cace_pyg.data.confusion_triplets import ConfusionTripletSampler, confusion_negatives
 from cace_pyg.data.dataset import ReidDataset
 from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.data.mars import read_mars
 from cace_pyg.data.own_pictures import read_image_folder, read_manifest
 from cace_pyg.data.public_datasets import (
     read_dukemtmc,
@@ -32,6 +33,7 @@ __all__ = [
     "read_manifest",
     "read_market1501",
     "read_market_layout",
+    "read_mars",
     "read_msmt17",
     "read_occluded_duke",
 ]

@@ -20,7 +20,7 @@ from cace_pyg.data.public_datasets import (
     OCCLUDED_DUKE,
 )
 from cace_pyg.data.read_dataset import DatasetName, read_dataset
-from cace_pyg.data.sample import Sample, Splits
+from cace_pyg.data.sample import Sample, Splits, track_labels
 from cace_pyg.data.sorted_pictures import LeftOutWarning
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import read_picture
@@ -175,7 +175,11 @@ def _remarks(splits: Splits) -> list[str]:
 def _notes(splits: Splits) -> list[str]:
     """What is harmless under the protocol, and worth knowing."""
     copies = _copies(splits, removed=True)
-    return [f"{_told(copies)}; each is removed, since its query is of the same camera"] if copies else []
+    notes = [f"{_told(copies)}; each is removed, since its query is of the same camera"] if copies else []
+    tracks = [len(set(track_labels(part))) for part in (splits.query, splits.gallery)]
+    if tracks != [len(splits.query), len(splits.gallery)]:
+        notes.append(f"track against track: {tracks[0]:,} over {tracks[1]:,}")
+    return notes
 
 
 def _told(copies: Sequence[tuple[Path, Path]]) -> str:
@@ -197,7 +201,7 @@ def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
         for sample in splits.gallery
         if sample.path not in own
         for query in queries.get(sample.path.stat().st_size, ())
-        if (sample[1:] == query[1:]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
+        if (sample[1:3] == query[1:3]) == removed and filecmp.cmp(sample.path, query.path, shallow=False)
     ]
 
 

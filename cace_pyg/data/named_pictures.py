@@ -45,7 +45,7 @@ def read_named_pictures(root: str | Path, pattern: str) -> Splits:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression with the group ``pid``, and ``camid`` where names tell the camera.
+    """A regular expression with the group ``pid``, and ``camid`` and ``track`` where names tell them.
 
     Raises:
         ValueError: it is none, or has other named groups.
@@ -55,9 +55,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise ValueError(f"Expected data.pattern as a regular expression (got '{pattern}': {error})") from error
     groups = set(compiled.groupindex)
-    if not {"pid"} <= groups <= {"pid", "camid"}:
+    if not {"pid"} <= groups <= {"pid", "camid", "track"}:
         raise ValueError(
-            "Expected data.pattern with the named group pid, and camid where names tell the camera, such as "
+            "Expected data.pattern with the named group pid, and camid and track where names tell them, such as "
             f"'(?P<pid>-?\\d+)_c(?P<camid>\\d+)' (got '{pattern}')"
         )
     return compiled
@@ -87,7 +87,7 @@ def _labelled(path: Path, pattern: re.Pattern[str], part: str) -> Labelled:
             f"Expected data.pattern '{pattern.pattern}' to fit every file name from its beginning (it does not fit "
             f"{path.name} in {path.parent}){begin}"
         )
-    labels = {"pid": "", "camid": ""} | {name: label or "" for name, label in found.groupdict().items()}
+    labels = {"pid": "", "camid": "", "track": ""} | {name: label or "" for name, label in found.groupdict().items()}
     if not labels["pid"]:
         raise ValueError(f"Expected data.pattern '{pattern.pattern}' to find a pid in {path.name} (got nothing)")
-    return Labelled(path, labels["pid"], labels["camid"], part)
+    return Labelled(path, labels["pid"], labels["camid"], part, labels["track"])

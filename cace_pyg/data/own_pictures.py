@@ -1,7 +1,7 @@
 """One's own labelled pictures, in a table or in folders, as the three parts of a data set."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ class Labelled(NamedTuple):
     pid: str
     camid: str  # empty: unknown
     part: str  # train, query or gallery; test: query and gallery in one
+    track: str = ""  # pictures of one pid, camid and track are one query or one entry of the gallery; empty: by itself
 
 
 def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
@@ -28,7 +29,8 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
 
     Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, over all parts at
     once). As numbers they mean what the protocol says: −1 is junk and left out, 0 a distractor. Where no camera is
-    known for any picture, every picture counts as a camera of its own, so none is removed for its camera.
+    known for any picture, every picture (or track) counts as a camera of its own, so none is removed for its camera.
+    Training pictures are taken one by one, whatever their track.
 
     Of the part ``test`` every picture is a query and in the gallery; evaluation leaves each query itself out of its own
     gallery (leave-one-out).
@@ -44,13 +46,15 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     _check(pictures, source)
     pids = as_numbers(one.pid for one in pictures)
     camids = as_numbers((one.camid for one in pictures if one.camid), meant=())
+    own_cameras: dict[Hashable, int] = {}  # where none is known
     parts: dict[str, list[Sample]] = {part: [] for part in (*PARTS, _TEST)}
     for number, one in enumerate(sorted(pictures, key=lambda one: (one.path.name, str(one.path))), start=1):
         pid = pids[one.pid]
         if pid == _DISTRACTOR and one.part not in ("gallery", _TEST):
             raise ValueError(f"pid 0 marks distractors, expected in the gallery only (got {one.path} in {one.part})")
         if pid != _JUNK:
-            parts[one.part].append(Sample(one.path, pid, camids[one.camid] if one.camid else number))
+            camid = camids[one.camid] if one.camid else own_cameras.setdefault((pid, one.track or one.path), number)
+            parts[one.part].append(Sample(one.path, pid, camid, "" if one.part == "train" else one.track))
     if parts[_TEST]:
         if parts["query"] or parts["gallery"]:
             raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
@@ -79,11 +83,12 @@ _TREE = """
   ROOT/
     train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
     query/    bob/1.jpg …               part/identity/picture where no camera is known
-    gallery/  bob/2.jpg …               (or test/ in place of both: each query leaves itself out)"""
+    gallery/  bob/2.jpg …               (or test/ in place of both: each query leaves itself out)
+              bob/entrance/7/1.jpg …    part/identity/camera/track/picture where tracks are known"""
 
 
 def read_image_folder(root: str | Path) -> Splits:
-    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/]``, or ``ROOT/{train,test}/…``.
+    """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/[TRACK/]]``, or ``ROOT/{train,test}/…``.
 
     Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
     are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
@@ -104,16 +109,17 @@ def read_image_folder(root: str | Path) -> Splits:
 
 def _in_folders(path: Path, root: Path, part: str) -> Labelled:
     labels = path.relative_to(root / part).parts[:-1]
-    if len(labels) not in (1, 2):
+    if not 1 <= len(labels) <= 3:
         raise ValueError(f"cannot read identity and camera of {path}; expected{_TREE}")
-    return Labelled(path, labels[0], labels[1] if len(labels) == 2 else "", part)
+    camera, track = (*labels[1:], "", "")[:2]
+    return Labelled(path, labels[0], camera, part, track)
 
 
-_COLUMNS = ("path", "pid", "split")  # camid may be left out
+_COLUMNS = ("path", "pid", "split")  # camid and track may be left out
 
 
 def read_manifest(path: str | Path) -> Splits:
-    """The pictures of a CSV or Parquet table with the columns path, pid, camid (optional) and split.
+    """The pictures of a CSV or Parquet table with the columns path, pid, split, and camid and track if known.
 
     Paths are relative to the table's folder, or absolute; split is train, query or gallery, or train or test;
     identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`.
@@ -138,7 +144,7 @@ def read_manifest(path: str | Path) -> Splits:
 
 
 def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
-    cells = {name: label(row.get(name)) for name in ("pid", "camid")}
+    cells = {name: label(row.get(name)) for name in ("pid", "camid", "track")}
     cells |= {name: str(row[name] or "").strip() for name in ("path", "split")}
     empty = [name for name in _COLUMNS if not cells[name]]
     if empty:
@@ -150,7 +156,7 @@ def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
     picture = table.parent / cells["path"]
     if not picture.is_file():
         raise FileNotFoundError(f"no picture at {picture}, row {number} of {table}; paths are relative to the table")
-    return Labelled(picture, cells["pid"], cells["camid"], cells["split"])
+    return Labelled(picture, cells["pid"], cells["camid"], cells["split"], cells["track"])
 
 
 def as_numbers(words: Iterable[str], meant: Sequence[int] = (_JUNK, _DISTRACTOR)) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Literal, cast, get_args
 
 from cace_pyg.bounded_numbers import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from cace_pyg.data.market_layout import read_market_layout
+from cace_pyg.data.mars import read_mars
 from cace_pyg.data.named_pictures import compile_pattern, read_named_pictures
 from cace_pyg.data.own_pictures import read_image_folder, read_manifest
 from cace_pyg.data.part_map import PartPalette
@@ -32,6 +33,7 @@ DatasetName = Literal[
     "msmt17_trainval",
     "manifest",
     "image_folder",
+    "mars",
 ]
 
 
@@ -43,10 +45,12 @@ class DataSettings:
     """Folder of the data set, or the table of a manifest."""
     name: DatasetName = "market_layout"
     """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
-    market_layout (Market-1501's folders, any size), manifest, image_folder: your own."""
+    market_layout (Market-1501's folders, any size), manifest, image_folder: your own. mars: folders of tracks as MARS
+    has them, any size, track against track."""
     pattern: str | None = None
-    """Regular expression for the file names of your own pictures, with the groups pid and camid (optional), such as
-    '(?P<pid>-?\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call them."""
+    """Regular expression for the file names of your own pictures, with the group pid and, optional, camid and track,
+    such as '(?P<pid>-?\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call
+    them."""
     allow_partial: bool = False
     """Warn, instead of stopping, where a public data set is not whole."""
     extra_train: list[str] = field(default_factory=list)
@@ -84,6 +88,7 @@ _OWN: dict[str, Callable[[str | Path], Splits]] = {
     "market_layout": read_market_layout,
     "manifest": read_manifest,
     "image_folder": read_image_folder,
+    "mars": read_mars,
 }
 
 

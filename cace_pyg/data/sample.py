@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ class Sample(NamedTuple):
     path: Path
     pid: int  # identity; 0 is a distractor (stays in the gallery, never a match)
     camid: int  # camera, as the file name has it
+    track: str = ""  # pictures of one pid, camid and track are one query or one entry of the gallery; "": by itself
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Splits:
     gallery: tuple[Sample, ...]
 
     def __post_init__(self) -> None:
-        for path, pid, camid in itertools.chain(self.train, self.query, self.gallery):
+        for path, pid, camid, _ in itertools.chain(self.train, self.query, self.gallery):
             if max(pid, camid) > LARGEST_LABEL:
                 raise ValueError(
                     f"Expected pids and camids of at most 2^60 (got pid {pid}, camid {camid} of {path}); renumber them"
@@ -41,6 +42,14 @@ class Splits:
     def num_identities(self) -> int:
         """Training identities: the classes of a model."""
         return len({sample.pid for sample in self.train})
+
+
+def track_labels(samples: Sequence[Sample]) -> list[Hashable]:
+    """What pictures of one track have in common; a picture without a track has its own."""
+    return [
+        (sample.pid, sample.camid, sample.track) if sample.track else position
+        for position, sample in enumerate(samples)
+    ]
 
 
 def fingerprint(splits: Splits) -> str:

@@ -69,6 +69,7 @@ def every_identity(samples: Sequence[Sample], seed: int, same_camera: Literal["r
     Raises:
         ValueError: fewer than two people have three pictures or more, from two cameras.
     """
+    samples = [sample._replace(track="") for sample in samples]  # one picture of a camera is a query, the rest is not
     by_pid: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.pid > 0:

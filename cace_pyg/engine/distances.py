@@ -1,7 +1,7 @@
 """What both stages measure of a query and a gallery, before anything is ranked."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypedDict
 
@@ -106,10 +106,17 @@ def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> Labels:
 
 
 def own_positions(query: Sequence[Sample], gallery: Sequence[Sample]) -> Tensor | None:
-    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere."""
-    positions = {sample.path: position for position, sample in enumerate(gallery)}
-    own = torch.tensor([positions.get(sample.path, -1) for sample in query])
+    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere.
+
+    A track is known by its person, camera and name.
+    """
+    positions = {_identity(sample): position for position, sample in enumerate(gallery)}
+    own = torch.tensor([positions.get(_identity(sample), -1) for sample in query])
     return own if (own >= 0).any() else None
+
+
+def _identity(sample: Sample) -> Hashable:
+    return sample[1:] if sample.track else sample.path
 
 
 def measure(
@@ -126,7 +133,7 @@ def measure(
     one_set = tuple(query) == tuple(gallery)
     extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks)
     embeddings = extracted_query.embedding, extracted_gallery.embedding
-    own = own_positions(query, gallery)
+    own = own_positions(extracted_query.samples, extracted_gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
     index = torch.cat([top_k(block, config.evaluation.top_k) for block in first_stage.blocks()])
     pairs = config.evaluation.pairs_per_batch

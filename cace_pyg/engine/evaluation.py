@@ -1,18 +1,19 @@
 """Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.distances import Distances, labels_of, measure, random_scores
-from cace_pyg.engine.extraction import Extraction, extract_embeddings
+from cace_pyg.engine.extraction import Extraction, extract_entries
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import (
     NeighbourChoice,
@@ -63,9 +64,11 @@ def evaluate_individual(
     model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Metrics:
     """The first stage alone."""
-    of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
-    blocks = (block for _, block in distance_blocks(of_query, of_gallery))
-    return evaluate_blocks(blocks, **labels_of(query, gallery), same_camera=config.evaluation.same_camera)
+    of_query, of_gallery = (extract_entries(model, samples, config, device) for samples in (query, gallery))
+    blocks = (block for _, block in distance_blocks(of_query.embedding, of_gallery.embedding))
+    return evaluate_blocks(
+        blocks, **labels_of(of_query.samples, of_gallery.samples), same_camera=config.evaluation.same_camera
+    )
 
 
 def evaluate_two_stage(
@@ -93,7 +96,7 @@ def evaluate_two_stage(
         drift = calibration.drift(
             random_scores(model, extracted_query, extracted_gallery, weight, pairs, device, ranks)
         )
-    labels = labels_of(query, gallery)
+    labels = labels_of(extracted_query.samples, extracted_gallery.samples)
     choice = choice or configured_choice(config, weight)
     neighbours = None
     if choice is not None:
@@ -101,8 +104,8 @@ def evaluate_two_stage(
         neighbours = measure_neighbours(model, *measured, config, choice, weight, device, ranks)
     if ranks.rank > 0:
         return None
-    individual = evaluate_blocks(distances.blocks(), **labels, **config.evaluation.policy())
-    two_stage = evaluate_blocks(distances.blocks(weight), **labels, **config.evaluation.policy())
+    protocol = partial(_evaluate_entries, (extracted_query, extracted_gallery), **labels, **config.evaluation.policy())
+    individual, two_stage = protocol(distances.blocks()), protocol(distances.blocks(weight))
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
     evaluation = Evaluation(
@@ -119,8 +122,16 @@ def evaluate_two_stage(
     )
     if choice is None or neighbours is None:
         return evaluation
-    rows = neighbour_rows(neighbours, choice, weight, partial(evaluate_blocks, **labels, **config.evaluation.policy()))
-    return replace(evaluation, neighbours=rows)
+    return replace(evaluation, neighbours=neighbour_rows(neighbours, choice, weight, protocol))
+
+
+def _evaluate_entries(entries: tuple[Extraction, Extraction], blocks: Iterable[Tensor], **protocol: Any) -> Metrics:
+    """The metrics; where entries are tracks, the policy says so."""
+    metrics = evaluate_blocks(blocks, **protocol)
+    if all(one.views is None for one in entries):
+        return metrics
+    of_query, of_gallery = (len(one.embedding) for one in entries)
+    return replace(metrics, policy=f"{metrics.policy}; track against track: {of_query} over {of_gallery}")
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:

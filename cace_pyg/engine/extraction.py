@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from cace_pyg.config import Config
 from cace_pyg.data.dataset import Item, ReidDataset
 from cace_pyg.data.part_map import check_part_maps
 from cace_pyg.data.picture_loader import PictureLoader
-from cace_pyg.data.sample import Sample
+from cace_pyg.data.sample import Sample, track_labels
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.clue_store import store_clues, store_raw_clues
 from cace_pyg.engine.feature_cache import FeatureCache
@@ -21,6 +22,7 @@ from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar, write_line
+from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,20 @@ class Extraction:
         embedding: unit-length individual embeddings, ``(image, embedding)``.
         prepared: the pair stage's input of each image; on several ranks, of this rank's images.
         first: position of the first image that ``prepared`` holds.
+        views: none: an image is a picture. Else it is a track: its row names the positions in ``prepared`` of its
+            views, −1 where it has fewer, ``(image, k)``; the sample is that of the first one.
     """
 
     samples: tuple[Sample, ...]
     embedding: Tensor
     prepared: PairOperand
     first: int = 0
+    views: Tensor | None = None
 
     def prepared_of(self, position: int) -> PairOperand:
-        """The pair stage's input of one image."""
+        """The pair stage's input of one image; of a track, that of its first view."""
+        if self.views is not None:
+            position = int(self.views[position, 0])
         return self.prepared.select(slice(position - self.first, position - self.first + 1))
 
     def holds(self, positions: Tensor) -> Tensor:
@@ -59,11 +66,16 @@ def extract(
 ) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode.
 
+    Pictures of one person, camera and track become one entry (:func:`cace_pyg.retrieval.picture_sets.form_sets`). Their
+    views, whose clues are kept, pass the network again.
+
     On several ranks each extracts its part. All get all embeddings; clues, which are large, stay where they were made.
 
     Raises:
-        ValueError: see :func:`store_clues`; or there are fewer images than ranks.
+        ValueError: see :func:`store_clues`; or there are fewer images than ranks, or tracks on several ranks.
     """
+    if any(sample.track for sample in samples):
+        return _extract_tracks(model, samples, config, device, name, ranks)
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PairOperand]:
@@ -75,6 +87,46 @@ def extract(
     collected = store_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
     whole = torch.cat(ranks.gather_objects(torch.cat(embeddings)))
     return Extraction(tuple(samples), whole, collected, part.start)
+
+
+def _extract_tracks(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, name: str, ranks: Ranks
+) -> Extraction:
+    if ranks.count > 1:
+        raise ValueError(f"tracks are evaluated by one process (got {ranks.count}); start python, not torchrun")
+    sets = _form_tracks(model, samples, config, device)
+    kept, numbered = sets.kept()
+    views = [samples[position]._replace(track="") for position in kept.tolist()]
+    prepared = extract(model, views, config, device, name).prepared
+    return Extraction(_shown(samples, sets), sets.embedding, prepared, views=numbered)
+
+
+class Entries(NamedTuple):
+    """What the first stage compares: pictures, or tracks, whose sample is that of their first view.
+
+    Attributes:
+        samples: one for each entry.
+        embedding: of unit length, ``(entry, embedding)``.
+    """
+
+    samples: tuple[Sample, ...]
+    embedding: Tensor
+
+
+def extract_entries(model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str) -> Entries:
+    """What :func:`extract` gives, without what the pair stage needs."""
+    if not any(sample.track for sample in samples):
+        return Entries(tuple(samples), extract_embeddings(model, samples, config, device))
+    sets = _form_tracks(model, samples, config, device)
+    return Entries(_shown(samples, sets), sets.embedding)
+
+
+def _form_tracks(model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str) -> PictureSets:
+    return form_sets(extract_embeddings(model, samples, config, device), track_labels(samples))
+
+
+def _shown(samples: Sequence[Sample], sets: PictureSets) -> tuple[Sample, ...]:
+    return tuple(samples[position] for position in sets.views[:, 0].tolist())
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """The pair stage's distances of chosen pairs, on one process or several."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import PairOperand, PairStage
 from cace_pyg.progress import progress_bar
+from cace_pyg.retrieval.picture_sets import set_distance
 
 
 @torch.no_grad()
@@ -31,6 +34,8 @@ def measure_lists(
     fits. On several ranks the images of ``first`` travel, and each rank measures the pairs of those images of
     ``second`` that it has.
 
+    Tracks are compared by all pairs of their views (:func:`cace_pyg.retrieval.picture_sets.set_distance`).
+
     Args:
         stage: in evaluation mode, on ``device``.
         first: of the images that have a list.
@@ -45,6 +50,9 @@ def measure_lists(
     Returns:
         All distances in the order of the lists, ``(pair,)``, on the CPU.
     """
+    if first.views is not None or second.views is not None:
+        ask = partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=device, ranks=ranks, title=title)
+        return _measure_sets(partial(ask, progress=progress), first, second, lists)
     device = torch.device(device)
     on_cpu = device.type in _CPU
     pairs_per_batch = pairs_per_batch or (_ON_A_CPU if on_cpu else _ON_A_GPU)
@@ -63,6 +71,33 @@ def measure_lists(
             done, start = done + len(images), start + len(near)
             bar.update(len(images))
     return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
+
+
+def _measure_sets(
+    ask: Callable[[Extraction, Extraction, list[Tensor]], Tensor],
+    first: Extraction,
+    second: Extraction,
+    lists: Sequence[Tensor],
+) -> Tensor:
+    """:func:`measure_lists` of tracks, by the pairs of their pictures."""
+    of_first, of_second = (_views(one) for one in (first, second))
+    nothing = torch.empty(0, dtype=torch.long)
+    wanted, pair = [nothing] * len(first.prepared), [nothing] * len(first.prepared)
+    start = 0
+    for image, near in enumerate(lists):
+        there = of_second[near] >= 0
+        for view in of_first[image].tolist():
+            if view >= 0:
+                wanted[view] = of_second[near][there]
+                pair[view] = start + there.nonzero()[:, 0]
+        start += len(near)
+    distance = ask(replace(first, views=None), replace(second, views=None), wanted)
+    return set_distance(distance, torch.cat(pair), start)
+
+
+def _views(images: Extraction) -> Tensor:
+    """``(image, k)``; of a picture, itself."""
+    return torch.arange(len(images.embedding))[:, None] if images.views is None else images.views
 
 
 _CPU = ("cpu",)

@@ -225,7 +225,8 @@ def choose_neighbours(
         )
     measured = measure(model, query, gallery, config, device, ranks)
     neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
-    protocol = partial(evaluate_blocks, **labels_of(query, gallery), **config.evaluation.policy())
+    labels = labels_of(measured[0].samples, measured[1].samples)
+    protocol = partial(evaluate_blocks, **labels, **config.evaluation.policy())
     choice, reached = search_choice(neighbours, configured, weight, protocol)
     for stage, mAP in reached.items() if ranks.rank == 0 else ():
         without = protocol(measured[2].blocks(0.0 if stage == "individual" else weight)).mAP

@@ -2,10 +2,11 @@
 
 import functools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
 from cace_pyg.retrieval import Calibration, distance_blocks
 from cace_pyg.retrieval import top_k as nearest
 from cace_pyg.retrieval.calibration import Form
+from cace_pyg.retrieval.picture_sets import VIEWS, form_sets
 
 RECIPE = ConditionalSettings(edges="inter", node_wise="mlp", width=64, compare="verification")
 
@@ -225,6 +227,9 @@ def rerank_features(
     progress: bool = True,
     neighbours: Reranking | None = None,
     candidates: int = 50,
+    query_tracks: Sequence[Hashable] | None = None,
+    gallery_tracks: Sequence[Hashable] | None = None,
+    views: int = VIEWS,
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
 
@@ -244,6 +249,11 @@ def rerank_features(
             no such re-ranking.
         candidates: nearest images of each image, queries and gallery alike, among which both distances find its
             neighbours.
+        query_tracks: a label for each picture; pictures of one label are one query, compared by their mean embedding
+            and by all pairs of their views (docs/tracks.md). Rows are then labels in the order in which they first
+            occur. None: each picture is a query.
+        gallery_tracks: the same of the gallery, whose columns they become.
+        views: pictures of a track that the pair stage looks at, at most.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
@@ -263,12 +273,14 @@ def rerank_features(
     if candidates < 1:
         raise ValueError(f"Expected candidates of at least 1 (got {candidates})")
     near = None
+    sides = _entries(query, query_tracks, views), _entries(gallery, gallery_tracks, views)
+    embeddings = sides[0].embedding, sides[1].embedding
     if weight == 0 and neighbours is None:  # the embeddings alone: no pair has anything to say
-        return torch.cat([block.double() for _, block in distance_blocks(query.embedding, gallery.embedding)])
+        return torch.cat([block.double() for _, block in distance_blocks(*embeddings)])
     if neighbours is not None:
-        check_reranking(neighbours, len(query) + len(gallery))
+        check_reranking(neighbours, sum(map(len, embeddings)))
         listed = max(neighbours.k1, candidates)
-        near = find_neighbours(query.embedding, gallery.embedding, None, listed)
+        near = find_neighbours(*embeddings, None, listed)
         if weight == 0:
             return near.ranking(neighbours).whole().double()
     where = find_device(device)
@@ -276,18 +288,35 @@ def rerank_features(
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     try:
         of_query, of_gallery = (
-            Extraction((), one.embedding, prepare_features(stage, one, where)) for one in (query, gallery)
+            Extraction((), one.embedding, prepare_features(stage, one.pictures, where), views=one.views)
+            for one in sides
         )
-        blocks = (block for _, block in distance_blocks(query.embedding, gallery.embedding))
+        blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])
         conditional = ask(of_query, of_gallery, [*index]).view(index.shape)
         if near is None or neighbours is None:
-            return Distances(query.embedding, gallery.embedding, index, conditional).two_stage(weight)
+            return Distances(*embeddings, index, conditional).two_stage(weight)
         second_stage, ask = SecondStage(index, conditional), functools.partial(ask, title="neighbours")
         near = ask_pair_stage(near, of_query, of_gallery, second_stage, candidates, False, ask)
         return near.ranking(neighbours, weight, weight).whole().double()
     finally:
         fitted.stage.to("cpu")
+
+
+class _Entries(NamedTuple):
+    """Pictures or tracks: their embeddings, and the pictures that the pair stage looks at, see :class:`Extraction`."""
+
+    embedding: Tensor
+    pictures: Features
+    views: Tensor | None
+
+
+def _entries(features: Features, tracks: Sequence[Hashable] | None, views: int) -> _Entries:
+    if tracks is None:
+        return _Entries(features.embedding, features, None)
+    sets = form_sets(features.embedding, tracks, views=views)
+    kept, numbered = sets.kept()
+    return _Entries(sets.embedding, features.select(kept), numbered)
 
 
 def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:

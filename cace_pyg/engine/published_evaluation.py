@@ -11,7 +11,7 @@ from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.distances import labels_of
-from cace_pyg.engine.extraction import extract_embeddings
+from cace_pyg.engine.extraction import extract_entries
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import configured_choice, neighbour_rows
 from cace_pyg.engine.neighbours import find_neighbours
@@ -56,8 +56,9 @@ def evaluate_published(
     device = find_device(config.device)
     model.to(device)
     gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
-    of_query, of_gallery = (extract_embeddings(model, samples, config, device) for samples in (query, gallery))
-    labels, policy = labels_of(query, gallery), config.evaluation.policy()
+    entries = [extract_entries(model, samples, config, device) for samples in (query, gallery)]
+    labels, policy = labels_of(*(one.samples for one in entries)), config.evaluation.policy()
+    of_query, of_gallery = (one.embedding for one in entries)
     distance = euclidean_distance(of_query, of_gallery)
     rows = {"individual": evaluate(distance, **labels, **policy)}
     decide = partial(evaluate_open_set_blocks, **labels, same_camera=config.evaluation.same_camera)

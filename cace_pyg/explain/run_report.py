@@ -275,7 +275,7 @@ def _valid_order(evaluation: Evaluation, query: int, distance: Tensor) -> list[i
     order = [position for position in rank(distance[None])[0].tolist() if gallery[position].path != sample.path]
     if evaluation.same_camera == "keep":
         return order
-    return [position for position in order if (gallery[position].pid, gallery[position].camid) != sample[1:]]
+    return [position for position in order if (gallery[position].pid, gallery[position].camid) != sample[1:3]]
 
 
 def _ranked(evaluation: Evaluation, query: int, position: int, distance: Tensor, note: str = "") -> RankedImage:

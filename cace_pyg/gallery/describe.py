@@ -33,6 +33,7 @@ def describe_hits(found: SearchResult) -> str:
     for hit in found:
         conditional = "–" if hit.conditional is None else f"{hit.conditional:.4f}"
         told = [f"{name}={value}" for name, value in {"time": hit.time, **hit.metadata}.items() if value is not None]
+        told += [f"{len(hit.pictures)} pictures"] if hit.pictures else []
         lines.append(
             f"{hit.rank:>4}{hit.first_stage_rank:>5}{f'{hit.neighbour_distance:>12.4f}' if by_neighbours else ''}"
             f"{_probability(hit) if calibrated else ''}"
@@ -72,11 +73,12 @@ def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]
 
 
 def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
-    """Each hit as JSON takes it; ``neighbour_distance`` where it is ranked by neighbours."""
+    """Each hit as JSON takes it; ``neighbour_distance`` where it is ranked by neighbours, ``pictures`` of a track."""
     names = ("image", "rank", "first_stage_rank", "probability", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
         | ({} if hit.neighbour_distance is None else {"neighbour_distance": hit.neighbour_distance})
+        | ({"pictures": list(hit.pictures)} if hit.pictures else {})
         | {"time": hit.time and hit.time.isoformat()}
         | {"metadata": {name: _as_json(value) for name, value in hit.metadata.items()}}
         for hit in hits
@@ -149,6 +151,7 @@ def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
             f"stage, {stats['precision']})",
             f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
             *_kept(stats["neighbours"]),
+            *([] if stats["tracks"] is None else [f"tracks: {stats['tracks']}, each one entry (docs/tracks.md)"]),
             f"model: {stats['model']}",
             f"probabilities: {_calibrated(stats['calibration'])}",
             f"cameras: {cameras}",

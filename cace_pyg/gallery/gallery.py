@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.embedder import Embedded, Embedder
+from cace_pyg.gallery.entries import TRACK, Entries, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
 from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
@@ -29,7 +30,8 @@ from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.models import FrozenExtractor
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
-from cace_pyg.retrieval import Calibration, euclidean_distance, rank, rerank
+from cace_pyg.retrieval import Calibration, euclidean_distance, form_sets, rank, rerank, set_distance
+from cace_pyg.retrieval import top_k as nearest
 
 P = TypeVar("P", bound=Picture)
 
@@ -62,6 +64,7 @@ class Gallery:
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
         self._lists: tuple[Any, _Lists] | None = None  # of which versions
+        self._entries: tuple[int, Entries] | None = None  # of which version
 
     @classmethod
     def create(
@@ -203,13 +206,26 @@ class Gallery:
         """Remove images by name, or all that a filter lets through; returns how many there were.
 
         Raises:
-            ValueError: the filter is none, or one name comes without a list.
+            ValueError: the filter is none, one name comes without a list, or what is left of a track has no clues.
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
         where = self._table.checked(where) if where is not None else None  # before anything is removed
+        self._check_left(images, where)
         named = self._table.remove_images([image_name(one) for one in images])
         return named + (self._table.remove(where) if where is not None else 0)
+
+    def _check_left(self, images: Sequence[str | Path], where: str | None) -> None:
+        if not has_tracks(self._table):
+            return
+        gone = {image_name(one) for one in images}
+        gone |= {row["image"] for row in self._table.rows(where, ["image"])} if where is not None else set()
+        rows = self._table.rows(None, ["image", "camera", TRACK, "check_sums"])
+        if left := left_without_clues(rows, gone):
+            raise ValueError(
+                "Expected to remove a whole track, or to keep one of its views (got all views of one of which "
+                f"{len(left)} pictures would stay, such as {left[0]}): remove these too, then add those that you keep"
+            )
 
     def missing(self) -> list[str]:
         """Images whose file is gone."""
@@ -232,10 +248,15 @@ class Gallery:
             How many lists were written.
 
         Raises:
-            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``.
+            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``; or tracks keep the clues of views alone.
             RuntimeError: the gallery is damaged.
         """
         settings = self.embedder.config
+        if not all(map(keeps_clues, self._table.rows(None, ["image", "check_sums"]))):
+            raise ValueError(
+                f"Expected clues of every picture whose neighbours are to be kept (got the gallery {self.path}, "
+                "whose tracks keep those of their views alone); do without neighbours, or make another --gallery"
+            )
         if not self.keeps_neighbours:
             check_neighbours(settings.k_reciprocal, settings.neighbours.candidates)
         kept = KeptNeighbours.create(self.path, settings.neighbours.candidates)
@@ -267,7 +288,22 @@ class Gallery:
         first_stage: int | None = None,
         false_alarms: float | None = None,
         neighbours: bool = False,
+        *,
+        together: Literal[False] = False,
     ) -> list[SearchResult]: ...
+
+    @overload
+    def search(
+        self,
+        picture: list[P] | tuple[P, ...],
+        top_k: int = 10,
+        where: str | None = None,
+        first_stage: int | None = None,
+        false_alarms: float | None = None,
+        neighbours: bool = False,
+        *,
+        together: Literal[True],
+    ) -> SearchResult: ...
 
     def search(
         self,
@@ -277,8 +313,13 @@ class Gallery:
         first_stage: int | None = None,
         false_alarms: float | None = None,
         neighbours: bool = False,
+        *,
+        together: bool = False,
     ) -> SearchResult | list[SearchResult]:
-        """Find the images that most likely show the person of a picture.
+        """Find the images, or tracks, that most likely show the person of a picture, or of several.
+
+        Pictures of one camera that share a value of the column ``track`` are one entry of the gallery (docs/tracks.md):
+        such a gallery is searched exhaustively, and a filter lets a track through for one of its pictures.
 
         Args:
             picture: a path, PIL image, array or the bytes of a file; or a list of them.
@@ -291,36 +332,49 @@ class Gallery:
             neighbours: rank by the neighbours that pictures have in common (:meth:`keep_neighbours`), with the numbers
                 of ``k_reciprocal``. The pair stage looks at as many as were kept for each picture at least. A filter
                 chooses among the hits; neighbours are those of the whole gallery.
+            together: the pictures of a list show one person: one query, compared by the mean embedding and by all pairs
+                of views, see :mod:`cace_pyg.retrieval.picture_sets`.
 
         Returns:
-            A result, or one for each picture of a list. Fewer hits than ``top_k`` where the gallery, or what the filter
-            leaves of it, is smaller.
+            A result, or one for each picture of a list that are not ``together``. Fewer hits than ``top_k`` where the
+            gallery, or what the filter leaves of it, is smaller.
 
         Raises:
             ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none; or the model has no
                 calibration that could answer for this rate of false alarms; or there are too few pictures for
-                neighbours, or false alarms are asked for besides.
+                neighbours, or false alarms are asked for besides; or either is asked for where several pictures are
+                one query or one entry.
             FileNotFoundError: there is no such file, or no neighbours are kept.
             RuntimeError: the gallery is damaged, or its neighbours are behind its pictures.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
-        if isinstance(picture, list | tuple):
+        if isinstance(picture, list | tuple) and not together:
             return [self.search(one, top_k, where, first_stage, false_alarms, neighbours) for one in picture]
+        pictures = list(picture) if isinstance(picture, list | tuple) else [picture]
+        if len(pictures) > 1 or has_tracks(self._table):
+            _check_alone(len(pictures) > 1, false_alarms, neighbours)
         where = self._table.checked(where) if where is not None else None
         if neighbours:
             self._check_neighbours(false_alarms)
         if false_alarms is not None:
             self._check_false_alarms(false_alarms, first_stage, where)
         started = time.perf_counter()
-        query = self.embedder([picture])
+        query = self.embedder(pictures)
         seconds = time.perf_counter() - started
+        if len(pictures) > 1 or has_tracks(self._table):
+            return read_again(
+                lambda: self._search_entries(self._table.snapshot(), query, top_k, where, first_stage, seconds)
+            )
         asked = top_k, where, first_stage, false_alarms, neighbours
         return read_again(lambda: self._search(self._table.snapshot(), query, *asked, seconds))
 
-    def explain(self, picture: Picture, hit: SearchHit) -> Explanation:
+    def explain(self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
+
+        Of pictures that were asked about together it is the one that is nearest to the image, of a track its nearest
+        view.
 
         Raises:
             ValueError: the image is no longer in the gallery; or the picture cannot be read; or ``hit`` is none.
@@ -328,10 +382,16 @@ class Gallery:
         """
         if not isinstance(hit, SearchHit):
             raise ValueError(f"Expected a hit, such as gallery.search(picture)[0] (got {_kind(hit)})")
+        if isinstance(picture, list | tuple):
+            if hit.query_picture >= len(picture):
+                raise ValueError(f"Expected the pictures that the hit was found for (got {len(picture)}, too few)")
+            picture = picture[hit.query_picture]
         query = self.embedder([picture])
         found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
         if found is None:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
+        if not found["clues"]:
+            raise ValueError(f"{hit.image} is no view of its track any more, and has no clues; search again")
         with self.embedder.on_cpu() as model:
             view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
@@ -352,7 +412,9 @@ class Gallery:
         """
         if self.calibration is None or len(self) < _FEWEST:
             return None
-        some = self._table.some(_SAMPLE)
+        some = [row for row in self._table.some(_SAMPLE) if row["clues"]]  # of a track those of its views at least
+        if not some:
+            return None
         with self.embedder.on_cpu() as model:
             embedding = torch.stack([row["embedding"] for row in some])
             images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))
@@ -383,7 +445,7 @@ class Gallery:
         found = self._table.parts_of(image, ["thumbnail"])
         return found["thumbnail"] if found else None
 
-    def optimize(self, erase: bool = False) -> None:
+    def optimize(self, erase: bool = False, views_alone: bool = False) -> None:
         """Put small files together, and make or renew the index of a large gallery.
 
         Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
@@ -394,11 +456,28 @@ class Gallery:
         Args:
             erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
                 reads or writes meanwhile may fail.
+            views_alone: of each track keep the clues of its views alone. What the second stage sees stays the same
+                until pictures come or go.
+
+        Raises:
+            ValueError: ``views_alone`` where neighbours are kept, which are those of all pictures.
         """
+        if views_alone:
+            self._drop_clues()
         self._table.optimize(erase)
         if self.keeps_neighbours:
             self.keep_neighbours()
             KeptNeighbours(self.path).optimize(erase)
+
+    def _drop_clues(self) -> None:
+        if self.keeps_neighbours:
+            raise ValueError(
+                f"Expected no kept neighbours where tracks are to keep the clues of their views alone (got some in "
+                f"{self.path}): they are those of all pictures"
+            )
+        entries = self._all_entries(self._table.snapshot()) if has_tracks(self._table) else None
+        if entries is not None:
+            self._table.drop_clues(entries.no_views())
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
@@ -408,6 +487,10 @@ class Gallery:
         times = [row["time"] for row in rows if row["time"]]
         for row in rows:
             cameras[row["camera"] or "unknown"] = cameras.get(row["camera"] or "unknown", 0) + 1
+        tracks = None
+        if has_tracks(self._table):
+            named = self._table.rows(None, ["camera", TRACK])
+            tracks = len({(row["camera"], row[TRACK]) for row in named if row[TRACK] is not None})
         return {
             "images": table["rows"],
             "bytes": table["bytes"],
@@ -420,6 +503,7 @@ class Gallery:
             "cameras": dict(sorted(cameras.items())),
             "times": [min(times).isoformat(), max(times).isoformat()] if times else None,
             "metadata": self._table.metadata_columns,
+            "tracks": tracks,
             "not_indexed": table["not_indexed"],
             "neighbours": KeptNeighbours(self.path).stats() if self.keeps_neighbours else None,
         }
@@ -480,6 +564,67 @@ class Gallery:
             tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), spent, threshold
         )
 
+    def _search_entries(
+        self, table: GalleryTable, query: Embedded, top_k: int, where: str | None, first_stage: int, seconds: float
+    ) -> SearchResult:
+        """Both stages on entries of one version of the table, for one picture or several of one person."""
+        clock = [time.perf_counter()]
+        asked = form_sets(query.embedding, [0] * len(query.embedding))
+        entries = self._entries_of(table, asked.embedding, max(top_k, first_stage), where)
+        if entries is None:
+            spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
+            return SearchResult((), (), spent)
+        distance = euclidean_distance(asked.embedding, entries.sets.embedding)
+        order = nearest(distance, max(top_k, first_stage))[0]
+        individual = distance[:, order]
+        clock.append(time.perf_counter())
+        near = order[:first_stage] if self.embedder.fusion_weight > 0 else order[:0]
+        views, of_entry = entries.views(near.tolist())
+        asked_views = asked.views[0]
+        pairs = self._pair_distances(table, query, asked_views, [entries.rows[one] for one in views.tolist()])
+        conditional = set_distance(pairs.flatten(), of_entry.repeat(len(asked_views)), len(near))[None]
+        fused = self._fused(individual, conditional)
+        ranking = rank(fused)[0].tolist()
+        clock.append(time.perf_counter())
+        shown = entries.sets.views[order, 0].tolist()
+        hits = _hits([dict(entries.rows[one]) for one in shown], individual[0], conditional[0], fused[0], [], ranking)
+        size, alone = len(entries.sets), len(query.embedding) == 1
+        for place, entry in enumerate(order.tolist()):
+            pictures, told = entries.pictures(entry), {}
+            if place < len(near):
+                here = (of_entry == place).nonzero().flatten()
+                best = int(pairs[:, here].argmin())
+                row = entries.rows[int(views[here[best % len(here)]])]
+                told = {name: row[name] for name in ("image", "camera", "time", "metadata")}
+                told["query_picture"] = int(asked_views[best // len(here)])
+            looked_at = place < len(near) or self.embedder.fusion_weight == 0
+            if self.calibration and alone and looked_at and len(entries.sets.members[entry]) == 1:
+                told["probability"] = float(self.calibration.probability(fused[0, place].numpy(), size))
+            hits[place] = replace(hits[place], pictures=pictures, **told)
+        spent = {"embedding": seconds, "first_stage": clock[1] - clock[0], "second_stage": clock[2] - clock[1]}
+        return SearchResult(tuple(hits[place] for place in ranking[:top_k]), tuple(hits[:top_k]), spent)
+
+    def _entries_of(self, table: GalleryTable, query: Tensor, count: int, where: str | None) -> Entries | None:
+        """All entries that a filter leaves, or of a gallery without tracks those nearest; none: it leaves nothing."""
+        if not has_tracks(table):
+            rows = table.nearest(query[0].numpy(), count, where)
+            return Entries.of(rows, torch.stack([row["embedding"] for row in rows])) if rows else None
+        entries = self._all_entries(table)
+        if where is None or entries is None:
+            return entries
+        let_through = {row["image"] for row in table.rows(where, ["image"])}
+        chosen = entries.of_pictures(let_through)
+        return replace(entries, sets=entries.sets.select(chosen)) if chosen else None
+
+    def _all_entries(self, table: GalleryTable) -> Entries | None:
+        """Of a whole snapshot, from memory where nothing was written since; none: it is empty."""
+        if self._entries is None or self._entries[0] != table.version:
+            rows, embedding = table.embeddings()
+            if not rows:
+                return None
+            self._entries = table.version, Entries.of(rows, embedding)
+        return self._entries[1]
+
     def _by_neighbours(
         self, table: GalleryTable, query: Embedded, hits: list[SearchHit], conditional: Tensor
     ) -> tuple[list[SearchHit], list[int]]:
@@ -536,17 +681,36 @@ class Gallery:
     @torch.no_grad()
     def _conditional(self, table: GalleryTable, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
         """The second stage's distance of the first rows, ``(1, row)``; empty where the model has no pair branch."""
+        return self._pair_distances(table, query, torch.tensor([0]), rows)
+
+    @torch.no_grad()
+    def _pair_distances(
+        self, table: GalleryTable, query: Embedded, asked: Tensor, rows: Sequence[Mapping[str, Any]]
+    ) -> Tensor:
+        """The second stage's distances of the ``asked`` pictures of a query to rows, ``(asked, row)``."""
         if not rows or self.embedder.fusion_weight == 0:
-            return torch.empty(1, 0)
+            return torch.empty(len(asked), 0)
         device, model = self.embedder.device, self.embedder.model
-        clues = self._codec.decode(table.clues(rows), model).to(device)
-        return model.pair_stage.distance(query.prepared.to(device), clues).cpu()[None]
+        clues, prepared = self._codec.decode(table.clues(rows), model).to(device), query.prepared.to(device)
+        each = [model.pair_stage.distance(prepared.select(slice(one, one + 1)), clues).cpu() for one in asked.tolist()]
+        return torch.stack(each)
 
     def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
         if not conditional.size(1):
             return individual
         index = torch.arange(conditional.size(1))[None]
         return rerank(individual, index, conditional, self.embedder.fusion_weight)
+
+
+def _check_alone(together: bool, false_alarms: float | None, neighbours: bool) -> None:
+    what = "pictures are asked about together" if together else "the gallery has tracks (a column track)"
+    if false_alarms is not None:
+        raise ValueError(
+            f"Expected no false_alarms where {what}: calibrations are learned from pairs of single pictures, and say "
+            "nothing of sets; leave it out"
+        )
+    if neighbours:
+        raise ValueError(f"Expected no neighbours where {what}: they are kept for single pictures; leave it out")
 
 
 class _Lists(NamedTuple):

@@ -316,18 +316,21 @@ class GalleryTable:
         return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
 
     def embeddings(self) -> tuple[list[dict[str, Any]], torch.Tensor]:
-        """Every row's ``image``, ``sha256``, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
+        """What is told of every row, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
 
         Returns:
-            The rows, and float32 ``(row, channel)``.
+            The rows, each with ``image``, ``sha256``, ``camera``, ``time`` and ``metadata``; and float32 ``(row,
+            channel)``.
 
         Raises:
             UnreadableTableError: a row is not what was written.
         """
         told = ["image", "sha256", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
         found = read_again(lambda: self._run(self._table.search().with_row_id(True).select(told), None))
+        extra, kept = self.metadata_columns, ("image", "sha256", "camera", "time", "check_sums", "_rowid")
         rows = [
-            {name: row[name] for name in ("image", "sha256", "check_sums", "_rowid")} for row in self._whole_rows(found)
+            {name: row[name] for name in kept} | {"metadata": {name: row[name] for name in extra}}
+            for row in self._whole_rows(found)
         ]
         order = sorted(range(len(rows)), key=lambda place: rows[place]["image"])
         vectors = torch.from_numpy(embeddings(found).astype(np.float32)[order])
@@ -379,6 +382,28 @@ class GalleryTable:
                 "the picture and add it again, copy the gallery back from a backup, or index all into another --gallery"
             )
         return content
+
+    def drop_clues(self, images: Sequence[str]) -> None:
+        """Keep pictures without what the second stage needs; who was replaced meanwhile keeps it.
+
+        Raises:
+            UnreadableTableError: a row is not what was written.
+        """
+        for start in range(0, len(images), _CHECKED_AT_ONCE):
+            self._drop_clues(_is_one_of(images[start : start + _CHECKED_AT_ONCE]))
+
+    def _drop_clues(self, where: str) -> None:
+        import pyarrow as pa
+
+        found = read_again(lambda: self._run(self._table.search().where(where), None))
+        rows = self._whole_rows(found.drop_columns(["clues", "thumbnail"]))
+        for row, thumbnail in zip(rows, found["thumbnail"].to_pylist(), strict=True):
+            self._whole_part(row, "thumbnail", thumbnail)  # damage is not written anew as if it was whole
+        place = found.schema.get_field_index("clues")
+        emptied = found.set_column(place, found.schema.field(place), pa.array([b""] * len(found), pa.binary()))
+        with self._damage_told():
+            merge = self._table.merge_insert("image").when_matched_update_all(where="target.sha256 = source.sha256")
+            merge.use_index(False).execute(with_check_sums(emptied), timeout=_PATIENCE)
 
     def remove(self, where: str) -> int:
         """Remove the rows that a filter lets through; returns how many.

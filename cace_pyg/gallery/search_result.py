@@ -25,7 +25,11 @@ class SearchHit:
         time: when it was taken; none: unknown.
         metadata: the gallery's other columns.
         probability: that it shows the person of the picture, see :meth:`cace_pyg.retrieval.Calibration.probability`;
-            none where the model has no calibration, or the second stage did not look.
+            none where the model has no calibration, the second stage did not look, or several pictures were compared,
+            for which no calibration holds.
+        pictures: names of all pictures of its track, by time and name, of which ``image`` is the view that is nearest
+            to the query; none: a picture by itself.
+        query_picture: which of the pictures that were asked about together ``image`` is nearest to, from 0.
         neighbour_distance: 0 to 1, after re-ranking by neighbours: then it is ranked by this one; none where neighbours
             were not asked for.
     """
@@ -41,6 +45,8 @@ class SearchHit:
     metadata: Mapping[str, Value]
     probability: float | None = None
     neighbour_distance: float | None = None
+    pictures: tuple[str, ...] = ()
+    query_picture: int = 0
 
     @property
     def path(self) -> Path | None:
@@ -50,7 +56,7 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found for one picture.
+    """What was found for one picture, or for several of one person.
 
     Attributes:
         hits: nearest first, as the second stage has it, or neighbours where they were asked for.

@@ -12,6 +12,7 @@ from cace_pyg.retrieval.metrics import Metrics, evaluate, evaluate_blocks
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
 from cace_pyg.retrieval.open_set import OpenSet, evaluate_open_set, evaluate_open_set_blocks
 from cace_pyg.retrieval.paired_bootstrap import Difference, paired_bootstrap
+from cace_pyg.retrieval.picture_sets import PictureSets, choose_views, form_sets, merge_embeddings, set_distance
 from cace_pyg.retrieval.propagation import propagation_distance
 from cace_pyg.retrieval.reliability import Reliability, expected_calibration_error, reliability_curve
 from cace_pyg.retrieval.single_shot import SingleShot, evaluate_single_shot
@@ -24,9 +25,11 @@ __all__ = [
     "Metrics",
     "NeighbourGraph",
     "OpenSet",
+    "PictureSets",
     "Reliability",
     "SingleShot",
     "choose_fusion_weight",
+    "choose_views",
     "conditional_distance",
     "distance_blocks",
     "euclidean_distance",
@@ -37,7 +40,9 @@ __all__ = [
     "evaluate_single_shot",
     "expected_calibration_error",
     "fit_calibration",
+    "form_sets",
     "k_reciprocal_distance",
+    "merge_embeddings",
     "nearest_neighbours",
     "paired_bootstrap",
     "propagation_distance",
@@ -45,5 +50,6 @@ __all__ = [
     "reliability_curve",
     "rerank",
     "rerank_pairs",
+    "set_distance",
     "top_k",
 ]

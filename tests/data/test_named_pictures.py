@@ -10,6 +10,7 @@ from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data import check_dataset, read_dataset
 from cace_pyg.data.__main__ import main
 from cace_pyg.data.read_dataset import DataSettings, read_splits
+from cace_pyg.data.sample import track_labels
 
 PATTERN = r"(?P<pid>-?\d+)_c(?P<camid>\d+)"
 
@@ -104,3 +105,10 @@ def test_a_pattern_that_is_none_is_refused_before_anything_is_read(pattern):
 def test_without_a_pattern_check_finds_the_form_itself(tmp_path):
     root = tree(tmp_path, ["train/a/1.jpg", "train/b/1.jpg", "query/c/1.jpg", "gallery/c/2.jpg"])
     assert check_dataset(root).name == "image_folder" and check_dataset(root).pattern is None
+
+
+def test_a_group_of_the_pattern_joins_pictures_to_tracks(tmp_path):
+    names = ["query/0009_c1t4_1.jpg", "query/0009_c1t4_2.jpg", "gallery/0009_c2t4_1.jpg", "gallery/0009_c2t5_1.jpg"]
+    splits = read_dataset("market_layout", tree(tmp_path, names), pattern=PATTERN + r"t(?P<track>\d+)")
+    assert [one.track for one in splits.query] == ["4", "4"] and len(set(track_labels(splits.query))) == 1
+    assert [one.track for one in splits.gallery] == ["4", "5"]

@@ -10,7 +10,7 @@ from PIL import Image
 from cace_pyg.data import check_dataset, combine, hold_out_identities, read_image_folder, read_manifest
 from cace_pyg.data.own_pictures import as_numbers
 from cace_pyg.data.read_dataset import read_dataset
-from cace_pyg.data.sample import Sample
+from cace_pyg.data.sample import Sample, track_labels
 
 ROWS = [
     ("a/1.jpg", "7", "2", "train"),
@@ -231,3 +231,43 @@ def test_query_and_gallery_without_a_training_part_are_enough_to_evaluate(tmp_pa
         assert (len(splits.train), len(splits.query), len(splits.gallery)) == (0, 1, 1)
         with pytest.raises(ValueError, match=r"Expected training pictures \(got none\): query and gallery alone"):
             hold_out_identities(splits.train, 0.1, 0)
+
+
+TRACKS = [
+    ("t1.jpg", "7", "2", "train", "5"),
+    ("q1.jpg", "9", "1", "query", "5"),
+    ("q2.jpg", "9", "1", "query", "5"),
+    ("g1.jpg", "9", "2", "gallery", "5"),
+    ("g2.jpg", "9", "2", "gallery", "5.0"),
+    ("g3.jpg", "9", "2", "gallery", ""),
+]
+
+
+def tracks(samples):
+    labels = track_labels(samples)
+    return sorted([sample.path.name for sample, other in zip(samples, labels, strict=True) if other == label]
+                  for label in dict.fromkeys(labels))  # fmt: skip
+
+
+def test_a_column_of_the_table_joins_pictures_to_tracks(tmp_path):
+    splits = read_manifest(table(tmp_path, TRACKS, "path,pid,camid,split,track"))
+    assert tracks(splits.query) == [["q1.jpg", "q2.jpg"]]
+    assert tracks(splits.gallery) == [["g1.jpg", "g2.jpg"], ["g3.jpg"]]
+    assert splits.train[0].track == ""  # training sees pictures
+
+
+def test_a_folder_below_the_camera_is_a_track(tmp_path):
+    for name in ("query/9/1/5/q1.jpg", "query/9/1/5/q2.jpg", "gallery/9/2/5/g1.jpg", "gallery/9/2/6/g2.jpg",
+                 "gallery/9/2/6/g3.jpg", "train/7/1/x/t.jpg"):  # fmt: skip
+        picture(tmp_path / name)
+    splits = read_image_folder(tmp_path)
+    assert tracks(splits.query) == [["q1.jpg", "q2.jpg"]]
+    assert tracks(splits.gallery) == [["g1.jpg"], ["g2.jpg", "g3.jpg"]]
+
+
+def test_pictures_of_a_track_are_of_one_camera_where_none_is_known(tmp_path):
+    rows = [(name, pid, part, track) for name, pid, _, part, track in TRACKS]
+    splits = read_manifest(table(tmp_path, rows, "path,pid,split,track"))
+    assert tracks(splits.gallery) == [["g1.jpg", "g2.jpg"], ["g3.jpg"]]
+    assert len({one.camid for one in splits.gallery}) == 2
+    assert not {one.camid for one in splits.gallery if not one.track} & {one.camid for one in splits.query}
