@@ -155,6 +155,9 @@ class EvaluationSettings:
 
     top_k: PositiveInt = 100
     """Gallery pictures that the second stage ranks again for each query."""
+    gallery_neighbours: NonNegativeInt = 0
+    """Nearest pictures of a gallery picture that the second stage goes on to from there, best first, instead of
+    further down the query's own list (docs/candidates.md); 0: it looks at the nearest of the query."""
     fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
     average_precision: Literal["step", "trapezoid"] = "step"

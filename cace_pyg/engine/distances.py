@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple, TypedDict
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
+from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
 from cace_pyg.engine.extraction import Extraction, extract
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.ranks import ALONE, Ranks
@@ -26,8 +28,9 @@ class Distances:
     Attributes:
         query: unit-length individual embeddings, ``(query, embedding)``.
         gallery: the same of the gallery.
-        index: gallery positions of the top k of each query, ``(query, k)``.
-        conditional: the second stage's distance of those, see :meth:`PairStage.distance`, ``(query, k)``.
+        index: gallery positions that the second stage looked at, ``(query, k)``: the nearest of each query, or those
+            that it was led to.
+        conditional: its distance of those, see :meth:`PairStage.distance`, ``(query, k)``.
         own_position: where each query itself stands in the gallery, see :func:`own_positions`; it is put behind all
             others, so that it takes no place among the top k.
     """
@@ -50,7 +53,7 @@ class Distances:
         return individual
 
     def two_stage(self, weight: float, queries: slice = slice(None)) -> Tensor:
-        """Distances that rank the top k by (1 − weight)·individual + weight·conditional, then the rest."""
+        """Distances that rank what was looked at by (1 − weight)·individual + weight·conditional, then the rest."""
         return rerank(self.individual(queries), self.index[queries], self.conditional[queries], weight)
 
     def blocks(self, weight: float = 0.0) -> Iterator[Tensor]:
@@ -63,7 +66,7 @@ class Distances:
                 yield rerank(individual, self.index[queries], self.conditional[queries], weight)
 
     def fused(self, weight: float) -> Tensor:
-        """(1 − weight)·individual + weight·conditional of the top k of each query, ``(query, k)``, float64."""
+        """(1 − weight)·individual + weight·conditional of what was looked at, ``(query, k)``, float64."""
         rows = max(1, _TOGETHER_AT_MOST // max(1, self.index.size(1) * self.query.size(1)))
         near = [
             (query[:, None].double() - self.gallery[index].double()).norm(dim=2)
@@ -126,8 +129,13 @@ def measure(
     config: Config,
     device: torch.device | str,
     ranks: Ranks = ALONE,
+    weight: float | None = None,
 ) -> tuple[Extraction, Extraction, Distances]:
-    """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank."""
+    """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank.
+
+    With ``evaluation.gallery_neighbours`` and a fusion ``weight`` the second stage goes where what it finds leads, see
+    :func:`follow_neighbours`; without a weight, which is still to be chosen then, it looks at the nearest.
+    """
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     extracted_query = extract(model, query, config, device, "query", ranks)
     one_set = tuple(query) == tuple(gallery)
@@ -136,8 +144,14 @@ def measure(
     own = own_positions(extracted_query.samples, extracted_gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
     index = torch.cat([top_k(block, config.evaluation.top_k) for block in first_stage.blocks()])
-    pairs = config.evaluation.pairs_per_batch
-    conditional = measure_pairs(model, extracted_query, extracted_gallery, index, pairs, device, ranks)
+    settings, stage = config.evaluation, model.pair_stage
+    ask = partial(measure_lists, stage, extracted_query, extracted_gallery)
+    ask = partial(ask, pairs_per_batch=settings.pairs_per_batch, device=device, ranks=ranks)
+    if weight and settings.gallery_neighbours:
+        neighbours = nearest_in_gallery(extracted_gallery.embedding, settings.gallery_neighbours)
+        index, conditional = follow_neighbours(*embeddings, index, neighbours, weight, ask, own)
+    else:
+        conditional = ask([*index]).view(index.shape)
     return extracted_query, extracted_gallery, replace(first_stage, index=index, conditional=conditional)
 
 

@@ -87,7 +87,7 @@ def evaluate_two_stage(
     On several ranks all take part in extraction and pairs; the first has the result, the others none. Neighbours are
     re-ranked by ``choice``; none: as the configuration says, if it says so.
     """
-    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks)
+    extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks, weight)
     if calibration is not None and calibration.weight != weight:
         calibration = None
     drift = None

@@ -59,7 +59,7 @@ def calibrate_on(
     Raises:
         ValueError: see :func:`cace_pyg.retrieval.fit_calibration`.
     """
-    measured = measure(model, query, gallery, config, device)
+    measured = measure(model, query, gallery, config, device, weight=weight)
     return calibrate(model, *measured, weight, config, device, form)
 
 

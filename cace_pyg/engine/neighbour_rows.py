@@ -223,7 +223,7 @@ def choose_neighbours(
             "neighbours.tune chooses on held-out identities, and there are none (data.hold_out 0); leave it out, and "
             "give the numbers"
         )
-    measured = measure(model, query, gallery, config, device, ranks)
+    measured = measure(model, query, gallery, config, device, ranks, weight)
     neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
     labels = labels_of(measured[0].samples, measured[1].samples)
     protocol = partial(evaluate_blocks, **labels, **config.evaluation.policy())

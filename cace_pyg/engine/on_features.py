@@ -17,6 +17,7 @@ from cace_pyg.config import Config, PairPhaseSettings, from_yaml
 from cace_pyg.config.settings import EmbeddingSettings, EvaluationSettings, JointPhaseSettings, Precision
 from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.data.validation import every_identity, hold_out_identities
+from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_weights
 from cace_pyg.engine.distances import Distances
 from cace_pyg.engine.extraction import Extraction
@@ -230,6 +231,7 @@ def rerank_features(
     query_tracks: Sequence[Hashable] | None = None,
     gallery_tracks: Sequence[Hashable] | None = None,
     views: int = VIEWS,
+    gallery_neighbours: int = 0,
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
 
@@ -254,6 +256,8 @@ def rerank_features(
             occur. None: each picture is a query.
         gallery_tracks: the same of the gallery, whose columns they become.
         views: pictures of a track that the pair stage looks at, at most.
+        gallery_neighbours: nearest images of a gallery image that the pair stage goes on to from there, best first,
+            instead of down the query's own list (docs/candidates.md); 0: it looks at the ``top_k`` nearest.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
@@ -270,6 +274,8 @@ def rerank_features(
     weight = fitted.fusion_weight if weight is None else weight
     if weight is None:
         raise ValueError("Expected a weight: none was chosen in training, where nobody was held out (got none)")
+    if gallery_neighbours < 0:
+        raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
     if candidates < 1:
         raise ValueError(f"Expected candidates of at least 1 (got {candidates})")
     near = None
@@ -293,7 +299,12 @@ def rerank_features(
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])
-        conditional = ask(of_query, of_gallery, [*index]).view(index.shape)
+        if gallery_neighbours and weight > 0:
+            follows = nearest_in_gallery(embeddings[1], gallery_neighbours)
+            look = functools.partial(ask, of_query, of_gallery)
+            index, conditional = follow_neighbours(*embeddings, index, follows, weight, look)
+        else:
+            conditional = ask(of_query, of_gallery, [*index]).view(index.shape)
         if near is None or neighbours is None:
             return Distances(*embeddings, index, conditional).two_stage(weight)
         second_stage, ask = SecondStage(index, conditional), functools.partial(ask, title="neighbours")
