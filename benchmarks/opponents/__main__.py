@@ -31,7 +31,7 @@ from cace_pyg import Features
 
 _QUICK = {
     "steps": 2, "anchors": 6, "confusions": 3, "top_k": 5, "held_out": 4, "width": 8, "search_steps": 1, "rounds": 2,
-    "learning_rates": [1e-3], "clue_dropouts": [],
+    "learning_rates": [1e-3], "clue_dropouts": [], "follow": [2],
 }  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--neighbours", action="store_true", help="re-rank by neighbours of both stages, too, at --top_k"
     )
+    parser.add_argument("--follow", nargs="*", type=int, default=[], help="also let the second stage follow so many "
+                        "gallery neighbours; of several counts the held-out people choose one")  # fmt: skip
     parser.add_argument("--elsewhere", nargs=2, metavar=("FEATURES", "DATA"), help="another data set, ranked with the "
                         "weight that was chosen on the first: cameras nobody labelled")  # fmt: skip
     parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")

@@ -14,6 +14,7 @@ from benchmarks.opponents.rows import UNTRAINED, Recipe, build, bytes_a_picture,
 from benchmarks.origin import origin
 from cace_pyg.config import Config, KReciprocalSettings, PropagationSettings
 from cace_pyg.engine.distances import Distances, labels_of
+from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import NeighbourChoice, measure_neighbours
 from cace_pyg.engine.neighbours import method_of
@@ -45,7 +46,7 @@ def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options
         for seed in options.seeds:
             path, settings = options.out / f"{row}_{seed}.json", source | asdict(own) | {"seed": seed}
             if read_row(path, settings) is None:
-                content = trained_row(row, people, own, seed, options.deeper, options.neighbours)
+                content = trained_row(row, people, own, seed, options.deeper, options.neighbours, options.follow)
                 write_row(path, _header(row, settings) | content)
 
 
@@ -78,7 +79,13 @@ def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], opt
 
 
 def trained_row(
-    row: str, people: People, recipe: Recipe, seed: int, deeper: Sequence[int] = (), neighbours: bool = False
+    row: str,
+    people: People,
+    recipe: Recipe,
+    seed: int,
+    deeper: Sequence[int] = (),
+    neighbours: bool = False,
+    follow: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Train it, choose its fusion weight on the held-out people, and rank the query and gallery pictures once.
 
@@ -89,6 +96,7 @@ def trained_row(
         seed: of weights, batches and dropout.
         deeper: further depths of the second stage to rank at.
         neighbours: re-rank by neighbours that both stages decide, too.
+        follow: counts of gallery neighbours to follow, of which the held-out people choose one for each depth.
     """
     started = time.perf_counter()
     model, config = build(row, people.features, recipe, seed)
@@ -103,6 +111,9 @@ def trained_row(
         found = _ranked(
             f"{row} seed {seed}, top {top_k}", model, at, people, recipe.fusion, neighbours and top_k == recipe.top_k
         )
+        if follow:
+            title = f"{row} seed {seed}, {top_k} followed"
+            found["followed"] = _followed(title, model, at, people, found["fusion_weight"], follow, neighbours)
         if top_k == recipe.top_k:
             content |= found
         else:
@@ -146,16 +157,51 @@ def _ranked(
     print(f"{title}: {_percent(two_stage)}, fusion weight {weight}", flush=True)
     if neighbours and weight > 0:
         started = time.perf_counter()
-        settings = KReciprocalSettings(), PropagationSettings()
-        choice_of_one = NeighbourChoice(*settings, weight)
-        device = find_device(config.device)
-        near = measure_neighbours(model, *measured, config, choice_of_one, weight, device)
-        for one in settings:
-            found = evaluate_blocks(near.ranking(one, weight, weight).blocks(), **labels)
-            content[f"two_stage_{method_of(one)}"] = queries_of(found)
-            print(f"{title}, {method_of(one)}: {_percent(found)}", flush=True)
+        content |= _with_neighbours(title, model, measured, config, people, weight)
         seconds["neighbours"] = time.perf_counter() - started
     return content | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
+
+
+def _followed(
+    title: str, model: CaceNet, config: Config, people: People, weight: float, counts: Sequence[int], neighbours: bool
+) -> dict[str, Any]:
+    """The same where the second stage follows as many gallery neighbours as the held-out people like best."""
+    tried = []
+    for count in counts:
+        at = replace(config, evaluation=replace(config.evaluation, gallery_neighbours=count))
+        distances = measure_row(model, at, people, "held_out", weight)[2]
+        found = evaluate_blocks(distances.blocks(weight), **labels_of(*people.held_out))
+        tried.append({"gallery_neighbours": count, "mAP": found.mAP, "rank1": found.rank1})
+    count = max(tried, key=lambda one: one["mAP"])["gallery_neighbours"]
+    at = replace(config, evaluation=replace(config.evaluation, gallery_neighbours=int(count)))
+    started = time.perf_counter()
+    measured = measure_row(model, at, people, "test", weight)
+    metrics = evaluate_blocks(measured[2].blocks(weight), **labels_of(*people.test))
+    seconds = round(time.perf_counter() - started, 1)
+    print(f"{title}: {_percent(metrics)}, {count} gallery neighbours, {seconds} s", flush=True)
+    content = {"gallery_neighbours": count, "validation": tried, "test": queries_of(metrics), "seconds": seconds}
+    if neighbours and weight > 0:
+        content |= _with_neighbours(title, model, measured, at, people, weight)
+    return content
+
+
+def _with_neighbours(
+    title: str,
+    model: CaceNet,
+    measured: tuple[Extraction, Extraction, Distances],
+    config: Config,
+    people: People,
+    weight: float,
+) -> dict[str, Any]:
+    """What is measured, re-ranked by neighbours that both stages decide."""
+    settings, labels, content = (KReciprocalSettings(), PropagationSettings()), labels_of(*people.test), {}
+    choice = NeighbourChoice(*settings, weight)
+    near = measure_neighbours(model, *measured, config, choice, weight, find_device(config.device))
+    for one in settings:
+        found = evaluate_blocks(near.ranking(one, weight, weight).blocks(), **labels)
+        content[f"two_stage_{method_of(one)}"] = queries_of(found)
+        print(f"{title}, {method_of(one)}: {_percent(found)}", flush=True)
+    return content
 
 
 def untrained_row(row: str, people: People) -> dict[str, Any]:

@@ -137,10 +137,15 @@ def train(model: CaceNet, config: Config, people: People) -> None:
         Trainer(model, kept, Splits(people.train, (), ())).run()
 
 
-def measure_row(model: CaceNet, config: Config, people: People, part: str) -> tuple[Extraction, Extraction, Distances]:
-    """What is kept of the query and gallery of ``held_out`` or ``test``, and both stages' distances of them."""
+def measure_row(
+    model: CaceNet, config: Config, people: People, part: str, weight: float | None = None
+) -> tuple[Extraction, Extraction, Distances]:
+    """What is kept of the query and gallery of ``held_out`` or ``test``, and both stages' distances of them.
+
+    With a fusion ``weight`` the second stage follows ``config.evaluation.gallery_neighbours``.
+    """
     device = find_device(config.device)
-    return measure(model.to(device), *getattr(people, part), config, device)
+    return measure(model.to(device), *getattr(people, part), config, device, weight=weight)
 
 
 def bytes_a_picture(kept: PairOperand) -> int:
