@@ -140,19 +140,32 @@ def measure(
     extracted_query = extract(model, query, config, device, "query", ranks)
     one_set = tuple(query) == tuple(gallery)
     extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks)
-    embeddings = extracted_query.embedding, extracted_gallery.embedding
-    own = own_positions(extracted_query.samples, extracted_gallery.samples)
+    distances = second_stage(model, extracted_query, extracted_gallery, config, device, ranks, weight)
+    return extracted_query, extracted_gallery, distances
+
+
+def second_stage(
+    model: CaceNet,
+    query: Extraction,
+    gallery: Extraction,
+    config: Config,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    weight: float | None = None,
+) -> Distances:
+    """Both stages' distances of what was extracted, see :func:`measure`."""
+    embeddings, own = (query.embedding, gallery.embedding), own_positions(query.samples, gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
-    index = torch.cat([top_k(block, config.evaluation.top_k) for block in first_stage.blocks()])
-    settings, stage = config.evaluation, model.pair_stage
-    ask = partial(measure_lists, stage, extracted_query, extracted_gallery)
+    settings = config.evaluation
+    index = torch.cat([top_k(block, settings.top_k) for block in first_stage.blocks()])
+    ask = partial(measure_lists, model.pair_stage, query, gallery)
     ask = partial(ask, pairs_per_batch=settings.pairs_per_batch, device=device, ranks=ranks)
     if weight and settings.gallery_neighbours:
-        neighbours = nearest_in_gallery(extracted_gallery.embedding, settings.gallery_neighbours)
+        neighbours = nearest_in_gallery(gallery.embedding, settings.gallery_neighbours)
         index, conditional = follow_neighbours(*embeddings, index, neighbours, weight, ask, own)
     else:
         conditional = ask([*index]).view(index.shape)
-    return extracted_query, extracted_gallery, replace(first_stage, index=index, conditional=conditional)
+    return replace(first_stage, index=index, conditional=conditional)
 
 
 @torch.no_grad()

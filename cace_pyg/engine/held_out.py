@@ -7,7 +7,7 @@ import torch
 
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
-from cace_pyg.engine.distances import Distances, labels_of, looked_at_pairs, measure, random_scores
+from cace_pyg.engine.distances import Distances, labels_of, looked_at_pairs, measure, random_scores, second_stage
 from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.models import CaceNet
@@ -37,6 +37,8 @@ def validate_pairs(
     choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
     metrics = evaluate(individual, **labels, same_camera=same_camera)
     weight = fusion_weight_of(config, choice.weight)  # that of searches
+    if config.evaluation.gallery_neighbours and weight > 0:  # searches look at other pairs
+        distances = second_stage(model, of_query, of_gallery, config, device, weight=weight)
     try:
         calibration = calibrate(model, of_query, of_gallery, distances, weight, config, device)
     except ValueError as error:

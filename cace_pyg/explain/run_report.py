@@ -90,7 +90,7 @@ def _summary(evaluation: Evaluation, second_stage: bool) -> str:
         return sizes + "The pair branch was not trained, so there is no second stage."
     weight = evaluation.fusion_weight
     return sizes + (
-        f"The second stage ranks the first {evaluation.distances.index.size(1)} again by "
+        f"The second stage ranks {evaluation.distances.index.size(1)} pictures for each query again by "
         f"{1 - weight:.2g} × individual + {weight:.2g} × conditional distance."
     )
 

@@ -8,9 +8,11 @@ import torch
 from cace_pyg import Features, FittedPairStage, rerank_features
 from cace_pyg.config import from_yaml
 from cace_pyg.data import read_market_layout
+from cace_pyg.data.validation import every_identity
 from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.evaluation import evaluate_model
+from cace_pyg.engine.held_out import calibrate_on, validate_pairs
 from cace_pyg.graph import CorrespondenceAttention
 from cace_pyg.models import ConditionalEmbedding, ConditionalSettings, EmbeddingHead
 from cace_pyg.retrieval import euclidean_distance, top_k
@@ -138,3 +140,17 @@ def test_features_are_ranked_in_the_same_way():
     assert not torch.equal(ask(top_k=20, gallery_neighbours=3), ask(top_k=20))
     with pytest.raises(ValueError, match=r"gallery_neighbours of at least 0 \(got -1\)"):
         ask(gallery_neighbours=-1)
+
+
+def test_a_calibration_is_learned_from_the_pairs_that_a_search_looks_at(trained, tiny):
+    state, splits, found = load_checkpoint(trained.best), read_market_layout(tiny), {}
+    for count in (0, 3):
+        options = "--evaluation.top_k=5", f"--evaluation.gallery_neighbours={count}", "--evaluation.fusion=0.5"
+        config = from_yaml(state["config"], *options)
+        model, _ = load_model(trained.best, config)
+        of_train = every_identity(splits.train, 0)
+        validated = validate_pairs(model, of_train.query, of_train.gallery, config, "cpu").calibration
+        calibrated = calibrate_on(model, of_train.query, of_train.gallery, config, 0.5, "cpu")
+        assert validated == calibrated
+        found[count] = validated
+    assert found[0].matches != found[3].matches
