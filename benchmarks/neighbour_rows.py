@@ -9,16 +9,15 @@ import argparse
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.kept_people import add_options, read_kept_people
 from benchmarks.results_file import save_results
-from cace_pyg import Features, FittedPairStage, fit_pair_stage, load_pair_stage
-from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings, from_yaml
-from cace_pyg.data import Sample, hold_out_identities, read_market_layout
-from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg import Features, FittedPairStage
+from cace_pyg.config import KReciprocalSettings, PropagationSettings
+from cace_pyg.data import Sample
 from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
@@ -82,30 +81,17 @@ def protocol(query: Sequence[Sample], gallery: Sequence[Sample]) -> Measure:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.neighbour_rows", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--features", type=Path, help="file of benchmarks.extraction")
-    parser.add_argument("--data", type=Path, help="the data set, in Market-1501's layout")
-    parser.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt of fit_pair_stage")
+    add_options(parser)
     parser.add_argument("--top_k", type=int, default=100, help="of the second stage (default: 100)")
     parser.add_argument("--candidates", type=int, default=50, help="nearest of each picture (default: 50)")
     parser.add_argument("--pairs", choices=("all", "mutual"), default="all", help="of the candidates (default: all)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--held_out", action="store_true", help="the held-out people alone")
-    parser.add_argument("--quick", action="store_true", help="seconds: drawn at random, no files")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    parts, samples, stage, held = read_kept_people(parser, options)
     if options.quick:
-        parts, samples, stage, held_out, seed = _random_people()
         options.top_k = options.candidates = 20
-    else:
-        if None in (options.features, options.data, options.checkpoint):
-            parser.error("give --features, --data and --checkpoint, or --quick")
-        kept, splits = torch.load(options.features, weights_only=True, mmap=True), read_market_layout(options.data)
-        parts = {name: Features(**one) for name, one in kept.items()}
-        samples = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
-        stage, config = load_pair_stage(options.checkpoint), from_yaml(load_checkpoint(options.checkpoint)["config"])
-        held_out, seed = config.data.hold_out, config.seed
-    numbered = KeptFeatures.samples([one.pid for one in samples["train"]], [one.camid for one in samples["train"]])
-    held = hold_out_identities(numbered, held_out, seed)
     ranked = Ranked(*(parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery)), stage,
                     options)  # fmt: skip
     measure, pairs = protocol(held.query, held.gallery), ranked.near.second_stage
@@ -123,28 +109,6 @@ def main() -> None:
         name = f"query and gallery, {len(query)} × {len(gallery)}"
         rows += rows_of(name, ranked, weight, choices, protocol(query, gallery))
     save_results("neighbour_rows", rows, None, options.quick)
-
-
-def _random_people() -> tuple[dict[str, Features], dict[str, list[Sample]], FittedPairStage, float, int]:
-    """Noisy embeddings of people whose clues tell them apart, and a stage of a few steps."""
-    parts, samples = {}, {}
-    for number, (name, people) in enumerate((("train", 40), ("query", 12), ("gallery", 12))):
-        draw = torch.Generator().manual_seed(min(number, 1))  # query and gallery show the same people
-        own = torch.randn(people, 8, 16, generator=draw)
-        pids, camids = torch.arange(people).repeat_interleave(6), torch.arange(6).remainder(3).repeat(people)
-        if name == "query":
-            pids, camids = pids[::6], camids[::6] + 3
-        noise = torch.Generator().manual_seed(10 + number)
-        clues = own[pids] + 0.7 * torch.randn(len(pids), 8, 16, generator=noise)
-        embedding = clues.mean(1) + 0.4 * torch.randn(len(pids), 16, generator=noise)
-        parts[name] = Features(embedding, clues, (4, 2))
-        samples[name] = KeptFeatures.samples((pids + 1).tolist(), camids.tolist())
-    samples["query"] = [one._replace(path=Path(f"query{one.path}")) for one in samples["query"]]
-    settings = PairPhaseSettings(epochs=1, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
-    labels = [[getattr(one, name) for one in samples["train"]] for name in ("pid", "camid")]
-    with torch.enable_grad():
-        stage = fit_pair_stage(parts["train"], *labels, settings=settings, held_out=0.2, device="cpu")
-    return parts, samples, stage, 0.2, 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""What a second stage is worth by the pairs that it looks at, and how they are chosen.
+
+Four ways to spend pairs: on the k nearest of each query; on the 200 nearest of those queries whose first ranking is
+least certain (the authors of CACE-Net re-rank some queries only; certain is a query whose nearest picture stands far
+before the sixth); on the pictures that are not much farther than a query's nearest; and by following the gallery's
+neighbours of what was found (``evaluation.gallery_neighbours``). "share of the gain" is that of the 200 nearest in mAP.
+
+Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that of ``cace_pyg.fit_pair_stage``
+on their training part. Thresholds of the second and third way come from the held-out people, for query and gallery too.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmarks.kept_people import add_options, read_kept_people
+from benchmarks.results_file import save_results
+from cace_pyg import Features, FittedPairStage
+from cace_pyg.data import Sample
+from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
+from cace_pyg.engine.distances import Distances, labels_of
+from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.features import KeptFeatures
+from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.on_features import prepare_features
+from cace_pyg.retrieval import Metrics, distance_blocks, evaluate_blocks, top_k
+
+_DEEPEST = 200
+_NEAREST = (10, 20, 40, 100)
+_SHARES = (0.2, 0.5, 0.8)  # of the queries, or of the pairs
+_SIXTH = 5
+
+
+class Ranking:
+    """A query and a gallery, ranked with pairs that are chosen in several ways."""
+
+    def __init__(self, query: Features, gallery: Features, stage: FittedPairStage, samples: Sequence[list[Sample]]):
+        self.weight = stage.fusion_weight or 0.0
+        self.query, self.gallery = query.embedding.float(), gallery.embedding.float()
+        sides = (Extraction((), one.embedding, prepare_features(stage.stage, one, torch.device("cpu")))
+                 for one in (query, gallery))  # fmt: skip
+        self.ask = partial(measure_lists, stage.stage, *sides, pairs_per_batch=None, device="cpu")
+        blocks = (block for _, block in distance_blocks(self.query, self.gallery))
+        self.index = torch.cat([top_k(block, _DEEPEST) for block in blocks])
+        self.conditional = self.ask([*self.index]).view(self.index.shape)
+        self.near = torch.cat(
+            [
+                (one[:, None].double() - self.gallery[index].double()).norm(dim=2)
+                for one, index in zip(self.query.split(64), self.index.split(64), strict=True)
+            ]
+        )
+        self.protocol = partial(evaluate_blocks, **labels_of(*samples))
+
+    def first_stage(self) -> Metrics:
+        return self.protocol(block for _, block in distance_blocks(self.query, self.gallery))
+
+    def some(self, chosen: Tensor) -> Metrics:
+        """Of the deepest list those pairs, before all others."""
+        fused = (1 - self.weight) * self.near + self.weight * self.conditional.double()
+
+        def blocks() -> Iterator[Tensor]:
+            for queries, individual in distance_blocks(self.query, self.gallery):
+                behind = individual.double() + 10
+                now = torch.where(chosen[queries], fused[queries], behind.gather(1, self.index[queries]))
+                yield behind.scatter(1, self.index[queries], now)
+
+        return self.protocol(blocks())
+
+    def followed(self, pairs: int, neighbours: int) -> Metrics:
+        nearest, follows = self.index[:, :pairs], nearest_in_gallery(self.gallery, neighbours)
+        found = follow_neighbours(self.query, self.gallery, nearest, follows, self.weight, self.ask)
+        return self.protocol(Distances(self.query, self.gallery, *found).blocks(self.weight))
+
+    def margin(self) -> Tensor:
+        return self.near[:, _SIXTH] - self.near[:, 0]
+
+    def window(self) -> Tensor:
+        return self.near - self.near[:, :1]
+
+
+def measure(name: str, ranking: Ranking, thresholds: dict[str, float], neighbours: int) -> list[dict[str, object]]:
+    """The table's rows of one query and gallery; thresholds that are not there are set so that the shares come out."""
+    place = torch.arange(ranking.index.size(1)).expand(ranking.index.shape)
+    chosen = {f"nearest {k}": place < k for k in _NEAREST} | {f"nearest {_DEEPEST}": place < _DEEPEST}
+    for share in _SHARES:
+        least = thresholds.setdefault(f"margin {share}", float(ranking.margin().quantile(share)))
+        chosen[f"{_DEEPEST} of uncertain queries, below {least:.3f}"] = (ranking.margin() <= least)[:, None] & (
+            place >= 0
+        )
+        spread = ranking.window().flatten().double().sort().values
+        widest = thresholds.setdefault(f"window {share}", float(spread[int(share * (len(spread) - 1))]))
+        chosen[f"at most {widest:.3f} beyond the nearest"] = ranking.window() <= widest
+    found = {way: (float(pairs.sum(1).double().mean()), ranking.some(pairs)) for way, pairs in chosen.items()}
+    for pairs in (20, 40, 100, _DEEPEST):
+        kept = min(pairs, ranking.index.size(1))
+        found[f"{neighbours} gallery neighbours followed, {kept}"] = kept, ranking.followed(kept, neighbours)
+    first, full = ranking.first_stage().mAP, found[f"nearest {_DEEPEST}"][1].mAP
+    rows = [("the network alone", (0.0, ranking.first_stage())), *found.items()]
+    return [
+        {
+            "people": name,
+            "pairs chosen": way,
+            "pairs a query": f"{pairs:.0f}",
+            "mAP": f"{100 * metrics.mAP:.2f}",
+            "rank1": f"{100 * metrics.rank1:.2f}",
+            "share of the gain": f"{(metrics.mAP - first) / (full - first):.2f}" if full > first else "",
+        }
+        for way, (pairs, metrics) in rows
+    ]
+
+
+def plot(table: list[dict[str, object]]) -> Figure:
+    """mAP and Rank-1 over pairs a query, of the people who come last."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    last = [row for row in table if row["people"] == table[-1]["people"]]
+    ways = {
+        "nearest of the query": "nearest ", "uncertain queries only": f"{_DEEPEST} of", "near the nearest": "at most",
+        "gallery neighbours followed": "followed",
+    }  # fmt: skip
+    for axes, (key, label) in zip(figure.subplots(1, 2), (("mAP", "mAP, %"), ("rank1", "Rank-1, %")), strict=True):
+        axes.axhline(float(str(last[0][key])), color="0.6", lw=1, label="the network alone")
+        for name, part in ways.items():
+            rows = [row for row in last if part in str(row["pairs chosen"])]
+            rows = sorted(rows, key=lambda row: float(str(row["pairs a query"])))
+            axes.plot(*([float(str(row[one])) for row in rows] for one in ("pairs a query", key)), "o-", label=name)
+        axes.set_xlabel("pairs a query")
+        axes.set_ylabel(label)
+    figure.axes[1].legend(frameon=False)
+    return figure
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.candidates", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add_options(parser)
+    parser.add_argument("--neighbours", type=int, default=10, help="gallery neighbours that are followed (default: 10)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--held_out", action="store_true", help="the held-out people alone")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    parts, samples, stage, held = read_kept_people(parser, options)
+    thresholds: dict[str, float] = {}
+    chosen = [parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery)]
+    ranking = Ranking(*chosen, stage, (held.query, held.gallery))
+    rows = measure(f"held out, {len(held.query)} × {len(held.gallery)}", ranking, thresholds, options.neighbours)
+    if not options.held_out:
+        both = samples["query"], samples["gallery"]
+        ranking = Ranking(parts["query"], parts["gallery"], stage, both)
+        rows += measure(f"query and gallery, {len(both[0])} × {len(both[1])}", ranking, thresholds, options.neighbours)
+    save_results("candidates", rows, plot(rows), options.quick)
+
+
+if __name__ == "__main__":
+    main()
