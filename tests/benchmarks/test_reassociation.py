@@ -75,6 +75,17 @@ def test_idf1_and_switches_are_those_of_the_joined_tracks():
     assert measure(scene, [0, 0, 0]) == pytest.approx({"IDF1": 100 * 20 / 30, "switches": 0})
 
 
+def test_a_replay_has_the_tracks_of_the_tracker_and_who_is_on_them():
+    pytest.importorskip("motmetrics")
+    from benchmarks.reassociation import measure, replay
+
+    scene = replay(LITTLE)
+    assert [one.end for one in scene.tracks] == sorted(one.end for one in scene.tracks)
+    assert set(scene.pids) == set(range(4)) and len(scene.tracks) >= 6
+    alone, joined = (measure(scene, persons) for persons in (range(len(scene.tracks)), scene.pids))
+    assert joined["IDF1"] > alone["IDF1"] and joined["switches"] < alone["switches"]
+
+
 def test_the_rate_is_chosen_on_scenes_that_are_not_measured():
     pytest.importorskip("motmetrics")
     from benchmarks.reassociation import chosen_rates, interval, report
