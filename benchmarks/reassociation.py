@@ -210,6 +210,8 @@ def main() -> None:
     name = "reassociation" if options.first_camera == 1 else f"reassociation_cameras_{options.first_camera}"
     save_results(name, rows, None, options.quick)
     print(*report(rows, chosen_rates(rows, rates)), sep="\n")
+    for rate in rates:
+        print(f"both at {rate}:", *report(rows, dict.fromkeys((_ONE, _TWO), rate))[-2:], sep="\n  ")
 
 
 if __name__ == "__main__":
