@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle")
     what.add_argument("--config", type=user_path, help="YAML file of a run that names a published network")
     parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are printed only")
     parser.add_argument(
