@@ -41,7 +41,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     Raises:
         FileNotFoundError: there is neither such a folder nor such a repository.
         ValueError: it is no bundle, or a damaged one, see :func:`cace_pyg.engine.read_bundle.read_bundle`.
-        RuntimeError: the extra ``hub`` is not installed, or the hub cannot be reached.
+        RuntimeError: the extra ``hub`` is not installed, the hub cannot be reached, or it asks for a log-in.
     """
     path = Path(name).expanduser()
     if not path.exists():
@@ -61,7 +61,12 @@ def _download(name: str | Path, revision: str | None) -> Path:
         raise FileNotFoundError(f"Expected the folder of a bundle, or OWNER/NAME on the hub (got {str(name)!r})")
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
     except ImportError as error:
         raise RuntimeError(
             f"there is no folder {name}, and looking on the hub needs huggingface_hub ({error}): "
@@ -69,9 +74,16 @@ def _download(name: str | Path, revision: str | None) -> Path:
         ) from error
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+    except GatedRepoError as error:
+        raise RuntimeError(
+            f"{name} asks you to accept its terms on the hub first; then log in: hf auth login"
+        ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at {revision}" if revision else ""
-        raise FileNotFoundError(f"there is no folder {name}, and no repository{at} of that name on the hub") from error
+        raise FileNotFoundError(
+            f"there is no folder {name}, and no repository{at} of that name on the hub; if it is private, log in: "
+            "hf auth login"
+        ) from error
     except LocalEntryNotFoundError as error:
         raise RuntimeError(f"there is no folder {name}, and the hub cannot be reached") from error
     except (OSError, ValueError) as error:

@@ -65,7 +65,7 @@ def write_bundle(folder: Path, checkpoint: Path, results: Path | None = None, li
     texts = {
         CONFIGURATION: config,
         FACTS: _as_json({"format": FORMAT} | facts),
-        CARD: model_card(folder.name, state | {"config": config}, model_fingerprint(state), told, licence),
+        CARD: model_card(folder.absolute().name, state | {"config": config}, model_fingerprint(state), told, licence),
     }
     if state.get("calibration") is not None:
         texts[CALIBRATION] = _as_json(state["calibration"])

@@ -88,6 +88,7 @@ def test_what_is_neither_here_nor_there_is_said(hub, tmp_path, monkeypatch):
     response = SimpleNamespace(headers={}, request=None, status_code=500)
     for fails, kind, words in (
         (errors.LocalEntryNotFoundError("offline"), RuntimeError, "and the hub cannot be reached"),
+        (errors.GatedRepoError("403", response=response), RuntimeError, "accept its terms on the hub first"),
         (errors.HfHubHTTPError("500 Server\nError", response=response), RuntimeError, "from the hub: 500 Server Error"),
     ):
         hub.fails = fails
