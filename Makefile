@@ -21,8 +21,8 @@ help:
 	@echo "make test   set-up and all tests"
 	@echo "make quick  the tests of the mathematics"
 
-$(VENV)/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "cace_pyg needs Python 3.11 to 3.13: make PYTHON=python3.11 …")'
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "cace_pyg needs Python 3.11 to 3.14: make PYTHON=python3.11 …")'
 	@echo "installing into $(VENV), a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) setuptools wheel

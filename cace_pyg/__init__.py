@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load_pair_stage,
         rerank_features,
     )
+    from cace_pyg.engine.pretrained import Pretrained, from_pretrained
     from cace_pyg.engine.training import Trainer, fit
     from cace_pyg.gallery import Gallery
     from cace_pyg.gallery.embed_pictures import embed_pictures
@@ -53,6 +54,7 @@ __all__ = [
     "Gallery",
     "OnnxExtractor",
     "OpenVinoExtractor",
+    "Pretrained",
     "PublishedEmbedding",
     "RandomIdentitySampler",
     "ReidDataset",
@@ -69,6 +71,7 @@ __all__ = [
     "extract_features",
     "fit",
     "fit_pair_stage",
+    "from_pretrained",
     "load_pair_stage",
     "load_weights",
     "read_dataset",
@@ -97,6 +100,7 @@ _ROOMS = {
         "load_pair_stage",
         "rerank_features",
     ),
+    "engine.pretrained": ("Pretrained", "from_pretrained"),
     "engine.training": ("Trainer", "fit"),
     "gallery": ("Gallery",),
     "gallery.embed_pictures": ("embed_pictures",),

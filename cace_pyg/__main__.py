@@ -15,7 +15,7 @@ COMMANDS = {  # name: module, what it does
     "visualize": ("cace_pyg.visualize", "draw what a trained model sees"),
     "search": ("cace_pyg.search", "a gallery that lasts, and who is in it"),
     "embed": ("cace_pyg.embed", "pictures to vectors, in a file"),
-    "export": ("cace_pyg.export", "a trained model as two ONNX files"),
+    "export": ("cace_pyg.export", "a trained model as two ONNX files, or as a folder to share"),
 }
 EXPLANATION = "\n".join(
     [

@@ -12,8 +12,8 @@ from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, and say what each of them gains.
 
-  python -m cace_pyg.ablate --study components --config configs/synthetic.yaml --run_dir runs/ablation
-  python -m cace_pyg.ablate --study alignment --config configs/synthetic.yaml --run_dir runs/ablation --quick
+  python -m cace_pyg.ablate --study components --config synthetic --run_dir runs/ablation
+  python -m cace_pyg.ablate --study alignment --config synthetic --run_dir runs/ablation --quick
 
 components (Table 1): alignment, GCN within images, between them, smoothing and discrepancy
 alignment  (Table 2): the graph builders
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--study", required=True, choices=get_args(StudyName))
-    parser.add_argument("--config", required=True, help="YAML file of the run that the rows vary")
+    parser.add_argument("--config", required=True, help="YAML file, or name, of the run that the rows vary")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds: 3 are 0, 1 and 2 (default: 3)")
     parser.add_argument("--run_dir", type=user_path, default="runs/ablation", help="folder (default: runs/ablation)")
     parser.add_argument("--quick", action="store_true", help="a quarter of the epochs of both phases")

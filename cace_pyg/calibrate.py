@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = "best.ckpt of a run, or model.ckpt of a gallery"
+    what = "best.ckpt of a run, model.ckpt of a gallery, or a bundle"
     parser.add_argument("--checkpoint", type=user_path, required=True, help=what)
     parser.add_argument(
         "--split",

@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m cace_pyg.embed", description=DESCRIPTION, formatter_class=kind)
     parser.add_argument("pictures", type=user_path, nargs="+", help="files, or folders with all that is below them")
-    parser.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+    parser.add_argument(
+        "--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle"
+    )
     parser.add_argument("-o", "--output", required=True, type=user_path, help="vectors.parquet or vectors.npy")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     return parser

@@ -31,7 +31,7 @@ DESCRIPTION = """Rank a gallery by individual distance, then the top k again by 
 
   python -m cace_pyg.evaluate --checkpoint RUN_DIR/checkpoints/best.ckpt
   torchrun --nproc_per_node 4 -m cace_pyg.evaluate --checkpoint …    several GPUs or machines, see docs/ranks.md
-  python -m cace_pyg.evaluate --config configs/market1501.yaml --data.root PATH --backbone.weights PATH
+  python -m cace_pyg.evaluate --config market1501 --data.root PATH --backbone.weights PATH
 
 With --checkpoint the configuration is the run's. With --config the network at backbone.weights is evaluated as it was
 published, by its pooled features and its own neck: torchvision's, timm's, or one of fast-reid, torchreid or a strong
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
-    what.add_argument("--config", type=user_path, help="YAML file of a run that names a published network")
+    what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle")
+    what.add_argument("--config", type=user_path, help="YAML file, or name, of settings that name a published network")
     parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are printed only")
     parser.add_argument(
         "--split",

@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.export``: a trained model as two ONNX files."""
+"""``python -m cace_pyg.export``: a trained model as two ONNX files, or as a bundle to share."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cace_pyg.config import from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint
+from cace_pyg.engine.write_bundle import write_bundle
 from cace_pyg.onnx_export.export_onnx import Exported, export_onnx
 from cace_pyg.user_path import user_path
 
@@ -21,6 +22,9 @@ network's map to what the second stage needs; pictures and embeddings are left t
 Both are run in onnxruntime and compared with torch before they are kept. What a program has to know besides (size of
 the pictures, fusion weight, top k) stands in their metadata: docs/export.md. Needs pip install 'cace-pyg[onnx]'.
 
+With --bundle FOLDER the result is a folder to share instead: weights (safetensors), settings, calibration, results, a
+model card and check sums. Every command takes the folder as --checkpoint: docs/sharing.md. Needs no ONNX.
+
 The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
 --evaluation.fusion paper | auto | 0.5, --evaluation.top_k 50."""
 
@@ -34,28 +38,46 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     known, overrides = parser.parse_known_args(arguments)
     try:
-        exported = _export(known, overrides)
+        print(_bundle(known, overrides) if known.bundle is not None else _described(_export(known, overrides)))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(_described(exported))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m cace_pyg.export",
-        "python -m cace_pyg.export --checkpoint RUN_DIR/checkpoints/best.ckpt [--output FOLDER] [options]",
+        "python -m cace_pyg.export --checkpoint FILE [--output FOLDER | --bundle FOLDER] [options]",
         DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
-    parser.add_argument("--output", type=user_path, help="folder of both files (default: RUN_DIR/onnx)")
+    parser.add_argument(
+        "--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--output", type=user_path, help="folder of both files (default: RUN_DIR/onnx; beside a bundle)")
+    form.add_argument("--bundle", type=user_path, help="new folder, for a bundle instead of ONNX files")
+    parser.add_argument("--licence", help="of the bundle, in words, such as 'CC BY-NC 4.0' (default: none is stated)")
+    parser.add_argument(
+        "--results", type=user_path, help="for the bundle, JSON of evaluate --output (default: RUN_DIR/metrics.json)"
+    )
     return parser
 
 
+def _bundle(known: argparse.Namespace, overrides: list[str]) -> str:
+    if overrides:
+        raise ValueError(
+            f"a bundle holds the checkpoint as it is: leave {overrides[0]} out, and give it where the bundle is used"
+        )
+    files = write_bundle(known.bundle, known.checkpoint, known.results, known.licence)
+    return "\n".join(f"written: {path} ({path.stat().st_size:,} bytes)" for path in files)
+
+
 def _export(known: argparse.Namespace, overrides: list[str]) -> Exported:
+    if known.licence is not None or known.results is not None:
+        raise ValueError("--licence and --results are for --bundle FOLDER (got none); give it, or leave them out")
     config = from_yaml(load_checkpoint(known.checkpoint)["config"], *overrides)
     output = _run_folder(known.checkpoint) / "onnx" if known.output is None else known.output
     return export_onnx(known.checkpoint, config, output)

@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("pictures", nargs="+", type=user_path, metavar="PICTURE")
         if name in ("pair", "correspondences"):
             command.add_argument("--strongest", type=int, default=20, help="lines to draw (default: 20)")
-        command.add_argument("--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt")
+        command.add_argument(
+            "--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle"
+        )
         command.add_argument("--output", type=user_path, help="folder for the files (default: below RUN_DIR/figures)")
         command.add_argument("--format", choices=("png", "svg", "both"), default="both", help="default: both")
     return parser

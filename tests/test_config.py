@@ -275,3 +275,24 @@ def test_every_error_of_a_setting_is_at_most_five_lines_and_names_it():
             except ValueError as error:
                 assert len(str(error).splitlines()) <= 5, (group, name, value)
                 assert ("graph" if group == "graph" else name or group) in str(error), (group, name, value)
+
+
+def test_a_configuration_that_comes_with_the_library_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = config_parser("train", "")
+    for said in (["--config", "synthetic"], ["--config=synthetic"]):
+        assert config_of(parse(parser, said), parser).to_yaml() == text_of()
+    (tmp_path / "synthetic").write_text("data: {root: mine}\nseed: 5\n")
+    here = config_of(parse(parser, ["--config", "synthetic"]), parser)
+    assert here.seed == 5 and here.data.root == "mine"  # a file of that name wins
+
+
+def test_a_name_of_no_configuration_is_answered_with_those_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = config_parser("train", "")
+    with pytest.raises(ValueError, match=r"comes with cace_pyg: dukemtmc, .*, synthetic \(got synthetik, which is nei"):
+        parse(parser, ["--config", "synthetik"])
+    with pytest.raises(FileNotFoundError, match=r"no file at configs/on_top\.yaml; --config on_top takes the one that"):
+        parse(parser, ["--config", "configs/on_top.yaml"])
+    with pytest.raises(ValueError, match=r"File does not exist: '.*configs/mine\.yaml'"):
+        parse(parser, ["--config", "configs/mine.yaml"])

@@ -1,8 +1,10 @@
 """Files and options, checked before the parser reads them: it would import any class and open any file they name."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.resources import files as package_files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -31,7 +33,8 @@ def checked_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, An
 
     Raises:
         ValueError: an old name; a class that is not one of ours or of PyG's layers; a group of settings that is
-            something else; a file that is no YAML.
+            something else; a file that is no YAML; the name of no configuration.
+        FileNotFoundError: a file that comes with the library is looked for where it is not.
     """
     options, files = [], []
     remaining = iter(arguments)
@@ -42,6 +45,7 @@ def checked_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, An
             files += ["--config", argument.split("=", 1)[1]]
         else:
             options.append(argument)
+    files[1::2] = map(_config_file, files[1::2])
     said: dict[str, Any] = {}
     for value in files[1::2]:
         tree = _read_tree(value)
@@ -150,6 +154,26 @@ def _check_class(key: str, value: Any) -> None:
             f"Expected {key} as {what} (got {path!r}); near names: {', '.join(near)}. A class of your own is given in "
             "Python, in the Config: none is imported because a file or an option names it"
         )
+
+
+def _config_file(value: str) -> str:
+    """A word alone, such as ``synthetic``, is the configuration of that name that is installed with the library."""
+    if "\n" in value or Path(value).expanduser().is_file():
+        return value
+    package = Path(str(package_files("cace_pyg")))
+    places = package / "configs", package.parent / "configs"  # in a wheel; in a clone
+    known = {path.stem: str(path) for place in places for path in place.glob("*.yaml")}
+    name = Path(value).stem
+    if value in known:
+        return known[value]
+    if re.fullmatch(r"\w+", value):
+        raise ValueError(
+            f"Expected --config as a YAML file, or as the name of one that comes with cace_pyg: "
+            f"{', '.join(sorted(known))} (got {value}, which is neither)"
+        )
+    if name in known:
+        raise FileNotFoundError(f"no file at {value}; --config {name} takes the one that comes with cace_pyg")
+    return value
 
 
 class _KeysOnce(yaml.SafeLoader):

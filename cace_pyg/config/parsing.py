@@ -34,7 +34,11 @@ def config_parser(command: str, description: str) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file; options after it override it")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file, or the name of one that comes with cace_pyg (synthetic, market1501, …); options override it",
+    )
     parser.add_class_arguments(Config)
     return parser
 

@@ -14,13 +14,13 @@ import yaml
 from cace_pyg.config import Config
 from cace_pyg.engine.build import build_model
 from cace_pyg.engine.files import atomic_file
+from cace_pyg.engine.read_bundle import CONFIGURATION, FACTS, NETWORK, WEIGHTS, is_bundle, read_bundle
 from cace_pyg.engine.run_folder import RunFolder
 from cace_pyg.models import CaceNet, FrozenExtractor
 from cace_pyg.retrieval import Calibration
 
 _FORMAT = 2
 _OF_NETWORK = ("path", "sha256")
-_BESIDE = "network"  # folder beside a checkpoint where the file of a frozen network may lie, as it does in a gallery
 _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
 
 
@@ -41,17 +41,23 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_checkpoint` wrote, on the CPU.
+    """Read what :func:`save_checkpoint` wrote, or the folder of a bundle, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is truncated or damaged, or not a checkpoint of this library.
+        FileNotFoundError: there is no such file, or the folder is no bundle.
+        ValueError: it is truncated or damaged, or not a checkpoint of this library; see :func:`read_bundle`.
     """
+    if is_bundle(path):
+        state = {"format": _FORMAT} | read_bundle(path)
+        _check_contents(state, path)
+        return state
+    if path.name in (FACTS, CONFIGURATION, WEIGHTS) and is_bundle(path.parent):
+        raise ValueError(f"{path} is a file of the bundle {path.parent}; give the folder")
     if path.is_dir():
         of_gallery = path / "model.ckpt"
         meant = of_gallery if of_gallery.is_file() else path / "checkpoints" / "best.ckpt"
         whose = "gallery" if of_gallery.is_file() else "run"
-        raise FileNotFoundError(f"{path} is a folder; the checkpoint of a {whose} is {meant}")
+        raise FileNotFoundError(f"{path} is a folder and no bundle; the checkpoint of a {whose} is {meant}")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
     try:
@@ -291,15 +297,20 @@ def copy_network(network: FrozenExtractor, checkpoint: Path) -> None:
         OSError: they cannot be read or written.
     """
     for file in network.files:
-        copied = checkpoint.parent / _BESIDE / file.relative_to(network.path.parent)
+        copied = _beside(checkpoint) / file.relative_to(network.path.parent)
         copied.parent.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source, atomic_file(copied) as target:
             shutil.copyfileobj(source, target)
 
 
+def _beside(checkpoint: Path) -> Path:
+    """The folder where the file of a frozen network may lie, as it does in a gallery and in a bundle."""
+    return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / NETWORK
+
+
 def _find_network(network: dict[str, str], checkpoint: Path, weights: str | None) -> Path:
     recorded = Path(network["path"])
-    beside = checkpoint.parent / _BESIDE / recorded.name
+    beside = _beside(checkpoint) / recorded.name
     places = [beside, *([Path(weights)] if weights else []), recorded]
     for place in places:
         if place.is_file():

@@ -190,7 +190,7 @@ def calibrate_pair_stage(
 
 
 def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
-    """The pair stage of a checkpoint: of :func:`fit_pair_stage`, or of any run.
+    """The pair stage of a checkpoint or a bundle: of :func:`fit_pair_stage`, or of any run.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or its graph is a class

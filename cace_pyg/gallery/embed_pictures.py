@@ -23,7 +23,7 @@ def embed_pictures(
 
     Args:
         pictures: paths, or PIL images, arrays, bytes of files.
-        checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery.
+        checkpoint: ``best.ckpt`` of a run, ``model.ckpt`` of a gallery, or a bundle.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
 

@@ -33,7 +33,7 @@ class Embedder:
     """From pictures to what both stages compare, as evaluation does it.
 
     Args:
-        checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery.
+        checkpoint: ``best.ckpt`` of a run, ``model.ckpt`` of a gallery, or a bundle.
         device: auto, cpu, cuda, cuda:1, mps.
         overrides: dotted options of the configuration, such as ``--evaluation.fusion=0.5``.
 

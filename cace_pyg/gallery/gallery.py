@@ -74,7 +74,7 @@ class Gallery:
 
         Args:
             path: its folder; new, or without a gallery.
-            checkpoint: ``best.ckpt`` of a run; what is needed of it is copied into the gallery.
+            checkpoint: ``best.ckpt`` of a run, or a bundle; what is needed of it is copied into the gallery.
             precision: of what the second stage needs, see :class:`ClueCodec`.
             device: auto, cpu, cuda, cuda:1, mps.
 

@@ -9,12 +9,13 @@ import onnxruntime
 import pytest
 import torch
 
-from cace_pyg import CaceNet, OnnxExtractor, Trainer, extract_features, load_weights
+from cace_pyg import CaceNet, OnnxExtractor, Trainer, extract_features, from_pretrained, load_weights
 from cace_pyg.config import from_yaml
 from cace_pyg.data import read_market_layout
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.data.validation import hold_out_identities
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
+from cace_pyg.engine.write_bundle import write_bundle
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.export import main as export
 from cace_pyg.gallery import Gallery
@@ -153,6 +154,25 @@ def test_a_gallery_keeps_the_network_and_refuses_another(place, tiny, tmp_path):
     other_network(tmp_path / "moved.lance" / "network" / "reid.onnx")
     with pytest.raises(ValueError, match="was made with the network of SHA-256"):
         Gallery.open(tmp_path / "moved.lance", device="cpu")
+
+
+@torch.no_grad()
+def test_a_bundle_brings_the_network_and_refuses_another(place, network, tmp_path):
+    _, run, weights = place
+    write_bundle(tmp_path / "people", best(run))
+    names = {path.name for path in (tmp_path / "people" / "network").iterdir()}
+    assert names == {"reid.onnx", "reid.onnx.data"}
+    assert "network/reid.onnx.data" in (tmp_path / "people" / "SHA256SUMS").read_text()
+    assert str(weights.parent) not in (tmp_path / "people" / "bundle.json").read_text()
+    fingerprint = model_fingerprint(load_checkpoint(best(run)))
+    shutil.rmtree(weights.parent)
+    moved = (tmp_path / "people").rename(tmp_path / "moved")
+    found, images = from_pretrained(moved), torch.randn(3, 3, 48, 24)
+    torch.testing.assert_close(found.model(images).embedding, network(images), atol=1e-5, rtol=1e-4)
+    assert model_fingerprint(load_checkpoint(moved)) == fingerprint
+    other_network(moved / "network" / "reid.onnx")
+    with pytest.raises(ValueError, match=r"is damaged: network/reid\.onnx\S* is not what was written"):
+        from_pretrained(moved)
 
 
 def test_the_export_has_the_pair_stage_and_says_what_is_left_to_the_networks_own_file(run, tiny, capsys, tmp_path):
