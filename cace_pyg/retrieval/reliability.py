@@ -25,7 +25,7 @@ class Reliability:
         predicted: mean probability of the pairs in each bin that is not empty, ascending.
         observed: share of them that show one person.
         count: how many they are.
-        error: expected calibration error, 0 to 1: mean of |observed − predicted| over the pairs.
+        error: expected calibration error, 0 to 1: mean of ``|observed − predicted|`` over the pairs.
     """
 
     predicted: np.ndarray
