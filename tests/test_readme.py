@@ -20,7 +20,7 @@ from cace_pyg import Gallery, extract_features
 from cace_pyg.config.settings import JointPhaseSettings, PairPhaseSettings
 from cace_pyg.engine import on_features
 from cace_pyg.experiment.studies import STUDIES
-from cace_pyg.models import Backbone
+from cace_pyg.models import Backbone, PublishedEmbedding
 from cace_pyg.torchvision_operators import import_torchvision
 from cace_pyg.train import main as train
 from tests.forkserver import FORKSERVER
@@ -85,8 +85,7 @@ def test_the_first_snippet_runs_and_its_shapes_are_true(capsys):
 def test_a_pair_stage_goes_on_top_of_a_network_as_the_second_says(tiny, monkeypatch, capsys):
     short = PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3)
     monkeypatch.setattr(on_features, "PairPhaseSettings", lambda **_: short)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 8, 2), torch.nn.ReLU())
-    network.channels = 8
+    network = PublishedEmbedding(Backbone("small_cnn"))
     program = SNIPPETS[1].replace("data/people", str(tiny)).replace("size=(256, 128)", "size=(64, 32), device='cpu'")
     names = {"my_network": network}
     exec(program.replace("camids[0])", "camids[0], held_out=0.3)"), names)
@@ -102,7 +101,7 @@ def test_crops_are_searched_and_decided_on_as_the_last_two_say(tiny, trained, tm
     names = {}
     exec(SNIPPETS[2].replace("runs/synthetic/checkpoints/best.ckpt", str(trained.best)), names)
     assert len(re.findall(r"^\d \S+\.jpg 0\.\d+$", capsys.readouterr().out, re.MULTILINE)) == 5
-    exec(SNIPPETS[3].replace("0.05", "0.5"), names)
+    exec(SNIPPETS[3].replace("0.05", "0.7"), names)
     assert capsys.readouterr().out.strip() in ("known", "nobody we know")
 
 
