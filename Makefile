@@ -67,7 +67,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready-docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --write-all -q docs site
 	@echo "site/index.html"
 
 clean:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from numpy.typing import ArrayLike
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+from sphinx.util.typing import stringify_annotation
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cace_pyg import __version__
@@ -77,6 +80,19 @@ def find(name):
     return None
 
 
+def shorten_signature(app, what, name, obj, options, signature, return_annotation):
+    """Numpy's ``ArrayLike`` by its name; no signature for a settings class, whose fields follow with their defaults."""
+    if signature and "<factory>" in signature:
+        return "", return_annotation
+    short = [text and text.replace(ARRAY_LIKE, "ArrayLike") for text in (signature, return_annotation)]
+    return tuple(short)
+
+
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+# napoleon reads "cuda:1" in the text below an attribute as a type and its description
+GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+
+
 def write_math(self, node):
     """Formulas as MathML, which browsers draw without a script from elsewhere."""
     block = isinstance(node, nodes.math_block)
@@ -87,4 +103,5 @@ def write_math(self, node):
 
 def setup(app):
     app.connect("missing-reference", link_name)
+    app.connect("autodoc-process-signature", shorten_signature)
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))
