@@ -19,6 +19,7 @@ project = "cace_pyg"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
+smartquotes = False  # they make a dash of --resume
 nitpicky = True  # a reference to a name that does not exist is a warning, and make docs allows none
 
 myst_enable_extensions = ["dollarmath", "attrs_block"]

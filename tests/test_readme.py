@@ -130,6 +130,13 @@ def test_a_network_of_ones_own_is_trained_as_the_reference_says(tiny, tmp_path, 
     assert all(0 < float(number) <= 1 for number in capsys.readouterr().out.split())
 
 
+def test_its_results_are_those_of_the_results_page():
+    results = (ROOT / "docs" / "results.md").read_text()
+    rows = re.findall(r"^\|.*\| \**(\d+\.\d)\** \| \**(\d+\.\d)\** \|$", README, re.MULTILINE)
+    assert len(rows) == 5
+    assert not [row for row in rows if " / ".join(row) not in results]
+
+
 def test_there_is_something_to_test():
     assert not re.search(r"^[A-Z]{4,}$|DEMO_TIME", BOTH, re.MULTILINE), "a placeholder is left"
     assert len(FIVE) == 5 and len(COMMANDS) >= 30 and len(OPTIONS) >= 30 and len(FILES) >= 8
