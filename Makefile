@@ -1,5 +1,5 @@
 # make demo: set-up and the main job on the built-in data. make lint: style and types. make test: set-up and all tests;
-# make quick: those of the mathematics.
+# make quick: those of the mathematics. make docs: the documentation, as pages to open.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 MATHEMATICS := tests/nn tests/graph tests/losses tests/retrieval tests/models
 
-.PHONY: help demo quick test lint clean
+.PHONY: help demo quick test lint docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make lint   style and types"
 	@echo "make test   set-up and all tests"
 	@echo "make quick  the tests of the mathematics"
+	@echo "make docs   the documentation: site/index.html"
 
 $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 14) else "cace_pyg needs Python 3.11 to 3.14: make PYTHON=python3.11 …")'
@@ -31,7 +32,7 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 
 # torch-scatter is compiled against the installed torch: minutes the first time, then from pip's cache
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(PIP) --no-build-isolation -e '.[test]'
+	$(PIP) --no-build-isolation -e '.[test,docs]'
 	@echo "torch-scatter: compiled once (about 5 minutes on 2 cores), then from pip's cache"
 	$(PIP) --no-build-isolation torch-scatter
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
@@ -44,6 +45,10 @@ $(VENV)/.ready-test: $(VENV)/.ready
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) --no-build-isolation -e '.[docs,gallery]'
 	@touch $@
 
 demo: $(VENV)/.ready
@@ -61,5 +66,9 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.ready-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --write-all -q docs site
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)
+	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN) site

@@ -46,8 +46,8 @@ class _Lines:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            for one in self.iterable:
-                yield one
+            for item in self.iterable:
+                yield item
                 self.update()
         finally:
             self.close()

@@ -60,7 +60,7 @@ def read_picture(picture: Picture) -> Image.Image:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(one for one in FORMATS if one in Image.OPEN)  # AVIF came with Pillow 11.3
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # AVIF came with Pillow 11.3
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Every command, option and snippet of the README runs."""
+"""Every command, option and snippet of the README and of docs/reference.md runs."""
 
 import os
 import re
@@ -18,8 +18,9 @@ from PIL import Image
 
 from cace_pyg import Gallery, extract_features
 from cace_pyg.config.settings import JointPhaseSettings, PairPhaseSettings
+from cace_pyg.engine import on_features
 from cace_pyg.experiment.studies import STUDIES
-from cace_pyg.models import Backbone
+from cace_pyg.models import Backbone, PublishedEmbedding
 from cace_pyg.torchvision_operators import import_torchvision
 from cace_pyg.train import main as train
 from tests.forkserver import FORKSERVER
@@ -27,12 +28,15 @@ from tests.random_checkpoint import make_checkpoint
 from tests.run_module import run_module
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = sorted(set(re.findall(r"`(python -m [^`]+)`", README)))
+README, REFERENCE = ((ROOT / name).read_text() for name in ("README.md", "docs/reference.md"))
+BOTH = README + REFERENCE
+SNIPPETS, FROM_PYTHON = (re.findall(r"```python\n(.*?)```", page, re.DOTALL) for page in (README, REFERENCE))
+FIVE = re.findall(r"^python -m .+", README, re.MULTILINE)
+COMMANDS = sorted({*FIVE, *re.findall(r"`(python -m [^`\n]+)`", BOTH)})
 ELSEWHERE = {  # in the tests of the rooms; the last downloads
     "--quick",
     "--config",
+    "--help",
     "--resume",
     "--dry_run",
     "--data.root PATH",
@@ -42,8 +46,8 @@ ELSEWHERE = {  # in the tests of the rooms; the last downloads
     "--backbone.name onnx --backbone.weights reid.onnx",
     "--backbone.weights imagenet",
 }
-OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", README)) - ELSEWHERE)
-FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", README)))
+OPTIONS = sorted(set(re.findall(r"`(--[^`]+)`", BOTH)) - ELSEWHERE)
+FILES = sorted(set(re.findall(r"`((?:cace_pyg|configs|docs|tests|benchmarks)/[^`* ]+)`", BOTH)))
 
 
 def small_cnn_weights(folder):
@@ -72,17 +76,41 @@ def serve_until_stopped(arguments, file):
 
 
 def test_the_first_snippet_runs_and_its_shapes_are_true(capsys):
+    assert len(SNIPPETS) == 4 and len(FROM_PYTHON) == 2
     exec(SNIPPETS[0], {})
     assert capsys.readouterr().out.startswith("torch.Size([2, 2]) torch.Size([2]) DataBatch(x=[288, 256]")
     assert 10 < len(SNIPPETS[0].strip().splitlines()) <= 20
 
 
-def test_a_network_of_timm_gives_its_embedding_and_its_clues_as_the_third_says():
+def test_a_pair_stage_goes_on_top_of_a_network_as_the_second_says(tiny, monkeypatch, capsys):
+    short = PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3)
+    monkeypatch.setattr(on_features, "PairPhaseSettings", lambda **_: short)
+    network = PublishedEmbedding(Backbone("small_cnn"))
+    program = SNIPPETS[1].replace("data/people", str(tiny)).replace("size=(256, 128)", "size=(64, 32), device='cpu'")
+    names = {"my_network": network}
+    exec(program.replace("camids[0])", "camids[0], held_out=0.3)"), names)
+    assert names["distance"].shape == (len(names["people"].query), len(names["people"].gallery))
+    assert 0 < float(capsys.readouterr().out) <= 1
+
+
+def test_crops_are_searched_and_decided_on_as_the_last_two_say(tiny, trained, tmp_path, monkeypatch, capsys):
+    """The rate is one that the few people of the tiny data set can answer for."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny / "bounding_box_test", "crops")
+    shutil.copy(next((tiny / "query").glob("*.jpg")), "query.jpg")
+    names = {}
+    exec(SNIPPETS[2].replace("runs/synthetic/checkpoints/best.ckpt", str(trained.best)), names)
+    assert len(re.findall(r"^\d \S+\.jpg 0\.\d+$", capsys.readouterr().out, re.MULTILINE)) == 5
+    exec(SNIPPETS[3].replace("0.05", "0.7"), names)
+    assert capsys.readouterr().out.strip() in ("known", "nobody we know")
+
+
+def test_a_network_of_timm_gives_its_embedding_and_its_clues_as_the_reference_says():
     import_torchvision("models")  # timm imports it, and one for GPUs beside a torch for CPUs has to be helped
     timm = pytest.importorskip("timm")
     names = {}
-    exec(SNIPPETS[2], names)
-    assert len([line for line in SNIPPETS[2].splitlines() if line.strip()]) <= 15
+    exec(FROM_PYTHON[1], names)
+    assert len([line for line in FROM_PYTHON[1].splitlines() if line.strip()]) <= 15
     network = names["MyNetwork"]()
     found = extract_features(
         network, [Image.new("RGB", (40, 90), colour) for colour in ("red", "blue")], progress=False
@@ -91,8 +119,8 @@ def test_a_network_of_timm_gives_its_embedding_and_its_clues_as_the_third_says()
     assert isinstance(network.vit, timm.models.VisionTransformer) and not found.embedding[0].equal(found.embedding[1])
 
 
-def test_a_network_of_ones_own_is_trained_as_the_second_says(tiny, tmp_path, capsys):
-    program = SNIPPETS[1].replace("data/crops", str(tiny)).replace('run_dir="runs/mine"', "**little")
+def test_a_network_of_ones_own_is_trained_as_the_reference_says(tiny, tmp_path, capsys):
+    program = FROM_PYTHON[0].replace("data/crops", str(tiny)).replace('run_dir="runs/mine"', "**little")
     program = program.replace("height=256, width=128", "height=48, width=24, hold_out=0.3")
     batch, pairs = JointPhaseSettings(epochs=1, batches_per_epoch=1), PairPhaseSettings(1, 1, anchors=6)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 8, 2), torch.nn.ReLU())
@@ -102,9 +130,16 @@ def test_a_network_of_ones_own_is_trained_as_the_second_says(tiny, tmp_path, cap
     assert all(0 < float(number) <= 1 for number in capsys.readouterr().out.split())
 
 
+def test_its_results_are_those_of_the_results_page():
+    results = (ROOT / "docs" / "results.md").read_text()
+    rows = re.findall(r"^\|.*\| \**(\d+\.\d)\** \| \**(\d+\.\d)\** \|$", README, re.MULTILINE)
+    assert len(rows) == 5
+    assert not [row for row in rows if " / ".join(row) not in results]
+
+
 def test_there_is_something_to_test():
-    assert not re.search(r"^[A-Z]{4,}$|DEMO_TIME", README, re.MULTILINE), "a placeholder is left"
-    assert SNIPPETS and len(COMMANDS) >= 4 and len(OPTIONS) >= 6 and len(FILES) >= 8
+    assert not re.search(r"^[A-Z]{4,}$|DEMO_TIME", BOTH, re.MULTILINE), "a placeholder is left"
+    assert len(FIVE) == 5 and len(COMMANDS) >= 30 and len(OPTIONS) >= 30 and len(FILES) >= 8
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -159,6 +194,7 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
     elif arguments[:2] == ["cace_pyg.data", "check"]:
         arguments[-1] = str(tiny)
     elif name == "cace_pyg.data":
+        assert arguments[1] == "synthetic"
         arguments[-1] = str(tmp_path / "made")
         arguments += ["--train_identities=3", "--test_identities=3", "--distractors=2", "--junk=2"]
     elif name.startswith("benchmarks."):

@@ -1,4 +1,4 @@
-"""Everything a run can be told: one typed tree, written as YAML, overridden by dotted options."""
+"""All settings of a run: one typed tree, written as YAML, overridden by dotted options."""
 
 from cace_pyg.config.parsing import config_of, config_parser, differences, from_yaml, parse
 from cace_pyg.config.settings import (

@@ -42,7 +42,11 @@ def plain_error(message: str, said: Mapping[str, Any], parser: ArgumentParser) -
     chosen = re.search(r"class_path='[\w.]*?(\w+)'", message)
     refused = re.search(r"Option '(\w+)' is not accepted", message)
     if keys and keys[0] in _CLASSES and chosen and refused:
-        known = [one.removeprefix("graph.") for one in _settings_of_builder(chosen[1])] if keys[0] == "graph" else []
+        known = (
+            [setting.removeprefix("graph.") for setting in _settings_of_builder(chosen[1])]
+            if keys[0] == "graph"
+            else []
+        )
         it_has = f"; it has {', '.join(known) or 'none'}" if keys[0] == "graph" else ""
         return f"{chosen[1]} has no setting {refused[1]} ({keys[0]}.{refused[1]}){it_has}"
     types, key = _field_types(), keys[0] if keys else ""
@@ -82,7 +86,7 @@ def _in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_in_words(one) for one in get_args(kind))
+        return " or ".join(_in_words(member) for member in get_args(kind))
     name = getattr(get_origin(kind) or kind, "__name__", str(kind))
     return _WORDS.get(name, name)
 
@@ -101,7 +105,7 @@ def _field_types(kind: Any = Config, prefix: str = "") -> dict[str, Any]:
 def _settings_of_builder(name: str) -> dict[str, Any]:
     """The type of each setting of a graph builder, by its dotted name."""
     hints = get_type_hints(getattr(cace_pyg.graph, name).__init__)
-    return {f"graph.{one}": hint for one, hint in hints.items() if one not in ("channels", "return")}
+    return {f"graph.{setting}": hint for setting, hint in hints.items() if setting not in ("channels", "return")}
 
 
 def _near_names(message: str, parser: ArgumentParser) -> list[str]:

@@ -74,7 +74,7 @@ def _parser() -> ArgumentParser:
 
 
 def _synthetic(parsed: Namespace) -> int:
-    settings = SyntheticSettings(**{one.name: parsed[one.name] for one in fields(SyntheticSettings)})
+    settings = SyntheticSettings(**{field.name: parsed[field.name] for field in fields(SyntheticSettings)})
     print(make_synthetic(user_path(parsed.root), settings, parsed.workers))
     return 0
 

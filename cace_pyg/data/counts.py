@@ -36,9 +36,9 @@ def counts_table(found: SplitCounts, expected: SplitCounts | None = None) -> str
     lines = [f"{'':8}" + "".join(f"{name:>24}" for name in Counts._fields)]
     for part in ("train", "query", "gallery"):
         has, wanted = getattr(found, part), getattr(expected, part, None)
-        cells = [f"{one:,}" for one in has]
+        cells = [f"{number:,}" for number in has]
         if wanted is not None:
-            cells = [_cell(one, other) for one, other in zip(has, wanted, strict=True)]
+            cells = [_cell(count, other) for count, other in zip(has, wanted, strict=True)]
         lines.append(f"{part:8}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ def count_matches(
 
     Args:
         query: pictures; one that is in the gallery too is not its own match.
-        gallery: pictures; distractors are nobody's match.
+        gallery: pictures; distractors never match.
         same_camera: see :func:`cace_pyg.retrieval.evaluate`.
     """
     cameras: dict[int, Counter[int]] = defaultdict(Counter)

@@ -67,7 +67,7 @@ def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, 
     how, mask = ("mask", mask) if _is_there(mask) else ("box", np.ones_like(mask))
     rows = np.flatnonzero(mask.any(axis=1))
     share = (np.arange(len(mask)) - rows[0] + 0.5) / (rows[-1] + 1 - rows[0])
-    stripe = np.array([next((part for end, part in _STRIPES if one <= end), FEET) for one in share])
+    stripe = np.array([next((part for end, part in _STRIPES if height <= end), FEET) for height in share])
     return np.where(mask, stripe[:, None], 0).astype(np.uint8), how
 
 
@@ -163,7 +163,7 @@ def _models() -> Callable[[np.ndarray], Seen]:
         found, mask = pose.process(canvas), segmentation.process(canvas).segmentation_mask > 0.5
         if found.pose_landmarks is None:
             return Seen(None, np.zeros_like(mask), mask)
-        points = np.array([(one.x, one.y) for one in found.pose_landmarks.landmark]) * _CANVAS
+        points = np.array([(point.x, point.y) for point in found.pose_landmarks.landmark]) * _CANVAS
         return Seen(points, found.segmentation_mask > 0.5, mask)
 
     return look

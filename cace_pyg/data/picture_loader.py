@@ -61,4 +61,4 @@ class _Attempts(Dataset[Item | Exception]):
 
 
 def _collate(attempts: list[Item | Exception]) -> Item | Exception:
-    return next((one for one in attempts if isinstance(one, Exception)), None) or default_collate(attempts)
+    return next((attempt for attempt in attempts if isinstance(attempt, Exception)), None) or default_collate(attempts)

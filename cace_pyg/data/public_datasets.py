@@ -95,7 +95,7 @@ def read_msmt17(root: str | Path, allow_partial: bool = False, validation: bool 
         [sample for name in names for sample in _read(root / name, root / folder, on_disk[folder], allow_partial)]
         for folder, names in lists
     ]
-    splits = Splits(*(tuple(sorted(part, key=lambda one: one.path.name)) for part in parts))
+    splits = Splits(*(tuple(sorted(part, key=lambda sample: sample.path.name)) for part in parts))
     check_counts("MSMT17", splits, MSMT17_TRAINVAL if validation else MSMT17, allow_partial)
     return splits
 
@@ -128,7 +128,7 @@ def _has_layout(root: Path, names: tuple[str, str]) -> bool:
 
 def _pictures(folder: Path) -> set[str]:
     """Files of the folders in a folder, as the lists name them; 130,000 paths would take a second."""
-    return {f"{one.name}/{name}" for one in folder.iterdir() if one.is_dir() for name in os.listdir(one)}
+    return {f"{below.name}/{name}" for below in folder.iterdir() if below.is_dir() for name in os.listdir(below)}
 
 
 def _read(names: Path, folder: Path, on_disk: set[str], allow_partial: bool) -> list[Sample]:

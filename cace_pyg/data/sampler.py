@@ -99,6 +99,6 @@ class RandomIdentitySampler:
             if not unused.get(pid):
                 pictures = self.by_pid[pid]
                 shuffled = rng.sample(pictures, len(pictures))
-                unused[pid] = [one for one in shuffled if one not in taken] or shuffled
+                unused[pid] = [index for index in shuffled if index not in taken] or shuffled
             taken.append(unused[pid].pop())
         return taken

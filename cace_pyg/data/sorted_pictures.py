@@ -109,8 +109,8 @@ def _is_label_map(path: Path) -> bool:
 
 def _tell(folder: Path, reasons: Mapping[Path, str | None]) -> None:
     told = []
-    for reason in sorted({one for one in reasons.values() if one}):
-        paths = [path for path, one in reasons.items() if one == reason]
+    for reason in sorted({stated for stated in reasons.values() if stated}):
+        paths = [path for path, given in reasons.items() if given == reason]
         told.append(f"{len(paths)} {reason}, such as {paths[0]}")
     if told:
         warnings.warn(f"files left out of {folder}: {'; '.join(told)}", LeftOutWarning, stacklevel=3)

@@ -224,7 +224,7 @@ def _read(folders: Sequence[RunFolder], stage: str, otherwise: str = "") -> _Que
 
 def _result(row: StudyRow, queries: _Queries, individual: _Queries) -> RowResult:
     measured = queries.average_precision, queries.hit, individual.average_precision
-    mAP, rank1, individual_mAP = (tuple(map(float, one.mean(axis=1))) for one in measured)
+    mAP, rank1, individual_mAP = (tuple(map(float, values.mean(axis=1))) for values in measured)
     return RowResult(row, mAP, rank1, individual_mAP)
 
 

@@ -38,7 +38,7 @@ def _drawn(result: RowResult, study: StudyName, results: Sequence[RowResult]) ->
     mAP, rank1 = result.to_baseline
     base, paper = PAPER_BASELINES.get(study), result.row.paper
     gained = None if base is None or paper is None else (paper[0] - base[0], paper[1] - base[1])
-    controls = {one.row.control for one in results}
+    controls = {measured.row.control for measured in results}
     ends = (_ends(mAP), _ends(rank1), _seeds(mAP), _seeds(rank1))
     return AblationGain(result.row.name, *ends, gained, result.row.name in controls)
 
@@ -48,7 +48,7 @@ def _ends(found: Difference) -> tuple[float, float, float]:
 
 
 def _seeds(found: Difference) -> tuple[float, ...]:
-    return tuple(100 * one for one in found.seeds)
+    return tuple(100 * share for share in found.seeds)
 
 
 _HEAD = (
@@ -73,7 +73,7 @@ def ablation_markdown(results: Sequence[RowResult], title: str, notes: Sequence[
     lines = [f"# {title}", "", _HEAD, "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [_markdown_row(result) for result in results]
     lines += ["", *_LEGEND, ""]
-    lines += [f"- {one.row.name}: {one.row.explanation}." for one in results if one.row.explanation]
+    lines += [f"- {measured.row.name}: {measured.row.explanation}." for measured in results if measured.row.explanation]
     lines += ["", *notes]
     return "\n".join(lines) + "\n"
 
@@ -103,12 +103,12 @@ def _parts(found: Difference | None) -> dict[str, object]:
         return {"mean": "", "low": "", "high": "", "std": "", "seeds": ""}
     parts = {"mean": found.mean, "low": found.low, "high": found.high, "std": found.spread}
     return {name: _percent(value) for name, value in parts.items()} | {
-        "seeds": " ".join(f"{100 * one:.2f}" for one in found.seeds)
+        "seeds": " ".join(f"{100 * share:.2f}" for share in found.seeds)
     }
 
 
 def _markdown_row(result: RowResult) -> str:
-    gained = [_gain(one) for one in result.to_baseline or (None, None)]
+    gained = [_gain(difference) for difference in result.to_baseline or (None, None)]
     over = "" if result.to_control is None else _interval(result.to_control[0])
     paper = "" if result.row.paper is None else f"{result.row.paper[0]:.2f}, {result.row.paper[1]:.2f}"
     cells = [result.row.name, _mean(result.mAP), _mean(result.rank1), *gained, over, paper]

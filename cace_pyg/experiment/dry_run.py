@@ -77,11 +77,11 @@ def _with_matches(
         by_pid[sample.pid].append(sample)
     chosen: dict[int, Sample] = {}
     matches: list[Sample] = []
-    for one in query:
-        others = [other for other in by_pid[one.pid] if other.path != one.path]
-        others = [other for other in others if own_camera or other.camid != one.camid]
-        if len(chosen) < identities and one.pid not in chosen and others:
-            chosen[one.pid] = one
+    for sample in query:
+        others = [other for other in by_pid[sample.pid] if other.path != sample.path]
+        others = [other for other in others if own_camera or other.camid != sample.camid]
+        if len(chosen) < identities and sample.pid not in chosen and others:
+            chosen[sample.pid] = sample
             matches += others[:_PICTURES]
     strangers = [sample for sample in gallery if sample.pid not in chosen][:_PICTURES]
     return tuple(chosen.values()) or tuple(query[:identities]), tuple(matches + strangers)

@@ -54,7 +54,9 @@ def conditional_maps_figure(model: CaceNet, embedding: Tensor, clues: Clues, pic
         pictures: of each image.
     """
     query, gallery = clues.select(slice(0, 1)), clues.select(slice(1, None))
-    given_query, given_gallery = (_norms(one, clues.grid) for one in model.conditional.conditional_maps(query, gallery))
+    given_query, given_gallery = (
+        _norms(maps, clues.grid) for maps in model.conditional.conditional_maps(query, gallery)
+    )
     before = _norms(clues.features, clues.grid)
     individual = euclidean_distance(embedding[:1], embedding[1:])[0]
     conditional = model.pair_stage.distance(model.pair_stage.prepare(query), model.pair_stage.prepare(gallery))

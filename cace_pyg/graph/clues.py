@@ -56,8 +56,8 @@ class Clues:
     @staticmethod
     def concatenate(several: list["Clues"]) -> "Clues":
         """All images of ``several``, in order."""
-        parts = [one.parts for one in several if one.parts is not None]
-        features = torch.cat([one.features for one in several])
+        parts = [clues.parts for clues in several if clues.parts is not None]
+        features = torch.cat([clues.features for clues in several])
         return replace(several[0], features=features, parts=torch.cat(parts) if parts else None)
 
     def detach(self) -> "Clues":
@@ -85,8 +85,8 @@ class PairBlocks(NamedTuple):
     def adjacency(self) -> Tensor:
         """The whole matrix, ``(pair, 2n, 2n)``: nodes of a first, then nodes of b."""
         intra_a, intra_b = (
-            one.expand_as(self.inter) if one.size(-1) else torch.zeros_like(self.inter)
-            for one in (self.intra_a, self.intra_b)
+            block.expand_as(self.inter) if block.size(-1) else torch.zeros_like(self.inter)
+            for block in (self.intra_a, self.intra_b)
         )
         top = torch.cat([intra_a, self.inter], dim=-1)
         bottom = torch.cat([self.inter.mT, intra_b], dim=-1)

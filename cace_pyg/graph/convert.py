@@ -55,8 +55,8 @@ def pair_to_data(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tup
     # one matrix at a time: on a batch, dense_to_sparse changes its own saved index and backward fails (PyG 2.8)
     pair_a = 0 if nodes_a.size(0) == 1 else pair
     intra_a = blocks.intra_a[0 if blocks.intra_a.size(0) == 1 else pair]
-    one = PairBlocks(intra_a[None], blocks.inter[pair, None], blocks.intra_b[pair, None])
-    edge_index, edge_weight = dense_to_sparse(one.adjacency()[0])
+    alone = PairBlocks(intra_a[None], blocks.inter[pair, None], blocks.intra_b[pair, None])
+    edge_index, edge_weight = dense_to_sparse(alone.adjacency()[0])
     device = nodes_a.device
     rows, columns = torch.meshgrid(*(torch.arange(length, device=device) for length in grid), indexing="ij")
     return Data(
@@ -82,7 +82,7 @@ def data_to_pairs(data: Data) -> Pairs:
         data: one pair graph or a ``Batch`` of them, all of one grid. Gradients flow through ``x`` and ``edge_weight``.
 
     Raises:
-        ValueError: ``data`` is no pair graph, or its graphs have several grids.
+        ValueError: ``data`` is not a pair graph, or its graphs have several grids.
     """
     missing = [name for name in ("x", "edge_index", "edge_weight", "grid") if name not in data]
     if missing:
@@ -114,7 +114,7 @@ def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> "nx.
         embedding). All are plain Python numbers without unit.
 
     Raises:
-        ValueError: ``data`` is no pair graph, or a batch of several.
+        ValueError: ``data`` is not a pair graph, or a batch of several.
     """
     _check(data)
     n = len(data.image) // 2

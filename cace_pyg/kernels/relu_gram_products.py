@@ -42,8 +42,8 @@ def relu_gram_products(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Ten
         x_a, x_b = x_a.to(gram.dtype), x_b.to(gram.dtype)
     _check(x_a, x_b, left, right)
     kernels_for(x_a.device)
-    pairs = torch.broadcast_shapes(*(one.shape[:1] for one in (x_a, x_b, left, right)))
-    operands = (one.expand(*pairs, *one.shape[1:]) for one in (x_a, x_b, left.float(), right.float()))
+    pairs = torch.broadcast_shapes(*(operand.shape[:1] for operand in (x_a, x_b, left, right)))
+    operands = (operand.expand(*pairs, *operand.shape[1:]) for operand in (x_a, x_b, left.float(), right.float()))
     return _ReluGramProducts.apply(*operands, float(gram.sharpness), float(gram.threshold))
 
 
@@ -79,7 +79,7 @@ def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
             f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the "
             "backend pooled takes every precision"
         )
-    devices = {str(one.device) for one in (x_a, x_b, left, right)}
+    devices = {str(operand.device) for operand in (x_a, x_b, left, right)}
     if len(devices) > 1:
         raise ValueError(f"Expected clues and vectors on one device (got {', '.join(sorted(devices))})")
     if x_a.dim() != 3 or x_b.dim() != 3 or x_a.size(2) != x_b.size(2):
@@ -92,7 +92,7 @@ def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
             f"Expected left as (pair, {x_a.size(1)}) and right as (pair, {x_b.size(1)}), the nodes of x_a and x_b (got "
             f"{tuple(left.shape)} and {tuple(right.shape)})"
         )
-    counts = {one.size(0) for one in (x_a, x_b, left, right)}
+    counts = {operand.size(0) for operand in (x_a, x_b, left, right)}
     if len(counts - {1}) > 1:
         raise ValueError(f"Expected one number of pairs, or 1, everywhere (got {', '.join(map(str, sorted(counts)))})")
 

@@ -19,7 +19,7 @@ from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 
 
 class CaceNet(torch.nn.Module):
-    """Clue alignment and conditional embedding for re-identification (Yu et al., CVPR 2021).
+    """Clue alignment and conditional embedding for re-identification (Yu et al., 2020, arXiv:2009.05250).
 
     An image has an individual embedding f(a), from ``extractor`` and ``encoder``. Two images become one graph of clues,
     of which ``pair_stage`` makes f(a|b), f(b|a) and the distance that the second stage ranks by. Embeddings are

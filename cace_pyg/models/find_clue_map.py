@@ -116,7 +116,9 @@ def _named_map(graph: NetworkGraph, steps: Sequence[Step], size: tuple[int, int]
         )
     pooled = [_pooled_layout(step, graph.shapes) for step in graph.steps if tensor in step.inputs[:1]]
     usual: Layout = "NTC" if len(shape) == 3 else _usual_layout(shape, size)
-    return _clue_map(graph, tensor, next((one for one in pooled if one is not None), usual), size, file)
+    return _clue_map(
+        graph, tensor, next((candidate for candidate in pooled if candidate is not None), usual), size, file
+    )
 
 
 def _usual_layout(shape: Shape, size: tuple[int, int]) -> Layout:
@@ -132,7 +134,7 @@ def _clue_map(graph: NetworkGraph, tensor: str, layout: Layout, size: tuple[int,
         return ClueMap(tensor, layout, (grid[0], grid[1]), channels)
     tokens, channels = shape[1:] if layout == "NTC" else (shape[2], shape[1])
     patches = [graph.shapes.get(step.outputs[0], ()) for step in graph.steps if step.kind in _CONVOLUTIONS]
-    grids = [(one[2], one[3]) for one in patches if len(one) == 4]
+    grids = [(shape[2], shape[3]) for shape in patches if len(shape) == 4]
     for extra in range(_MOST_EXTRA + 1):
         for height, width in grids:
             if height * width == tokens - extra:

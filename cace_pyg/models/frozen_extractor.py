@@ -205,7 +205,7 @@ def _image_form(taken: ImageInput, size: tuple[int, int] | None, file: str) -> t
     channels_last = shape[1] != 3
     own = shape[1:3] if channels_last else shape[2:4]
     wanted = size or _USUAL_SIZE
-    height, width = (one or other for one, other in zip(own, wanted, strict=True))
+    height, width = (fixed or other for fixed, other in zip(own, wanted, strict=True))
     if size is not None and (height, width) != tuple(size):
         raise ValueError(
             f"Expected data.height {height} and data.width {width}, which {file} takes (got {size[0]} and {size[1]}); "

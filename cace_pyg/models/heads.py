@@ -33,8 +33,8 @@ class VerificationHead(torch.nn.Module):
 
     What both images differ by alike, a bag that only one of them has, moves f(a|b) and f(b|a) alike, and
     ‖f(a|b) − f(b|a)‖ does not see it. The sum of both pooled discrepancies does. The head is
-    MLP(BatchNorm([p_a + p_b, |p_a − p_b|])) with one hidden layer, the same whichever image comes first. Its last layer
-    starts at zero, so that training starts from the distance without it.
+    ``MLP(BatchNorm([p_a + p_b, |p_a − p_b|]))`` with one hidden layer, the same whichever image comes first. Its last
+    layer starts at zero, so that training starts from the distance without it.
 
     Args:
         channels: of the pooled discrepancies.

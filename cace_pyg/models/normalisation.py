@@ -27,6 +27,6 @@ def renormalisation(wanted: Normalisation | Moments) -> tuple[Tensor, Tensor]:
             ``unit``: 0 to 1; ``pixels``: 0 to 255; or a mean and a deviation for each channel.
     """
     moments = _MOMENTS[wanted] if isinstance(wanted, str) else wanted
-    mean, deviation = (torch.tensor(one).view(3, 1, 1) for one in moments)
-    given_mean, given_deviation = (torch.tensor(one).view(3, 1, 1) for one in _MOMENTS["imagenet"])
+    mean, deviation = (torch.tensor(numbers).view(3, 1, 1) for numbers in moments)
+    given_mean, given_deviation = (torch.tensor(numbers).view(3, 1, 1) for numbers in _MOMENTS["imagenet"])
     return given_deviation / deviation, (given_mean - mean) / deviation

@@ -86,7 +86,7 @@ class OnnxRuntime:
         session = self._session(self._model, 1)
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _TYPES:
-            said = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            said = ", ".join(f"{taken.name} {taken.type} {taken.shape}" for taken in inputs)
             raise ValueError(
                 f"Expected {path} to take images and nothing else, as float32, float16 or uint8 (got {said}); export "
                 "it so"
@@ -94,8 +94,8 @@ class OnnxRuntime:
         self._input = inputs[0].name
         shape = tuple(length if isinstance(length, int) else None for length in inputs[0].shape)
         self.image_input = ImageInput(shape, _TYPES[inputs[0].type])
-        self.outputs = tuple(one.name for one in session.get_outputs())
-        told = {one.key: one.value for one in self._model.metadata_props}  # as ONNX's MetadataProps.md has them
+        self.outputs = tuple(output.name for output in session.get_outputs())
+        told = {entry.key: entry.value for entry in self._model.metadata_props}  # as ONNX's MetadataProps.md has them
         ranges: dict[str, Normalisation] = {"NominalRange_0_255": "pixels", "Normalized_0_1": "unit"}
         usual: Normalisation = "pixels" if self.image_input.dtype == "uint8" else "imagenet"
         self.normalisation = ranges.get(told.get("Image.NominalPixelRange", ""), usual)
@@ -125,7 +125,7 @@ class OnnxRuntime:
     def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         every = [name for node in self._model.graph.node for name in node.output if name]
         session = self._session(self._with_outputs(every), 1, optimise=False)
-        names = [one.name for one in session.get_outputs()]
+        names = [output.name for output in session.get_outputs()]
         images = np.zeros(shape, self.image_input.dtype)
         try:
             found = session.run(names, {self._input: images})
@@ -143,7 +143,7 @@ class OnnxRuntime:
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
-        there = {one.name for one in model.graph.output}
+        there = {output.name for output in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
         return model
 
@@ -179,7 +179,7 @@ def _constants(model: "onnx.ModelProto") -> dict[str, np.ndarray]:
     """Weights, and what stands in nodes of constants."""
     from onnx import numpy_helper
 
-    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    found = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
             for attribute in node.attribute:

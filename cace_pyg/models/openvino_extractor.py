@@ -81,7 +81,7 @@ class OpenVinoRuntime:
         inputs = model.inputs
         kind = inputs[0].get_element_type().get_type_name() if len(inputs) == 1 else ""
         if kind not in _TYPES:
-            said = ", ".join(str(one) for one in inputs)
+            said = ", ".join(str(taken) for taken in inputs)
             raise ValueError(f"Expected {path} to take images and nothing else, as f32, f16 or u8 (got {said})")
         shape = inputs[0].get_partial_shape()
         lengths = tuple(None if length.is_dynamic else length.get_length() for length in shape)
@@ -102,7 +102,7 @@ class OpenVinoRuntime:
         shapes: dict[str, Shape] = {}
         for node in model.get_ordered_ops():
             kind = node.get_type_name()
-            given, made = (tuple(_name(one) for one in ends) for ends in (node.input_values(), node.outputs()))
+            given, made = (tuple(_name(end) for end in ends) for ends in (node.input_values(), node.outputs()))
             for name, end in zip(made, node.outputs(), strict=True):
                 if end.get_partial_shape().is_static:
                     shapes[name] = tuple(int(length) for length in end.get_shape())

@@ -44,8 +44,8 @@ class PairOperand:
     def concatenate(several: list["PairOperand"]) -> "PairOperand":
         """All images of ``several``, in order; they come from one model."""
         return PairOperand(
-            Clues.concatenate([one.compared for one in several]),
-            torch.cat([one.intra for one in several]),
-            torch.cat([one.projected for one in several]),
-            torch.cat([one.individual for one in several]),
+            Clues.concatenate([operand.compared for operand in several]),
+            torch.cat([operand.intra for operand in several]),
+            torch.cat([operand.projected for operand in several]),
+            torch.cat([operand.individual for operand in several]),
         )

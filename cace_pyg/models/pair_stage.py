@@ -1,4 +1,4 @@
-"""What every pair stage promises, and what it can be told."""
+"""The pair stage and its settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -155,7 +155,7 @@ def _build_neck(loaded: LoadedWeights, start: str, beside: Mapping[str, Tensor],
             number, _, field = key.removeprefix(start).rpartition(".")
             layers.setdefault(number, {})[field] = value
     neck = torch.nn.Sequential()
-    for number in sorted(layers, key=lambda one: (len(one), one)):
+    for number in sorted(layers, key=lambda name: (len(name), name)):
         neck.append(_layer(loaded, start + number, layers[number], channels))
         channels = len(layers[number]["weight"])
     if start.endswith(_TORCHREID):

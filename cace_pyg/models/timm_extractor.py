@@ -184,7 +184,7 @@ def _check_name(timm: ModuleType, plain: str, pretrained: bool) -> None:
         raise ValueError(
             f"Expected the name of a model of timm (got timm/{plain}); near names: timm/{', timm/'.join(near)}"
         )
-    weights = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+    weights = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in weights:
         known = ", ".join(weights) or "none"
         raise ValueError(f"Expected weights of timm/{architecture} that timm knows (got {tag}; known: {known})")

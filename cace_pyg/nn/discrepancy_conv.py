@@ -13,7 +13,7 @@ from cace_pyg.nn.degree import DegreeFloor, Mode, check_form, normalise_degree, 
 
 
 class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
-    r"""The discrepancy-based graph convolution of CACE-Net (Yu et al., CVPR 2021, Eq. 7).
+    r"""The discrepancy-based graph convolution of CACE-Net (Yu et al., 2020, Eq. 7).
 
     Matrix form, with :math:`\mathbf{D}` the degrees of the weighted adjacency :math:`\mathbf{A}`:
 
@@ -23,8 +23,8 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
     Node-wise form:
 
     .. math::
-        \mathbf{x}'_i = \mathbf{\Theta}^{\top} \Big( \mathbf{x}_i - \sum_j
-        \frac{a_{ij}}{\sqrt{d_i d_j}} \mathbf{x}_j \Big), \quad d_i = \sum_j a_{ij}
+        \mathbf{x}'_i = \mathbf{\Theta}^{\top} \left( \mathbf{x}_i - \sum_j
+        \frac{a_{ij}}{\sqrt{d_i d_j}} \mathbf{x}_j \right), \quad d_i = \sum_j a_{ij}
 
     ``mode="smooth"`` adds the neighbours instead (Eq. 6, the ordinary GCN without self-loops; Table 1, "Normal").
     The paper prints :math:`\mathbf{D}^{1/2}` on the right: a misprint.

@@ -112,7 +112,7 @@ def node_wise(y: Tensor, form: NodeWiseForm = "identity", mlp: tuple[Tensor, ...
     Args:
         y: ``(node, channel)``.
         form: ``identity``, ``relu``, ``magnitude``, ``square`` or ``mlp``.
-        mlp: weight and bias of the hidden layer on [|y|, y], then of the last one.
+        mlp: weight and bias of the hidden layer on ``[|y|, y]``, then of the last one.
 
     Returns:
         The shape of ``y``.

@@ -48,10 +48,10 @@ def rendered_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
         render(person, camera, tuple(VIEWS)[number % len(VIEWS)], "good", False, size, rng)
         for number, person in enumerate(people)
     ]
-    images = np.stack([np.asarray(one.picture) for one in drawn])
+    images = np.stack([np.asarray(drawing.picture) for drawing in drawn])
     return ProbePictures(
         torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-        torch.from_numpy(np.stack([one.parts for one in drawn])),
+        torch.from_numpy(np.stack([drawing.parts for drawing in drawn])),
     )
 
 

@@ -36,7 +36,7 @@ def to_onnx(
         ValueError: the weights need 2 GiB or more.
         RuntimeError: torch cannot trace the module with these sizes open, or ONNX has no word for something in it.
     """
-    size = sum(one.nbytes for one in module.state_dict().values())
+    size = sum(tensor.nbytes for tensor in module.state_dict().values())
     if size > _MOST_BYTES:
         raise ValueError(f"Expected weights of less than 2 GiB, which an ONNX file can hold (got {size:,} bytes)")
     try:

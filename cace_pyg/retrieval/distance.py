@@ -74,5 +74,7 @@ def conditional_distance(a_given_b: Tensor, b_given_a: Tensor) -> Tensor:
         compared in float32.
     """
     dtype = torch.promote_types(a_given_b.dtype, torch.float32)
-    unit_a, unit_b = (torch.nn.functional.normalize(one.to(dtype), dim=-1) for one in (a_given_b, b_given_a))
+    unit_a, unit_b = (
+        torch.nn.functional.normalize(embedding.to(dtype), dim=-1) for embedding in (a_given_b, b_given_a)
+    )
     return (unit_a - unit_b).square().sum(-1).clamp_min(1e-12).sqrt()

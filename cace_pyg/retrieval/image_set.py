@@ -44,9 +44,9 @@ def one_set(
             "Expected embeddings as (query, channel) and (gallery, channel) with the same channels "
             f"(got {tuple(query.shape)} and {tuple(gallery.shape)})"
         )
-    for name, one in (("query", query), ("gallery", gallery)):
-        if not one.isfinite().all():
-            row = int((~one.isfinite()).any(1).nonzero()[0])
+    for name, embeddings in (("query", query), ("gallery", gallery)):
+        if not embeddings.isfinite().all():
+            row = int((~embeddings.isfinite()).any(1).nonzero()[0])
             raise ValueError(f"Expected finite embeddings (got NaN or infinity in row {row} of {name})")
     dtype = torch.float64 if torch.float64 in (query.dtype, gallery.dtype) else torch.float32
     own = torch.full((len(query),), -1) if own_position is None else torch.as_tensor(own_position).long()

@@ -131,7 +131,7 @@ def evaluate_blocks(
         average_precision: see there.
         own_position: see there.
     """
-    labels = [as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
+    labels = [as_numpy(given) for given in (query_pids, gallery_pids, query_camids, gallery_camids)]
     check_labels(labels, max_rank, same_camera, average_precision)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known = np.flatnonzero(gallery_pids != _JUNK)
@@ -182,7 +182,7 @@ def own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, kn
 
 
 def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
-    """Where each pid stands, ascending; distractors are nobody's match."""
+    """Where each pid stands, ascending; distractors never match."""
     order = np.argsort(pids, kind="stable")
     values, starts = np.unique(pids[order], return_index=True)
     runs = np.split(order, starts[1:])
@@ -243,9 +243,9 @@ def _average_precision(ranks: np.ndarray, form: str) -> float:
 def _summarise(
     ranks: list[np.ndarray], counted: list[int], left_out: tuple[int, int], max_rank: int, cameras: str, form: str
 ) -> Metrics:
-    precision = np.array([_average_precision(one, form) for one in ranks])
-    penalty = np.array([len(one) / one[-1] for one in ranks])
-    first = np.array([one[0] for one in ranks])
+    precision = np.array([_average_precision(places, form) for places in ranks])
+    penalty = np.array([len(places) / places[-1] for places in ranks])
+    first = np.array([places[0] for places in ranks])
     policy = (
         f"average precision: {form} form; pid -1: ignored; pid 0: distractor, never a match; own pid and camera: "
         f"{cameras}; ties: gallery order; queries: {len(counted)} counted, "
@@ -284,7 +284,7 @@ def nothing_counts(absent: int, same_camera: int) -> str:
 def _misfit(shape: tuple[int, ...], labels: Sequence[np.ndarray]) -> str:
     if len(shape) != 2:
         return f"Expected distance as (query, gallery) (got shape {shape})"
-    counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
+    counts = [len(of_part) if of_part.ndim == 1 else of_part.shape for of_part in labels]
     return (
         f"Expected distance as (query, gallery) with one pid and one camid for each (got {shape}, "
         f"{counts[0]} and {counts[2]} for queries, {counts[1]} and {counts[3]} for the gallery)"
@@ -295,8 +295,12 @@ def check_labels(
     labels: Sequence[np.ndarray], max_rank: int = 50, same_camera: str = "remove", average_precision: str = "step"
 ) -> None:
     """Raise ``ValueError`` unless these are pids of query and gallery, their camids, and :func:`evaluate`'s options."""
-    if any(one.ndim != 1 for one in labels) or labels[0].shape != labels[2].shape or labels[1].shape != labels[3].shape:
-        counts = [len(one) if one.ndim == 1 else one.shape for one in labels]
+    if (
+        any(of_part.ndim != 1 for of_part in labels)
+        or labels[0].shape != labels[2].shape
+        or labels[1].shape != labels[3].shape
+    ):
+        counts = [len(of_part) if of_part.ndim == 1 else of_part.shape for of_part in labels]
         raise ValueError(
             f"Expected one pid and one camid for each query and each gallery image (got {counts[0]} and {counts[2]} "
             f"for queries, {counts[1]} and {counts[3]} for the gallery)"

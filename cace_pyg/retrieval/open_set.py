@@ -73,7 +73,7 @@ def evaluate_open_set(
     """Verification (ROC) over all pairs, and identification with people who are not in the gallery.
 
     Pairs are those that the protocol leaves, see :func:`cace_pyg.retrieval.evaluate`: junk (pid −1) is ignored, and so
-    are pictures of the query's own pid *and* camera; pid 0 is nobody's match. A pair is accepted where its distance is
+    are pictures of the query's own pid *and* camera; pid 0 never matches. A pair is accepted where its distance is
     *below* the threshold; that is the largest one that accepts at most the given rate of pairs of two people, or of
     unknown people. A query whose nearest match is as near as its nearest stranger is not identified. The order of the
     gallery changes nothing. A query whose own pictures are all removed counts among the pairs alone.
@@ -128,7 +128,7 @@ def evaluate_open_set_blocks(
         resamples: see there.
         seed: see there.
     """
-    labels = [as_numpy(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
+    labels = [as_numpy(given) for given in (query_pids, gallery_pids, query_camids, gallery_camids)]
     check_labels(labels, same_camera=same_camera)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     known_pictures = np.flatnonzero(gallery_pids != _JUNK)
@@ -174,13 +174,15 @@ class _Scores:
     def measured(self, resamples: int, seed: int, confidence: float) -> OpenSet:
         """What was seen of all queries."""
         self._forget_far_ones()
-        same, other = (_ascending(np.concatenate(one or [np.empty((0, 2))])) for one in self.pairs.values())
+        same, other = (_ascending(np.concatenate(pairs or [np.empty((0, 2))])) for pairs in self.pairs.values())
         if not len(same) or not len(other):
             raise ValueError(
                 f"Expected pairs of one and of two people (got {len(same)} and {len(other)}): decisions need "
                 "both; check pids and camids, or give same_camera keep for data without cameras"
             )
-        known, unknown = (_ascending(np.array(one, dtype=float).reshape(-1, 2)) for one in self.searches.values())
+        known, unknown = (
+            _ascending(np.array(searches, dtype=float).reshape(-1, 2)) for searches in self.searches.values()
+        )
         unknown_of = np.bincount(unknown[:, 1].astype(int), minlength=self.people).astype(float)
         weights = resampled_people(self.people, resamples, seed)
         verification, identification = (same, other, self.others), (known, unknown, unknown_of)

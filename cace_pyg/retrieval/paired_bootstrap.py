@@ -46,7 +46,7 @@ def paired_bootstrap(
     Raises:
         ValueError: the shapes differ or are empty, a value is not finite, or a number is out of range.
     """
-    better, baseline = (np.atleast_2d(np.asarray(one, dtype=np.float64)) for one in (better, baseline))
+    better, baseline = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (better, baseline))
     if better.shape != baseline.shape or better.ndim != 2 or not better.size:
         raise ValueError(
             f"Expected two (seed, query) tables of the same queries and seeds (got {better.shape} and {baseline.shape})"

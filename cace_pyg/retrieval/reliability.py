@@ -25,7 +25,7 @@ class Reliability:
         predicted: mean probability of the pairs in each bin that is not empty, ascending.
         observed: share of them that show one person.
         count: how many they are.
-        error: expected calibration error, 0 to 1: mean of |observed − predicted| over the pairs.
+        error: expected calibration error, 0 to 1: mean of ``|observed − predicted|`` over the pairs.
     """
 
     predicted: np.ndarray
@@ -36,7 +36,7 @@ class Reliability:
     def as_dict(self) -> dict[str, list[float]]:
         """As JSON takes it, to six decimals: beyond, batches and machines differ."""
         points = {name: getattr(self, name).round(6).tolist() for name in ("predicted", "observed", "count")}
-        return {"expected_calibration_error": [round(one, 6) for one in self.error], **points}
+        return {"expected_calibration_error": [round(number, 6) for number in self.error], **points}
 
 
 def expected_calibration_error(probability: ArrayLike, same: ArrayLike, bins: int = _BINS) -> float:
@@ -91,8 +91,8 @@ def reliability_curve(
         np.bincount(cells, values, (person.max() + 1) * bins).reshape(-1, bins)
         for values in (np.ones(len(same)), probability, same)
     ]
-    errors = _error(*(weights @ one for one in by_person))
-    count, predicted, observed = (one[sums[0] > 0] for one in sums)
+    errors = _error(*(weights @ sums_of_person for sums_of_person in by_person))
+    count, predicted, observed = (row[sums[0] > 0] for row in sums)
     interval = percentiles(errors, confidence)
     return Reliability(
         predicted / count, observed / count, count.astype(int), Estimate(float(_error(*sums)), *interval)
@@ -131,7 +131,9 @@ def _sums(
     probability: np.ndarray, same: np.ndarray, bin_of: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each bin: its pairs, their probabilities added up, and those that show one person."""
-    count, predicted, observed = (np.bincount(bin_of, one, bins) for one in (np.ones(len(same)), probability, same))
+    count, predicted, observed = (
+        np.bincount(bin_of, values, bins) for values in (np.ones(len(same)), probability, same)
+    )
     return count, predicted, observed
 
 

@@ -61,7 +61,7 @@ def evaluate_single_shot(
         ValueError: the shapes do not fit, a distance is NaN, a number is below 1, or no query has a match.
     """
     distance = np.asarray(distance.detach().cpu().float() if isinstance(distance, Tensor) else distance)
-    labels = [np.asarray(one) for one in (query_pids, gallery_pids, query_camids, gallery_camids)]
+    labels = [np.asarray(given) for given in (query_pids, gallery_pids, query_camids, gallery_camids)]
     _check(distance, labels, repeats, max_rank)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     rng = np.random.default_rng(seed)
@@ -105,10 +105,10 @@ def _curve(
 
 
 def _check(distance: np.ndarray, labels: list[np.ndarray], repeats: int, max_rank: int) -> None:
-    if distance.ndim != 2 or [one.shape for one in labels] != [(size,) for size in distance.shape] * 2:
+    if distance.ndim != 2 or [of_part.shape for of_part in labels] != [(size,) for size in distance.shape] * 2:
         raise ValueError(
             "Expected distance as (query, gallery) with one pid and one camid for each "
-            f"(got {distance.shape} and {[one.shape for one in labels]})"
+            f"(got {distance.shape} and {[of_part.shape for of_part in labels]})"
         )
     if np.isnan(distance).any():
         raise ValueError("Expected distances that are numbers (got NaN); check the embeddings")

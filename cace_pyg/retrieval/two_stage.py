@@ -87,12 +87,12 @@ def rerank(
         ValueError: the shapes do not fit, the weight is outside [0, 1], a distance is no finite number, or ``index``
             names an image twice or outside the gallery.
     """
-    distance, index, conditional = (torch.as_tensor(one) for one in (distance, index, conditional))
+    distance, index, conditional = (torch.as_tensor(given) for given in (distance, index, conditional))
     _check(distance, index, conditional, weight)
     reranked = distance.detach().to(torch.float64, copy=True)
     fused = (1 - weight) * reranked.gather(1, index) + weight * conditional.detach().to(torch.float64)
     rows = _rows_at_a_time(distance)
-    for block, block_index, block_fused in zip(*(one.split(rows) for one in (reranked, index, fused)), strict=True):
+    for block, block_index, block_fused in zip(*(table.split(rows) for table in (reranked, index, fused)), strict=True):
         block.copy_(_with_top_first(block, block_index, block_fused))
     return reranked
 

@@ -115,11 +115,11 @@ def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[Conditi
     )
     grid = figure.add_gridspec(4, columns + 1, width_ratios=[1.0] * columns + [0.12])
     axes = np.array([[figure.add_subplot(grid[row, column]) for column in range(columns)] for row in range(4)])
-    norms = _norm_limits([before, *(one.query for one in given)])
-    largest = max(np.abs(change).max() for one in given for change in _changes(one, before)) or 1.0
+    norms = _norm_limits([before, *(shown.query for shown in given)])
+    largest = max(np.abs(change).max() for shown in given for change in _changes(shown, before)) or 1.0
     _draw_query(axes[:, 0], picture, before, norms)
-    for column, one in zip(axes.T[1:], given, strict=True):
-        overlays = _draw_given(column, picture, before, one, norms, largest)
+    for column, shown in zip(axes.T[1:], given, strict=True):
+        overlays = _draw_given(column, picture, before, shown, norms, largest)
     for overlay, rows, label in zip(overlays, (grid[1, -1], grid[2:, -1]), (_NORM, f"change of {_NORM}"), strict=True):
         figure.colorbar(overlay, cax=figure.add_subplot(rows), label=label)
     figure.suptitle(textwrap.fill(title, int(_LETTERS * figure.get_figwidth())), fontsize=10.5)
@@ -127,9 +127,9 @@ def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[Conditi
 
 
 def _check_maps(before: np.ndarray, given: Sequence[ConditionalMap]) -> None:
-    for number, one in enumerate(given, start=1):
+    for number, shown in enumerate(given, start=1):
         for name in ("query", "own_before", "own"):
-            values = getattr(one, name)
+            values = getattr(shown, name)
             if np.shape(values) != np.shape(before) or np.ndim(before) != 2:
                 raise ValueError(
                     f"Expected {name} of gallery image {number} as a map (H, W) like the query's {np.shape(before)} "
@@ -140,11 +140,11 @@ def _check_maps(before: np.ndarray, given: Sequence[ConditionalMap]) -> None:
 
 
 def _norm_limits(maps: list[np.ndarray]) -> tuple[float, float]:
-    return min(one.min() for one in maps), max(one.max() for one in maps)
+    return min(values.min() for values in maps), max(values.max() for values in maps)
 
 
-def _changes(one: ConditionalMap, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return one.query - before, one.own - one.own_before
+def _changes(shown: ConditionalMap, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return shown.query - before, shown.own - shown.own_before
 
 
 def _draw_query(column: np.ndarray, picture: np.ndarray, before: np.ndarray, norms: tuple[float, float]) -> None:
@@ -161,16 +161,16 @@ def _draw_given(
     column: np.ndarray,
     query: np.ndarray,
     before: np.ndarray,
-    one: ConditionalMap,
+    shown: ConditionalMap,
     norms: tuple[float, float],
     largest: float,
 ) -> tuple[AxesImage, AxesImage]:
     """One gallery image's column; returns a norm map and a change map, for their colour bars."""
-    gallery = picture_array(one.picture)
-    _draw_picture(column[0], gallery, one.caption)
-    norm = draw_feature_map(column[1], query, one.query, norms)
+    gallery = picture_array(shown.picture)
+    _draw_picture(column[0], gallery, shown.caption)
+    norm = draw_feature_map(column[1], query, shown.query, norms)
     column[1].set_xlabel("given it", fontsize=8.5, color=GREY, labelpad=3)
-    for axes, picture, change in zip(column[2:], (query, gallery), _changes(one, before), strict=True):
+    for axes, picture, change in zip(column[2:], (query, gallery), _changes(shown, before), strict=True):
         overlay = draw_feature_map(axes, picture, change, (-largest, largest), _CHANGES)
         axes.set_xlabel(f"mean {change.mean():+.2g}", fontsize=8, color=GREY, labelpad=3)
     return norm, overlay
@@ -211,7 +211,7 @@ def weighted_degrees(
         dashed.
 
     Raises:
-        ValueError: a map that is no matrix of finite numbers.
+        ValueError: a map that is not a matrix of finite numbers.
     """
     maps = [_checked_degrees(name, values) for name, values in (("degrees_a", degrees_a), ("degrees_b", degrees_b))]
     limits = (min(values.min() for values in maps), max(values.max() for values in maps))
@@ -281,7 +281,7 @@ def cluster_cells(
         first six clusters have a colour of their own, the others are grey. Cells without a cluster stay bare.
 
     Raises:
-        ValueError: a map that is no matrix of whole numbers ≥ 0, or shares of another number of clusters.
+        ValueError: a map that is not a matrix of whole numbers ≥ 0, or shares of another number of clusters.
     """
     maps = [
         _checked_clusters(name, clusters) for name, clusters in (("clusters_a", clusters_a), ("clusters_b", clusters_b))

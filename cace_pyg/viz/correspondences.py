@@ -96,7 +96,8 @@ def _checked_maps(map_a: np.ndarray | None, map_b: np.ndarray | None, grid: tupl
 def _layout(pictures: tuple[np.ndarray, np.ndarray], maps: _Maps) -> tuple[Figure, Axes, list[Axes | None]]:
     """The pair's axes in the middle, a map's axes on the side of its picture."""
     sides = [
-        [HEIGHT * one.shape[1] / one.shape[0]] * (drawn is not None) for one, drawn in zip(pictures, maps, strict=True)
+        [HEIGHT * picture.shape[1] / picture.shape[0]] * (drawn is not None)
+        for picture, drawn in zip(pictures, maps, strict=True)
     ]
     columns = [*sides[0], joined_width(pictures), *sides[1]]
     colour_bar = _COLOUR_BAR if len(columns) > 1 else 0.0
@@ -237,7 +238,7 @@ def compared_correspondences(
         grid: (H, W) of both feature maps.
         captions: by graph, what stands below.
         title: above all.
-        is_match: whether both show one person; None: nobody knows.
+        is_match: whether both show one person; None: not known.
 
     Returns:
         A figure with one axes a graph.
@@ -287,7 +288,7 @@ def draw_joined_pictures(
         pictures: a and b, RGB arrays.
         matches: rows (clue of a, clue of b, weight > 0), the weakest first.
         grid: (H, W) of both feature maps.
-        is_match: what the frames tell, see :mod:`cace_pyg.viz.style`; black where nobody knows.
+        is_match: what the frames tell, see :mod:`cace_pyg.viz.style`; black where it is not known.
     """
     widths = _widths(pictures)
     for picture, left, width in zip(pictures, (0.0, widths[0] + _GAP), widths, strict=True):

@@ -30,7 +30,7 @@ class RankedImage:
     path: Picture
     """The picture: a file, a PIL image or an array."""
     is_match: bool | None
-    """Whether it shows the query's person; None: nobody knows."""
+    """Whether it shows the query's person; None: not known."""
     distance: float
     """What it was ranked by; no unit, smaller is nearer."""
     note: str = ""
@@ -46,7 +46,7 @@ def ranked_lists(query: Picture, rows: Mapping[str, Sequence[RankedImage]]) -> F
 
     Returns:
         The query at the left, one row a ranking: a blue solid border and ✓ for the right person, a vermillion
-        dashed one and ✗ for a wrong one, thin grey where nobody knows; the distance below each. The axes are the
+        dashed one and ✗ for a wrong one, thin grey where it is not known; the distance below each. The axes are the
         query's, then row by row, rank by rank.
 
     Raises:

@@ -22,7 +22,7 @@ def reliability_diagram(predicted: np.ndarray, observed: np.ndarray, count: np.n
     Raises:
         ValueError: no bin, or numbers that are no fractions and counts.
     """
-    predicted, observed, count = (np.asarray(one, dtype=float) for one in (predicted, observed, count))
+    predicted, observed, count = (np.asarray(values, dtype=float) for values in (predicted, observed, count))
     if not len(predicted) or not predicted.shape == observed.shape == count.shape:
         raise ValueError(
             f"Expected as many probabilities as shares and counts, one or more (got {predicted.shape}, "

@@ -48,7 +48,7 @@ class Report:
     summary: Sequence[str] = ()
     """Sentences, one a paragraph; what the second stage did is added from the numbers."""
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By ranking ("individual", "two_stage"), then measure (mAP, rank1, rank5, rank10, mINP): fractions."""
+    """Fractions by ranking ("individual", "two_stage") and by measure (mAP, rank1, rank5, rank10, mINP)."""
     policy: str = ""
     """One line on how was evaluated: junk, distractors, cameras, which images were ranked again."""
     figures: Sequence[ReportFigure] = ()

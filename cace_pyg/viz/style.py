@@ -34,12 +34,12 @@ def series_style(index: int) -> dict[str, Any]:
 
 
 def verdict_sign(is_match: bool | None) -> str:
-    """✓ for the same person, ✗ for another, nothing where nobody knows."""
+    """✓ for the same person, ✗ for another, nothing where it is not known."""
     return {True: "✓", False: "✗", None: ""}[is_match]
 
 
 def verdict_color(is_match: bool | None) -> str:
-    """Blue for the same person, vermillion for another, grey where nobody knows."""
+    """Blue for the same person, vermillion for another, grey where it is not known."""
     return {True: BLUE, False: VERMILLION, None: GREY}[is_match]
 
 
