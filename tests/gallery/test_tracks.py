@@ -4,14 +4,17 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from cace_pyg import Gallery
+from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
 from cace_pyg.gallery import Embedder
 from cace_pyg.retrieval import choose_views, merge_embeddings
 from cace_pyg.retrieval.picture_sets import SOFTNESS
 from cace_pyg.search import main as search
+from tests.gallery.test_probability import CALIBRATION
 
 VIEWS = 4
 
@@ -199,6 +202,23 @@ def test_a_removed_track_is_gone_from_answers_and_after_erasing_from_the_disk(
     on_disk = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
     assert clues["clues"] not in on_disk and clues["thumbnail"] not in on_disk
     assert not any(name.encode() in on_disk for name in victims)
+
+
+def test_probabilities_are_those_of_single_pictures_alone(checkpoint, pictures, splits, facts, tmp_path):
+    state = load_checkpoint(checkpoint)
+    del state["format"]
+    best = tmp_path / "best.ckpt"
+    save_checkpoint(best, state | {"calibration": CALIBRATION.as_dict()})
+    made = Gallery.create(tmp_path / "people.lance", best)
+    made.add(pictures, facts[0], metadata=facts[1])
+    query = [sample.path for sample in splits.query[:2]]
+    found = made.search(query[0], 100, first_stage=100)
+    entries = len(pictures) - IN_TRACKS + 7
+    for hit in found:
+        expected = None if hit.pictures else float(CALIBRATION.probability(np.array(hit.distance), entries))
+        assert hit.probability == (expected if expected is None else pytest.approx(expected))
+    assert any(hit.probability is not None for hit in found)
+    assert all(hit.probability is None for hit in made.search(query, together=True))
 
 
 def test_tracks_that_keep_the_clues_of_their_views_alone_answer_as_before(
