@@ -42,8 +42,16 @@ class Entries:
             ValueError: a quality is no number, or below 0; or no picture of a track has clues that were kept.
         """
         quality = torch.tensor([_quality(row) for row in rows])
-        kept = torch.tensor([keeps_clues(row) for row in rows])
-        return cls(rows, form_sets(embedding, [_label(row) for row in rows], quality, candidates=kept))
+        kept = [keeps_clues(row) for row in rows]
+        labels = [_label(row) for row in rows]
+        seen = {label for label, has_clues in zip(labels, kept, strict=True) if has_clues}
+        bare = [row["image"] for row, label in zip(rows, labels, strict=True) if label not in seen]
+        if bare:
+            raise ValueError(
+                f"Expected clues of a picture of each track (got none of one with {bare[0]}, whose views were removed "
+                "while those of the others were dropped); remove its pictures and add them again"
+            )
+        return cls(rows, form_sets(embedding, labels, quality, candidates=torch.tensor(kept)))
 
     def pictures(self, entry: int) -> tuple[str, ...]:
         """Names of the pictures of a track, by time and name; none of a picture without a track."""

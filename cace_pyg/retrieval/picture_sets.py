@@ -1,7 +1,7 @@
 """Several pictures of one person as one entry: a track, or a few shots that are asked about together."""
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ SOFTNESS = 1.0  # of the minimum over pairs
 _LEVEL = 1e-5  # of two pictures each is as near to the mean, but for rounding
 
 
-class PictureSets(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PictureSets:
     """Entries of one or several pictures each, in the order in which they first occur.
 
     Attributes:
@@ -25,6 +26,9 @@ class PictureSets(NamedTuple):
     embedding: Tensor
     views: Tensor
     members: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.embedding)
 
     def select(self, index: Sequence[int]) -> "PictureSets":
         """The sets at ``index``."""

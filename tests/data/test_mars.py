@@ -1,6 +1,7 @@
 """MARS: a drawn tree of tracks, with and without the authors' lists, and its protocol of track against track."""
 
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def names_of(track):
 
 def draw(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(list(path.parent.glob("*")))).integers(0, 255, (16, 8, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 255, (16, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
 
 
@@ -86,7 +87,7 @@ def test_training_pictures_may_be_absent(tmp_path):
 
 def test_data_check_knows_it_and_counts_tracks(tmp_path):
     found = check_dataset(lists(tree(tmp_path)))
-    assert found.name == "mars" and "track against track: 2 over 7" in str(found)
+    assert (found.name, found.passed) == ("mars", True) and "track against track: 2 over 7" in str(found)
 
 
 def damage(root, what):

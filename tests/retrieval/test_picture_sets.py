@@ -96,11 +96,31 @@ def test_sets_come_in_the_order_in_which_they_first_occur():
     points = unit(6)
     sets = form_sets(3 * points, ["b", "a", "b", "c", "a", "b"], views=2)
     assert [one.tolist() for one in sets.members] == [[0, 2, 5], [1, 4], [3]]
-    assert sets.views.shape == (3, 2) and sets.views[2].tolist() == [3, -1]
+    assert len(sets) == 3 and sets.views.shape == (3, 2) and sets.views[2].tolist() == [3, -1]
     for number, pictures in enumerate(sets.members):
         torch.testing.assert_close(sets.embedding[number], merge_embeddings(points[pictures]))
         expected = pictures[choose_views(points[pictures], 2)].tolist()
         assert [one for one in sets.views[number].tolist() if one >= 0] == expected
+
+
+def test_views_are_chosen_among_candidates_and_the_mean_is_that_of_all():
+    points = unit(8)
+    candidates = torch.tensor([True, False, True, True, False, False, True, True])
+    sets = form_sets(points, [0] * 7 + [1], views=3, candidates=candidates)
+    allowed = torch.tensor([0, 2, 3, 6])
+    assert sets.views[0].tolist() == allowed[choose_views(points[allowed], 3)].tolist()
+    torch.testing.assert_close(sets.embedding[0], merge_embeddings(points[:7]))
+    assert form_sets(points, range(8)).select([5, 2]).members == (torch.tensor([5]), torch.tensor([2]))
+    with pytest.raises(ValueError, match="a picture that may be a view in each set"):
+        form_sets(points, [0, 1, 1, 1, 1, 0, 0, 0], candidates=torch.tensor([True] + 7 * [False]))
+
+
+def test_kept_views_are_numbered_among_themselves():
+    sets = form_sets(unit(6), ["b", "a", "b", "c", "a", "b"], views=2)
+    kept, numbered = sets.kept()
+    assert torch.equal(kept, sets.views[sets.views >= 0])
+    for row, expected in zip(numbered.tolist(), sets.views.tolist(), strict=True):
+        assert [int(kept[one]) if one >= 0 else -1 for one in row] == expected
 
 
 def test_a_set_in_which_a_quality_is_not_known_weighs_its_pictures_alike():
