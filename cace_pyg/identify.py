@@ -64,12 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gallery", type=user_path, required=True, help="its folder, such as people.lance")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     action = parser.add_mutually_exclusive_group()
-    two = {"nargs": 2, "metavar": ("A", "B"), "type": user_path}
-    action.add_argument("--person", type=int, metavar="NUMBER", help="show a person's sightings, in time order")
-    action.add_argument("--explain", **two, help="which pairs made two pictures one person, or why they are two")
-    action.add_argument("--same", **two, help="two pictures show one person: kept, and everybody identified again")
-    action.add_argument("--not_same", **two, help="they do not")
-    action.add_argument("--take_back", **two, help="nothing was said of them")
+    for name, told in (
+        ("explain", "which pairs made two pictures one person, or why they are two"),
+        ("same", "two pictures show one person: kept, and everybody identified again"),
+        ("not_same", "they do not"),
+        ("take_back", "nothing was said of them"),
+    ):
+        action.add_argument(f"--{name}", nargs=2, metavar=("A", "B"), type=user_path, help=told)
     action.add_argument(
         "--export", type=user_path, metavar="FOLDER", help="write what was said as pairs.csv and pictures.csv"
     )
@@ -134,7 +135,7 @@ def _identify(known: argparse.Namespace, people: People) -> None:
     )
     for pair, same in ((known.same, True), (known.not_same, False)):
         if pair:
-            people.say(*pair, same)
+            people.say(pair[0], pair[1], same)
     if known.take_back:
         people.take_back(*known.take_back)
     print(describe_identified(people.identify(settings, known.anew, progress=True)))

@@ -117,7 +117,10 @@ class Corrections:
 
 def check_corrections(corrections: Sequence[Correction]) -> None:
     """Raise ``ValueError`` where pictures that are one person, through others too, are said not to be."""
-    same = nx.Graph([tuple(one.pair) for one in corrections if one.same])
+    same: nx.Graph[tuple[str, str]] = nx.Graph()
+    for one in corrections:
+        if one.same:
+            same.add_edge(*one.pair)
     for one in corrections:
         a, b = one.pair
         if not one.same and same.has_node(a) and same.has_node(b) and nx.has_path(same, a, b):

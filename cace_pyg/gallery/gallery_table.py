@@ -267,7 +267,7 @@ class GalleryTable:
         rows = [row for row in self._whole_rows(found) if row["image"] in facts_of]
         changed: list[dict[str, Any]] = [
             {"image": row["image"], "check_sums": with_new_facts(row, facts_of[row["image"]]), "added": row["added"]}
-            | facts_of[row["image"]]
+            | dict(facts_of[row["image"]])
             for row in rows
         ]
         fields = [self._table.schema.field(name) for name in ("image", "check_sums", "added", *names)]

@@ -218,7 +218,7 @@ class People:
             rows = [row for row in rows if row.get(PERSON) == person]
             if not rows:
                 known = sorted({row[PERSON] for row in self.gallery.told() if row.get(PERSON) is not None})
-                there = f"1 to {known[-1]}, {len(known)} people" if known else "nobody is identified yet"
+                there = f"{len(known)} people, {known[0]} to {known[-1]}" if known else "nobody is identified yet"
                 raise ValueError(f"Expected a person of the gallery ({there}; got {person})")
         found = [_sighting(row) for row in rows if row.get(PERSON) is not None]
         return sorted(found, key=lambda one: (one.person or 0, one.time is None, one.time or datetime.min, one.image))
@@ -508,7 +508,7 @@ class _Evidence:
 
     def _chain(self, here: np.ndarray, one: int, other: int) -> tuple[Join, ...]:
         """The way from one picture of a person to another whose weakest join is strongest."""
-        graph = nx.Graph()
+        graph: nx.Graph[int] = nx.Graph()
         graph.add_nodes_from((one, other))
         for number in np.flatnonzero(here[self.pairs].all(1)).tolist():
             a, b = self.pairs[number].tolist()

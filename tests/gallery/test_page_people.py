@@ -113,7 +113,7 @@ def test_two_sightings_are_clicked_and_told_apart(gallery):
             for image in (a, b):
                 page.locator(f'#cameras .hit[data-image="{image}"]').click()
             page.locator("#not_same").click()
-            page.wait_for_function("document.getElementById('status').textContent.startsWith('Kept.')")
+            page.locator("#status", has_text="Kept.").wait_for(timeout=60_000)
             shown = [one.get_attribute("data-image") for one in page.query_selector_all("#cameras .hit")]
             browser.close()
     finally:
