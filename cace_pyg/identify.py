@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gallery", type=user_path, required=True, help="its folder, such as people.lance")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     action = parser.add_mutually_exclusive_group()
+    action.add_argument("--person", type=int, metavar="NUMBER", help="show a person's sightings, in time order")
     for name, told in (
         ("explain", "which pairs made two pictures one person, or why they are two"),
         ("same", "two pictures show one person: kept, and everybody identified again"),

@@ -50,7 +50,7 @@ def timeline(title: str, sightings: Sequence[Seen]) -> Figure:
     cameras = sorted({one.camera or "" for one in shown})
     days = {one.time.date() for one in shown if one.time}
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.04, wspace=0.0, hspace=0.02)
-    figure = Figure(figsize=(1.2 + 0.75 * len(shown), 0.5 + 1.75 * len(cameras)), layout=layout)
+    figure = Figure(figsize=(1.0 + 0.7 * len(shown), 0.4 + 1.3 * len(cameras)), layout=layout)
     which = f", {len(shown)} of them" if len(shown) < count else ""
     day = f", {days.pop().isoformat()}" if len(days) == 1 else ""
     figure.suptitle(f"{title}: {count} sightings{which}{day}", fontsize=11, fontweight="bold")
