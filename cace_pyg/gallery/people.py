@@ -33,8 +33,8 @@ class IdentifySettings:
 
     Attributes:
         probability: two groups of pictures are one person while the mean log-odds of their pairs are above those of
-            this one. 0.1 was best on held-out training people of Market-1501 (benchmarks/results/identify.csv): a mean
-            over many pairs is surer than one pair of the same probability. More: fewer wrong joins, more people.
+            this one. More: fewer wrong joins, more people. The default is below ½ because a mean over many pairs is
+            surer than one pair of the same probability; docs/people.md has the figures it was chosen by.
         ignore_times: two pictures of one camera at one time may show one person, as where times are whole seconds.
     """
 
