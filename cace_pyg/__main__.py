@@ -14,6 +14,7 @@ COMMANDS = {  # name: module, what it does
     "ablate": ("cace_pyg.ablate", "the rows of an ablation, with their statistics"),
     "visualize": ("cace_pyg.visualize", "draw what a trained model sees"),
     "search": ("cace_pyg.search", "a gallery that lasts, and who is in it"),
+    "identify": ("cace_pyg.identify", "who is who in a gallery, across cameras"),
     "embed": ("cace_pyg.embed", "pictures to vectors, in a file"),
     "export": ("cace_pyg.export", "a trained model as two ONNX files, or as a folder to share"),
 }

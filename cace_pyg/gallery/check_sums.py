@@ -27,6 +27,17 @@ def with_check_sums(table: Any) -> Any:
     return table.set_column(place, table.schema.field(place), pa.array(sums, pa.binary(SIZE)))
 
 
+def with_new_facts(row: Mapping[str, Any], changed: Mapping[str, Any]) -> bytes:
+    """The check sums of a row, other columns of which are told; its clues and its thumbnail stay.
+
+    Args:
+        row: its ``embedding`` as bytes, and all that was told of it before.
+        changed: columns and what they say now.
+    """
+    _, clues, thumbnail = _SUMS.unpack(row["check_sums"])
+    return _SUMS.pack(_sum(row["image"], facts({**row, **changed})), clues, thumbnail)
+
+
 def is_whole(row: Mapping[str, Any], part: str, content: bytes) -> bool:
     """Whether ``facts``, ``clues`` or ``thumbnail`` of a row are as they were when :func:`with_check_sums` saw them."""
     return _sum(row["image"], content) == _SUMS.unpack(row["check_sums"])[_PARTS.index(part)]

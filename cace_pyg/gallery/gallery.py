@@ -19,6 +19,7 @@ from cace_pyg.engine.distances import random_scores
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
+from cace_pyg.gallery.corrections import Corrections
 from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.gallery.entries import TRACK, Entries, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
@@ -203,7 +204,7 @@ class Gallery:
         return {row["image"]: row["added"] for row in self._table.rows(None, ["image", "added"])}
 
     def remove(self, images: Sequence[str | Path] = (), where: str | None = None) -> int:
-        """Remove images by name, or all that a filter lets through; returns how many there were.
+        """Remove images by name, or all that a filter lets through, and what was said of them; returns how many.
 
         Raises:
             ValueError: the filter is none, one name comes without a list, or what is left of a track has no clues.
@@ -212,8 +213,47 @@ class Gallery:
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
         where = self._table.checked(where) if where is not None else None  # before anything is removed
         self._check_left(images, where)
-        named = self._table.remove_images([image_name(one) for one in images])
-        return named + (self._table.remove(where) if where is not None else 0)
+        names = [image_name(one) for one in images]
+        removed = self._table.remove_images(names)
+        if where is not None:
+            names += [row["image"] for row in self._table.rows(where, ["image"])]
+            removed += self._table.remove(where)
+        Corrections(self.path).forget(names)
+        return removed
+
+    @property
+    def metadata_columns(self) -> dict[str, str]:
+        """Columns beside camera and time, and what Arrow calls their type."""
+        return self._table.metadata_columns
+
+    def told(self) -> list[dict[str, Any]]:
+        """What is told of every picture, by name: ``image``, ``sha256``, ``camera``, ``time``, ``metadata``, and each
+        column of ``metadata`` by itself."""
+        return _told(self._table)
+
+    def told_with_neighbours(self) -> tuple[list[dict[str, Any]], NeighbourLists]:
+        """The same, and the kept neighbours of these pictures in this order, see :meth:`keep_neighbours`.
+
+        Raises:
+            FileNotFoundError: no neighbours are kept.
+            RuntimeError: they are behind the pictures, or the gallery is damaged.
+        """
+        table = self._table.snapshot()
+        rows, lists = self._neighbour_lists(table)
+        told = {row["image"]: row for row in _told(table)}
+        return [told[row["image"]] for row in rows], lists
+
+    def tell(self, facts: Mapping[str, Mapping[str, Value]]) -> None:
+        """Set metadata columns of images that are there, the same of each, in one commit.
+
+        Args:
+            facts: by image.
+
+        Raises:
+            ValueError: see :meth:`add`.
+            RuntimeError: the gallery is damaged.
+        """
+        self._table.tell(facts)
 
     def _check_left(self, images: Sequence[str | Path], where: str | None) -> None:
         if not has_tracks(self._table):
@@ -421,16 +461,23 @@ class Gallery:
             scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", pairs=_PAIRS)
         return self.calibration.drift(scores)
 
-    def _check_false_alarms(self, false_alarms: float, first_stage: int, where: str | None) -> None:
+    def check_calibrated(self, missed: str, otherwise: str = "") -> Calibration:
+        """The calibration; ``ValueError`` with the remedy, and what is missed, where there is none."""
         if self.calibration is None:
             raise ValueError(
-                f"the model of {self.path} has no calibration, so nothing says who is unknown: python -m "
+                f"the model of {self.path} has no calibration, so {missed}: python -m "
                 f"cace_pyg.calibrate --checkpoint {self.path / _MODEL} --output {self.path / _MODEL} --data.root PATH "
-                "makes one, from labelled pictures; leave the rate of false alarms out otherwise"
+                f"makes one, from labelled pictures{otherwise}"
             )
+        return self.calibration
+
+    def _check_false_alarms(self, false_alarms: float, first_stage: int, where: str | None) -> None:
+        calibration = self.check_calibrated(
+            "nothing says who is unknown", "; leave the rate of false alarms out otherwise"
+        )
         if first_stage < 1 and self.embedder.fusion_weight > 0:
             raise ValueError("Expected first_stage of at least 1 where false alarms are asked for (got 0)")
-        self.calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
+        calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
 
     def _check_neighbours(self, false_alarms: float | None) -> None:
         KeptNeighbours(self.path)
@@ -718,6 +765,14 @@ class _Lists(NamedTuple):
 
     rows: list[dict[str, Any]]
     lists: NeighbourLists
+
+
+def _told(table: GalleryTable) -> list[dict[str, Any]]:
+    extra = list(table.metadata_columns)
+    rows = table.rows(None, ["image", "sha256", "camera", "time", *extra])
+    return sorted(
+        (row | {"metadata": {name: row[name] for name in extra}} for row in rows), key=lambda row: row["image"]
+    )
 
 
 def _all_pictures(table: GalleryTable) -> tuple[list[dict[str, Any]], Pictures]:

@@ -19,7 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from cace_pyg.gallery.check_sums import SIZE, embeddings, facts, is_whole, rows_with_embedding, with_check_sums
+from cace_pyg.gallery.check_sums import (
+    SIZE,
+    embeddings,
+    facts,
+    is_whole,
+    rows_with_embedding,
+    with_check_sums,
+    with_new_facts,
+)
 
 T = TypeVar("T")
 Value = str | int | float | bool | datetime | None
@@ -234,6 +242,38 @@ class GalleryTable:
         with self._damage_told():
             merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
             # Through an index on the names Lance does not see that another writer inserts the same ones (PR 9238).
+            merge.use_index(False).execute(table, timeout=_PATIENCE)
+
+    def tell(self, facts_of: Mapping[str, Mapping[str, Value]]) -> None:
+        """Set metadata columns of images that are there, in one commit; none empties a cell.
+
+        An image that somebody else replaces meanwhile stays as he leaves it.
+
+        Args:
+            facts_of: by image, the same columns of each.
+
+        Raises:
+            ValueError: see :meth:`put`.
+            UnreadableTableError: a row is not what was written.
+        """
+        if not facts_of:
+            return
+        self.add_columns(list(facts_of.values()))
+        import pyarrow as pa
+
+        names = list(next(iter(facts_of.values())))
+        told = ["image", "camera", "time", "embedding", "check_sums", "added", *self.metadata_columns]
+        found = read_again(lambda: self._run(self._table.search().select(told), None))
+        rows = [row for row in self._whole_rows(found) if row["image"] in facts_of]
+        changed: list[dict[str, Any]] = [
+            {"image": row["image"], "check_sums": with_new_facts(row, facts_of[row["image"]]), "added": row["added"]}
+            | dict(facts_of[row["image"]])
+            for row in rows
+        ]
+        fields = [self._table.schema.field(name) for name in ("image", "check_sums", "added", *names)]
+        table = pa.Table.from_pylist(changed, schema=pa.schema(fields))
+        with self._damage_told():
+            merge = self._table.merge_insert("image").when_matched_update_all(where="target.added = source.added")
             merge.use_index(False).execute(table, timeout=_PATIENCE)
 
     def known(self, images: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,10 @@ class NeighbourLists:
     def __len__(self) -> int:
         return len(self.index)
 
+    def fused(self) -> np.ndarray:
+        """Distances of both stages, ``(picture, k)``, in the order of :attr:`index`."""
+        return (1 - self.weight) * self.individual + self.weight * self.conditional
+
     @cached_property
     def ranked(self) -> np.ndarray:
         """Itself, then its neighbours by the fused distance, ``(picture, 1 + k)``."""

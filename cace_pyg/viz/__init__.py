@@ -19,6 +19,7 @@ from cace_pyg.viz.ranked_lists import RankedImage, ranked_lists
 from cace_pyg.viz.reliability_diagram import reliability_diagram
 from cace_pyg.viz.report import Report, ReportFigure, write_report
 from cace_pyg.viz.roc_curve import roc_curve
+from cace_pyg.viz.timeline import Seen, timeline
 
 __all__ = [
     "AblationGain",
@@ -26,6 +27,7 @@ __all__ = [
     "RankedImage",
     "Report",
     "ReportFigure",
+    "Seen",
     "ablation_gains",
     "cluster_cells",
     "cmc_curve",
@@ -38,6 +40,7 @@ __all__ = [
     "ranked_lists",
     "reliability_diagram",
     "roc_curve",
+    "timeline",
     "weighted_degrees",
     "write_report",
 ]

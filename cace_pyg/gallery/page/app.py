@@ -7,7 +7,8 @@ import secrets
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -25,9 +26,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cace_pyg.gallery.describe import describe_drift, hits_as_dicts
+from cace_pyg.gallery.describe_people import sightings_as_dicts
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import FilterError
+from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError
 from cace_pyg.gallery.page.upload import UploadError, decode_upload, read_upload
+from cace_pyg.gallery.people import People
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 
 _FILES = {
@@ -35,9 +39,12 @@ _FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/person": ("person.html", "text/html"),
+    "/person.js": ("person.js", "text/javascript"),
 }
 _LOG = logging.getLogger(__name__)
 _MOST_HITS = 100
+_LARGEST_NUMBER = 2**53  # that JavaScript counts to
 _LONGEST_LINE = 500
 _MOST_SEARCHES = 16  # whose pictures are in memory, 10 MiB each
 _LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept to be explained: 3 MiB
@@ -50,8 +57,11 @@ def gallery_page(gallery: Gallery, hosts: Sequence[str], patience: float = 30) -
 
     Routes: ``GET /`` the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body gives both
     rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or
-    ``conditional_maps``) a PNG. Errors come as ``{"error": …}``. One search or drawing runs at a time; who does
-    not wait for it any more is passed over. Sixteen searches can wait, their pictures included that are still coming.
+    ``conditional_maps``) a PNG; ``GET /person?person=7`` the page of a person, ``GET /sightings?person=7`` what it
+    shows, ``POST /correct?a=…&b=…&same=yes`` (or ``no``) keeps what somebody says of two pictures and identifies
+    everybody again, on a page that this machine alone can reach. Errors come as ``{"error": …}``. One search or drawing
+    runs at a time; who does not wait for it any more is passed over. Sixteen searches can wait, their pictures included
+    that are still coming.
 
     Args:
         gallery: what is searched.
@@ -65,6 +75,8 @@ def gallery_page(gallery: Gallery, hosts: Sequence[str], patience: float = 30) -
         Route("/search", page.search, methods=["POST"]),
         Route("/thumbnail", page.thumbnail),
         Route("/explain", page.explain),
+        Route("/sightings", page.sightings),
+        Route("/correct", page.correct, methods=["POST"]),
     ]
     return Starlette(
         routes=routes,
@@ -82,6 +94,7 @@ class _Page:
 
     def __init__(self, gallery: Gallery, private: bool, patience: float):
         self.gallery = gallery
+        self.people = People(gallery)
         self.private = private
         self.patience = patience
         self.searches = 0
@@ -153,6 +166,41 @@ class _Page:
 
         return await self._in_turn(request, explain)
 
+    async def sightings(self, request: Request) -> Response:
+        _refuse_unknown(request, ("person",))
+        person = _whole(request, "person", 1, _LARGEST_NUMBER)
+
+        def look() -> Response:
+            with _told():
+                found = self.people.sightings(person)
+                others = self.people.resembling(person)
+            pairs = [
+                {"mine": sightings_as_dicts([mine])[0], "theirs": sightings_as_dicts([theirs])[0], "probability": sure}
+                for mine, theirs, sure in others
+            ]
+            told = {"sightings": sightings_as_dicts(found), "resembling": pairs, "private": self.private}
+            return JSONResponse({"person": person, **told})
+
+        return await self._in_turn(request, look)
+
+    async def correct(self, request: Request) -> Response:
+        _refuse_other_sites(request)
+        _refuse_unknown(request, ("a", "b", "same"))
+        if not self.private:
+            raise HTTPException(403, "corrections are made on the machine itself: everybody can reach this page")
+        a, b, same = (request.query_params.get(name, "") for name in ("a", "b", "same"))
+        if same not in ("yes", "no"):
+            raise HTTPException(400, f"Expected same yes or no (got {same[:40]!r})")
+
+        def say() -> Response:
+            with _told():
+                self.people.say(a, b, same == "yes")
+                found = self.people.identify()
+            now = {one.image: one.person for one in self.people.sightings()}
+            return JSONResponse({"people": found.people, "changed": found.changed, "a": now[a], "b": now[b]})
+
+        return await self._in_turn(request, say)
+
     async def _in_turn(self, request: Request, work: Callable[[], Response]) -> Response:
         """Work in a thread, after those who came before; not for somebody who has gone meanwhile."""
         async with self.turn:
@@ -186,11 +234,20 @@ def _refuse_unknown(request: Request, known: Sequence[str]) -> None:
         raise HTTPException(400, f"Expected the parameters {', '.join(known)} (got {unknown[0][:40]})")
 
 
-def _whole(request: Request, name: str, default: int) -> int:
+def _whole(request: Request, name: str, default: int, most: int = _MOST_HITS) -> int:
     value = request.query_params.get(name, str(default))
-    if not value.isdecimal() or not 1 <= int(value) <= _MOST_HITS:
-        raise HTTPException(400, f"Expected {name} as a whole number from 1 to {_MOST_HITS} (got {value!r})")
+    if not (value.isdecimal() and len(value) < 20 and 1 <= int(value) <= most):
+        raise HTTPException(400, f"Expected {name} as a whole number from 1 to {most} (got {value[:40]!r})")
     return int(value)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with a person or a pair is told to whoever asked."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, IncompleteNeighboursError) as error:
+        raise HTTPException(400, str(error)) from error
 
 
 def _png(figure: Figure) -> bytes:

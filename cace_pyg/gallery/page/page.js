@@ -171,6 +171,9 @@ function explain(list, position) {
   };
   at("facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== null && value !== undefined)
     .map(([term, value]) => make("div", term === "file" ? { class: "whole" } : {}, make("dt", { text: term }), make("dd", { text: `${value}` }))));
+  at("whose").hidden = typeof hit.metadata.person !== "number";
+  at("whose").href = `person?person=${hit.metadata.person}`;
+  at("whose").textContent = `All sightings of person ${hit.metadata.person}`;
   drawing.abort();
   drawing = new AbortController();
   for (const figure of FIGURES) draw(figure, hit.image, drawing.signal);
