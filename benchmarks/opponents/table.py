@@ -1,5 +1,6 @@
 """The tables of what a folder of row files holds."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,18 @@ def print_table(out: Path) -> None:
     untrained = [one for one in contents if one["row"] in UNTRAINED]
     trained = [one for one in contents if one["row"] not in UNTRAINED]
     depths = sorted({int(depth) for one in trained for depth in one.get("deeper", {})})
-    for depth in (None, *depths):
+    for depth, followed in itertools.product((None, *depths), (False, True)):
         for ranking, name in _RANKINGS.items():
             found: dict[str, list[dict[str, Any]]] = {}
             for one in trained:
                 rankings = one if depth is None else one.get("deeper", {}).get(str(depth), {})
+                rankings = rankings.get("followed", {}) if followed else rankings
                 if ranking in rankings:
                     found.setdefault(one["row"], []).append(rankings[ranking])
-            if found or (ranking == "test" and not depth):
+            if found or (ranking == "test" and not depth and not followed):
                 top_k = depth or next((one["settings"]["top_k"] for one in trained), "")
-                print(f"\n{name}, top {top_k}" if trained else "")
+                chosen = f"{top_k} pictures, gallery neighbours followed" if followed else f"top {top_k}"
+                print(f"\n{name}, {chosen}" if trained else "")
                 _print(found | {one["row"]: [one["test"]] for one in untrained})
     _print_elsewhere(trained)
 

@@ -22,7 +22,7 @@ RECIPE, SOURCE = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5), {"f
 
 def options(out, **changed):
     given = {"rows": ["qaconv"], "search": ["qaconv"], "seeds": [0], "search_steps": 1, "out": out, "deeper": [],
-             "neighbours": False}  # fmt: skip
+             "neighbours": False, "follow": []}  # fmt: skip
     return argparse.Namespace(**(given | {"learning_rates": [1e-3, 3e-3], "clue_dropouts": [0.0]} | changed))
 
 
@@ -94,6 +94,21 @@ def test_one_training_is_ranked_at_several_depths_and_with_neighbours(tmp_path, 
     gains = row["two_stage_k_reciprocal"]["mAP"]
     print_table(tmp_path)
     assert f"{100 * gains:6.2f}" in capsys.readouterr().out
+
+
+def test_held_out_people_choose_how_many_gallery_neighbours_are_followed(tmp_path, capsys):
+    recipe = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4, fusion=0.3)
+    compute(tmp_path, recipe, rows=["graph"], search=[], follow=[1, 4], neighbours=True)
+    row = json.loads((tmp_path / "graph_0.json").read_text())
+    followed = row["followed"]
+    tried = {one["gallery_neighbours"]: one["mAP"] for one in followed["validation"]}
+    assert set(tried) == {1, 4} and tried[followed["gallery_neighbours"]] == max(tried.values())
+    rows = [one["average_precision"] for one in (row["test"], *(followed[name] for name in ("test", *_NEIGHBOURS)))]
+    assert len(set(map(str, rows))) == 4
+    print_table(tmp_path)
+    printed = capsys.readouterr().out
+    assert "two stages, 4 pictures, gallery neighbours followed" in printed
+    assert f"{100 * followed['test']['mAP']:6.2f}" in printed
 
 
 _NEIGHBOURS = ("two_stage_k_reciprocal", "two_stage_propagation")
