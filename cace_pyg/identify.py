@@ -123,7 +123,8 @@ def _run(known: argparse.Namespace, people: People) -> None:
         print(f"written: {known.export / 'pairs.csv'} ({pairs} pairs), {known.export / 'pictures.csv'} ({pictures})")
     elif known.remove is not None:
         removed = people.remove(known.remove, known.erase)
-        print(f"removed: {removed} pictures of person {known.remove}; left: {len(people.gallery)}")
+        print(f"removed: {removed} pictures of person {known.remove}; left in the gallery: {len(people.gallery)}")
+        print("their files stay where they are: indexing their folder again would add them again")
     else:
         _identify(known, people)
 
@@ -139,6 +140,7 @@ def _identify(known: argparse.Namespace, people: People) -> None:
             people.say(pair[0], pair[1], same)
     if known.take_back:
         people.take_back(*known.take_back)
+        print("taken back. People stay as they are joined now; --anew joins all pictures again without it")
     print(describe_identified(people.identify(settings, known.anew, progress=True)))
     if warning := describe_drift(people.gallery, f"the gallery {people.gallery.path}"):
         print(warning, file=sys.stderr)

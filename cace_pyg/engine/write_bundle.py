@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cace_pyg.config import from_yaml
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, load_model, model_fingerprint
@@ -76,7 +76,7 @@ def write_bundle(folder: Path, checkpoint: Path, results: Path | None = None, li
         partial.mkdir(parents=True)
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        save_file({name: one.clone().contiguous() for name, one in state["model"].items()}, partial / WEIGHTS)
+        (partial / WEIGHTS).write_bytes(save({name: one.clone().contiguous() for name, one in state["model"].items()}))
         if isinstance(network, FrozenExtractor):
             copy_network(network, partial)
         files = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())

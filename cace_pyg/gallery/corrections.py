@@ -124,10 +124,11 @@ def check_corrections(corrections: Sequence[Correction]) -> None:
     for one in corrections:
         a, b = one.pair
         if not one.same and same.has_node(a) and same.has_node(b) and nx.has_path(same, a, b):
-            way = " = ".join(image for image, _ in nx.shortest_path(same, a, b))
+            way = " = ".join(Path(image).name for image, _ in nx.shortest_path(same, a, b))
+            apart = f"{Path(one.image_a).name} and {Path(one.image_b).name}"
             raise ValueError(
-                f"it was said that {one.image_a} and {one.image_b} are not one person, and that {way}: take one of "
-                "these back first (--take_back A B)"
+                f"{apart} are said not to be one person, but with this they would be one: {way}. Take one of these "
+                "back first (--take_back A B)"
             )
 
 

@@ -18,8 +18,8 @@ _WHY = {"pair": "alike", "said": "somebody said so", "track": "one track"}
 def describe_identified(found: Identified) -> str:
     """How many people there are, and what has changed."""
     lines = [
-        f"{found.people:,} people on {found.pictures:,} pictures; {found.fresh:,} of them new; pictures of another "
-        f"person than before: {found.changed:,}"
+        f"{found.people:,} people on {found.pictures:,} pictures; new people: {found.fresh:,}; pictures that moved to "
+        f"another person: {found.changed:,}"
     ]
     if found.doubted is not None:
         lines.append(
@@ -30,9 +30,10 @@ def describe_identified(found: Identified) -> str:
 
 
 def describe_sightings(sightings: Sequence[Sighting]) -> str:
-    """A line each: time, camera, confidence, name."""
+    """A line each: time, camera, confidence, name, under a line that says so."""
     cameras = {one.camera for one in sightings if one.camera}
     lines = [f"person {sightings[0].person}: {len(sightings)} sightings, {len(cameras)} cameras"]
+    lines.append(f"{'time':>26}  {'camera':<8}{'sure':>6}  picture")
     for one in sightings:
         when = "–" if one.time is None else one.time.isoformat(" ")
         sure = "–" if one.confidence is None else f"{one.confidence:.2f}"
@@ -55,7 +56,7 @@ def describe_explained(found: Explained) -> str:
             lines.append("  joined through pictures that are gone, or that are no neighbours any more")
         return "\n".join(lines)
     lines = [f"{a} is person {found.a.person}, {b} person {found.b.person}"]
-    lines += [f"  {told}" for told in found.forbidden]
+    lines += [f"  kept apart, whatever they look like: {told}" for told in found.forbidden]
     if found.probability is None:
         lines.append("  no picture of one is among the neighbours of a picture of the other")
     else:

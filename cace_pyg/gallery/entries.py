@@ -13,6 +13,7 @@ from cace_pyg.gallery.gallery_table import GalleryTable
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
 TRACK, QUALITY = "track", "quality"  # columns
+PERSON, CONFIDENCE = "person", "person_confidence"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.corrections import Corrections
 from cace_pyg.gallery.embedder import Embedded, Embedder
-from cace_pyg.gallery.entries import TRACK, Entries, has_tracks, keeps_clues, left_without_clues
+from cace_pyg.gallery.entries import CONFIDENCE, PERSON, TRACK, Entries, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
 from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
 from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
@@ -557,7 +557,11 @@ class Gallery:
 
     def _add_batch(self, pictures: list[NewPicture]) -> Added:
         known = self._table.known([one.image for one in pictures])
-        fresh = {one.image: one for one in pictures if not one.is_in(known.get(one.image))}
+        fresh = {
+            one.image: _still_identified(one, known.get(one.image))
+            for one in pictures
+            if not one.is_in(known.get(one.image))
+        }
         good, unreadable = read(list(fresh.values()), self.embedder.resize)
         if good:
             embedded = self.embedder.embed([one.resized for one in good])
@@ -765,6 +769,14 @@ class _Lists(NamedTuple):
 
     rows: list[dict[str, Any]]
     lists: NeighbourLists
+
+
+def _still_identified(new: NewPicture, row: Mapping[str, Any] | None) -> NewPicture:
+    """The same picture with other facts shows the same person as before."""
+    if row is None or row["sha256"] != new.sha256:
+        return new
+    known = {name: row[name] for name in (PERSON, CONFIDENCE) if row.get(name) is not None}
+    return replace(new, metadata={**known, **new.metadata})
 
 
 def _told(table: GalleryTable) -> list[dict[str, Any]]:

@@ -186,7 +186,8 @@ class KeptNeighbours:
                     keys = ", ".join(map(str, gone[start : start + _DELETED_AT_ONCE]))
                     self._table.delete(f"key in ({keys})")
             changed = lists.renew(pictures.embedding, measure is not None)
-            with progress_bar(total=len(changed), desc="neighbours", unit="image", disable=not progress) as bar:
+            hidden = not (progress and len(changed))
+            with progress_bar(total=len(changed), desc="neighbours", unit="picture", disable=hidden) as bar:
                 for rows in lists.measured(changed, measure):
                     self._write(pictures.keys, lists, rows)
                     bar.update(len(rows))

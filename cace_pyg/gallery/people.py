@@ -15,13 +15,12 @@ from scipy.special import expit, logit
 
 from cace_pyg.engine.files import write_csv, write_text
 from cace_pyg.gallery.corrections import Correction, Corrections
-from cace_pyg.gallery.entries import TRACK
+from cace_pyg.gallery.entries import CONFIDENCE, PERSON, TRACK
 from cace_pyg.gallery.gallery import Gallery
 from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.new_picture import image_name
 from cace_pyg.retrieval.clustering import agglomerate, connected_images, listed_pairs, pairs_of_known
 
-PERSON, CONFIDENCE = "person", "person_confidence"
 _SETTINGS = "people.json"
 _SUREST = 1e-6  # no pair is surer than that: one would outweigh all others of a mean
 _UNLISTED = 0.03  # probability of a pair of which neither is listed for the other; chosen as IdentifySettings says
@@ -120,7 +119,7 @@ class Identified:
     Attributes:
         pictures: in the gallery.
         people: found among them.
-        changed: pictures whose person is another than before, those that had none among them.
+        changed: pictures whose person is another than before; new pictures had none, and do not count.
         fresh: people who are new.
         doubted: pairs of pictures of one camera and time that look like one person; none where that is not so of most.
     """
@@ -185,7 +184,7 @@ class People:
             self.gallery.tell(told)
         before = np.array([row.get(PERSON) or 0 for row in evidence.rows], dtype=np.int64)
         people = set(found.tolist())
-        changed = int((before != found).sum())
+        changed = int(((before != found) & (before > 0)).sum())
         return Identified(len(found), len(people), changed, len(people - set(before.tolist())), evidence.doubted())
 
     def say(self, a: str | Path, b: str | Path, same: bool) -> None:

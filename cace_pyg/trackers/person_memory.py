@@ -154,8 +154,11 @@ class PersonMemory:
             form: see :func:`cace_pyg.retrieval.fit_calibration`.
 
         Raises:
-            ValueError: as many labels as tracks are expected, or see :func:`cace_pyg.retrieval.fit_calibration`.
+            ValueError: no track, as many labels as tracks are expected, or see
+                :func:`cace_pyg.retrieval.fit_calibration`.
         """
+        if not len(tracks):
+            raise ValueError("Expected labelled tracks, two or more of each person (got none)")
         if np.shape(pids) != (len(tracks),):
             raise ValueError(f"Expected a label for each of {len(tracks)} tracks (got shape {np.shape(pids)})")
         people = np.unique(np.asarray(pids), return_inverse=True)[1]

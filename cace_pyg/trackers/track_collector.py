@@ -1,5 +1,6 @@
 """From the boxes that a tracker numbers in each frame to finished tracks with their pictures."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -100,6 +101,7 @@ class TrackCollector:
         self.channel_order = channel_order
         self._open: dict[int, _Open] = {}
         self._updates = 0
+        self._time = -math.inf
 
     def update(self, frame: np.ndarray, detections: Any, time: float) -> list[Track]:
         """Take one frame; returns the tracks that are finished by now.
@@ -111,8 +113,10 @@ class TrackCollector:
             time: of the frame, in the unit of :class:`Track`, the same clock for all cameras.
 
         Raises:
-            ValueError: boxes without numbers, or see :func:`crop_boxes`.
+            ValueError: boxes without numbers, a time before that of the last frame, or see :func:`crop_boxes`.
         """
+        if not time >= self._time:
+            raise ValueError(f"Expected frames in the order of time (got {time} after {self._time})")
         boxes = np.asarray(detections.xyxy, dtype=float)
         numbers = detections.tracker_id
         if numbers is None and len(boxes):
@@ -121,6 +125,7 @@ class TrackCollector:
                 "crop_boxes(frame, detections.xyxy) for their pictures alone"
             )
         crops = crop_boxes(frame, boxes, self.channel_order)
+        self._time = time
         for number, crop, clear in zip([] if numbers is None else numbers, crops, _clear(boxes), strict=True):
             if crop is not None and number >= 0:
                 track = self._open.setdefault(int(number), _Open(start=time))

@@ -222,6 +222,10 @@ def test_dukemtmc_is_named_as_withdrawn(tmp_path, tiny):
     assert "DukeMTMC was withdrawn by its authors" in (tmp_path / "duke" / "README.md").read_text()
 
 
+def test_whoever_may_read_one_of_its_files_may_read_all(copied):
+    assert len({path.stat().st_mode for path in copied.rglob("*") if path.is_file()}) == 1
+
+
 def test_a_folder_that_holds_something_is_left_alone(copied, trained, capsys):
     before = {path: path.read_bytes() for path in copied.iterdir()}
     assert export(["--checkpoint", str(trained.best), "--bundle", str(copied)]) == 2
@@ -234,7 +238,7 @@ def test_a_bundle_that_cannot_be_written_leaves_nothing(tmp_path, tiny, monkeypa
         raise OSError("No space left on device")
 
     checkpoint = make_checkpoint(tmp_path / "some.ckpt", tiny)
-    monkeypatch.setattr(writing, "save_file", full)
+    monkeypatch.setattr(writing, "save", full)
     with pytest.raises(
         RuntimeError, match="cannot write the bundle .*: No space left on device; choose another --bundle"
     ):

@@ -153,6 +153,8 @@ def test_what_cannot_be_answered_is_refused_and_nothing_is_remembered(embedder, 
     assert len(memory) == 0
     with pytest.raises(ValueError, match=r"a label for each of 1 tracks \(got shape \(2,\)\)"):
         memory.calibrate([Track(pictures[0])], [1, 2])
+    with pytest.raises(ValueError, match=r"labelled tracks, two or more of each person \(got none\)"):
+        memory.calibrate([], [])
     with pytest.raises(ValueError, match=r"views and first_stage of at least 1 \(got 0 and 20\)"):
         PersonMemory(embedder, views=0)
     with pytest.raises(ValueError, match=r"a fusion weight in \[0, 1\] \(got 2\)"):

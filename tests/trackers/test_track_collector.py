@@ -52,6 +52,14 @@ def test_a_track_is_finished_once_it_was_not_seen_for_as_long_as_the_patience():
     assert collector.finish() == []
 
 
+def test_frames_out_of_order_are_refused():
+    collector = TrackCollector()
+    collector.update(FRAME, numbered((1, 0, 0, 9, 20)), 5.0)
+    for time in (4.0, float("nan")):
+        with pytest.raises(ValueError, match=r"frames in the order of time \(got .* after 5.0\)"):
+            collector.update(FRAME, numbered((1, 0, 0, 9, 20)), time)
+
+
 def test_boxes_that_are_not_confirmed_or_lie_outside_are_no_pictures():
     collector = TrackCollector(shortest=1)
     collector.update(FRAME, numbered((-1, 0, 0, 9, 9), (3, 90, 0, 99, 9), (4, 0, 0, 9, 9)), 0.0)
