@@ -36,7 +36,7 @@ class PictureSets:
         return PictureSets(self.embedding[chosen], self.views[chosen], tuple(self.members[one] for one in chosen))
 
     def kept(self) -> tuple[Tensor, Tensor]:
-        """Positions of the pictures that are views, and :attr:`views` as positions among those."""
+        """Positions of the pictures that are views, and ``views`` as positions among those."""
         there = self.views >= 0
         return self.views[there], torch.where(there, there.flatten().cumsum(0).view_as(self.views) - 1, -1)
 
