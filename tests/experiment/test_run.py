@@ -359,7 +359,7 @@ def test_a_truncated_picture_is_named_in_one_line(tiny, options, tmp_path, capsy
 def test_no_arguments_explain(capsys):
     assert train([]) == 0 and evaluate([]) == 0
     printed = capsys.readouterr().out
-    assert "python -m cace_pyg.train --config configs/synthetic.yaml" in printed
+    assert "python -m cace_pyg.train --config synthetic" in printed
     assert "--checkpoint" in printed
 
 
