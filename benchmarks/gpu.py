@@ -3,9 +3,10 @@
 Four cases. "paper" (the clues themselves are compared) and "released" (their projections to D / 16) pool linearly, so
 that the fused kernel can compute them; "recommended" is that of configs/on_top.yaml, on the clues of OSNet (128 of 128
 channels) and of ResNet-50 at 384×128 (192 of 2048): the 16th power of cosines, inter edges, a small network on each
-node. "pass" is 2048 pairs of twenty queries, what the library measures at once on a GPU; "second stage" all queries
-against their top k: "query by query" as on a CPU, else as the library does it, from clues that are on the card already
-or in the machine's memory.
+node. "pass" is 2048 pairs of twenty queries, what the library measures at once on a GPU; "compiled pass" the same
+beside torch.compile, which takes half a minute a case. "second stage" is all queries against their top k, as the
+library does it, from clues that are on the card already or in the machine's memory; "second stage, query by query" is
+how a CPU does it.
 
 "useful" flops are those of the matrix products once, three times as many with the backward pass; "executed" ones count
 what the kernel computes again (docs/kernels.md). Both are divided by the median time, and by what a square matrix
@@ -145,12 +146,17 @@ def scoring(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     return _distances(bench, one, many, bench.options.top_k)
 
 
-def one_pass(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+def one_pass(bench: Bench, compiles: bool = False) -> tuple[dict[str, Work], dict[str, float]]:
     """Distances of 2048 pairs of several queries."""
     pairs = bench.options.pairs
     queries, many = bench.cache(-(-pairs // bench.options.top_k)), bench.cache(pairs)
     image = torch.arange(pairs, device=bench.device) // bench.options.top_k
-    return _distances(bench, queries.select(image), many, pairs, compiles=not bench.options.shares)
+    return _distances(bench, queries.select(image), many, pairs, compiles)
+
+
+def compiled_pass(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+    """The same with torch.compile beside it."""
+    return one_pass(bench, compiles=True)
 
 
 def _distances(
@@ -220,25 +226,11 @@ def _steps(
 
 
 def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """Every query against its top k out of a gallery, from one cache."""
-    options = bench.options
-    query, gallery = (
-        Extraction((), torch.empty(images, 0), bench.cache(images)) for images in (options.queries, options.gallery)
-    )
-    draw = torch.Generator().manual_seed(0)
-    index = torch.randint(options.gallery, (options.queries, options.top_k), generator=draw)
+    """Every query against its top k out of a gallery, from one cache, as the library does it."""
+    query, gallery, index = _query_and_gallery(bench)
     work, found = bench.times(index.numel(), _passes), {}
-
-    def query_by_query(distance: Callable) -> Tensor:
-        rows = zip(range(options.queries), index.to(bench.device), strict=True)
-        return torch.stack(
-            [distance(query.prepared.select(slice(q, q + 1)), gallery.prepared.select(near)) for q, near in rows]
-        )
-
     for name in bench.contenders:
         model = bench.model(name)
-        if name == "plain torch":
-            found[f"{name}, query by query"] = work(name, lambda model=model: query_by_query(model.distance))
         found[name] = work(
             name, lambda model=model: measure_lists(model, query, gallery, [*index], None, bench.device, progress=False)
         )
@@ -251,7 +243,32 @@ def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     return found, {}
 
 
-STAGES = {"scoring, one query": scoring, "pass": one_pass, "training step": training, "second stage": second_stage}
+def query_by_query(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
+    """The same with one query at a time."""
+    query, gallery, index = _query_and_gallery(bench)
+
+    def distances() -> Tensor:
+        rows = zip(range(len(index)), index.to(bench.device), strict=True)
+        pairs = ((query.prepared.select(slice(q, q + 1)), gallery.prepared.select(near)) for q, near in rows)
+        return torch.stack([bench.plain.distance(a, b) for a, b in pairs])
+
+    return {"plain torch": bench.times(index.numel(), _passes)("plain torch", distances)}, {}
+
+
+def _query_and_gallery(bench: Bench) -> tuple[Extraction, Extraction, Tensor]:
+    options = bench.options
+    query, gallery = (
+        Extraction((), torch.empty(images, 0), bench.cache(images)) for images in (options.queries, options.gallery)
+    )
+    draw = torch.Generator().manual_seed(0)
+    return query, gallery, torch.randint(options.gallery, (options.queries, options.top_k), generator=draw)
+
+
+STAGES = {
+    "scoring, one query": scoring, "pass": one_pass, "compiled pass": compiled_pass, "training step": training,
+    "second stage": second_stage, "second stage, query by query": query_by_query,
+}  # fmt: skip
+_WHOLE = second_stage, query_by_query  # repeated enough in itself
 
 
 def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
@@ -260,8 +277,7 @@ def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
         prepare = STAGES[stage]
         with torch.set_grad_enabled(prepare is training):
             works, errors = prepare(bench)
-            # a whole second stage is repeated enough in itself
-            rounds = min(bench.options.rounds, 2) if prepare is second_stage else bench.options.rounds
+            rounds = min(bench.options.rounds, 3 if prepare in _WHOLE else bench.options.rounds)
             medians = medians_on(bench.device, {name: work.call for name, work in works.items()}, rounds)
             slowest = medians[next(iter(works))]
             for name, work in works.items():
