@@ -181,7 +181,8 @@ def _followed(
     print(f"{title}: {_percent(metrics)}, {count} gallery neighbours, {seconds} s", flush=True)
     content = {"gallery_neighbours": count, "validation": tried, "test": queries_of(metrics), "seconds": seconds}
     if neighbours and weight > 0:
-        content |= _with_neighbours(title, model, measured, at, people, weight)
+        # propagation ranks by pairs of its own, the same whatever the query looked at
+        content |= _with_neighbours(title, model, measured, at, people, weight, ["k_reciprocal"])
     return content
 
 
@@ -192,15 +193,17 @@ def _with_neighbours(
     config: Config,
     people: People,
     weight: float,
+    methods: Sequence[str] = ("k_reciprocal", "propagation"),
 ) -> dict[str, Any]:
     """What is measured, re-ranked by neighbours that both stages decide."""
     settings, labels, content = (KReciprocalSettings(), PropagationSettings()), labels_of(*people.test), {}
     choice = NeighbourChoice(*settings, weight)
     near = measure_neighbours(model, *measured, config, choice, weight, find_device(config.device))
-    for one in settings:
-        found = evaluate_blocks(near.ranking(one, weight, weight).blocks(), **labels)
-        content[f"two_stage_{method_of(one)}"] = queries_of(found)
-        print(f"{title}, {method_of(one)}: {_percent(found)}", flush=True)
+    for setting in settings:
+        if (method := method_of(setting)) in methods:
+            found = evaluate_blocks(near.ranking(setting, weight, weight).blocks(), **labels)
+            content[f"two_stage_{method}"] = queries_of(found)
+            print(f"{title}, {method}: {_percent(found)}", flush=True)
     return content
 
 

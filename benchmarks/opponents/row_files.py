@@ -35,12 +35,13 @@ def write_row(path: Path, content: dict[str, Any]) -> None:
 
 
 def queries_of(metrics: Metrics) -> dict[str, Any]:
-    """The five measures, and average precision and first match of each query that counts."""
-    precision = [round(one, _DIGITS) for one in metrics.average_precision.tolist()]
+    """The five measures, and average precision and first match of each query that counts; which, unless all do."""
+    precision = [round(value, _DIGITS) for value in metrics.average_precision.tolist()]
+    left_out = metrics.left_out_absent + metrics.left_out_same_camera
     return {
         **metrics.as_dict(),
         "policy": metrics.policy,
-        "query": metrics.query_index.tolist(),
+        "query": metrics.query_index.tolist() if left_out else "all",
         "average_precision": precision,
         "first_match": metrics.first_match.tolist(),
     }
