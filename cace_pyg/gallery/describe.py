@@ -24,7 +24,7 @@ def describe_hits(found: SearchResult) -> str:
     Hits that were ranked by neighbours also have the distance that they were ranked by.
     """
     if not len(found):
-        return "nothing found: the gallery is empty, or the filter lets nothing through"
+        return "nothing found: the gallery is empty, or no picture passes the filter"
     calibrated = any(hit.probability is not None for hit in found)
     by_neighbours = found[0].neighbour_distance is not None
     head = f"{'rank':>4}{'was':>5}" + (f"{'neighbours':>12}" if by_neighbours else "")

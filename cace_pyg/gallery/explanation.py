@@ -46,7 +46,7 @@ class Explanation:
         return pair_to_networkx(self.view.graph, self.embedder.model.pair_stage.settings.degree_floor)
 
     def figure(self, strongest: int = 20) -> Figure:
-        """Both pictures, the ``strongest`` correspondences, and how far each clue differs from those it meets."""
+        """Both pictures, the ``strongest`` correspondences, and how much each clue differs from its neighbours."""
         return correspondences(
             *self.pictures,
             self.view.matches,
