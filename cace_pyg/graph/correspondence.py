@@ -36,7 +36,7 @@ class CorrespondenceAttention(GraphBuilder):
         form: ``paper`` or ``released``.
         width: channels of the projection of the released form; default channels / 16. The paper form has none.
         sharpness: exponent of the released form's ReLU'd cosines (our addition; 1 is the authors').
-        threshold: edges of at most this weight are removed (our addition; 0 removes nothing). The released form's
+        threshold: edges of at most this weight are removed (our addition; 0 removes no more edges). The released form's
             weights are powers of cosines, 0 to 1; the paper form's have the unit of a product of clues.
         top_edges: an edge is kept if it is among this many strongest of either of its ends, in each block separately
             (our addition; None keeps all).

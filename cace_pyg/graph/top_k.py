@@ -21,8 +21,8 @@ class TopKSimilarity(GraphBuilder):
     Args:
         channels: size of a clue; the graph does not depend on it.
         k: how many clues of each image a clue chooses; all if there are fewer.
-        weighted: the weight of an edge is its similarity if that is positive, so that gradients reach the clues;
-            otherwise it is 1.
+        weighted: the weight of an edge is its similarity (at least 0), so that gradients reach the clues; False: it is
+            1.
 
     Raises:
         ValueError: ``k`` below 1.
