@@ -1,1 +1,1 @@
-"""What a model sees in a pair or made of a run, as numbers and figures."""
+"""Explains a pair or a run of a model, as numbers and figures."""

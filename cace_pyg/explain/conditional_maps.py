@@ -27,15 +27,15 @@ def draw_conditional_maps(checkpoint: Path, query: Path, gallery: Sequence[Path]
         checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
         query: a picture's file.
         gallery: one to eight pictures' files.
-        config: the checkpoint's, or one with other settings that leave its weights fitting.
+        config: the checkpoint's, or one with other settings that its weights still fit.
 
     Returns:
-        The figure of :func:`cace_pyg.viz.clue_maps`; above each gallery image its individual and its conditional
-        distance.
+        The figure of :func:`cace_pyg.viz.clue_maps`, with the individual and the conditional distance above each
+        gallery image.
 
     Raises:
         FileNotFoundError: there is no such picture or checkpoint.
-        ValueError: a file is no picture, a checkpoint that does not fit, or a model without conditional embeddings.
+        ValueError: a file is not a picture, the checkpoint does not fit, or the model has no conditional embeddings.
     """
     samples = picture_samples([query, *gallery])
     model, _ = load_model(checkpoint, config)
@@ -45,7 +45,7 @@ def draw_conditional_maps(checkpoint: Path, query: Path, gallery: Sequence[Path]
 
 @torch.no_grad()
 def conditional_maps_figure(model: CaceNet, embedding: Tensor, clues: Clues, pictures: Sequence[Picture]) -> Figure:
-    """:func:`draw_conditional_maps` of clues that are there already; the first image is the query.
+    """:func:`draw_conditional_maps` for clues that are known already; the first image is the query.
 
     Args:
         model: on the CPU, in evaluation mode.

@@ -1,4 +1,4 @@
-"""The model's correspondences beside those of plain similarity (Fig. 5 of the paper)."""
+"""The model's correspondences next to those of plain similarity (Fig. 5 of the paper)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +18,13 @@ from cace_pyg.viz import compared_correspondences
 
 
 def draw_correspondences(checkpoint: Path, pair: tuple[Path, Path], config: Config, strongest: int = 20) -> Figure:
-    """For the clues of a that weigh most in the model's graph: the partner that it gives most weight, and the partner
-    that :class:`~cace_pyg.graph.TopKSimilarity` chooses on the same clues.
+    """For the clues of a with the largest weights in the model's graph: the partner with the largest weight, and the
+    partner that :class:`~cace_pyg.graph.TopKSimilarity` chooses for the same clues.
 
     Args:
         checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
         pair: the files of a and b.
-        config: the checkpoint's, or one with other settings that leave its weights fitting.
+        config: the checkpoint's, or one with other settings that its weights still fit.
         strongest: how many clues of a.
 
     Returns:
@@ -32,7 +32,7 @@ def draw_correspondences(checkpoint: Path, pair: tuple[Path, Path], config: Conf
 
     Raises:
         FileNotFoundError: there is no such picture or checkpoint.
-        ValueError: a file is no picture, or a checkpoint that does not fit.
+        ValueError: a file is not a picture, or the checkpoint does not fit.
     """
     samples = picture_samples(pair)
     model, _ = load_model(checkpoint, config)
@@ -45,11 +45,11 @@ def draw_correspondences(checkpoint: Path, pair: tuple[Path, Path], config: Conf
         {name: learned, "TopKSimilarity": similar} if name != "TopKSimilarity" else {name: learned},
         clues.grid,
         captions={
-            name: f"partner of most weight, share in the propagation {_range(100 * learned[:, 2])} %",
+            name: f"partner with the largest weight, share in the propagation {_range(100 * learned[:, 2])} %",
             "TopKSimilarity": f"most similar clue, cosine {_range(similar[:, 2])}",
         },
         title=f"a: {pair[0].name}   ·   b: {pair[1].name}\n"
-        f"the {len(learned)} clues of a that weigh most; the same partner for {same} of them",
+        f"the {len(learned)} clues of a with the largest weights; the same partner for {same} of them",
     )
 
 
@@ -59,13 +59,13 @@ def compare_partners(model: CaceNet, a: Clues, b: Clues, strongest: int) -> tupl
 
     Args:
         model: on the CPU, in evaluation mode.
-        a: of one image.
-        b: of one image.
-        strongest: how many clues of a, those with the heaviest edge in the model's graph.
+        a: clues of one image.
+        b: clues of one image.
+        strongest: how many clues of a, those with the strongest edge in the model's graph.
 
     Returns:
-        Rows (clue of a, clue of b, weight) of either, ``(clue, 3)``; weights are shares in the propagation and
-        cosines; 0 where there is no edge.
+        Rows (clue of a, clue of b, weight) for each, ``(clue, 3)``; weights are shares in the propagation and cosines,
+        or 0 if there is no edge.
     """
     blocks = model.pair_stage.blocks(model.pair_stage.prepare(a), model.pair_stage.prepare(b))
     share = inter_shares(blocks, model.pair_stage.settings)[0]

@@ -1,4 +1,4 @@
-"""The pair graph of two pictures, taken apart."""
+"""Analyses the pair graph of two pictures."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,17 +22,17 @@ from cace_pyg.graph import (
 
 @dataclass(frozen=True)
 class PairAnalysis:
-    """What a trained model makes of two pictures.
+    """A trained model's analysis of two pictures.
 
     Attributes:
         pictures: the files of a and b.
         individual: distance of the individual embeddings, 0 to 2.
-        conditional: what the second stage ranks by, see :meth:`PairStage.distance`.
-        fused: what the second stage ranks by.
-        fusion_weight: of the conditional distance in it.
+        conditional: the pair stage's distance, see :meth:`PairStage.distance`.
+        fused: the distance that the second stage ranks by.
+        fusion_weight: of the conditional distance in the fused one.
         view: the pair as the model sees it.
-        graph: the pair graph, see :func:`~cace_pyg.graph.convert`; its nodes have ``cluster`` too (from 1 on,
-            0 for none) and its edges ``decisive`` (whether the matching holds them).
+        graph: the pair graph, see :func:`~cace_pyg.graph.convert`; its nodes also have ``cluster`` (from 1, or 0 for
+            none) and its edges ``decisive`` (whether they are in the matching).
         matching: rows (clue of a, clue of b, share in the propagation), strongest first.
         clusters: communities of the shares.
         statistics: of the graph.
@@ -50,27 +50,27 @@ class PairAnalysis:
     statistics: DegreeStatistics
 
     def node_maps(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
-        """One number a clue of ``graph``, (H, W) of a and of b."""
+        """An attribute of each node of ``graph`` as maps (H, W) of a and of b."""
         values = np.array([self.graph.nodes[node][attribute] for node in sorted(self.graph)])
         of_a, of_b = values.reshape(2, *self.view.grid)
         return of_a, of_b
 
 
 def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) -> PairAnalysis:
-    """Compare two pictures with a trained model as evaluation does, and take their graph apart.
+    """Compare two pictures with a trained model as in the evaluation, and analyse their graph.
 
     Args:
         checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
         pictures: the files of a and b.
-        config: the checkpoint's, or one with other settings that leave its weights fitting.
+        config: the checkpoint's, or one with other settings that its weights still fit.
 
     Raises:
         FileNotFoundError: there is no such picture or checkpoint.
-        ValueError: a file is no picture, or a checkpoint that does not fit; or ``evaluation.fusion auto`` of a run
-            that chose no weight.
+        ValueError: a file is not a picture, or the checkpoint does not fit; or ``evaluation.fusion`` is ``auto``, but
+            the run chose no weight.
     """
     a, b = picture_samples(pictures)
-    config = replace(config, data=replace(config.data, workers=0))  # two pictures are not worth a process
+    config = replace(config, data=replace(config.data, workers=0))  # two pictures need no worker processes
     model, state = load_model(checkpoint, config)
     evaluation = evaluate_model(model, (a,), (b,), config, state["fusion_weight"])
     view = view_pair(model, evaluation.query.prepared, evaluation.gallery.prepared)
@@ -93,7 +93,7 @@ def analyse_pair(checkpoint: Path, pictures: tuple[Path, Path], config: Config) 
 
 
 def _annotate(graph: "nx.Graph[int]", matching: np.ndarray, clusters: ClueClusters) -> None:
-    """Write clusters and matching into the graph, where other programs find them."""
+    """Write clusters and matching into the graph, for other programs."""
     n = len(graph) // 2
     for node in graph:
         graph.nodes[node]["cluster"] = 0

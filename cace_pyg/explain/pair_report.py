@@ -1,4 +1,4 @@
-"""What was found in one pair, as text and as files."""
+"""The analysis of one pair, as text and as files."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _LONGEST_NAME = 36
 
 
 def describe_pair(analysis: PairAnalysis, strongest: int) -> str:
-    """Distances, statistics, the ``strongest`` matches and the clusters, as text for a terminal."""
+    """Distances, statistics, the ``strongest`` matches and the clusters as text for a terminal."""
     picture_a, picture_b = analysis.pictures
     sections = [
         f"a: {picture_a}\nb: {picture_b}",
@@ -30,7 +30,7 @@ def describe_pair(analysis: PairAnalysis, strongest: int) -> str:
 
 
 def pair_figures(analysis: PairAnalysis, strongest: int) -> dict[str, Figure]:
-    """By file name: ``matching`` with ``strongest`` lines, ``clusters``, ``degrees``."""
+    """Figures by file name: ``matching`` with ``strongest`` lines, ``clusters``, ``degrees``."""
     names = [_shorten(picture.name) for picture in analysis.pictures]
     files = f"a: {names[0]}   ·   b: {names[1]}"
     distances = (
@@ -65,10 +65,10 @@ def pair_figures(analysis: PairAnalysis, strongest: int) -> dict[str, Figure]:
 
 
 def write_pair(folder: Path, analysis: PairAnalysis, strongest: int, formats: Sequence[str]) -> list[Path]:
-    """Write the figures and ``graph.graphml`` (for Gephi and others) into ``folder``; files of before are replaced.
+    """Write the figures and ``graph.graphml`` (for Gephi and others) into ``folder``; earlier files are replaced.
 
     Args:
-        folder: made where it is missing.
+        folder: made if it is missing.
         analysis: what to write.
         strongest: how many matches to draw.
         formats: of the figures: ``png``, ``svg`` or both.
@@ -86,7 +86,7 @@ def write_pair(folder: Path, analysis: PairAnalysis, strongest: int, formats: Se
 def _describe_matching(analysis: PairAnalysis, strongest: int) -> str:
     matching, width = analysis.matching, analysis.view.grid[1]
     if not len(matching):
-        return "Decisive correspondences: none, no edge runs between the pictures"
+        return "Decisive correspondences: none, there are no edges between the pictures"
     total = (
         f"{len(matching)} matches that carry {100 * _carried(analysis):.2g} % of the propagation between the pictures"
     )
@@ -99,7 +99,7 @@ def _describe_matching(analysis: PairAnalysis, strongest: int) -> str:
 
 
 def _carried(analysis: PairAnalysis) -> float:
-    """The matching's part of all shares between the pictures."""
+    """The matching's part of the sum of all shares between the pictures."""
     image = nx.get_node_attributes(analysis.graph, "image")
     inter = sum(edge["share"] for i, j, edge in analysis.graph.edges(data=True) if image[i] != image[j])
     return analysis.matching[:, 2].sum() / inter
@@ -108,7 +108,7 @@ def _carried(analysis: PairAnalysis) -> float:
 def _describe_clusters(analysis: PairAnalysis) -> str:
     clusters = analysis.clusters.clusters
     if not clusters:
-        return "Clusters of clues: none, the graph has no edge"
+        return "Clusters of clues: none, the graph has no edges"
     lines = [
         f"Clusters of clues: {len(clusters)}, modularity {_modularity(analysis)}",
         f"{'':>10}{'clues in a':>12}{'in b':>8}{'weight within, %':>20}",

@@ -1,4 +1,4 @@
-"""What the pair stage saw in one pair."""
+"""One pair as the pair stage sees it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class PairView:
     """One pair as the model sees it.
 
     Attributes:
-        graph: the pair graph; ``x`` holds what the convolution takes.
+        graph: the pair graph; ``x`` is the input of the convolution.
         matches: strongest inter edges, rows (clue of a, clue of b, normalised weight), strongest first.
         effects: ``(match,)``, by how much the pair stage's distance grows without that edge: above 0 it speaks for one
             person, below 0 against.
-        discrepancy_a: how far each clue differs from those it is connected with, ``(H, W)``.
-        discrepancy_b: the same of the other image.
-        discrepancy_label: what those numbers are.
+        discrepancy_a: how much each clue differs from those it is connected with, ``(H, W)``.
+        discrepancy_b: the same for the other image.
+        discrepancy_label: describes these numbers.
     """
 
     graph: Data
@@ -39,9 +39,9 @@ class PairView:
 
     @property
     def verdict(self) -> str:
-        """How many of the strongest correspondences speak for one person, and how many against."""
+        """How many of the strongest correspondences speak for one person, and how many speak against it."""
         if not len(self.effects):
-            return "no correspondence runs between the pictures"
+            return "there are no correspondences between the pictures"
         speak = (self.effects > 0).sum(), (self.effects < 0).sum()
         return (
             f"of the {len(self.effects)} strongest correspondences {speak[0]} speak for one person, {speak[1]} against"
@@ -50,9 +50,9 @@ class PairView:
 
 @torch.no_grad()
 def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 20) -> PairView:
-    """Look into the pair of one image a and one image b; the model is on the CPU.
+    """Analyse the pair of one image a and one image b; the model is on the CPU.
 
-    An inter edge counts by its share in the propagation, see :func:`inter_shares`.
+    Inter edges are ranked by their share in the propagation, see :func:`inter_shares`.
     """
     blocks = model.pair_stage.blocks(a, b)
     grid = a.compared.grid
@@ -69,7 +69,7 @@ def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 2
 
 
 def _effects(model: CaceNet, a: PairOperand, b: PairOperand, blocks: PairBlocks, edges: Tensor) -> np.ndarray:
-    """The distance without each edge less the distance with all of them."""
+    """The distance without each edge minus the distance with all edges."""
     if not len(edges):
         return np.empty(0)
     several = torch.zeros(len(edges) + 1, dtype=torch.long)
@@ -82,7 +82,7 @@ def _effects(model: CaceNet, a: PairOperand, b: PairOperand, blocks: PairBlocks,
 
 
 def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:
-    """a_ij / √(d_i d_j) of each edge between both images, with the model's degree floor: what reaches the embedding.
+    """a_ij / √(d_i d_j) of each edge between the images, with the model's degree floor: its factor in the propagation.
 
     Args:
         blocks: adjacency of each pair.
@@ -98,12 +98,12 @@ def inter_shares(blocks: PairBlocks, settings: ConditionalSettings) -> Tensor:
 
 
 def picture_samples(pictures: Sequence[Path]) -> tuple[Sample, ...]:
-    """The files as samples of one person, each from a camera of its own, so that the protocol has something to rank.
+    """The files as samples of one person, each from its own camera, so that the protocol can rank them.
 
     Raises:
         FileNotFoundError: there is no such picture.
     """
     for picture in pictures:
         if not picture.is_file():
-            raise FileNotFoundError(f"no picture at {picture}; expected the files of pictures, such as A.jpg B.jpg")
+            raise FileNotFoundError(f"no picture at {picture}; expected picture files, such as A.jpg B.jpg")
     return tuple(Sample(picture, pid=1, camid=camera) for camera, picture in enumerate(pictures))

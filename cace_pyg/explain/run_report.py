@@ -1,4 +1,4 @@
-"""The report of a run: figures chosen from its log and its evaluation, and ranked lists of single queries."""
+"""The report of a run: figures from its log and its evaluation, and ranked lists of some queries."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def report_run(
         model: on the CPU, in evaluation mode.
         evaluation: of query and gallery.
         decisions: of each stage, see :func:`cace_pyg.engine.decisions.decisions_of`.
-        second_stage: whether the pair branch was trained; without it the report shows the individual ranking alone.
+        second_stage: whether the pair branch was trained; otherwise the report only shows the individual ranking.
         log: rows of ``log.csv``.
         environment: versions, machine, command, seed, data-set fingerprint.
         config_yaml: the whole configuration.
@@ -90,13 +90,13 @@ def _summary(evaluation: Evaluation, second_stage: bool) -> str:
         return sizes + "The pair branch was not trained, so there is no second stage."
     weight = evaluation.fusion_weight
     return sizes + (
-        f"The second stage ranks {evaluation.distances.index.size(1)} pictures for each query again by "
+        f"The second stage re-ranks {evaluation.distances.index.size(1)} pictures for each query by "
         f"{1 - weight:.2g} × individual + {weight:.2g} × conditional distance."
     )
 
 
 def _neighbours(evaluation: Evaluation) -> list[str]:
-    """How the rows of re-ranking by neighbours were made."""
+    """How the rows of re-ranking by neighbours were computed."""
     known = evaluation.individual.policy.split("; ")
     return [
         f"{row.name}: {'; '.join(part for part in row.metrics.policy.split('; ') if part not in known)}."
@@ -105,7 +105,7 @@ def _neighbours(evaluation: Evaluation) -> list[str]:
 
 
 def decision_figures(decisions: Mapping[str, OpenSet]) -> list[ReportFigure]:
-    """The ROC of each ranking, and the reliability of the probabilities where there are any."""
+    """The ROC of each ranking, and the reliability of the probabilities if there are any."""
     if not decisions:
         return []
     some = next(iter(decisions.values()))
@@ -116,7 +116,7 @@ def decision_figures(decisions: Mapping[str, OpenSet]) -> list[ReportFigure]:
             curve, error = found.reliability, found.reliability.error
             drawn = reliability_diagram(curve.predicted, curve.observed, curve.count, error.value)
             caption = (
-                f"Of the pairs that the second stage looked at: expected calibration error {error.value:.3f} "
+                f"For the pairs that the second stage compared: expected calibration error {error.value:.3f} "
                 f"[{error.low:.3f}, {error.high:.3f}]. A probability is no proof of identity."
             )
             figures.append(ReportFigure("Reliability of the probabilities", caption, drawn, "Retrieval"))
@@ -139,15 +139,16 @@ def draw_ranked_lists(checkpoint: Path, config: Config, queries: Sequence[str] =
 
     Args:
         checkpoint: ``best.ckpt`` or ``last.ckpt`` of a run.
-        config: the checkpoint's, or one with other settings that leave its weights fitting.
-        queries: file names of queries; none: two that the second stage helped most, the one it hurt most, the hardest.
+        config: the checkpoint's, or one with other settings that its weights still fit.
+        queries: file names of queries; none given: the two that the second stage helped most, the one it hurt most,
+            and the hardest.
 
     Returns:
-        By the query's file name, the figure of :func:`cace_pyg.viz.ranked_lists`.
+        The figure of :func:`cace_pyg.viz.ranked_lists` for each query's file name.
 
     Raises:
         FileNotFoundError: there is no such data set or checkpoint.
-        ValueError: no such query, or a checkpoint that does not fit.
+        ValueError: there is no such query, or the checkpoint does not fit.
     """
     splits = read_splits(config.data)
     model, state = load_model(checkpoint, config)
@@ -172,7 +173,7 @@ def _name(evaluation: Evaluation, position: int) -> str:
 
 
 _RANKS = 10
-_LINES = "Lines: the inter edges that weigh most in the propagation. Maps: how far each clue differs "
+_LINES = "Lines: the inter edges with the largest share in the propagation. Maps: how much each clue differs "
 
 
 def choose_queries(evaluation: Evaluation) -> list[tuple[int, str]]:
@@ -235,7 +236,7 @@ def query_lists(evaluation: Evaluation, query: int) -> Figure:
 
 
 def _distances(evaluation: Evaluation, query: int) -> tuple[Tensor, Tensor]:
-    """To every gallery image, before and after the second stage."""
+    """The distances to every gallery image, before and after the second stage."""
     distances, row = evaluation.distances, slice(query, query + 1)
     return distances.individual(row)[0], distances.two_stage(evaluation.fusion_weight, row)[0]
 
@@ -270,7 +271,7 @@ def _matches(evaluation: Evaluation, query: int, position: int) -> bool:
 
 
 def _valid_order(evaluation: Evaluation, query: int, distance: Tensor) -> list[int]:
-    """Gallery positions by distance, without those the protocol removes for this query."""
+    """Gallery positions by distance, without those that the protocol removes for this query."""
     sample, gallery = evaluation.query.samples[query], evaluation.gallery.samples
     order = [position for position in rank(distance[None])[0].tolist() if gallery[position].path != sample.path]
     if evaluation.same_camera == "keep":

@@ -1,4 +1,4 @@
-"""Pictures into one gallery from many machines at once, by Ray Data."""
+"""Add pictures to one gallery from many machines at once, through Ray Data."""
 
 import json
 import logging
@@ -18,9 +18,9 @@ from cace_pyg.gallery.picture_facts import PictureFacts
 from cace_pyg.progress import progress_bar
 
 _COMMIT = 64  # images, see Gallery.add
-_MOST = 8 * _COMMIT  # images that a worker takes at once; one that is killed costs as many at most
+_MOST = 8 * _COMMIT  # images that a worker takes at once, so at most this many are repeated if it is killed
 _TOLD = ("path", "camera", "taken", "metadata")  # of each picture
-_TIME = "$time"  # no column is called so
+_TIME = "$time"  # no column can have this name
 _OBJECT_STORE = 128 * 1024**2  # bytes; pictures go from the disk to the worker, not through Ray
 
 
@@ -34,23 +34,24 @@ def add_on_ray(
 ) -> Added:
     """:meth:`Gallery.add` on the workers of a Ray cluster, each with its own copy of the model.
 
-    Every worker writes its own commits into the gallery's table. Where a worker dies, Ray starts another and gives it
-    the same pictures; those that were committed are found there and left alone, so nothing is added twice. What became
-    of the pictures is read from the gallery before and after, so a repeated task does not count twice either; others
-    should not write the same pictures meanwhile, or theirs are counted too.
+    Every worker writes its own commits into the gallery's table. If a worker dies, Ray starts another one and gives it
+    the same pictures. Those already committed are left alone, so nothing is added twice. The counts come from comparing
+    the gallery before and after, so a repeated task is not counted twice either. Another process that writes the same
+    pictures meanwhile would be counted too.
 
     Args:
-        gallery: it and the pictures lie where every machine finds them under the same path.
+        gallery: every machine must find it, and the pictures, under the same path.
         pictures: files.
-        facts: of each of them.
-        workers: processes, each with one core, or one GPU where the cluster has any; none: as many as it has.
-        address: of a cluster that runs, ``auto`` for that of this machine; none: one is started here, and ended.
-        device: see :class:`Gallery`; ``auto`` and ``cuda`` take GPUs.
+        facts: of each picture.
+        workers: processes, each with one core, or one GPU if the cluster has any. None: as many as the cluster allows.
+        address: of a running cluster; ``auto`` for the one on this machine. None: start one here, and stop it at the
+            end.
+        device: see :class:`Gallery`; ``auto`` and ``cuda`` use GPUs.
 
     Raises:
-        RuntimeError: Ray is not installed, there is no cluster at ``address`` or none that lets us in, or a worker
-            cannot go on, for want of the gallery or because of metadata that no column takes.
-        ValueError: a column cannot have such a name, or fewer than one worker.
+        RuntimeError: Ray is not installed, there is no cluster at ``address`` or it refuses us, or a worker
+            cannot continue because it does not find the gallery or because no column takes some metadata.
+        ValueError: a column name is not allowed, or there is less than one worker.
     """
     expect_cluster(workers, address)
     ray = _ray()
@@ -70,11 +71,11 @@ def add_on_ray(
 
 
 def expect_cluster(workers: int | None = None, address: str | None = None) -> None:
-    """Refuse what :func:`add_on_ray` cannot do, before a gallery is made.
+    """Check that :func:`add_on_ray` can run, before a gallery is made.
 
     Raises:
         RuntimeError: Ray is not installed, or there is no cluster at ``address``.
-        ValueError: fewer than one worker.
+        ValueError: there is less than one worker.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"Expected at least one worker (got {workers})")
@@ -82,7 +83,7 @@ def expect_cluster(workers: int | None = None, address: str | None = None) -> No
     named = _remembered() if address == "auto" else address
     if not named:
         return
-    try:  # Ray itself would try for minutes where nobody answers
+    try:  # Ray itself would keep trying for minutes if nothing answers
         host, _, port = named.removeprefix("ray://").rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
@@ -95,7 +96,7 @@ def _no_cluster(address: str | None, named: str | None, error: Exception) -> Run
 
 
 class _Writer:
-    """What runs on a worker: a gallery that is open, and the model in it."""
+    """What runs on a worker: an open gallery with its model."""
 
     def __init__(self, path: Path, device: str):
         self.gallery = Gallery.open(path, device=device)
@@ -105,7 +106,7 @@ class _Writer:
         paths, camera, taken, metadata = ([row[name] for row in rows] for name in _TOLD)
         try:
             unreadable = self.gallery.add(paths, camera, taken, metadata).unreadable
-        except (ValueError, OSError, RuntimeError) as error:  # told in full, where Ray would show its own frames
+        except (ValueError, OSError, RuntimeError) as error:  # reported in full; Ray would show its own stack frames
             return {"done": [0], "unreadable": ["[]"], "error": [str(error)]}
         return {"done": [len(rows)], "unreadable": [json.dumps(unreadable)], "error": [""]}
 
@@ -134,7 +135,7 @@ def _start(ray: ModuleType, address: str | None, workers: int | None) -> None:
 
 
 def _remembered() -> str | None:
-    """The cluster that Ray takes ``auto`` for: that of the environment, or the last that was started here."""
+    """The cluster that ``auto`` means to Ray: that of the environment variable, or the last one started here."""
     told = os.environ.get("RAY_ADDRESS", "auto")
     if told not in ("", "auto"):
         return told
@@ -145,7 +146,7 @@ def _remembered() -> str | None:
 def _run(
     ray: ModuleType, path: Path, pictures: Sequence[Path], facts: PictureFacts, workers: int | None, device: str
 ) -> list[tuple[str, str]]:
-    """Add all pictures; the names of those that cannot be read, with the reason."""
+    """Add all pictures; returns the names of those that cannot be read, with the reason."""
     on_gpu = device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
     workers = workers or max(1, int(ray.cluster_resources()["GPU" if on_gpu else "CPU"]))
     tasks = min(_ceil(len(pictures), _COMMIT), max(4 * workers, _ceil(len(pictures), _MOST)))
@@ -156,7 +157,7 @@ def _run(
     told = ray.data.from_items(_told(pictures, facts), override_num_blocks=tasks)
     done = told.map_batches(
         _Writer,
-        batch_size=None,  # all that a task has
+        batch_size=None,  # everything in a task
         fn_constructor_args=(path, "cuda" if on_gpu else "cpu" if device == "auto" else device),
         compute=ray.data.ActorPoolStrategy(size=busy),
         **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
@@ -168,7 +169,7 @@ def _run(
         for row in done.iter_rows():
             if row["error"]:
                 raise RuntimeError(f"a worker cannot go on: {row['error']}")
-            unreadable += [tuple(one) for one in json.loads(row["unreadable"])]
+            unreadable += [tuple(pair) for pair in json.loads(row["unreadable"])]
             bar.update(row["done"])
     return unreadable
 
@@ -178,13 +179,13 @@ def _ceil(count: int, size: int) -> int:
 
 
 def _told(pictures: Sequence[Path], facts: PictureFacts) -> list[dict[str, str]]:
-    """Each picture and what is told of it, as text: columns of a table would lose what type a value had."""
+    """Each picture and its facts, as text: columns of a table would lose the type of a value."""
     rows = zip(pictures, facts.camera, facts.taken, facts.metadata, strict=True)
     told = (
         dict(zip(_TOLD, (image_name(path), camera, taken, metadata), strict=True))
         for path, camera, taken, metadata in rows
     )
-    return [{"picture": json.dumps(one, default=lambda time: {_TIME: time.isoformat()})} for one in told]
+    return [{"picture": json.dumps(entry, default=lambda time: {_TIME: time.isoformat()})} for entry in told]
 
 
 def _told_time(told: dict[str, Any]) -> dict[str, Any] | datetime:

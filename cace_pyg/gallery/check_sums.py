@@ -1,4 +1,4 @@
-"""Check sums of a gallery's rows: Lance keeps none, and would read what changed on disk as if it was written so."""
+"""Check sums of a gallery's rows: Lance keeps none, and would not notice data that changed on disk."""
 
 import json
 import struct
@@ -16,7 +16,7 @@ _NOT_TOLD = ("sha256", "embedding", "clues", "thumbnail", "check_sums", "added",
 
 
 def with_check_sums(table: Any) -> Any:
-    """An Arrow table of rows with the check sums that they must have."""
+    """The Arrow table of rows with a column of their check sums."""
     import pyarrow as pa
 
     sums = []
@@ -28,23 +28,23 @@ def with_check_sums(table: Any) -> Any:
 
 
 def with_new_facts(row: Mapping[str, Any], changed: Mapping[str, Any]) -> bytes:
-    """The check sums of a row, other columns of which are told; its clues and its thumbnail stay.
+    """The check sums of a row after some of its columns change; its clues and its thumbnail stay.
 
     Args:
-        row: its ``embedding`` as bytes, and all that was told of it before.
-        changed: columns and what they say now.
+        row: its ``embedding`` as bytes, and all its other columns as they were.
+        changed: the columns that change, with their new values.
     """
     _, clues, thumbnail = _SUMS.unpack(row["check_sums"])
     return _SUMS.pack(_sum(row["image"], facts({**row, **changed})), clues, thumbnail)
 
 
 def is_whole(row: Mapping[str, Any], part: str, content: bytes) -> bool:
-    """Whether ``facts``, ``clues`` or ``thumbnail`` of a row are as they were when :func:`with_check_sums` saw them."""
+    """Whether ``facts``, ``clues`` or ``thumbnail`` of a row are as :func:`with_check_sums` saw them."""
     return _sum(row["image"], content) == _SUMS.unpack(row["check_sums"])[_PARTS.index(part)]
 
 
 def facts(row: Mapping[str, Any]) -> bytes:
-    """What an answer shows of a row, and what it is found by; columns that others add later change nothing.
+    """The columns that a row is found by and that an answer shows, as bytes; columns added later change nothing.
 
     Args:
         row: its ``embedding`` as bytes.
@@ -54,9 +54,9 @@ def facts(row: Mapping[str, Any]) -> bytes:
 
 
 def rows_with_embedding(found: Any) -> list[dict[str, Any]]:
-    """Rows of an Arrow table or batch; the embedding of each as bytes."""
+    """Rows of an Arrow table or batch, with each embedding as bytes."""
     rows = found.drop_columns(["embedding"]).to_pylist()
-    return [row | {"embedding": one.tobytes()} for row, one in zip(rows, embeddings(found), strict=True)]
+    return [row | {"embedding": vector.tobytes()} for row, vector in zip(rows, embeddings(found), strict=True)]
 
 
 def embeddings(found: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The second stage's input of an image as few bytes, and back."""
+"""Packs the second stage's input of an image into few bytes, and unpacks it."""
 
 from typing import Any, Literal
 
@@ -14,15 +14,15 @@ MOST_BYTES = 64 * 1024  # of an image
 
 
 class ClueCodec:
-    """Keeps what the second stage needs of an image and cannot compute again: what is compared,
-    what is projected, and the image's individual part.
+    """Stores what the second stage needs of an image and cannot compute again: the compared features,
+    the projected features, and the image's individual part.
 
-    ``int8`` keeps the first two as whole numbers from −127 to 127 and a float32 scale for each clue, so that a faint
-    clue is kept as well as a strong one; ``float16`` keeps them in half precision. The individual part (some hundred
+    ``int8`` stores the first two as integers from −127 to 127 with a float32 scale for each clue, so that a faint
+    clue is stored as well as a strong one; ``float16`` stores them in half precision. The individual part (some hundred
     numbers) is float16 in both.
 
     Args:
-        example: prepared clues of the model, of any images: their sizes count.
+        example: prepared clues of any images, from the model: only their sizes matter.
         precision: ``int8`` or ``float16``.
 
     Raises:
@@ -44,7 +44,7 @@ class ClueCodec:
             raise ValueError(
                 f"Expected at most {MOST_BYTES:,} bytes an image for the second stage (got {self.bytes_per_image:,}: "
                 f"compared {example.compared.features.size(2)}, projected {example.projected.size(2)} channels for "
-                f"each of {n} clues); a gallery wants a model with a narrow graph, such as --graph.form released and "
+                f"each of {n} clues); a gallery needs a model with a narrow graph, such as --graph.form released and "
                 "--conditional.width 64, or --precision int8"
             )
 
@@ -53,10 +53,10 @@ class ClueCodec:
         return self.kind.itemsize
 
     def encode(self, prepared: PairOperand) -> list[bytes]:
-        """One blob an image.
+        """One blob for each image.
 
         Raises:
-            ValueError: a number is not finite, or too large for half precision.
+            ValueError: a number is not finite, or is too large for half precision.
         """
         records = np.zeros(len(prepared), self.kind)
         records["individual"] = _half(prepared.individual, "the individual part")
@@ -71,12 +71,12 @@ class ClueCodec:
         """The prepared clues of some images, float32, on the CPU.
 
         Raises:
-            ValueError: a blob of another size: it was made by another model, or is damaged.
+            ValueError: a blob has another size: it was made by another model, or is damaged.
         """
         wrong = [len(blob) for blob in blobs if len(blob) != self.bytes_per_image]
         if wrong:
             raise ValueError(
-                f"Expected {self.bytes_per_image} bytes of clues an image (got {wrong[0]} for {len(wrong)} of "
+                f"Expected {self.bytes_per_image} bytes of clues per image (got {wrong[0]} for {len(wrong)} of "
                 f"{len(blobs)}); the gallery is damaged, or another model made it"
             )
         records = np.frombuffer(b"".join(blobs), self.kind)
@@ -102,6 +102,6 @@ def _whole(clues: Tensor) -> tuple[np.ndarray, np.ndarray]:
     if not values.shape[2]:  # a graph of locations has no keys
         return values.astype(np.int8), np.ones((*values.shape[:2], 1), np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("Expected clues of finite numbers (got NaN or infinity); the network has diverged")
+        raise ValueError("Expected clues with finite numbers (got NaN or infinity); the network has diverged")
     scale = np.abs(values).max(axis=2, keepdims=True) / 127
     return np.rint(values / np.where(scale > 0, scale, 1)).astype(np.int8), scale

@@ -1,4 +1,4 @@
-"""What people have said of pairs of a gallery's pictures: the same person, or not."""
+"""Corrections: what users have said about pairs of a gallery's pictures (the same person, or not)."""
 
 import csv
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,15 +17,15 @@ _WORDS = {True: "yes", False: "no"}
 
 @dataclass(frozen=True)
 class Correction:
-    """One pair of pictures, and what somebody said of it.
+    """What a user said about one pair of pictures.
 
     Attributes:
-        image_a: its name in the gallery.
-        sha256_a: of what it showed then: of a replaced picture nothing was said.
-        image_b: the other.
-        sha256_b: of the other.
-        same: whether they show one person.
-        said: when, in UTC.
+        image_a: name of the first picture in the gallery.
+        sha256_a: its content at that time; a correction does not hold for a picture that was replaced since.
+        image_b: name of the second picture.
+        sha256_b: its content.
+        same: whether both show one person.
+        said: time of the correction, in UTC.
     """
 
     image_a: str
@@ -37,25 +37,25 @@ class Correction:
 
     @property
     def pair(self) -> frozenset[tuple[str, str]]:
-        """Both pictures, in no order."""
+        """Both pictures, unordered."""
         return frozenset({(self.image_a, self.sha256_a), (self.image_b, self.sha256_b)})
 
 
 class Corrections:
-    """A small table, ``folder/corrections.csv``, whole or not there at all; one process at a time writes it.
+    """A small table, ``folder/corrections.csv``; it is replaced as a whole, by one process at a time.
 
     Args:
-        folder: of the gallery.
+        folder: the gallery's.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / _NAME
 
     def read(self) -> tuple[Correction, ...]:
-        """All, the oldest first.
+        """All corrections, oldest first.
 
         Raises:
-            RuntimeError: the file is not what was written.
+            RuntimeError: the file is damaged.
         """
         if not self.path.is_file():
             return ()
@@ -65,38 +65,38 @@ class Corrections:
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             columns = ", ".join(field.name for field in fields(Correction))
             raise RuntimeError(
-                f"cannot read {self.path} ({error}); expected rows with {columns}, same yes or no: mend it, or copy it "
-                "back from a backup"
+                f"cannot read {self.path} ({error}); expected rows with {columns}, same yes or no: repair it, or copy "
+                "it back from a backup"
             ) from error
 
     def say(self, new: Correction) -> None:
-        """Keep one; what was said of the same pair before no longer holds.
+        """Keep a correction; it replaces an earlier one of the same pair.
 
         Raises:
-            ValueError: both are one picture, or it contradicts what was said of others.
+            ValueError: both pictures are the same, or it contradicts other corrections.
         """
         if len(new.pair) < 2:
             raise ValueError(f"Expected two pictures (got {new.image_a} twice)")
         with self._alone():
-            kept = [*(one for one in self.read() if one.pair != new.pair), new]
+            kept = [*(correction for correction in self.read() if correction.pair != new.pair), new]
             check_corrections(kept)
             self._write(kept)
 
     def take_back(self, pair: frozenset[tuple[str, str]]) -> bool:
-        """Forget what was said of a pair; whether anything was."""
-        return self._keep(lambda one: one.pair != pair) > 0
+        """Forget the correction of a pair; returns whether there was one."""
+        return self._keep(lambda correction: correction.pair != pair) > 0
 
     def forget(self, images: Collection[str]) -> int:
-        """Forget all that was said of some pictures; returns how many pairs that were."""
+        """Forget all corrections of some pictures; returns how many there were."""
         gone = set(images)
-        return self._keep(lambda one: not gone & {one.image_a, one.image_b})
+        return self._keep(lambda correction: not gone & {correction.image_a, correction.image_b})
 
     def _keep(self, wanted: Callable[[Correction], bool]) -> int:
         if not self.path.is_file():
             return 0
         with self._alone():
             before = self.read()
-            kept = [one for one in before if wanted(one)]
+            kept = [correction for correction in before if wanted(correction)]
             if len(kept) < len(before):
                 self._write(kept)
         return len(before) - len(kept)
@@ -105,7 +105,13 @@ class Corrections:
         if not kept:
             self.path.unlink(missing_ok=True)
             return
-        write_csv(self.path, [asdict(one) | {"same": _WORDS[one.same], "said": one.said.isoformat()} for one in kept])
+        write_csv(
+            self.path,
+            [
+                asdict(correction) | {"same": _WORDS[correction.same], "said": correction.said.isoformat()}
+                for correction in kept
+            ],
+        )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -116,16 +122,16 @@ class Corrections:
 
 
 def check_corrections(corrections: Sequence[Correction]) -> None:
-    """Raise ``ValueError`` where pictures that are one person, through others too, are said not to be."""
+    """Raise ``ValueError`` if two pictures are said to differ, but other corrections make them one person."""
     same: nx.Graph[tuple[str, str]] = nx.Graph()
-    for one in corrections:
-        if one.same:
-            same.add_edge(*one.pair)
-    for one in corrections:
-        a, b = one.pair
-        if not one.same and same.has_node(a) and same.has_node(b) and nx.has_path(same, a, b):
+    for correction in corrections:
+        if correction.same:
+            same.add_edge(*correction.pair)
+    for correction in corrections:
+        a, b = correction.pair
+        if not correction.same and same.has_node(a) and same.has_node(b) and nx.has_path(same, a, b):
             way = " = ".join(Path(image).name for image, _ in nx.shortest_path(same, a, b))
-            apart = f"{Path(one.image_a).name} and {Path(one.image_b).name}"
+            apart = f"{Path(correction.image_a).name} and {Path(correction.image_b).name}"
             raise ValueError(
                 f"{apart} are said not to be one person, but with this they would be one: {way}. Take one of these "
                 "back first (--take_back A B)"

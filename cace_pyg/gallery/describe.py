@@ -1,4 +1,4 @@
-"""A search and a gallery, as text, as JSON and as a figure."""
+"""Search results and galleries as text, JSON and figures."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ _TYPES = {"bool": "yes or no", "int64": "whole number", "double": "number", "str
 
 
 def describe_hits(found: SearchResult) -> str:
-    """One line a hit: rank, rank before, probability if there is one, distances, camera, time, other columns, name.
+    """One line per hit: rank, first-stage rank, probability if known, distances, camera, time, other columns, name.
 
-    By neighbours they have another distance, which they are ranked by.
+    Hits that were ranked by neighbours also have the distance that they were ranked by.
     """
     if not len(found):
-        return "nothing found: the gallery is empty, or the filter lets nothing through"
+        return "nothing found: the gallery is empty, or no picture passes the filter"
     calibrated = any(hit.probability is not None for hit in found)
     by_neighbours = found[0].neighbour_distance is not None
     head = f"{'rank':>4}{'was':>5}" + (f"{'neighbours':>12}" if by_neighbours else "")
@@ -49,7 +49,7 @@ def _probability(hit: SearchHit) -> str:
 
 
 def describe_decision(found: SearchResult, false_alarms: float) -> str:
-    """Whether the person is in the gallery, in words; the search was given this rate of false alarms."""
+    """Whether the person is in the gallery, in words, at the rate of false alarms that the search was given."""
     share = f"at most {100 * false_alarms:.4g} % of the people who are not in the gallery come below"
     if found.is_known:
         return (
@@ -60,20 +60,20 @@ def describe_decision(found: SearchResult, false_alarms: float) -> str:
 
 
 def describe_drift(gallery: Gallery, where: str) -> str:
-    """A warning where the scores of a gallery are not those of its calibration, else ""."""
+    """A warning if the scores of a gallery differ from those of its calibration, else ""."""
     drift = gallery.drift()
     return drift_warning(gallery.calibration, drift, where) if gallery.calibration and drift is not None else ""
 
 
 def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]:
-    """The decision and the hits as JSON takes them."""
+    """The decision and the hits, for JSON."""
     threshold = found.threshold if found.threshold is None or math.isfinite(found.threshold) else None
     decided = {"known": found.is_known, "false_alarms": false_alarms, "threshold": threshold}
     return decided | {"hits": hits_as_dicts(found)}
 
 
 def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
-    """Each hit as JSON takes it; ``neighbour_distance`` where it is ranked by neighbours, ``pictures`` of a track."""
+    """Each hit, for JSON; with ``neighbour_distance`` if ranked by neighbours, and with ``pictures`` for a track."""
     names = ("image", "rank", "first_stage_rank", "probability", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
@@ -92,10 +92,10 @@ def _as_json(value: Value) -> str | int | float | bool | None:
 
 
 def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure:
-    """The query and its first ten hits, before and after the second stage; nobody knows which are right.
+    """The query and its first ten hits, before and after the second stage; none is marked as right or wrong.
 
     Raises:
-        ValueError: nothing was found, or it is no longer in the gallery.
+        ValueError: there are no hits, or a hit is no longer in the gallery.
     """
 
     def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
@@ -122,9 +122,9 @@ def _calibrated(summary: Mapping[str, Any] | None) -> str:
         return "none, the model has no calibration; python -m cace_pyg.calibrate makes one"
     smallest = summary["smallest_false_alarms"]
     answered = (
-        f"false alarms from {shortly_above(smallest)} on, in this gallery"
+        f"false alarms from {shortly_above(smallest)} upwards, in this gallery"
         if smallest < 0.995
-        else ("no rate of false alarms can be answered, for so few people and so large a gallery")
+        else ("no rate of false alarms can be answered: too few people for so large a gallery")
     )
     return (
         f"learned from {summary['pairs']:,} pairs of {summary['people']} people, expected calibration error "
@@ -140,7 +140,7 @@ def _kept(neighbours: Mapping[str, int] | None) -> list[str]:
 
 
 def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
-    """What :meth:`Gallery.stats` says, for people."""
+    """The result of :meth:`Gallery.stats` as text."""
     columns = {"image": "word", "camera": "word", "time": "time", "added": "time"}
     columns |= {name: _TYPES.get(kind, "time") for name, kind in stats["metadata"].items()}
     cameras = ", ".join(f"{camera} {count}" for camera, count in stats["cameras"].items()) or "none"

@@ -1,4 +1,4 @@
-"""Pictures to vectors, without a gallery."""
+"""Embed pictures without a gallery."""
 
 import os
 from collections import deque
@@ -19,7 +19,7 @@ _DECODERS = 4  # threads, each with one picture in memory at full size
 def embed_pictures(
     pictures: Sequence[Picture], checkpoint: str | Path, device: str = "auto", progress: bool = False
 ) -> Tensor:
-    """The individual embeddings of pictures, as evaluation compares them.
+    """The individual embeddings of pictures, as the evaluation compares them.
 
     Args:
         pictures: paths, or PIL images, arrays, bytes of files.
@@ -28,12 +28,12 @@ def embed_pictures(
         progress: show a bar.
 
     Returns:
-        ``(picture, embedding)``, float32, of unit length, on the CPU: the distance of two pictures is that of their
-        vectors, the similarity their inner product.
+        ``(picture, embedding)``, float32, unit length, on the CPU. The distance of two pictures is the distance of
+        their vectors; their similarity is the inner product.
 
     Raises:
-        FileNotFoundError, ValueError: see :class:`Embedder` and :func:`cace_pyg.read_picture.read_picture`; or one
-            picture comes without a list, or none.
+        FileNotFoundError, ValueError: see :class:`Embedder` and :func:`cace_pyg.read_picture.read_picture`; or a
+            single picture is given instead of a list, or the list is empty.
     """
     if isinstance(pictures, Picture):
         raise ValueError(f"Expected a list of pictures (got one, {type(pictures).__name__}); put it into a list")
@@ -49,10 +49,10 @@ def embed_pictures(
 
 
 def embed_each(embedder: Embedder, pictures: Sequence[Picture]) -> Iterator[Tensor | ValueError | OSError]:
-    """The embedding of each picture, or why it cannot be read, in their order.
+    """The embedding of each picture, or the error why it cannot be read, in order.
 
-    Pictures are read in threads while those before are embedded; two batches are in memory, as small as the network
-    takes them.
+    Threads read the next pictures while the previous ones are embedded. Two batches are in memory, in the size that
+    the network takes.
     """
 
     def read(picture: Picture) -> Tensor | ValueError | OSError:
@@ -65,7 +65,7 @@ def embed_each(embedder: Embedder, pictures: Sequence[Picture]) -> Iterator[Tens
     begun: deque[list[Future[Tensor | ValueError | OSError]]] = deque()
     with ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1)) as threads:
         for first in range(0, len(pictures), step):
-            begun.append([threads.submit(read, one) for one in pictures[first : first + step]])
+            begun.append([threads.submit(read, picture) for picture in pictures[first : first + step]])
             if len(begun) == 2:
                 yield from _embedded(embedder, begun.popleft())
         while begun:
@@ -75,8 +75,8 @@ def embed_each(embedder: Embedder, pictures: Sequence[Picture]) -> Iterator[Tens
 def _embedded(
     embedder: Embedder, batch: Sequence[Future[Tensor | ValueError | OSError]]
 ) -> Iterator[Tensor | ValueError | OSError]:
-    attempts = [one.result() for one in batch]
-    good = [one for one in attempts if isinstance(one, Tensor)]
+    attempts = [future.result() for future in batch]
+    good = [attempt for attempt in attempts if isinstance(attempt, Tensor)]
     embeddings = iter(embedder.embeddings(good) if good else ())
-    for one in attempts:
-        yield next(embeddings) if isinstance(one, Tensor) else one
+    for attempt in attempts:
+        yield next(embeddings) if isinstance(attempt, Tensor) else attempt

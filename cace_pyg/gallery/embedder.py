@@ -1,4 +1,4 @@
-"""A trained model that takes pictures."""
+"""A trained model that is applied to pictures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ from cace_pyg.read_picture import Picture, read_picture
 
 
 class Embedded(NamedTuple):
-    """Some images: unit-length individual embeddings ``(image, embedding)`` and the second stage's input."""
+    """Unit-length individual embeddings ``(image, embedding)`` of some images, and the second stage's input."""
 
     embedding: Tensor
     prepared: PairOperand
 
 
 class Embedder:
-    """From pictures to what both stages compare, as evaluation does it.
+    """From pictures to what both stages compare, as in the evaluation.
 
     Args:
         checkpoint: ``best.ckpt`` of a run, ``model.ckpt`` of a gallery, or a bundle.
@@ -40,8 +40,8 @@ class Embedder:
     Attributes:
         model: in evaluation mode.
         config: the run's.
-        fusion_weight: of the conditional distance; 0 where the pair branch was not trained.
-        calibration: what fused distances mean; none where the checkpoint has none of this fusion weight.
+        fusion_weight: of the conditional distance; 0 if the pair branch was not trained.
+        calibration: what fused distances mean; None if the checkpoint has none for this fusion weight.
         fingerprint: see :func:`model_fingerprint`.
 
     Raises:
@@ -61,12 +61,12 @@ class Embedder:
 
     @cached_property
     def example(self) -> Embedded:
-        """A grey picture embedded: what sizes this model's images have."""
+        """An embedded grey picture, to learn the sizes of this model's outputs."""
         return self([self._grey])
 
     @cached_property
     def embedding_channels(self) -> int:
-        """Size of an individual embedding, whatever the graph; that of a published network is its own."""
+        """Size of an individual embedding, whatever the graph; a published network has its own size."""
         return self.embeddings([self.resize(read_picture(self._grey))]).size(1)
 
     @property
@@ -77,34 +77,36 @@ class Embedder:
         """Embed some pictures, in batches of ``evaluation.batch_size``; the result is on the CPU.
 
         Raises:
-            FileNotFoundError, ValueError: see :func:`cace_pyg.read_picture.read_picture`; or no picture came; or see
-                :meth:`embed`.
+            FileNotFoundError, ValueError: see :func:`cace_pyg.read_picture.read_picture` and :meth:`embed`; or there
+                is no picture.
         """
         if not len(pictures):
             raise ValueError("Expected at least one picture (got none)")
-        return self.embed([self.resize(read_picture(one)) for one in pictures])
+        return self.embed([self.resize(read_picture(picture)) for picture in pictures])
 
     def resize(self, picture: Image.Image) -> Tensor:
-        """A decoded picture as small as the network takes it: uint8 ``(3, height, width)``."""
+        """A decoded picture in the size that the network takes: uint8 ``(3, height, width)``."""
         return to_tensor(picture, (self.config.data.height, self.config.data.width))
 
     def embed(self, resized: Sequence[Tensor]) -> Embedded:
-        """Embed pictures that :meth:`resize` made, as calling does.
+        """Embed pictures that :meth:`resize` made, as calling the object does.
 
         Raises:
-            ValueError: a number of the result is not finite: the network has diverged; or the graph needs label maps
-                of body parts, which a picture alone has not.
+            ValueError: a number of the result is not finite, so the network has diverged; or the graph needs label maps
+                of body parts, which a picture alone does not have.
         """
         if self.model.needs_parts:
             raise ValueError(
                 "the model was trained with --graph Semantic, which needs a label map for every picture; a gallery "
-                "has pictures alone: train with another graph, such as CorrespondenceAttention"
+                "has only pictures: train with another graph, such as CorrespondenceAttention"
             )
         step = self.config.evaluation.batch_size
         individuals = [self._forward(resized[first : first + step]) for first in range(0, len(resized), step)]
         with torch.no_grad():
-            prepared = [self.model.pair_stage.prepare(one.clues).to("cpu") for one in individuals]
-        embedded = Embedded(torch.cat([one.embedding.cpu() for one in individuals]), PairOperand.concatenate(prepared))
+            prepared = [self.model.pair_stage.prepare(individual.clues).to("cpu") for individual in individuals]
+        embedded = Embedded(
+            torch.cat([individual.embedding.cpu() for individual in individuals]), PairOperand.concatenate(prepared)
+        )
         numbers = (embedded.embedding, embedded.prepared.compared.features, embedded.prepared.projected)
         _expect_finite(*numbers, embedded.prepared.individual)
         return embedded
@@ -115,20 +117,20 @@ class Embedder:
         One batch; no label maps are needed, whatever the graph.
 
         Raises:
-            ValueError: a number is not finite: the network has diverged.
+            ValueError: a number is not finite, so the network has diverged.
         """
         embeddings = self._forward(resized).embedding.cpu()
         _expect_finite(embeddings)
         return embeddings
 
     def clues(self, pictures: Sequence[Picture]) -> Individual:
-        """Unit-length embeddings and whole clues of a few pictures, on the CPU."""
-        embedding, clues = self._forward([self.resize(read_picture(one)) for one in pictures])
+        """Unit-length embeddings and full clues of a few pictures, on the CPU."""
+        embedding, clues = self._forward([self.resize(read_picture(picture)) for picture in pictures])
         return Individual(embedding.cpu(), clues.to("cpu"))
 
     @contextmanager
     def on_cpu(self) -> Iterator[CaceNet]:
-        """The model on the CPU, and back where it was afterwards."""
+        """The model on the CPU; it moves back to its device afterwards."""
         try:
             yield self.model.cpu()
         finally:
@@ -137,12 +139,12 @@ class Embedder:
     @torch.no_grad()
     def _forward(self, resized: Sequence[Tensor]) -> Individual:
         transform = evaluation_transform()
-        batch = [transform(one) for one in resized]
+        batch = [transform(picture) for picture in resized]
         return unit_embedding(self.model, torch.stack(batch).to(self.device), flip=self.config.evaluation.flip)
 
 
 def _expect_finite(*numbers: Tensor) -> None:
-    if not all(one.isfinite().all() for one in numbers):
+    if not all(tensor.isfinite().all() for tensor in numbers):
         raise ValueError(
             "Expected embeddings and clues of finite numbers (got NaN or infinity); the network has diverged: "
             "choose the checkpoint of another epoch, or train again"

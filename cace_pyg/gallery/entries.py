@@ -1,4 +1,4 @@
-"""The pictures of a gallery as entries: each track is one, and so is each picture without a track."""
+"""The entries of a gallery: each track is one, and so is each picture without a track."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ PERSON, CONFIDENCE = "person", "person_confidence"
 
 @dataclass(frozen=True)
 class Entries:
-    """Entries of some pictures of one version of the table.
+    """The entries that some pictures form, in one version of the table.
 
     Attributes:
         rows: the pictures.
-        sets: those of one camera and track as one.
+        sets: the pictures joined by camera and track.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -32,15 +32,15 @@ class Entries:
     def of(cls, rows: Sequence[Mapping[str, Any]], embedding: Tensor) -> "Entries":
         """Join pictures of one camera and one value of the column ``track``.
 
-        Embeddings are weighed by the column ``quality`` (0 or more, such as a detector's score) where all pictures of a
-        track have one. Without a camera pictures count as those of one that has no name.
+        Embeddings are weighted by the column ``quality`` (0 or more, such as a detector's score) if all pictures of a
+        track have one. Pictures without a camera count as pictures of one camera without a name.
 
         Args:
-            rows: of each picture ``image``, ``camera``, ``time`` and ``metadata``.
+            rows: ``image``, ``camera``, ``time`` and ``metadata`` of each picture.
             embedding: unit-length, ``(picture, channel)``.
 
         Raises:
-            ValueError: a quality is no number, or below 0; or no picture of a track has clues that were kept.
+            ValueError: a quality is not a number or is below 0; or no picture of a track still has clues.
         """
         quality = torch.tensor([_quality(row) for row in rows])
         kept = [keeps_clues(row) for row in rows]
@@ -49,25 +49,25 @@ class Entries:
         bare = [row["image"] for row, label in zip(rows, labels, strict=True) if label not in seen]
         if bare:
             raise ValueError(
-                f"Expected clues of a picture of each track (got none of one with {bare[0]}, whose views were removed "
-                "while those of the others were dropped); remove its pictures and add them again"
+                f"Expected clues of at least one picture of each track (got none for the track of {bare[0]}: its views "
+                "were removed, and its other pictures have no clues any more); remove its pictures and add them again"
             )
         return cls(rows, form_sets(embedding, labels, quality, candidates=torch.tensor(kept)))
 
     def pictures(self, entry: int) -> tuple[str, ...]:
-        """Names of the pictures of a track, by time and name; none of a picture without a track."""
+        """Names of the pictures of a track, sorted by time and name; empty for a picture without a track."""
         members = [self.rows[position] for position in self.sets.members[entry].tolist()]
         if members[0]["metadata"].get(TRACK) is None:
             return ()
         return tuple(row["image"] for row in sorted(members, key=_by_time))
 
     def no_views(self) -> list[str]:
-        """Names of pictures that have clues and are no view of their track."""
+        """Names of pictures that have clues but are not a view of their track."""
         views = set(self.sets.views.flatten().tolist())
         return [row["image"] for place, row in enumerate(self.rows) if place not in views and keeps_clues(row)]
 
     def of_pictures(self, images: set[str]) -> list[int]:
-        """Entries with one of these pictures."""
+        """Entries that contain one of these pictures."""
         return [
             number
             for number, members in enumerate(self.sets.members)
@@ -75,17 +75,17 @@ class Entries:
         ]
 
     def views(self, entries: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Positions of the pictures that the second stage looks at, and which of ``entries`` each is of."""
+        """Positions of the pictures that the second stage compares, and which of ``entries`` each belongs to."""
         views = self.sets.views[list(entries)]
         there = views >= 0
         return views[there], there.nonzero()[:, 0]
 
 
 def left_without_clues(rows: Sequence[Mapping[str, Any]], gone: set[str]) -> list[str]:
-    """Pictures of a track that would have no clues of any of them if those in ``gone`` went.
+    """Pictures of tracks that would be left without any clues if the pictures in ``gone`` were removed.
 
     Args:
-        rows: of each picture ``image``, ``camera``, ``track`` and ``check_sums``.
+        rows: ``image``, ``camera``, ``track`` and ``check_sums`` of each picture.
         gone: names.
     """
     left: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -97,12 +97,12 @@ def left_without_clues(rows: Sequence[Mapping[str, Any]], gone: set[str]) -> lis
 
 
 def keeps_clues(row: Mapping[str, Any]) -> bool:
-    """Whether the clues of a picture are there; those that are no view of their track may have been dropped."""
+    """Whether a picture still has its clues; pictures that are not a view of their track may have lost them."""
     return not is_whole(row, "clues", b"")
 
 
 def has_tracks(table: GalleryTable) -> bool:
-    """Whether there is such a column."""
+    """Whether the table has a column ``track``."""
     return TRACK in table.metadata_columns
 
 
@@ -117,8 +117,8 @@ def _quality(row: Mapping[str, Any]) -> float:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ValueError(
-            f"Expected the column {QUALITY} as numbers of 0 or more, by which the pictures of a track are weighed (got "
-            f"{value!r} of {row['image']}); call the column otherwise if it means something else"
+            f"Expected numbers of 0 or more in the column {QUALITY}, which weights the pictures of a track (got "
+            f"{value!r} for {row['image']}); rename the column if it means something else"
         )
     return float(value)
 

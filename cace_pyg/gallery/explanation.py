@@ -21,8 +21,8 @@ class Explanation:
 
     Attributes:
         hit: the image, with its distances.
-        view: graph, strongest correspondences and discrepancy of each clue.
-        pictures: the query, and the image's file (its thumbnail where the file is gone).
+        view: graph, strongest correspondences, and the discrepancy of each clue.
+        pictures: the query, and the image's file (its thumbnail if the file is gone).
         embedder: the gallery's.
     """
 
@@ -38,7 +38,7 @@ class Explanation:
 
     @property
     def verdict(self) -> str:
-        """How many of the twenty strongest correspondences speak for one person, and how many against."""
+        """How many of the twenty strongest correspondences speak for one person, and how many speak against it."""
         return self.view.verdict
 
     def networkx(self) -> "nx.Graph[int]":
@@ -46,7 +46,7 @@ class Explanation:
         return pair_to_networkx(self.view.graph, self.embedder.model.pair_stage.settings.degree_floor)
 
     def figure(self, strongest: int = 20) -> Figure:
-        """Both pictures, the ``strongest`` correspondences, and how far each clue differs from those it meets."""
+        """Both pictures, the ``strongest`` correspondences, and how much each clue differs from its neighbours."""
         return correspondences(
             *self.pictures,
             self.view.matches,
@@ -63,10 +63,10 @@ class Explanation:
     def conditional_maps(self) -> Figure:
         """Feature maps of both pictures, each by itself and given the other (Fig. 4 of the paper).
 
-        The gallery keeps no feature maps: both pictures pass the network again.
+        The gallery keeps no feature maps, so both pictures pass through the network again.
 
         Raises:
-            ValueError: the model compares aligned clues, and has no conditional maps.
+            ValueError: the model compares aligned clues and has no conditional maps.
         """
         embedding, clues = self.embedder.clues(self.pictures)
         with self.embedder.on_cpu() as model:

@@ -1,4 +1,4 @@
-"""Filters from outside: read as SQL, checked part by part, and written anew for LanceDB."""
+"""Filters that users write: parsed as SQL, checked part by part, and written out again for LanceDB."""
 
 import math
 import re
@@ -27,21 +27,22 @@ _SHOWN = 80  # characters of a filter in an error
 
 
 def checked_filter(where: str, columns: Sequence[str]) -> str:
-    """A condition, in SQL that says the same and holds nothing that was not looked at.
+    """An equivalent SQL condition in which every part was checked.
 
-    It may hold columns, literals (numbers, ``'text'``, TRUE, FALSE, ``timestamp '…'``), comparisons, IN with a list of
-    literals, LIKE, BETWEEN, IS NULL, AND, OR, NOT and parentheses. Whatever else SQL knows, functions above all, can
-    take any amount of memory and time.
+    It may contain columns, literals (numbers, ``'text'``, TRUE, FALSE, ``timestamp '…'``), comparisons, IN with a list
+    of literals, LIKE, BETWEEN, IS NULL, AND, OR, NOT and parentheses. Everything else in SQL, functions above all, is
+    refused, because it can take any amount of memory and time.
 
     Args:
-        where: the condition as it came. Names in other case than the column's are taken for it, unless they are quoted.
-        columns: names that it may hold.
+        where: the condition as the user wrote it. Upper and lower case of column names do not matter, unless they are
+            quoted.
+        columns: names that it may contain.
 
     Returns:
         SQL as LanceDB reads it: names in backticks, parentheses around everything that is joined.
 
     Raises:
-        FilterError: it is no such condition, or longer or deeper than one that a person would write.
+        FilterError: it is not such a condition, or it is longer or deeper than a person would write.
     """
     try:
         return _condition(_parsed(where, columns), columns)
@@ -49,8 +50,8 @@ def checked_filter(where: str, columns: Sequence[str]) -> str:
         shown = where if len(where) <= _SHOWN else f"{where[:_SHOWN]}…"
         raise FilterError(
             f"cannot filter by {shown!r}: {refusal}. Expected SQL such as \"camera = 'c3' and time > timestamp "
-            "'2026-01-31 12:00:00'\", of columns, literals, comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR, NOT and "
-            f"parentheses; columns: {', '.join(columns)}"
+            "'2026-01-31 12:00:00'\", made of columns, literals, comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR, NOT "
+            f"and parentheses; columns: {', '.join(columns)}"
         ) from None
 
 
@@ -68,11 +69,11 @@ def _parsed(where: str, columns: Sequence[str]) -> exp.Expr:
         _check_size(tokens)
         (condition,) = sql.parser().parse_into(exp.Condition, _named(tokens, columns), where)
     except UnicodeEncodeError:
-        raise _Refusal("it is no text in Unicode") from None
+        raise _Refusal("it is not Unicode text") from None
     except ParseError as error:
         told = error.errors[0] if error.errors else {}
         near = f" near {told['highlight']!r}" if told.get("highlight") else ""
-        raise _Refusal(f"it is no condition in SQL ({told.get('description', 'broken')}{near})") from None
+        raise _Refusal(f"it is not an SQL condition ({told.get('description', 'broken')}{near})") from None
     except SqlglotError:
         raise _Refusal("it is not valid SQL, perhaps because a quote is open") from None
     if condition is None:
@@ -81,7 +82,7 @@ def _parsed(where: str, columns: Sequence[str]) -> exp.Expr:
 
 
 def _check_size(tokens: Sequence[Token]) -> None:
-    """Before anything recursive looks at it."""
+    """Refuse conditions that are too large or too deep for the recursive parser."""
     opened = inverted = conditions = wildcards = 0
     for token, after in zip(tokens, [*tokens[1:], None], strict=False):
         kind = token.token_type
@@ -99,27 +100,27 @@ def _check_size(tokens: Sequence[Token]) -> None:
 
 
 def _named(tokens: Sequence[Token], columns: Sequence[str]) -> list[Token]:
-    """Tokens that a condition may hold, in which every column is a quoted name, be it a word of SQL otherwise."""
+    """The checked tokens of a condition, with every column as a quoted name, even if it is an SQL keyword."""
     by_case = {name.lower(): name for name in columns} | {name: name for name in columns}
     found = []
     for token, after in zip(tokens, [*tokens[1:], None], strict=False):
         kind, text, follows = token.token_type, token.text, after.token_type if after else None
         if token.comments:
-            raise _Refusal(f"it holds a comment, {token.comments[0].strip()[:_SHOWN]!r}")
+            raise _Refusal(f"it contains a comment, {token.comments[0].strip()[:_SHOWN]!r}")
         if kind is TokenType.SEMICOLON:  # what follows would be another statement
-            raise _Refusal("one condition is expected, without a ; outside quotes")
+            raise _Refusal("expected one condition, without a ; outside quotes")
         if kind is TokenType.IDENTIFIER:
             if text not in columns:
-                raise _Refusal(f"No field named {text[:_SHOWN]}; a text stands in single quotes: 'text'")
+                raise _Refusal(f"No field named {text[:_SHOWN]}; text is written in single quotes: 'text'")
         elif kind is TokenType.DASH:
             if follows is not TokenType.NUMBER:
                 raise _Refusal("- can only stand before a number")
         elif kind is TokenType.LIKE and follows is not TokenType.STRING:
-            raise _Refusal("after LIKE only a pattern in single quotes can stand")
+            raise _Refusal("LIKE takes only a pattern in single quotes")
         elif kind not in _ALLOWED and (kind, follows) not in _ALLOWED_BEFORE:
             name = by_case.get(text) or by_case.get(text.lower())
             if follows is TokenType.L_PAREN and re.match(r"\w", text):
-                raise _Refusal(f"{text[:_SHOWN]}(…) is a function, which a filter cannot hold")
+                raise _Refusal(f"{text[:_SHOWN]}(…) is a function, which a filter cannot contain")
             if not name:
                 word = kind is TokenType.VAR and text.isidentifier()
                 raise _Refusal(
@@ -131,11 +132,11 @@ def _named(tokens: Sequence[Token], columns: Sequence[str]) -> list[Token]:
 
 
 def _condition(node: exp.Expr, columns: Sequence[str]) -> str:
-    """What is true or false of a row."""
+    """A part that is true or false for a row."""
     node = node.unnest()
     kind = type(node)
     if kind in _JOINTS:
-        return f"({_JOINTS[kind].join(_condition(one, columns) for one in node.flatten())})"
+        return f"({_JOINTS[kind].join(_condition(part, columns) for part in node.flatten())})"
     if kind is exp.Not and _has(node, "this"):
         return f"(NOT {_condition(node.this, columns)})"
     if kind in _COMPARISONS and _has(node, "this", "expression"):
@@ -143,7 +144,7 @@ def _condition(node: exp.Expr, columns: Sequence[str]) -> str:
     if kind is exp.In and _has(node, "this", "expressions"):
         if len(node.expressions) > MOST_LISTED:
             raise _Refusal(f"IN has {len(node.expressions):,} values, and {MOST_LISTED:,} are the most")
-        listed = ", ".join(_value(one, ()) for one in node.expressions)
+        listed = ", ".join(_value(value, ()) for value in node.expressions)
         return f"{_value(node.this, columns)} IN ({listed})"
     if kind is exp.Like and (_has(node, "this", "expression") or _has(node, "this", "expression", "negate")):
         inverted = "NOT " if node.args.get("negate") else ""
@@ -153,11 +154,11 @@ def _condition(node: exp.Expr, columns: Sequence[str]) -> str:
         return f"{_value(node.this, columns)} BETWEEN {low} AND {high}"
     if kind is exp.Is and _has(node, "this", "expression"):
         if not isinstance(node.expression, exp.Null):
-            raise _Refusal("after IS only NULL or NOT NULL can stand; TRUE and FALSE are compared by =")
+            raise _Refusal("IS takes only NULL or NOT NULL; compare TRUE and FALSE with =")
         return f"{_value(node.this, columns)} IS NULL"
     if kind in (exp.Column, exp.Boolean):
         return _value(node, columns)
-    raise _Refusal(f"{node.sql()[:_SHOWN]} is no condition")
+    raise _Refusal(f"{node.sql()[:_SHOWN]} is not a condition")
 
 
 def _value(node: exp.Expr, columns: Sequence[str]) -> str:
@@ -166,7 +167,7 @@ def _value(node: exp.Expr, columns: Sequence[str]) -> str:
     if isinstance(node, exp.Column) and _has(node, "this") and _has(node.this, "this", "quoted"):
         if node.name in columns:
             return f"`{node.name.replace('`', '``')}`"
-        raise _Refusal(f"{node.name} cannot stand there, a literal can")
+        raise _Refusal(f"expected a literal instead of {node.name}")
     if isinstance(node, exp.Boolean):
         return "TRUE" if node.this else "FALSE"
     if isinstance(node, exp.Literal):
@@ -182,7 +183,7 @@ def _value(node: exp.Expr, columns: Sequence[str]) -> str:
 
 def _number(text: str) -> str:
     if not re.fullmatch(r"\d+\.?\d*(e[+-]?\d+)?", text, re.I | re.A) or not math.isfinite(float(text)):
-        raise _Refusal(f"{text[:_SHOWN]} is no number")
+        raise _Refusal(f"{text[:_SHOWN]} is not a number")
     return text
 
 
@@ -191,5 +192,5 @@ def _text(text: str) -> str:
 
 
 def _has(node: exp.Expr, *names: str) -> bool:
-    """Whether these parts and no other are there, so that none is left out in what is written anew."""
+    """Whether a node has these parts and no others, so that nothing is lost when it is written out again."""
     return {name for name, part in node.args.items() if part} == set(names)

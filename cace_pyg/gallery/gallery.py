@@ -1,4 +1,4 @@
-"""A gallery that lasts: pictures on disk, ready for both stages."""
+"""A persistent gallery: pictures on disk, ready for both stages."""
 
 import re
 import time
@@ -37,26 +37,26 @@ from cace_pyg.retrieval import top_k as nearest
 P = TypeVar("P", bound=Picture)
 
 _MODEL = "model.ckpt"
-# of a checkpoint
+# parts of a checkpoint that a gallery keeps
 _KEPT = ("config", "identities", "fusion_weight", "calibration", "model", "epoch", "layers", "network")
-_FEWEST = 100  # images that a drift can be seen on: the scores of ten people differ from any others by chance
-_SAMPLE, _PAIRS = 128, 500  # of images, and of pairs of them, whose scores are compared with the calibration's
-_BATCH = 64  # images a commit
+_FEWEST = 100  # images needed to see a drift: the scores of ten people differ from any others by chance
+_SAMPLE, _PAIRS = 128, 500  # images, and pairs of them, whose scores are compared with the calibration's
+_BATCH = 64  # images per commit
 _FORMAT = 2  # of the table; 1 had no check sums
 
 
 class Gallery:
     """Pictures of pedestrians, found again by the two stages of CACE-Net (§3.5).
 
-    A folder holds the model (``model.ckpt``, and in ``network`` the file of a frozen one) and a LanceDB table with, for
-    each image, its individual embedding (float16), what the second stage needs of it (:class:`ClueCodec`), a thumbnail,
-    its path, camera, time and any other column. The first stage is a search by cosine, exhaustive up to 50,000 images
-    and through an index above (:meth:`optimize`); the second stage ranks the ``first_stage`` nearest again. Every
-    change is one commit: a process that is killed leaves the gallery as its last commit left it, and one that is killed
-    in :meth:`create` a whole gallery or none. Each row has check sums: what changed on disk is an error, see
-    ``docs/gallery.md``.
+    Its folder contains the model (``model.ckpt``, and in ``network`` the file of a frozen network) and a LanceDB table.
+    For each image the table has its individual embedding (float16), the input of the second stage
+    (:class:`ClueCodec`), a thumbnail, its path, camera, time and any other column. The first stage searches by cosine,
+    exhaustively up to 50,000 images and through an index above that (:meth:`optimize`). The second stage re-ranks the
+    ``first_stage`` nearest images. Every change is one commit: a killed process leaves the gallery as its last commit
+    left it, and a process killed in :meth:`create` leaves a complete gallery or none. Each row has check sums, so data
+    that changed on disk is an error, see ``docs/gallery.md``.
 
-    Made by :meth:`create` or :meth:`open`.
+    Use :meth:`create` or :meth:`open` to make one.
     """
 
     def __init__(self, path: Path, embedder: Embedder, table: GalleryTable):
@@ -64,8 +64,8 @@ class Gallery:
         self.embedder = embedder
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
-        self._lists: tuple[Any, _Lists] | None = None  # of which versions
-        self._entries: tuple[int, Entries] | None = None  # of which version
+        self._lists: tuple[Any, _Lists] | None = None  # with the versions they belong to
+        self._entries: tuple[int, Entries] | None = None  # with the version they belong to
 
     @classmethod
     def create(
@@ -74,14 +74,14 @@ class Gallery:
         """Make an empty gallery.
 
         Args:
-            path: its folder; new, or without a gallery.
-            checkpoint: ``best.ckpt`` of a run, or a bundle; what is needed of it is copied into the gallery.
-            precision: of what the second stage needs, see :class:`ClueCodec`.
+            path: its folder; a new one, or one without a gallery.
+            checkpoint: ``best.ckpt`` of a run, or a bundle; the gallery gets a copy of the parts it needs.
+            precision: of the second stage's input, see :class:`ClueCodec`.
             device: auto, cpu, cuda, cuda:1, mps.
 
         Raises:
-            FileExistsError: there is a gallery.
-            ValueError: ``path`` is the address of an object storage or empty; or the network has diverged.
+            FileExistsError: there is a gallery already.
+            ValueError: ``path`` is empty or the address of an object store; or the network has diverged.
             FileNotFoundError, ValueError: see :class:`Embedder` and :class:`ClueCodec`.
             RuntimeError: LanceDB is not installed, or the folder cannot be written.
         """
@@ -91,7 +91,7 @@ class Gallery:
         embedder = Embedder(checkpoint, device)
         example = embedder.example
         codec = ClueCodec(example.prepared, precision)
-        codec.encode(example.prepared)  # refuses what it cannot keep
+        codec.encode(example.prepared)  # refuses values that it cannot store
         state = load_checkpoint(checkpoint)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -111,17 +111,17 @@ class Gallery:
     def open(
         cls, path: str | Path, checkpoint: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
     ) -> "Gallery":
-        """Open a gallery that is there, with the model that it was made with.
+        """Open an existing gallery, with the model that it was made with.
 
         Args:
             path: its folder.
-            checkpoint: the model that you mean; refused unless it is the gallery's.
+            checkpoint: the model that you expect; an error if the gallery has another one.
             device: auto, cpu, cuda, cuda:1, mps.
             overrides: dotted options, such as ``--evaluation.fusion=0.5``; none may change the model.
 
         Raises:
             FileNotFoundError: there is no gallery.
-            ValueError: ``path`` is an object storage's address or empty; the gallery was made by another model, or by
+            ValueError: ``path`` is empty or the address of an object store; or the gallery was made by another model or
                 another version of this library.
             RuntimeError: LanceDB is not installed, or the gallery is damaged.
         """
@@ -156,25 +156,26 @@ class Gallery:
         metadata: Sequence[Mapping[str, Value]] | None = None,
         progress: bool = False,
     ) -> Added:
-        """Add pictures; what is there already and has not changed is left alone, so adding twice is harmless.
+        """Add pictures; pictures that are there already and have not changed are skipped, so adding twice is harmless.
 
-        An image is called by the absolute path of its file, or by the SHA-256 of a picture that comes without one: of
-        the bytes of a file, or of the decoded RGB picture and its size. Images are committed 64 at a time: when this is
-        stopped, those before stay. At most four are in memory at full size.
+        The name of an image is the absolute path of its file. A picture without a file is named by its SHA-256: that of
+        the bytes of a file, or of the decoded RGB picture and its size. Images are committed 64 at a time; those
+        committed stay if the call is interrupted. At most four are in memory at full size.
 
         Args:
             pictures: paths, or PIL images, arrays, bytes of files.
             camera: of each picture.
-            taken: when each was taken; a time with a zone is kept in UTC.
-            metadata: other columns of each: text, numbers, times, yes or no, of numpy and pandas too; NaN is not known.
-                The type of a column is that of its first value.
-            progress: show a bar; it counts images that are committed.
+            taken: when each was taken; a time with a zone is stored in UTC.
+            metadata: other columns of each picture: text, numbers, times, booleans, also those of numpy and pandas. NaN
+                means unknown. The first value of a column sets its type.
+            progress: show a bar; it counts committed images.
 
         Raises:
-            ValueError: as many cameras, times or metadata as pictures are expected, or metadata that no column takes.
+            ValueError: the number of cameras, times or metadata is not that of the pictures, or no column takes some
+                metadata.
         """
         if isinstance(pictures, Picture):
-            raise ValueError(f"Expected a list of pictures to add (got one, {_kind(pictures)}); put it into a list")
+            raise ValueError(f"Expected a list of pictures to add (got {_kind(pictures)} alone); put it into a list")
         if isinstance(camera, str):
             raise ValueError(f"Expected a camera for each picture, in a list (got {camera!r})")
         pictures = list(pictures)
@@ -192,28 +193,28 @@ class Gallery:
         return found
 
     def prepare_for_writers(self, metadata: Sequence[Mapping[str, Value]]) -> None:
-        """Make the columns that several processes will fill, so that one of a wrong name is refused before they start.
+        """Make the columns that several processes will fill, so that a wrong name is refused before they start.
 
         Raises:
-            ValueError: a column cannot have such a name.
+            ValueError: a column name is not allowed.
         """
         self._table.add_columns(metadata)
 
     def stamps(self) -> dict[str, datetime]:
-        """When each image was added or last replaced, by name, on the clock of who did it."""
+        """When each image was added or last replaced, by name, on the clock of the machine that did it."""
         return {row["image"]: row["added"] for row in self._table.rows(None, ["image", "added"])}
 
     def remove(self, images: Sequence[str | Path] = (), where: str | None = None) -> int:
-        """Remove images by name, or all that a filter lets through, and what was said of them; returns how many.
+        """Remove images, by name or by a filter, with all corrections of them; returns how many images were removed.
 
         Raises:
-            ValueError: the filter is none, one name comes without a list, or what is left of a track has no clues.
+            ValueError: the filter is not valid, a single name is not in a list, or the rest of a track has no clues.
         """
         if isinstance(images, str | Path):
             raise ValueError(f"Expected a list of images to remove (got {str(images)!r}); put it into a list")
         where = self._table.checked(where) if where is not None else None  # before anything is removed
         self._check_left(images, where)
-        names = [image_name(one) for one in images]
+        names = [image_name(image) for image in images]
         removed = self._table.remove_images(names)
         if where is not None:
             names += [row["image"] for row in self._table.rows(where, ["image"])]
@@ -223,20 +224,20 @@ class Gallery:
 
     @property
     def metadata_columns(self) -> dict[str, str]:
-        """Columns beside camera and time, and what Arrow calls their type."""
+        """Columns besides camera and time, with their Arrow types."""
         return self._table.metadata_columns
 
     def told(self) -> list[dict[str, Any]]:
-        """What is told of every picture, by name: ``image``, ``sha256``, ``camera``, ``time``, ``metadata``, and each
-        column of ``metadata`` by itself."""
+        """The facts of every picture, sorted by name: ``image``, ``sha256``, ``camera``, ``time``, ``metadata``, and
+        each column of ``metadata`` by itself."""
         return _told(self._table)
 
     def told_with_neighbours(self) -> tuple[list[dict[str, Any]], NeighbourLists]:
-        """The same, and the kept neighbours of these pictures in this order, see :meth:`keep_neighbours`.
+        """The same, with the kept neighbours of these pictures in the same order, see :meth:`keep_neighbours`.
 
         Raises:
             FileNotFoundError: no neighbours are kept.
-            RuntimeError: they are behind the pictures, or the gallery is damaged.
+            RuntimeError: the neighbours are out of date, or the gallery is damaged.
         """
         table = self._table.snapshot()
         rows, lists = self._neighbour_lists(table)
@@ -244,10 +245,10 @@ class Gallery:
         return [told[row["image"]] for row in rows], lists
 
     def tell(self, facts: Mapping[str, Mapping[str, Value]]) -> None:
-        """Set metadata columns of images that are there, the same of each, in one commit.
+        """Set metadata columns of images in the gallery, in one commit.
 
         Args:
-            facts: by image.
+            facts: by image, with the same columns for each.
 
         Raises:
             ValueError: see :meth:`add`.
@@ -258,12 +259,12 @@ class Gallery:
     def _check_left(self, images: Sequence[str | Path], where: str | None) -> None:
         if not has_tracks(self._table):
             return
-        gone = {image_name(one) for one in images}
+        gone = {image_name(image) for image in images}
         gone |= {row["image"] for row in self._table.rows(where, ["image"])} if where is not None else set()
         rows = self._table.rows(None, ["image", "camera", TRACK, "check_sums"])
         if left := left_without_clues(rows, gone):
             raise ValueError(
-                "Expected to remove a whole track, or to keep one of its views (got all views of one of which "
+                "Expected to remove a whole track, or to keep one of its views (got all views of a track of which "
                 f"{len(left)} pictures would stay, such as {left[0]}): remove these too, then add those that you keep"
             )
 
@@ -274,28 +275,31 @@ class Gallery:
 
     @property
     def keeps_neighbours(self) -> bool:
-        """Whether :meth:`keep_neighbours` was ever called; their lists may be behind the pictures."""
+        """Whether :meth:`keep_neighbours` was ever called; the lists may be out of date."""
         return is_kept(self.path)
 
     def keep_neighbours(self, progress: bool = False) -> int:
-        """Keep each picture's nearest by both stages, for ``search(neighbours=True)``; docs/neighbours.md says why.
+        """Store each picture's nearest pictures by both stages, for ``search(neighbours=True)``; see
+        docs/neighbours.md.
 
-        The first call makes the lists of all pictures, later ones bring them to what the gallery holds by then. A new
-        picture costs the pairs with its ``neighbours.candidates`` nearest, and with those whom it is near to. Lists
-        are committed 64 at a time: when this is stopped, the next call goes on. One process at a time does it.
+        The first call makes the lists of all pictures; later calls update them. For a new picture, the second stage
+        computes the pairs with its ``neighbours.candidates`` nearest pictures, and with those that it is near to. Lists
+        are committed 64 at a time, so the next call continues after an interruption. Only one process at a time can do
+        this.
 
         Returns:
             How many lists were written.
 
         Raises:
-            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``; or tracks keep the clues of views alone.
+            ValueError: ``k_reciprocal.k1`` is above ``neighbours.candidates``; or tracks have no clues but those
+                of their views.
             RuntimeError: the gallery is damaged.
         """
         settings = self.embedder.config
         if not all(map(keeps_clues, self._table.rows(None, ["image", "check_sums"]))):
             raise ValueError(
-                f"Expected clues of every picture whose neighbours are to be kept (got the gallery {self.path}, "
-                "whose tracks keep those of their views alone); do without neighbours, or make another --gallery"
+                f"Expected clues of every picture, to keep neighbours (got the gallery {self.path}, whose tracks keep "
+                "only the clues of their views); do without neighbours, or make another --gallery"
             )
         if not self.keeps_neighbours:
             check_neighbours(settings.k_reciprocal, settings.neighbours.candidates)
@@ -358,40 +362,41 @@ class Gallery:
     ) -> SearchResult | list[SearchResult]:
         """Find the images, or tracks, that most likely show the person of a picture, or of several.
 
-        Pictures of one camera that share a value of the column ``track`` are one entry of the gallery (docs/tracks.md):
-        such a gallery is searched exhaustively, and a filter lets a track through for one of its pictures.
+        Pictures of one camera that share a value of the column ``track`` are one entry of the gallery (docs/tracks.md).
+        Such a gallery is searched exhaustively, and a track passes a filter if any of its pictures does.
 
         Args:
             picture: a path, PIL image, array or the bytes of a file; or a list of them.
             top_k: how many to return.
             where: SQL over the columns, such as ``camera = 'c3'``, see
                 :func:`cace_pyg.gallery.filter.checked_filter`.
-            first_stage: how many of the nearest the second stage looks at (default: ``evaluation.top_k``); 0: none.
-            false_alarms: share of the people who are not in the gallery that may be taken for one who is, such as 0.01;
-                then ``result.is_known`` says whether this one is. None: that is not asked.
-            neighbours: rank by the neighbours that pictures have in common (:meth:`keep_neighbours`), with the numbers
-                of ``k_reciprocal``. The pair stage looks at as many as were kept for each picture at least. A filter
-                chooses among the hits; neighbours are those of the whole gallery.
-            together: the pictures of a list show one person: one query, compared by the mean embedding and by all pairs
-                of views, see :mod:`cace_pyg.retrieval.picture_sets`.
+            first_stage: how many of the nearest entries the second stage compares (default: ``evaluation.top_k``); 0:
+                none.
+            false_alarms: share of the people who are not in the gallery that may be mistaken for one who is, such as
+                0.01; ``result.is_known`` then says whether this person is in the gallery. None: no decision.
+            neighbours: rank by the neighbours that pictures have in common (:meth:`keep_neighbours`), with the settings
+                ``k_reciprocal``. The pair stage compares at least as many pictures as each kept list has. A filter
+                selects among the hits, but neighbours come from the whole gallery.
+            together: the pictures of a list show one person and are one query, compared by the mean embedding and by
+                all pairs of views, see :mod:`cace_pyg.retrieval.picture_sets`.
 
         Returns:
-            A result, or one for each picture of a list that are not ``together``. Fewer hits than ``top_k`` where the
-            gallery, or what the filter leaves of it, is smaller.
+            A result, or a list with one for each picture if a list is not searched ``together``. There are fewer hits
+            than ``top_k`` if the gallery, or the part that passes the filter, is smaller.
 
         Raises:
-            ValueError: a picture cannot be read, ``top_k`` below 1, or the filter is none; or the model has no
-                calibration that could answer for this rate of false alarms; or there are too few pictures for
-                neighbours, or false alarms are asked for besides; or either is asked for where several pictures are
-                one query or one entry.
+            ValueError: a picture cannot be read, ``top_k`` is below 1, or the filter is not valid; or the model has no
+                calibration for this rate of false alarms; or there are too few pictures for neighbours; or neighbours
+                and false alarms are both asked for; or one of them is asked for although several pictures are one query
+                or one entry.
             FileNotFoundError: there is no such file, or no neighbours are kept.
-            RuntimeError: the gallery is damaged, or its neighbours are behind its pictures.
+            RuntimeError: the gallery is damaged, or its neighbours are out of date.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
         if isinstance(picture, list | tuple) and not together:
-            return [self.search(one, top_k, where, first_stage, false_alarms, neighbours) for one in picture]
+            return [self.search(each, top_k, where, first_stage, false_alarms, neighbours) for each in picture]
         pictures = list(picture) if isinstance(picture, list | tuple) else [picture]
         if len(pictures) > 1 or has_tracks(self._table):
             _check_alone(len(pictures) > 1, false_alarms, neighbours)
@@ -413,11 +418,11 @@ class Gallery:
     def explain(self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
 
-        Of pictures that were asked about together it is the one that is nearest to the image, of a track its nearest
+        For pictures that were searched together, the picture nearest to the image is used; for a track, its nearest
         view.
 
         Raises:
-            ValueError: the image is no longer in the gallery; or the picture cannot be read; or ``hit`` is none.
+            ValueError: the image is no longer in the gallery, the picture cannot be read, or ``hit`` is not a hit.
             RuntimeError: the gallery is damaged.
         """
         if not isinstance(hit, SearchHit):
@@ -431,7 +436,7 @@ class Gallery:
         if found is None:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
         if not found["clues"]:
-            raise ValueError(f"{hit.image} is no view of its track any more, and has no clues; search again")
+            raise ValueError(f"{hit.image} is no longer a view of its track and has no clues; search again")
         with self.embedder.on_cpu() as model:
             view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
@@ -439,20 +444,20 @@ class Gallery:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What distances mean here; none where the model has no calibration of its fusion weight."""
+        """What distances mean here; None if the model has no calibration for its fusion weight."""
         return self.embedder.calibration
 
     def drift(self) -> float | None:
         """How far the scores of this gallery are from those of the calibration, see :meth:`Calibration.drift`.
 
-        None where there is no calibration, or fewer than 100 images. Takes about a second.
+        None if there is no calibration, or fewer than 100 images. Takes about a second.
 
         Raises:
             RuntimeError: the gallery is damaged.
         """
         if self.calibration is None or len(self) < _FEWEST:
             return None
-        some = [row for row in self._table.some(_SAMPLE) if row["clues"]]  # of a track those of its views at least
+        some = [row for row in self._table.some(_SAMPLE) if row["clues"]]  # a track has clues of its views at least
         if not some:
             return None
         with self.embedder.on_cpu() as model:
@@ -462,7 +467,7 @@ class Gallery:
         return self.calibration.drift(scores)
 
     def check_calibrated(self, missed: str, otherwise: str = "") -> Calibration:
-        """The calibration; ``ValueError`` with the remedy, and what is missed, where there is none."""
+        """The calibration; without one, a ``ValueError`` that says what cannot be done and the remedy."""
         if self.calibration is None:
             raise ValueError(
                 f"the model of {self.path} has no calibration, so {missed}: python -m "
@@ -483,31 +488,31 @@ class Gallery:
         KeptNeighbours(self.path)
         if false_alarms is not None:
             raise ValueError(
-                "Expected false_alarms or neighbours, not both: who is known is decided by the distance of two stages, "
-                "for which the model has a calibration; search twice"
+                "Expected false_alarms or neighbours, not both: the decision needs the distance of the two stages, "
+                "which is what the model's calibration is for; search twice"
             )
 
     def thumbnail(self, image: str) -> bytes | None:
-        """The JPEG of an image, at most 128 × 256 pixels; none where it is not in the gallery."""
+        """The JPEG of an image, at most 128 × 256 pixels; None if it is not in the gallery."""
         found = self._table.parts_of(image, ["thumbnail"])
         return found["thumbnail"] if found else None
 
     def optimize(self, erase: bool = False, views_alone: bool = False) -> None:
-        """Put small files together, and make or renew the index of a large gallery.
+        """Merge small files, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old. A search that still reads one of them is
-        made again on the newest, three times at most; who writes meanwhile may fail with an error. What was removed may
-        stay in files that are not worth writing anew. Where neighbours are kept, their lists are completed, and their
-        files put together, too.
+        Earlier versions of the table are deleted once they are a minute old. A search that still reads one of them is
+        repeated on the newest version, at most three times; a process that writes meanwhile may fail with an error.
+        Removed images may stay in files that are not worth rewriting. If neighbours are kept, their lists are
+        completed and their files merged, too.
 
         Args:
-            erase: write everything anew and delete all files of before, so that nothing is left of removed images. Who
-                reads or writes meanwhile may fail.
-            views_alone: of each track keep the clues of its views alone. What the second stage sees stays the same
-                until pictures come or go.
+            erase: rewrite everything and delete all earlier files, so that nothing is left of removed images. Processes
+                that read or write meanwhile may fail.
+            views_alone: keep only the clues of the views of each track. The second stage sees the same until pictures
+                are added or removed.
 
         Raises:
-            ValueError: ``views_alone`` where neighbours are kept, which are those of all pictures.
+            ValueError: ``views_alone`` with kept neighbours, which need the clues of all pictures.
         """
         if views_alone:
             self._drop_clues()
@@ -519,15 +524,15 @@ class Gallery:
     def _drop_clues(self) -> None:
         if self.keeps_neighbours:
             raise ValueError(
-                f"Expected no kept neighbours where tracks are to keep the clues of their views alone (got some in "
-                f"{self.path}): they are those of all pictures"
+                f"Expected no kept neighbours, to drop all clues but those of the views of tracks (got some in "
+                f"{self.path}): neighbours need the clues of all pictures"
             )
         entries = self._all_entries(self._table.snapshot()) if has_tracks(self._table) else None
         if entries is not None:
             self._table.drop_clues(entries.no_views())
 
     def stats(self) -> dict[str, Any]:
-        """Counts, bytes, cameras, first and last time, columns and their types, the model; for people and programs."""
+        """Counts, bytes, cameras, first and last time, columns and their types, the model."""
         about, table = self._table.about, self._table.stats()
         cameras: dict[str, int] = {}
         rows = self._table.rows(None, ["camera", "time"])
@@ -556,21 +561,21 @@ class Gallery:
         }
 
     def _add_batch(self, pictures: list[NewPicture]) -> Added:
-        known = self._table.known([one.image for one in pictures])
+        known = self._table.known([picture.image for picture in pictures])
         fresh = {
-            one.image: _still_identified(one, known.get(one.image))
-            for one in pictures
-            if not one.is_in(known.get(one.image))
+            picture.image: _still_identified(picture, known.get(picture.image))
+            for picture in pictures
+            if not picture.is_in(known.get(picture.image))
         }
         good, unreadable = read(list(fresh.values()), self.embedder.resize)
         if good:
-            embedded = self.embedder.embed([one.resized for one in good])
+            embedded = self.embedder.embed([picture.resized for picture in good])
             blobs = self._codec.encode(embedded.prepared)
             rows = zip(good, embedded.embedding.numpy(), blobs, strict=True)
-            self._table.put([one.entry(embedding, clues) for one, embedding, clues in rows])
-        replaced = sum(one.new.image in known for one in good)
+            self._table.put([picture.entry(embedding, clues) for picture, embedding, clues in rows])
+        replaced = sum(picture.new.image in known for picture in good)
         bad = {new.image for new, _ in unreadable}
-        there = sum(one.image not in bad for one in pictures) - len(good)
+        there = sum(picture.image not in bad for picture in pictures) - len(good)
         told = tuple((new.shown_name, reason) for new, reason in unreadable)
         return Added(len(good) - replaced, replaced, there, told)
 
@@ -618,7 +623,7 @@ class Gallery:
     def _search_entries(
         self, table: GalleryTable, query: Embedded, top_k: int, where: str | None, first_stage: int, seconds: float
     ) -> SearchResult:
-        """Both stages on entries of one version of the table, for one picture or several of one person."""
+        """Both stages on the entries of one version of the table, for one or several pictures of one person."""
         clock = [time.perf_counter()]
         asked = form_sets(query.embedding, [0] * len(query.embedding))
         entries = self._entries_of(table, asked.embedding, max(top_k, first_stage), where)
@@ -632,13 +637,13 @@ class Gallery:
         near = order[:first_stage] if self.embedder.fusion_weight > 0 else order[:0]
         views, of_entry = entries.views(near.tolist())
         asked_views = asked.views[0]
-        pairs = self._pair_distances(table, query, asked_views, [entries.rows[one] for one in views.tolist()])
+        pairs = self._pair_distances(table, query, asked_views, [entries.rows[view] for view in views.tolist()])
         conditional = set_distance(pairs.flatten(), of_entry.repeat(len(asked_views)), len(near))[None]
         fused = self._fused(individual, conditional)
         ranking = rank(fused)[0].tolist()
         clock.append(time.perf_counter())
         shown = entries.sets.views[order, 0].tolist()
-        hits = _hits([dict(entries.rows[one]) for one in shown], individual[0], conditional[0], fused[0], [], ranking)
+        hits = _hits([dict(entries.rows[view]) for view in shown], individual[0], conditional[0], fused[0], [], ranking)
         size, alone = len(entries.sets), len(query.embedding) == 1
         for place, entry in enumerate(order.tolist()):
             pictures, told = entries.pictures(entry), {}
@@ -656,7 +661,7 @@ class Gallery:
         return SearchResult(tuple(hits[place] for place in ranking[:top_k]), tuple(hits[:top_k]), spent)
 
     def _entries_of(self, table: GalleryTable, query: Tensor, count: int, where: str | None) -> Entries | None:
-        """All entries that a filter leaves, or of a gallery without tracks those nearest; none: it leaves nothing."""
+        """All entries that pass a filter, or in a gallery without tracks the nearest; None if nothing passes."""
         if not has_tracks(table):
             rows = table.nearest(query[0].numpy(), count, where)
             return Entries.of(rows, torch.stack([row["embedding"] for row in rows])) if rows else None
@@ -668,7 +673,7 @@ class Gallery:
         return replace(entries, sets=entries.sets.select(chosen)) if chosen else None
 
     def _all_entries(self, table: GalleryTable) -> Entries | None:
-        """Of a whole snapshot, from memory where nothing was written since; none: it is empty."""
+        """All entries of a snapshot, from memory if nothing was written since; None if it is empty."""
         if self._entries is None or self._entries[0] != table.version:
             rows, embedding = table.embeddings()
             if not rows:
@@ -679,14 +684,14 @@ class Gallery:
     def _by_neighbours(
         self, table: GalleryTable, query: Embedded, hits: list[SearchHit], conditional: Tensor
     ) -> tuple[list[SearchHit], list[int]]:
-        """The hits ranked by neighbours, in the order of the first stage as before; and the ranking."""
+        """The hits with their ranks by neighbours, still in the order of the first stage; and the ranking."""
         rows, lists = self._neighbour_lists(table)
         at = {row["image"]: position for position, row in enumerate(rows)}
         wanted = [at[hit.image] for hit in hits]
         weight = self.embedder.fusion_weight
         told = dict(zip(wanted, conditional.tolist() if weight > 0 else [0.0] * len(wanted), strict=False))
-        others = [one for one in lists.nearest(query.embedding).tolist() if one not in told]
-        found = self._conditional(table, query, [rows[one] for one in others])[0].tolist()
+        others = [position for position in lists.nearest(query.embedding).tolist() if position not in told]
+        found = self._conditional(table, query, [rows[position] for position in others])[0].tolist()
         told |= dict(zip(others, found if weight > 0 else [0.0] * len(others), strict=True))
         distance = lists.rerank(
             query.embedding,
@@ -704,7 +709,7 @@ class Gallery:
         return ranked, ranking
 
     def _neighbour_lists(self, table: GalleryTable) -> "_Lists":
-        """The lists of the pictures of a snapshot, from memory where nothing was written since."""
+        """The lists of the pictures of a snapshot, from memory if nothing was written since."""
         kept, weight = KeptNeighbours(self.path), self.embedder.fusion_weight
         versions = (table.version, kept.version, weight)
         if self._lists is None or self._lists[0] != versions:
@@ -713,15 +718,15 @@ class Gallery:
         return self._lists[1]
 
     def _measure(self, table: GalleryTable, rows: list[dict[str, Any]]) -> Measure:
-        """How the pair stage measures pictures of a snapshot, which are named by their positions in ``rows``."""
+        """How the pair stage measures pictures of a snapshot; pictures are given by their positions in ``rows``."""
         device, model = self.embedder.device, self.embedder.model
 
         def some(positions: Sequence[int]) -> Callable[[int, np.ndarray], Tensor]:
-            blobs = dict(zip(positions, table.clues([rows[one] for one in positions]), strict=True))
+            blobs = dict(zip(positions, table.clues([rows[position] for position in positions]), strict=True))
 
             @torch.no_grad()
-            def distances(one: int, others: np.ndarray) -> Tensor:
-                a = self._codec.decode([blobs[one]], model).to(device)
+            def distances(position: int, others: np.ndarray) -> Tensor:
+                a = self._codec.decode([blobs[position]], model).to(device)
                 b = self._codec.decode([blobs[other] for other in others.tolist()], model).to(device)
                 return model.pair_stage.distance(a, b).float().cpu()
 
@@ -731,19 +736,22 @@ class Gallery:
 
     @torch.no_grad()
     def _conditional(self, table: GalleryTable, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
-        """The second stage's distance of the first rows, ``(1, row)``; empty where the model has no pair branch."""
+        """The second stage's distances to ``rows``, ``(1, row)``; empty if the model has no pair branch."""
         return self._pair_distances(table, query, torch.tensor([0]), rows)
 
     @torch.no_grad()
     def _pair_distances(
         self, table: GalleryTable, query: Embedded, asked: Tensor, rows: Sequence[Mapping[str, Any]]
     ) -> Tensor:
-        """The second stage's distances of the ``asked`` pictures of a query to rows, ``(asked, row)``."""
+        """The second stage's distances from the ``asked`` pictures of a query to rows, ``(asked, row)``."""
         if not rows or self.embedder.fusion_weight == 0:
             return torch.empty(len(asked), 0)
         device, model = self.embedder.device, self.embedder.model
         clues, prepared = self._codec.decode(table.clues(rows), model).to(device), query.prepared.to(device)
-        each = [model.pair_stage.distance(prepared.select(slice(one, one + 1)), clues).cpu() for one in asked.tolist()]
+        each = [
+            model.pair_stage.distance(prepared.select(slice(position, position + 1)), clues).cpu()
+            for position in asked.tolist()
+        ]
         return torch.stack(each)
 
     def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
@@ -754,25 +762,25 @@ class Gallery:
 
 
 def _check_alone(together: bool, false_alarms: float | None, neighbours: bool) -> None:
-    what = "pictures are asked about together" if together else "the gallery has tracks (a column track)"
+    what = "if pictures are searched together" if together else "if the gallery has tracks (a column track)"
     if false_alarms is not None:
         raise ValueError(
-            f"Expected no false_alarms where {what}: calibrations are learned from pairs of single pictures, and say "
-            "nothing of sets; leave it out"
+            f"Expected no false_alarms {what}: calibrations are learned from pairs of single pictures, and say "
+            "nothing about sets; leave it out"
         )
     if neighbours:
-        raise ValueError(f"Expected no neighbours where {what}: they are kept for single pictures; leave it out")
+        raise ValueError(f"Expected no neighbours {what}: they are kept for single pictures; leave it out")
 
 
 class _Lists(NamedTuple):
-    """Rows of a version of the table, by name, and the neighbours that they keep."""
+    """Rows of a version of the table, sorted by name, and their kept neighbours."""
 
     rows: list[dict[str, Any]]
     lists: NeighbourLists
 
 
 def _still_identified(new: NewPicture, row: Mapping[str, Any] | None) -> NewPicture:
-    """The same picture with other facts shows the same person as before."""
+    """Keep the person of a picture that is added again with other facts."""
     if row is None or row["sha256"] != new.sha256:
         return new
     known = {name: row[name] for name in (PERSON, CONFIDENCE) if row.get(name) is not None}
@@ -820,7 +828,7 @@ def _hits(
 
 
 def _keep_network(embedder: Embedder, model: Path) -> None:
-    """A network that is no part of the checkpoint is kept beside it."""
+    """Copy a network that is not part of the checkpoint next to it."""
     network = embedder.model.extractor
     if isinstance(network, FrozenExtractor):
         try:
@@ -834,7 +842,7 @@ def _keep_network(embedder: Embedder, model: Path) -> None:
 
 def _folder(path: str | Path) -> Path:
     if path == "":
-        raise ValueError("Expected a gallery's folder (got an empty text); name one, such as people.lance")
+        raise ValueError("Expected a gallery's folder (got an empty string); name one, such as people.lance")
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         raise ValueError(
             f"Expected a gallery's folder on a file system (got {path}); object storage is not supported, unless it is "
@@ -846,7 +854,7 @@ def _folder(path: str | Path) -> Path:
 def _file_or_thumbnail(hit: SearchHit, thumbnail: bytes) -> Image.Image:
     try:
         return read_picture(hit.path or thumbnail)
-    except (OSError, ValueError):  # gone or changed since: the thumbnail is what was indexed
+    except (OSError, ValueError):  # gone or changed since: the thumbnail shows what was indexed
         return read_picture(thumbnail)
 
 

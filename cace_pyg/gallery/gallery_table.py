@@ -38,14 +38,14 @@ class Entry:
     """One image of a gallery.
 
     Attributes:
-        image: what it is called: the absolute path of its file, or ``sha256:…`` of a picture that came without one.
-            No two entries of a gallery have one name.
-        sha256: of the file's bytes, or of the pixels: whether a picture of one name is still the same.
+        image: its name: the absolute path of its file, or ``sha256:…`` for a picture without a file. Names are unique
+            in a gallery.
+        sha256: of the file's bytes, or of the pixels; shows whether a picture of this name is still the same.
         embedding: unit-length individual embedding.
         clues: the second stage's input, see :class:`~cace_pyg.gallery.clue_codec.ClueCodec`.
         thumbnail: a JPEG to show.
-        camera: any word; none: unknown.
-        time: when it was taken, in UTC where the zone is known; none: unknown.
+        camera: any word; None: unknown.
+        time: when it was taken, in UTC if the zone is known; None: unknown.
         metadata: anything else, by column, see :func:`kept_value`.
     """
 
@@ -60,7 +60,7 @@ class Entry:
 
 
 class FilterError(ValueError):
-    """What is wrong with a filter from outside."""
+    """A filter is not valid; the message says why."""
 
 
 _NAME = "images"
@@ -70,23 +70,23 @@ _ABOUT = b"cace_pyg.gallery"
 _OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "check_sums", "camera", "time", "added")
 _COLUMN = r"[a-z][a-z0-9_]*"
 _SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
-_PATIENCE = timedelta(minutes=10)  # for commits of others that were sooner
-_TRIES = 20  # of a change of columns, each time that another writer was sooner
-_READS = 3  # tries
+_PATIENCE = timedelta(minutes=10)  # how long a commit is retried when other writers were faster
+_TRIES = 20  # attempts to change columns; one fails each time another writer was faster
+_READS = 3  # attempts
 _CHECKED_AT_ONCE = 1024  # rows
-_UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # come from damaged files
-_OUTDATED = timedelta(minutes=1)  # age of a version that may be deleted, also where somebody reads it yet
-_INDEX_FROM = 50_000  # rows; below, an exhaustive search of the embeddings takes less than 50 ms
+_UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # raised for damaged files
+_OUTDATED = timedelta(minutes=1)  # age at which a version may be deleted, even if somebody still reads it
+_INDEX_FROM = 50_000  # rows; below this, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
-_INDEX_AGAIN = 0.2  # share of the rows that came after the index was made
+_INDEX_AGAIN = 0.2  # share of rows added since the index was made
 
 
 class UnreadableTableError(RuntimeError):
-    """Files of the table are damaged or gone."""
+    """Files of the table are damaged or missing."""
 
 
 def read_again(read: Callable[[], T]) -> T:
-    """Read, and once more, or twice, where files were gone: another process may have put them together meanwhile."""
+    """Read, and try again up to twice if files are missing: another process may have merged them meanwhile."""
     for _ in range(_READS - 1):
         with suppress(UnreadableTableError):
             return read()
@@ -94,14 +94,14 @@ def read_again(read: Callable[[], T]) -> T:
 
 
 class GalleryTable:
-    """Rows of :class:`Entry` under one name each; every change is one commit, seen whole or not at all.
+    """Rows of :class:`Entry` with unique names; every change is one commit, visible completely or not at all.
 
-    Lance keeps no check sums, so each row has its own: of what is told of it and its embedding, of its clues, and of
-    its thumbnail. They are compared when these are read for an answer, and those of all rows before the first search
-    where it is exhaustive, because a damaged embedding may keep its row from being found.
+    Lance keeps no check sums, so each row has its own: of its facts and its embedding, of its clues, and of its
+    thumbnail. They are compared when these are read for an answer. If the search is exhaustive, those of all rows are
+    compared before the first search, because a damaged embedding may keep its row from being found.
 
     Args:
-        folder: of the gallery; the table is ``folder/images.lance``.
+        folder: the gallery's; the table is ``folder/images.lance``.
 
     Raises:
         RuntimeError: LanceDB is not installed.
@@ -125,9 +125,9 @@ class GalleryTable:
 
     @classmethod
     def create(cls, folder: Path, embedding_channels: int, about: Mapping[str, Any]) -> "GalleryTable":
-        """An empty table; ``about`` stays with it.
+        """Make an empty table; ``about`` is stored with it.
 
-        It is made beside its place and moved there, so whoever is killed meanwhile leaves no table.
+        It is made under another name and then moved into place, so a process killed meanwhile leaves no table.
 
         Raises:
             RuntimeError: LanceDB is not installed, or the folder cannot be written.
@@ -154,22 +154,24 @@ class GalleryTable:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             beside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-            # Without a key, two writers could each insert the same new name unnoticed.
+            # Without a key, two writers could each insert the same new name, and nobody would notice.
             lancedb.connect(beside).create_table(_NAME, schema=schema).set_unenforced_primary_key("image")
             if not is_gallery(folder):
-                shutil.rmtree(place, ignore_errors=True)  # of who was killed
+                shutil.rmtree(place, ignore_errors=True)  # left by a killed process
             (beside / _FOLDER).rename(place)
         except (OSError, RuntimeError, ValueError) as error:
             if is_gallery(folder):
-                raise FileExistsError(f"there is a gallery at {folder} already: somebody has just made it") from error
+                raise FileExistsError(
+                    f"there is a gallery at {folder} already: another process just made it"
+                ) from error
             raise RuntimeError(f"cannot make a gallery at {folder}: {_why(error)}; choose another --gallery") from error
         finally:
-            for unfinished in folder.glob(f"{_UNFINISHED}*"):  # of who was killed, too
+            for unfinished in folder.glob(f"{_UNFINISHED}*"):  # also those left by killed processes
                 shutil.rmtree(unfinished, ignore_errors=True)
         return cls(folder)
 
     def snapshot(self) -> "GalleryTable":
-        """The table as it is now; what others write later is not seen through it.
+        """The table as it is now; later changes are not visible in it.
 
         Raises:
             UnreadableTableError: its files are damaged.
@@ -177,7 +179,7 @@ class GalleryTable:
         with self._damage_told(reading=True):
             version = self._table.version
             if self._pinned is not None and self._pinned._table.version == version:
-                return self._pinned  # which knows its files already
+                return self._pinned  # it has read its list of files already
             pinned = copy(self)
             pinned._pinned = None
             pinned._table = self._database.open_table(_NAME)
@@ -195,12 +197,12 @@ class GalleryTable:
 
     @property
     def metadata_columns(self) -> dict[str, str]:
-        """Columns beside those that every gallery has, and what Arrow calls their type."""
+        """Columns besides those that every gallery has, with their Arrow types."""
         return {field.name: str(field.type) for field in self._table.schema if field.name not in _OWN}
 
     @property
     def version(self) -> int:
-        """Another number after every commit."""
+        """A number that changes with every commit."""
         with self._damage_told(reading=True):
             return self._table.version
 
@@ -209,7 +211,7 @@ class GalleryTable:
             return self._table.count_rows()
 
     def count(self, where: str | None) -> int:
-        """Rows that a filter lets through; all without one.
+        """The number of rows that pass a filter; of all rows without one.
 
         Raises:
             FilterError: see :meth:`rows`.
@@ -218,10 +220,10 @@ class GalleryTable:
             return self._table.count_rows(where)
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Add entries, in one commit; an entry of a name that is there takes its place, whoever else is writing.
+        """Add entries, in one commit; an entry replaces one of the same name, even while others are writing.
 
         Raises:
-            ValueError: a column cannot have such a name, or its value does not fit its type.
+            ValueError: a column name is not allowed, or a value does not fit the type of its column.
         """
         self.add_columns([entry.metadata for entry in entries])
         import pyarrow as pa
@@ -238,23 +240,23 @@ class GalleryTable:
         except (pa.ArrowException, OverflowError) as error:
             types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:6])
             raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
-        table = with_check_sums(table)  # of what the columns made of the values
+        table = with_check_sums(table)  # of the values as the columns store them
         with self._damage_told():
             merge = self._table.merge_insert("image").when_matched_update_all().when_not_matched_insert_all()
-            # Through an index on the names Lance does not see that another writer inserts the same ones (PR 9238).
+            # With an index on the names, Lance does not notice that another writer inserts the same ones (PR 9238).
             merge.use_index(False).execute(table, timeout=_PATIENCE)
 
     def tell(self, facts_of: Mapping[str, Mapping[str, Value]]) -> None:
-        """Set metadata columns of images that are there, in one commit; none empties a cell.
+        """Set metadata columns of images in the table, in one commit; None empties a cell.
 
-        An image that somebody else replaces meanwhile stays as he leaves it.
+        An image that another process replaces meanwhile is left alone.
 
         Args:
-            facts_of: by image, the same columns of each.
+            facts_of: by image, with the same columns for each.
 
         Raises:
             ValueError: see :meth:`put`.
-            UnreadableTableError: a row is not what was written.
+            UnreadableTableError: a row is damaged.
         """
         if not facts_of:
             return
@@ -277,20 +279,20 @@ class GalleryTable:
             merge.use_index(False).execute(table, timeout=_PATIENCE)
 
     def known(self, images: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What is told of those images that are there, by name."""
+        """The facts of those images that are in the table, by name."""
         columns = ["image", "sha256", "camera", "time", *self.metadata_columns]
         return {row["image"]: row for row in self.rows_of(images, columns)}
 
     def rows_of(self, images: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Columns of those images that are there, in any order."""
+        """Columns of those images that are in the table, in any order."""
         images = _in_utf8(images)
         return self.rows(_is_one_of(images), columns) if images else []
 
     def rows(self, where: str | None, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Columns of all rows that a filter lets through, in any order.
+        """Columns of all rows that pass a filter, in any order.
 
         Raises:
-            FilterError: the filter does not fit the types of the columns, or the like.
+            FilterError: LanceDB refuses the filter, for example because it does not fit the types of the columns.
         """
 
         def read() -> list[dict[str, Any]]:
@@ -300,15 +302,15 @@ class GalleryTable:
         return read_again(read)
 
     def nearest(self, embedding: np.ndarray, count: int, where: str | None) -> list[dict[str, Any]]:
-        """The ``count`` rows nearest by the angle of their embedding, nearest first as the index has it.
+        """The ``count`` rows nearest by the angle of their embedding, nearest first as the index ranks them.
 
         Returns:
-            Of each row ``image``, ``camera``, ``time``, ``metadata``, ``embedding`` (unit length, float32),
-            ``check_sums`` and ``_rowid``.
+            ``image``, ``camera``, ``time``, ``metadata``, ``embedding`` (unit length, float32), ``check_sums`` and
+            ``_rowid`` of each row.
 
         Raises:
             FilterError: see :meth:`rows`.
-            UnreadableTableError: a row is not what was written.
+            UnreadableTableError: a row is damaged.
         """
         rows = len(self)
         if not rows:
@@ -334,10 +336,10 @@ class GalleryTable:
         """``embedding`` (unit length, float32) and ``clues`` of rows drawn at random, the same in every call.
 
         Args:
-            count: how many; all where there are fewer.
+            count: how many; all rows if there are fewer.
 
         Raises:
-            UnreadableTableError: they are not what was written.
+            UnreadableTableError: a row is damaged.
         """
 
         def read() -> Any:
@@ -350,20 +352,22 @@ class GalleryTable:
         if not len(found):
             return []
         rows = self._whole_rows(found.drop_columns(["clues"]))
-        clues = [self._whole_part(row, "clues", one) for row, one in zip(rows, found["clues"].to_pylist(), strict=True)]
+        clues = [
+            self._whole_part(row, "clues", blob) for row, blob in zip(rows, found["clues"].to_pylist(), strict=True)
+        ]
         vectors = torch.from_numpy(embeddings(found).astype(np.float32))
         unit = torch.nn.functional.normalize(vectors, dim=-1)
-        return [{"embedding": vector, "clues": one} for vector, one in zip(unit, clues, strict=True)]
+        return [{"embedding": vector, "clues": blob} for vector, blob in zip(unit, clues, strict=True)]
 
     def embeddings(self) -> tuple[list[dict[str, Any]], torch.Tensor]:
-        """What is told of every row, ``check_sums`` and ``_rowid``, by name; and embeddings of unit length.
+        """The facts of every row, sorted by name, and the embeddings.
 
         Returns:
-            The rows, each with ``image``, ``sha256``, ``camera``, ``time`` and ``metadata``; and float32 ``(row,
-            channel)``.
+            The rows, each with ``image``, ``sha256``, ``camera``, ``time``, ``metadata``, ``check_sums`` and
+            ``_rowid``; and the embeddings, unit length, float32 ``(row, channel)``.
 
         Raises:
-            UnreadableTableError: a row is not what was written.
+            UnreadableTableError: a row is damaged.
         """
         told = ["image", "sha256", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
         found = read_again(lambda: self._run(self._table.search().with_row_id(True).select(told), None))
@@ -380,7 +384,7 @@ class GalleryTable:
         """The clues of rows that :meth:`nearest` or :meth:`embeddings` found in the same :meth:`snapshot`.
 
         Raises:
-            UnreadableTableError: they are not what was written.
+            UnreadableTableError: they are damaged.
         """
         places = [row["_rowid"] for row in rows]
         found = self._run(self._table.take_row_ids(places).with_row_id().select(["clues"]), None)
@@ -388,10 +392,10 @@ class GalleryTable:
         return [self._whole_part(row, "clues", by_place.get(row["_rowid"])) for row in rows]
 
     def parts_of(self, image: str, parts: Sequence[str]) -> dict[str, bytes] | None:
-        """``clues`` and ``thumbnail`` of an image, or one of them; none where it is not there.
+        """``clues`` and ``thumbnail`` of an image, or one of them; None if the image is not in the table.
 
         Raises:
-            UnreadableTableError: they are not what was written.
+            UnreadableTableError: they are damaged.
         """
         found = self.rows_of([image], ["image", "check_sums", *parts])
         if not found:
@@ -400,13 +404,13 @@ class GalleryTable:
             return {part: self._whole_part(found[0], part, found[0][part]) for part in parts}
 
     def _check_all(self) -> None:
-        """Compare every row's check sum of what is told of it and its embedding."""
+        """Compare the check sum of every row's facts and embedding."""
         columns = ["image", "camera", "time", "embedding", "check_sums", *self.metadata_columns]
         for batch in self._table.search().select(columns).to_batches(_CHECKED_AT_ONCE):
             self._whole_rows(batch)
 
     def _whole_rows(self, found: Any) -> list[dict[str, Any]]:
-        """Rows as they were written; their embeddings come as bytes."""
+        """Rows that are as they were written, with their embeddings as bytes."""
         with self._damage_told(reading=True):
             rows = rows_with_embedding(found)
             for row in rows:
@@ -414,9 +418,9 @@ class GalleryTable:
         return rows
 
     def _whole_part(self, row: Mapping[str, Any], part: str, content: bytes | None) -> bytes:
-        """``facts``, ``clues`` or ``thumbnail`` of a row as they were written."""
+        """``facts``, ``clues`` or ``thumbnail`` of a row, if they are as they were written."""
         if content is None or not is_whole(row, part, content):
-            what = "what is told of it or its embedding" if part == "facts" else f"its {part}"
+            what = "its facts or its embedding" if part == "facts" else f"its {part}"
             raise UnreadableTableError(
                 f"the gallery {self.folder} is damaged at the picture {row['image']}: {what} changed on disk; remove "
                 "the picture and add it again, copy the gallery back from a backup, or index all into another --gallery"
@@ -424,10 +428,10 @@ class GalleryTable:
         return content
 
     def drop_clues(self, images: Sequence[str]) -> None:
-        """Keep pictures without what the second stage needs; who was replaced meanwhile keeps it.
+        """Drop the clues of pictures; a picture that is replaced meanwhile keeps its new ones.
 
         Raises:
-            UnreadableTableError: a row is not what was written.
+            UnreadableTableError: a row is damaged.
         """
         for start in range(0, len(images), _CHECKED_AT_ONCE):
             self._drop_clues(_is_one_of(images[start : start + _CHECKED_AT_ONCE]))
@@ -438,7 +442,7 @@ class GalleryTable:
         found = read_again(lambda: self._run(self._table.search().where(where), None))
         rows = self._whole_rows(found.drop_columns(["clues", "thumbnail"]))
         for row, thumbnail in zip(rows, found["thumbnail"].to_pylist(), strict=True):
-            self._whole_part(row, "thumbnail", thumbnail)  # damage is not written anew as if it was whole
+            self._whole_part(row, "thumbnail", thumbnail)  # damaged data must not get a valid check sum
         place = found.schema.get_field_index("clues")
         emptied = found.set_column(place, found.schema.field(place), pa.array([b""] * len(found), pa.binary()))
         with self._damage_told():
@@ -446,7 +450,7 @@ class GalleryTable:
             merge.use_index(False).execute(with_check_sums(emptied), timeout=_PATIENCE)
 
     def remove(self, where: str) -> int:
-        """Remove the rows that a filter lets through; returns how many.
+        """Remove the rows that pass a filter; returns how many.
 
         Raises:
             FilterError: see :meth:`rows`.
@@ -463,14 +467,14 @@ class GalleryTable:
         return self.remove(_is_one_of(images)) if images else 0
 
     def optimize(self, erase: bool = False) -> None:
-        """Put small files together, and make or renew the index of a large gallery.
+        """Merge small files, and make or renew the index of a large gallery.
 
-        Earlier versions of the table are deleted when they are a minute old, though others may still read them: those
-        :func:`read_again`. Who writes meanwhile may fail.
+        Earlier versions of the table are deleted once they are a minute old. Others may still read them, and then
+        :func:`read_again`. A process that writes meanwhile may fail.
 
         Args:
-            erase: write all rows anew and delete every earlier file at once, so that nothing is left of removed rows;
-                who reads or writes meanwhile may fail.
+            erase: rewrite all rows and delete every earlier file at once, so that nothing is left of removed rows;
+                processes that read or write meanwhile may fail.
         """
         with self._damage_told():
             self._optimize(erase)
@@ -491,7 +495,7 @@ class GalleryTable:
                 self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def stats(self) -> dict[str, int]:
-        """Rows, their bytes, bytes on disk (earlier versions and index too), and rows that the index does not hold."""
+        """Rows, their bytes, bytes on disk (with index and earlier versions), and rows that are not in the index."""
         files = [path for path in Path(self._table.uri).rglob("*") if path.is_file()]
         return {
             "rows": len(self),
@@ -510,10 +514,10 @@ class GalleryTable:
         return self._table.index_stats(name).num_unindexed_rows if name else len(self)
 
     def add_columns(self, metadata: Sequence[Mapping[str, Value]]) -> None:
-        """Columns for metadata that the table has none for yet; their type is that of the first value.
+        """Add the columns that metadata needs and the table lacks; the first value of each sets its type.
 
         Raises:
-            ValueError: a column cannot have such a name.
+            ValueError: a column name is not allowed.
         """
         for left in reversed(range(_TRIES)):
             fresh = self._fresh_columns(metadata)
@@ -521,7 +525,7 @@ class GalleryTable:
                 if fresh:
                     self._table.add_columns({name: f"cast(NULL as {_SQL[kind]})" for name, kind in fresh.items()})
                 return
-            except (RuntimeError, ValueError):  # Lance retries rows by itself, columns not
+            except (RuntimeError, ValueError):  # Lance itself retries changes of rows, but not of columns
                 if not left:
                     raise
 
@@ -532,14 +536,14 @@ class GalleryTable:
 
     @contextmanager
     def _damage_told(self, reading: bool = False) -> Iterator[None]:
-        """Tell a panic of Lance as damage, and where nothing but the files can be wrong every error of its."""
+        """Report a panic of Lance as damage, and with ``reading`` any error that only damaged files can cause."""
         try:
             yield
         except UnreadableTableError:
             raise
-        except BaseException as error:  # a panic is no Exception
+        except BaseException as error:  # a panic is not an Exception
             panic = type(error).__name__ in ("PanicException", "RustPanic")
-            gone = "Not found: " in str(error)  # a file, of which other commits or :meth:`optimize` know
+            gone = "Not found: " in str(error)  # a file that another commit or :meth:`optimize` deleted
             if not (panic or gone or (reading and isinstance(error, _UNREADABLE))):
                 raise
             why = _why(error).partition("\n")[0]
@@ -549,7 +553,7 @@ class GalleryTable:
             ) from error
 
     def checked(self, where: str) -> str:
-        """A filter from outside, as SQL that :meth:`rows`, :meth:`nearest` and :meth:`remove` may be given.
+        """A user's filter, as SQL that is safe for :meth:`rows`, :meth:`nearest` and :meth:`remove`.
 
         Raises:
             FilterError: see :func:`cace_pyg.gallery.filter.checked_filter`.
@@ -559,7 +563,7 @@ class GalleryTable:
             from cace_pyg.gallery.filter import checked_filter
         except ImportError as error:
             raise RuntimeError(
-                f"filters are read by sqlglot, which is not installed ({error}): pip install 'cace-pyg[gallery]'"
+                f"filters need sqlglot, which is not installed ({error}): pip install 'cace-pyg[gallery]'"
             ) from error
         return checked_filter(where, self._told_columns())
 
@@ -574,7 +578,7 @@ class GalleryTable:
 
     @contextmanager
     def _filter_told(self, where: str | None) -> Iterator[None]:
-        """What goes wrong with a filter is told as :class:`FilterError`."""
+        """Turn LanceDB's errors about a filter into :class:`FilterError`."""
         try:
             with self._damage_told(reading=where is None):
                 yield
@@ -589,12 +593,12 @@ class GalleryTable:
 
 
 def _why(error: BaseException) -> str:
-    return re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds where in its own source that was
+    return re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds the place in its own source
 
 
 def kept_value(column: str, value: Any) -> Value:
-    """A value as a column keeps it: numbers of numpy and times of pandas as Python's, a time with a zone in UTC, and
-    none for what is not a number.
+    """A value as a column stores it: numpy's numbers and pandas' times as Python's, a time with a zone in UTC, and NaN
+    as None.
 
     Raises:
         ValueError: no column takes it.
@@ -608,8 +612,8 @@ def kept_value(column: str, value: Any) -> Value:
         return None
     if kind is None:
         raise ValueError(
-            f"Expected text, a number, a time or yes or no in the column {column} (got {value!r}, "
-            f"{type(value).__name__}); give it as one of them"
+            f"Expected text, a number, a time or a boolean in the column {column} (got {value!r}, "
+            f"{type(value).__name__}); convert it to one of them"
         )
     if isinstance(value, datetime):
         return _utc(value)
@@ -620,14 +624,14 @@ def kept_value(column: str, value: Any) -> Value:
 
 def _utc(time: datetime) -> datetime:
     time = time if time.tzinfo is None else time.astimezone(UTC)
-    return datetime.combine(time.date(), time.time())  # pandas' nanoseconds go
+    return datetime.combine(time.date(), time.time())  # drops pandas' nanoseconds
 
 
 def column_types(metadata: Sequence[Mapping[str, Any]]) -> dict[str, type]:
-    """The columns that metadata needs; the type of each is that of its first value.
+    """The columns that metadata needs; the first value of each sets its type.
 
     Raises:
-        ValueError: a column cannot have such a name, or no column takes such a value.
+        ValueError: a column name is not allowed, or no column takes a value.
     """
     types: dict[str, type] = {}
     for told in metadata:
@@ -644,7 +648,7 @@ def column_types(metadata: Sequence[Mapping[str, Any]]) -> dict[str, type]:
 
 
 def _in_utf8(images: Sequence[str]) -> list[str]:
-    """Names that can be in the table."""
+    """The names that can be in the table, which are UTF-8."""
     return [image for image in images if image.encode(errors="replace").decode() == image]
 
 
@@ -658,11 +662,11 @@ def _lancedb() -> ModuleType:
         import lancedb
     except ImportError as error:
         raise RuntimeError(
-            "a gallery is kept in LanceDB, which is not installed: pip install 'cace-pyg[gallery]'"
+            "a gallery needs LanceDB, which is not installed: pip install 'cace-pyg[gallery]'"
         ) from error
     return lancedb
 
 
 def is_gallery(path: Path) -> bool:
-    """Whether a gallery was made at ``path``: its table has a first commit."""
+    """Whether there is a gallery at ``path``: its table has a first commit."""
     return any((path / _FOLDER / "_versions").glob("*.manifest"))

@@ -1,4 +1,4 @@
-"""Each picture's nearest by both stages, kept with the gallery."""
+"""Each picture's nearest pictures by both stages, stored with the gallery."""
 
 import json
 import shutil
@@ -25,16 +25,16 @@ from cace_pyg.retrieval.two_stage import top_k
 _NAME = "neighbours"
 _ABOUT = b"cace_pyg.neighbours"
 _FORMAT = 1
-_BATCH = 64  # lists a commit
-_BLOCK = 2**22  # distances looked at together
+_BATCH = 64  # lists per commit
+_BLOCK = 2**22  # distances in memory at once
 _DELETED_AT_ONCE = 1000
 _OUTDATED = timedelta(minutes=1)
 Measure = Callable[[Sequence[int]], Callable[[int, np.ndarray], Tensor]]
-"""From the positions of some pictures, to what gives the pair stage's distances of one of them to others."""
+"""Takes positions of some pictures; returns a function for the pair stage's distances from one of them to others."""
 
 
 class IncompleteNeighboursError(RuntimeError):
-    """Pictures were added or removed since the lists were completed."""
+    """Pictures were added or removed after the lists were completed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Pictures:
     """The pictures of a gallery, whose neighbours are kept.
 
     Attributes:
-        keys: int64, one for each picture and what it shows, see :func:`key_of`.
+        keys: int64, one for each picture and its content, see :func:`key_of`.
         embedding: of unit length, ``(picture, channel)``.
     """
 
@@ -51,9 +51,11 @@ class Pictures:
 
     @staticmethod
     def of(images: Sequence[str], sha256: Sequence[str], embedding: Tensor) -> "Pictures":
-        keys = np.array([key_of(*one) for one in zip(images, sha256, strict=True)], np.int64)
+        keys = np.array([key_of(*picture) for picture in zip(images, sha256, strict=True)], np.int64)
         if len(np.unique(keys)) < len(keys):
-            raise RuntimeError("two pictures have one key, which happens once in billions of galleries; rename one")
+            raise RuntimeError(
+                "two pictures have the same key, which happens in one of billions of galleries; rename one"
+            )
         return Pictures(keys, embedding)
 
     def __len__(self) -> int:
@@ -61,21 +63,21 @@ class Pictures:
 
 
 def key_of(image: str, sha256: str) -> int:
-    """A number of 64 bits for a name and what it shows; a replaced picture has another one."""
+    """A 64-bit number for a name and the content of its picture; a replaced picture gets another number."""
     return int.from_bytes(blake2b(f"{sha256} {image}".encode(), digest_size=8).digest(), "little", signed=True)
 
 
 class KeptNeighbours:
     """A table with a list for each picture: its nearest by the individual embedding, with both distances of each.
 
-    It lies beside the table of pictures, ``folder/neighbours.lance``, and can always be made again from it. Pictures
-    are named by their keys, so what is said of one that was removed or replaced means nobody, and is passed over.
-    Every commit is some whole lists with their check sums. A list is written for a new picture only after it was
-    entered in those of all others, so whoever is killed leaves lists that :meth:`complete` goes on with, and
-    :meth:`read` refuses until then. One process at a time completes them.
+    The table is ``folder/neighbours.lance``, next to the table of pictures, and can always be made again from that.
+    Pictures are named by their keys, so an entry of a removed or replaced picture matches no picture and is ignored.
+    Every commit writes complete lists with their check sums. The list of a new picture is written only after the
+    picture was entered in the lists of all others. So if the process is killed, :meth:`complete` continues with what
+    was written, and :meth:`read` refuses it until then. One process at a time completes the lists.
 
     Args:
-        folder: of the gallery.
+        folder: the gallery's.
 
     Raises:
         FileNotFoundError: no neighbours are kept there.
@@ -98,34 +100,34 @@ class KeptNeighbours:
         if about["format"] != _FORMAT:
             raise ValueError(
                 f"Expected kept neighbours of format {_FORMAT} at {folder} (got {about['format']}); update cace_pyg, "
-                f"or delete {folder / f'{_NAME}.lance'} and keep them anew"
+                f"or delete {folder / f'{_NAME}.lance'} and make them again"
             )
         self.candidates: int = about["candidates"]
         self._kind = _record(self.candidates)
 
     @classmethod
     def create(cls, folder: Path, candidates: int) -> "KeptNeighbours":
-        """Those of a gallery, or new ones without a list.
+        """Those of a gallery, or new ones without any lists.
 
         Args:
-            folder: of the gallery.
-            candidates: pictures in a list; those of a table that is there stay as they are.
+            folder: the gallery's.
+            candidates: pictures in a list of a new table; an existing table keeps its own number.
         """
         import lancedb
         import pyarrow as pa
 
         with _alone(folder):
             if not is_kept(folder):
-                shutil.rmtree(folder / f"{_NAME}.lance", ignore_errors=True)  # of who was killed
+                shutil.rmtree(folder / f"{_NAME}.lance", ignore_errors=True)  # left by a killed process
                 fields = [("key", pa.int64()), ("list", pa.binary()), ("check_sum", pa.int64())]
                 about = json.dumps({"format": _FORMAT, "candidates": candidates}).encode()
-                schema = pa.schema([pa.field(*one, nullable=False) for one in fields], metadata={_ABOUT: about})
+                schema = pa.schema([pa.field(*field, nullable=False) for field in fields], metadata={_ABOUT: about})
                 lancedb.connect(folder).create_table(_NAME, schema=schema)
         return cls(folder)
 
     @property
     def version(self) -> int:
-        """Another number after every commit."""
+        """A number that changes with every commit."""
         with self._damage_told(reading=True):
             return self._table.version
 
@@ -134,7 +136,7 @@ class KeptNeighbours:
             return self._table.count_rows()
 
     def stats(self) -> dict[str, int]:
-        """Pictures with a list, neighbours in one, and bytes on disk, earlier versions too."""
+        """Pictures with a list, neighbours in a list, and bytes on disk, with earlier versions."""
         files = [path for path in (self.folder / f"{_NAME}.lance").rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         return {"pictures": len(self), "candidates": self.candidates, "bytes_on_disk": size}
@@ -144,39 +146,42 @@ class KeptNeighbours:
 
         Args:
             pictures: all of the gallery.
-            weight: of the pair stage's distance; 0: it is not needed.
+            weight: of the pair stage's distance; at 0 it is not needed.
 
         Raises:
-            IncompleteNeighboursError: pictures came or went since they were completed, or the pair stage was not asked.
-            UnreadableTableError: a list is not what was written.
+            IncompleteNeighboursError: pictures were added or removed after the lists were completed, or distances of
+                the pair stage are missing.
+            UnreadableTableError: a list is damaged.
         """
         lists, _ = self._lists(pictures)
         behind = lists.to_do(weight > 0)
         if behind.any():
             raise IncompleteNeighboursError(
-                f"the kept neighbours of {self.folder} are behind its pictures: {int(behind.sum())} of {len(pictures)} "
-                f"have no complete list. python -m cace_pyg.search optimize --gallery {self.folder} completes them (in "
-                "Python gallery.keep_neighbours()); or search without neighbours"
+                f"the kept neighbours of {self.folder} are out of date: {int(behind.sum())} of {len(pictures)} "
+                f"pictures have no complete list. python -m cace_pyg.search optimize --gallery {self.folder} completes "
+                "them (in Python gallery.keep_neighbours()); or search without neighbours"
             )
         size = lists.full
-        index, individual, conditional = (one[:, :size] for one in (lists.index, lists.individual, lists.conditional))
+        index, individual, conditional = (
+            values[:, :size] for values in (lists.index, lists.individual, lists.conditional)
+        )
         conditional = conditional if weight > 0 else np.zeros_like(conditional)
         return NeighbourLists(
             pictures.embedding, index, individual, conditional, lists.farthest, weight, self.candidates
         )
 
     def complete(self, look: Callable[[], tuple[Pictures, Measure | None]], progress: bool = False) -> int:
-        """Bring the lists to what the gallery holds now; returns how many were written.
+        """Update the lists for all pictures that the gallery has now; returns how many lists were written.
 
-        What the pair stage has said of two pictures is not asked again, from whichever side.
+        A distance of the pair stage that is already in the list of either picture is not computed again.
 
         Args:
-            look: gives all pictures of the gallery as they are now, and how the pair stage measures some of them; none:
-                it is not asked.
+            look: returns all pictures of the gallery as they are now, and how the pair stage measures some of them
+                (None: it is not used).
             progress: show a bar.
 
         Raises:
-            UnreadableTableError: a list is not what was written.
+            UnreadableTableError: a list is damaged.
         """
         with _alone(self.folder):
             pictures, measure = look()
@@ -194,7 +199,7 @@ class KeptNeighbours:
         return len(changed)
 
     def optimize(self, erase: bool) -> None:
-        """Put small files together; ``erase``: write everything anew and delete all files of before."""
+        """Merge small files; ``erase``: rewrite everything and delete all earlier files."""
         with self._damage_told():
             if erase:
                 self._table.update(values_sql={"key": "key"})
@@ -205,7 +210,7 @@ class KeptNeighbours:
                     self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def _lists(self, pictures: Pictures) -> tuple["_Lists", np.ndarray]:
-        """What is kept of the pictures, and the keys of lists whose picture is gone."""
+        """The kept lists of the pictures, and the keys of lists whose picture is gone."""
         with self._damage_told(reading=True):
             found = self._table.search().select(["key", "list", "check_sum"]).to_arrow()
             keys, blobs = found["key"].to_numpy().astype(np.int64), found["list"].to_pylist()
@@ -222,7 +227,7 @@ class KeptNeighbours:
     def _write(self, keys: np.ndarray, lists: "_Lists", rows: np.ndarray) -> None:
         import pyarrow as pa
 
-        blobs = [one.tobytes() for one in lists.records(keys, rows, self._kind)]
+        blobs = [record.tobytes() for record in lists.records(keys, rows, self._kind)]
         some = keys[rows].tolist()
         sums = [_check_sum(key, blob) for key, blob in zip(some, blobs, strict=True)]
         schema = self._table.schema.remove_metadata()
@@ -233,18 +238,18 @@ class KeptNeighbours:
     @property
     def _remedy(self) -> str:
         return (
-            f"delete {self.folder / f'{_NAME}.lance'} and keep them anew with python -m cace_pyg.search index FOLDER "
+            f"delete {self.folder / f'{_NAME}.lance'} and make them again with python -m cace_pyg.search index FOLDER "
             f"--gallery {self.folder} --neighbours"
         )
 
     @contextmanager
     def _damage_told(self, reading: bool = False) -> Iterator[None]:
-        """Tell a panic of Lance as damage, and where nothing but the files can be wrong every error of its."""
+        """Report a panic of Lance as damage, and with ``reading`` any error that only damaged files can cause."""
         try:
             yield
         except UnreadableTableError:
             raise
-        except BaseException as error:  # a panic is no Exception
+        except BaseException as error:  # a panic is not an Exception
             panic = type(error).__name__ in ("PanicException", "RustPanic")
             if not (panic or "Not found: " in str(error) or (reading and isinstance(error, _UNREADABLE))):
                 raise
@@ -259,16 +264,16 @@ _UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError)
 
 @dataclass
 class _Lists:
-    """The lists of all pictures as they are being completed; an empty place has index −1 and distance infinity.
+    """The lists of all pictures while they are completed; an empty place has index −1 and an infinite distance.
 
     Attributes:
         index: ``(picture, candidates)``, nearest first.
         individual: distances.
-        conditional: the pair stage's; NaN: it was not asked.
+        conditional: distances of the pair stage; NaN: not computed yet.
         farthest: ``(picture,)``.
         farthest_is: the picture at that distance, ``(picture,)``; −1: gone.
-        there: pictures that have a list, ``(picture,)``.
-        lost: pictures whose list names one that is gone, ``(picture,)``.
+        there: whether a picture has a list, ``(picture,)``.
+        lost: whether the list of a picture names one that is gone, ``(picture,)``.
     """
 
     index: np.ndarray
@@ -281,7 +286,7 @@ class _Lists:
 
     @staticmethod
     def of(row: np.ndarray, records: np.ndarray, where: "_Positions", candidates: int) -> "_Lists":
-        """From the records of the pictures ``row``; neighbours that are gone are left out."""
+        """Make them from the records of the pictures ``row``, without neighbours that are gone."""
         pictures = len(where)
         shape = (pictures, candidates)
         lists = _Lists(
@@ -310,18 +315,18 @@ class _Lists:
         return max(0, min(self.index.shape[1], len(self.index) - 1))
 
     def put(self, row: np.ndarray, index: np.ndarray, individual: np.ndarray, conditional: np.ndarray) -> None:
-        """Lists in any order, which become sorted and as long as the others; ties stand in the order of pictures."""
+        """Store unsorted lists, sorted and cut to the length of the others; ties are in the order of pictures."""
         order = np.lexsort((index, individual), axis=1)[:, : self.index.shape[1]]
         for mine, given in ((self.index, index), (self.individual, individual), (self.conditional, conditional)):
             mine[row, : order.shape[1]] = np.take_along_axis(given, order, 1)
 
     def to_do(self, asked: bool) -> np.ndarray:
-        """Pictures whose list is not complete; ``asked``: the pair stage has to have been asked."""
+        """Pictures whose list is not complete; ``asked``: it needs the pair stage's distances to be complete."""
         wrong = ~self.there | ((self.index >= 0).sum(1) < self.full) | (self.farthest_is < 0)
         return wrong | self._not_asked() if asked else wrong
 
     def renew(self, embedding: Tensor, asked: bool) -> np.ndarray:
-        """Put the nearest of all pictures into the lists; returns whose lists changed, those of new pictures last."""
+        """Put the nearest pictures into all lists; returns the pictures whose lists changed, new pictures last."""
         was = self.index.copy(), self.farthest.copy()
         again = ~self.there | self.lost
         self._list_again(embedding, again.nonzero()[0])
@@ -333,7 +338,7 @@ class _Lists:
         return rows[np.argsort(~self.there[rows], kind="stable")]
 
     def measured(self, rows: np.ndarray, measure: Measure | None) -> Iterator[np.ndarray]:
-        """Ask the pair stage about what is not known in some lists; yields rows, some at a time, that are complete."""
+        """Compute the pair stage's missing distances in some lists; yields batches of rows that are complete."""
         missing = (self.index[rows] >= 0) & np.isnan(self.conditional[rows])
         a, b = rows[missing.nonzero()[0]].astype(np.int64), self.index[rows][missing].astype(np.int64)
         pairs, pair = np.unique(np.minimum(a, b) * len(self.index) + np.maximum(a, b), return_inverse=True)
@@ -352,7 +357,7 @@ class _Lists:
             yield some
 
     def records(self, keys: np.ndarray, rows: np.ndarray, kind: np.dtype) -> np.ndarray:
-        """Some lists as they are kept."""
+        """Some lists as they are stored."""
         found = np.zeros(len(rows), kind)
         index = self.index[rows]
         found["farthest"], found["farthest_key"] = self.farthest[rows], keys[self.farthest_is[rows]]
@@ -365,7 +370,7 @@ class _Lists:
         return ((self.index >= 0) & np.isnan(self.conditional)).any(1)
 
     def _list_again(self, embedding: Tensor, rows: np.ndarray) -> None:
-        """The lists of some pictures from all embeddings; what the pair stage has said is kept."""
+        """Make the lists of some pictures again from all embeddings; known distances of the pair stage are kept."""
         for some in np.array_split(rows, max(1, len(rows) * len(embedding) // _BLOCK)):
             if not len(some):
                 continue
@@ -389,7 +394,7 @@ class _Lists:
             self.put(some, near.numpy(), distance.gather(1, near).numpy(), told)
 
     def _enter(self, embedding: Tensor, rows: np.ndarray, fresh: np.ndarray) -> None:
-        """New pictures into the lists of others that they are near to, in place of the farthest."""
+        """Enter new pictures in the lists of others that they are near to, in place of the farthest ones."""
         if not len(fresh):
             return
         column = np.full(len(embedding), -1)
@@ -404,7 +409,7 @@ class _Lists:
             self.farthest_is[some[farther]] = fresh[distance.argmax(1)[farther]]
             listed = np.where(self.index[some] >= 0, column[self.index[some]], -1)
             row, place = (listed >= 0).nonzero()
-            distance[row, listed[row, place]] = np.inf  # a kill has left it there
+            distance[row, listed[row, place]] = np.inf  # entered before the process was killed
             entered = (distance < self.individual[some, -1:]).any(1)
             some, distance = some[entered], distance[entered]
             new = np.broadcast_to(fresh, distance.shape)
@@ -418,31 +423,31 @@ class _Lists:
             )
 
     def _told_by_the_other(self, pairs: np.ndarray) -> np.ndarray:
-        """What lists say of pairs, from either side; NaN: nothing."""
+        """The pair stage's distances of pairs, from the list of either picture; NaN: in neither list."""
         told = np.full(len(pairs), np.nan, np.float32)
         for start in range(0, len(pairs), _BLOCK // self.index.shape[1]):
             some = pairs[start : start + _BLOCK // self.index.shape[1]]
             first, second = some // len(self.index), some % len(self.index)
-            for one, other in ((first, second), (second, first)):
-                row, place = (self.index[one] == other[:, None]).nonzero()
-                found = self.conditional[one[row], place]
+            for owner, other in ((first, second), (second, first)):
+                row, place = (self.index[owner] == other[:, None]).nonzero()
+                found = self.conditional[owner[row], place]
                 told[start + row[~np.isnan(found)]] = found[~np.isnan(found)]
         return told
 
     def _ask(self, measure: Measure, unknown: np.ndarray, both: np.ndarray, rows: np.ndarray, told: np.ndarray) -> None:
-        """Measure pairs ``both``, one picture of each of which is among ``rows``."""
+        """Measure the pairs ``both``; one picture of each pair is among ``rows``."""
         if not len(unknown):
             return
         distances = measure(np.unique(both).tolist())
         mine = np.where(np.isin(both[0], rows), both[0], both[1])
         others = both.sum(0) - mine
-        for one in np.unique(mine):
-            here = mine == one
-            told[unknown[here]] = distances(int(one), others[here]).numpy()
+        for picture in np.unique(mine):
+            here = mine == picture
+            told[unknown[here]] = distances(int(picture), others[here]).numpy()
 
 
 class _Positions:
-    """Where pictures are, by their keys."""
+    """Positions of pictures, by their keys."""
 
     def __init__(self, keys: np.ndarray):
         self._order = keys.argsort()
@@ -452,7 +457,7 @@ class _Positions:
         return len(self._keys)
 
     def of(self, wanted: np.ndarray) -> np.ndarray:
-        """The positions; −1: no picture of this key."""
+        """The positions; −1: no picture has this key."""
         if not len(self):
             return np.full(wanted.shape, -1)
         place = np.searchsorted(self._keys, wanted).clip(max=len(self) - 1)
@@ -460,7 +465,7 @@ class _Positions:
 
 
 def is_kept(folder: Path) -> bool:
-    """Whether a gallery keeps neighbours."""
+    """Whether neighbours are kept in a gallery."""
     return any((folder / f"{_NAME}.lance" / "_versions").glob("*.manifest"))
 
 
@@ -474,7 +479,7 @@ def _check_sum(key: int, blob: bytes) -> int:
 
 
 def _alone(folder: Path) -> Any:
-    """One process at a time; the lock goes with the process."""
+    """A lock for one process at a time; it ends with the process."""
     from filelock import FileLock
 
     return FileLock(folder / f"{_NAME}.lock")

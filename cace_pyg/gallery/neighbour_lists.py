@@ -1,4 +1,4 @@
-"""A query re-ranked by the neighbours that the gallery's pictures keep."""
+"""Re-ranks a query by the kept neighbours of the gallery's pictures."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,16 +17,16 @@ from cace_pyg.retrieval.two_stage import top_k
 
 @dataclass(frozen=True)
 class NeighbourLists:
-    """The nearest of every picture of a gallery, complete, in memory.
+    """The complete neighbour lists of all pictures of a gallery, in memory.
 
     Attributes:
         embedding: of unit length, ``(picture, channel)``.
         index: ``(picture, k)``, nearest first by the individual embedding, without the picture itself.
-        individual: distances of those.
-        conditional: the pair stage's distances of those; zeros where the weight is 0.
-        farthest: the largest individual distance of each picture to another, ``(picture,)``.
+        individual: their individual distances.
+        conditional: their distances by the pair stage; zeros if the weight is 0.
+        farthest: the largest individual distance from each picture to another, ``(picture,)``.
         weight: of the conditional distance.
-        candidates: pictures in a list, where the gallery has so many.
+        candidates: pictures in a list, if the gallery has that many.
     """
 
     embedding: Tensor
@@ -46,17 +46,17 @@ class NeighbourLists:
 
     @cached_property
     def ranked(self) -> np.ndarray:
-        """Itself, then its neighbours by the fused distance, ``(picture, 1 + k)``."""
+        """Each picture itself, then its neighbours by the fused distance, ``(picture, 1 + k)``."""
         order = self._order(self.individual, self.conditional)
         return np.hstack([np.arange(len(self), dtype=self.index.dtype)[:, None], _along(self.index, order)])
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Distances of the places of :attr:`ranked`, ascending, ``(picture, 1 + k)``."""
+        """Distances that belong to :attr:`ranked`, ascending, ``(picture, 1 + k)``."""
         return np.hstack([np.zeros((len(self), 1), np.float32), self.individual])
 
     def nearest(self, query: Tensor) -> np.ndarray:
-        """Positions of the pictures that are listed for a query: the second stage has to look at them.
+        """Positions of the pictures in the list of a query, which the second stage has to compare.
 
         Args:
             query: embedding, ``(1, channel)``.
@@ -71,24 +71,23 @@ class NeighbourLists:
         wanted: np.ndarray,
         settings: KReciprocalSettings,
     ) -> Tensor:
-        """Distances of a query to some pictures after k-reciprocal re-ranking (Zhong et al., 2017).
+        """Distances from a query to some pictures after k-reciprocal re-ranking (Zhong et al., 2017).
 
-        Queries and gallery are one set there, and so they are here, the set of this query and the gallery. The query
-        takes its place in the lists of those pictures that the second stage has looked at.
+        The paper ranks queries and gallery as one set. Here the set is this one query and the gallery. The query is
+        inserted into the lists of the pictures that the second stage has compared it with.
 
         Args:
             query: embedding, ``(1, channel)``.
-            looked_at: positions of the pictures that the second stage has looked at, those of :meth:`nearest` among
-                them.
-            conditional: its distances, ``(looked_at,)``; zeros where the weight is 0.
-            wanted: positions, ``(wanted,)``.
+            looked_at: positions of the pictures that the second stage has compared, with all those of :meth:`nearest`.
+            conditional: the second stage's distances to them, ``(looked_at,)``; zeros if the weight is 0.
+            wanted: positions of the pictures whose distances to return, ``(wanted,)``.
             settings: of the re-ranking.
 
         Returns:
             ``(wanted,)``, 0 to 1, float32.
 
         Raises:
-            ValueError: the gallery has too few pictures for so many neighbours, or lists are too short for them.
+            ValueError: the gallery has too few pictures for this number of neighbours, or its lists are too short.
         """
         check_neighbours(settings, self.candidates)
         if settings.k1 >= len(self):
@@ -104,7 +103,7 @@ class NeighbourLists:
         return (1 - settings.original_weight) * jaccard + settings.original_weight * original
 
     def _original(self, distance: Tensor, looked_at: np.ndarray, conditional: np.ndarray) -> Tensor:
-        """Squared individual distances over the largest; the second stage says who gets which of those it looked at."""
+        """Squared individual distances divided by the largest; the second stage reorders those that it compared."""
         squared = distance.square() / distance.max().square()
         if self.weight > 0:
             near = squared[looked_at][None]
@@ -121,12 +120,12 @@ class NeighbourLists:
 
 @dataclass(frozen=True)
 class _WithQuery:
-    """The lists with a query in them, which is the last picture; only lists that it changes are made anew.
+    """The lists with a query inserted as the last picture; only the lists that it changes are rebuilt.
 
     Attributes:
         lists: of the gallery.
         query: embedding, ``(1, channel)``.
-        own: for each picture, which row of ``ranked`` and ``places`` is its list; −1: as it is in the gallery.
+        own: for each picture, the row of ``ranked`` and ``places`` that is its list; −1: the gallery's list.
         ranked: ``(changed, 1 + k)``.
         places: ``(changed, 1 + k)``.
         farthest: ``(picture + 1,)``.
@@ -147,11 +146,11 @@ class _WithQuery:
         told[looked_at] = conditional
         near = top_k(torch.from_numpy(distance)[None], lists.candidates)[0].numpy()
         if np.isnan(told[near]).any():
-            raise ValueError("Expected the second stage to have looked at all that are listed for the query")
+            raise ValueError("Expected the second stage to have compared all pictures in the list of the query")
         index = _before(np.full(len(looked_at), last), lists.index[looked_at])
         individual = _before(distance[looked_at], lists.individual[looked_at])
         other = _before(told[looked_at], lists.conditional[looked_at])
-        order = individual.argsort(1, kind="stable")[:, : len(near)]  # the farthest of a full list makes room
+        order = individual.argsort(1, kind="stable")[:, : len(near)]  # the farthest entry of a full list is dropped
         index = np.vstack([_along(index, order), near])
         individual = np.vstack([_along(individual, order), distance[near]])
         other = np.vstack([_along(other, order), told[near]])
@@ -164,7 +163,7 @@ class _WithQuery:
         return _WithQuery(lists, query, own, ranked, places, farthest)
 
     def encode(self, pictures: np.ndarray, settings: KReciprocalSettings) -> csr_array:
-        """What :func:`cace_pyg.retrieval.k_reciprocal.k_reciprocal_encoding` makes of some pictures."""
+        """The :func:`cace_pyg.retrieval.k_reciprocal.k_reciprocal_encoding` of some pictures."""
         nearest = self._ranked(pictures, settings.k2)
         needed, where = np.unique(nearest, return_inverse=True)
         vectors = self._weights(needed, settings.k1)
@@ -173,7 +172,7 @@ class _WithQuery:
         return csr_array(_matrix(where.reshape(nearest.shape), len(needed)) @ vectors) / settings.k2
 
     def _weights(self, pictures: np.ndarray, k1: int) -> csr_array:
-        """Gaussian weights over the widened reciprocal neighbours of some pictures; rows sum to 1."""
+        """Gaussian weights over the expanded reciprocal neighbours of some pictures; rows sum to 1."""
         near = self._reciprocal(pictures, k1 + 1)
         known, where = np.unique(near.indices, return_inverse=True)
         nearer = self._reciprocal(known, round(k1 / 2) + 1)
@@ -202,7 +201,7 @@ class _WithQuery:
         return found
 
     def _distance(self, pictures: np.ndarray, row: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Distances of ``pictures[row]`` to others: that of the place in the list, else the Euclidean one."""
+        """Distances from ``pictures[row]`` to others: the one in the list if there is one, else the Euclidean one."""
         last, whole = len(self.lists), self.ranked.shape[1]
         ranked = self._rows(self.lists.ranked, self.ranked, pictures, whole)
         places = self._rows(self.lists.places, self.places, pictures, whole)
@@ -235,11 +234,11 @@ class _WithQuery:
 
 
 def check_neighbours(settings: KReciprocalSettings, candidates: int) -> None:
-    """Raise ``ValueError`` where a list of so many candidates is shorter than the neighbours that are looked at."""
+    """Raise ``ValueError`` if lists of this many candidates are too short for the neighbours that re-ranking uses."""
     if settings.k1 > candidates:
         raise ValueError(
-            f"Expected k_reciprocal.k1 of at most neighbours.candidates, {candidates} (got {settings.k1}); a gallery "
-            "keeps no longer lists"
+            f"Expected k_reciprocal.k1 of at most neighbours.candidates, {candidates} (got {settings.k1}); a gallery's "
+            "lists are not longer"
         )
 
 

@@ -17,18 +17,18 @@ from torch import Tensor
 from cace_pyg.gallery.gallery_table import Entry, Value, kept_value
 from cace_pyg.read_picture import BROKEN, Picture, read_picture
 
-_THUMBNAIL = (128, 256)  # pixels, at most, (width, height)
-_DECODERS = 4  # threads: as many pictures are in memory at full size
+_THUMBNAIL = (128, 256)  # pixels at most, (width, height)
+_DECODERS = 4  # threads; this many pictures are in memory at full size
 
 
 @dataclass(frozen=True)
 class NewPicture:
-    """A picture and what is told of it; not decoded yet.
+    """A picture and its facts; not decoded yet.
 
     Attributes:
         picture: a path, PIL image, array, or the bytes of a file.
-        image: what it is called, see :class:`Entry`.
-        sha256: of the file's bytes or the pixels; empty where the file cannot be read.
+        image: its name, see :class:`Entry`.
+        sha256: of the file's bytes or the pixels; empty if the file cannot be read.
         camera: any word.
         time: when it was taken.
         metadata: other columns.
@@ -48,20 +48,20 @@ class NewPicture:
         """Name a picture: a file by its absolute path, others by their SHA-256.
 
         Raises:
-            ValueError: a camera that is no text, a time that is none, or metadata that no column takes.
+            ValueError: the camera is not text, the time is not a datetime, or no column takes some metadata.
         """
         where, when = kept_value("camera", camera), kept_value("time", time)
         if not isinstance(where, str | None):
             raise ValueError(f"Expected a camera as text (got {camera!r}, {type(camera).__name__})")
         if not isinstance(when, datetime | None):
-            raise ValueError(f"Expected a time of taking as a datetime (got {time!r}, {type(time).__name__})")
+            raise ValueError(f"Expected the time it was taken as a datetime (got {time!r}, {type(time).__name__})")
         told = (where, when, {name: kept_value(name, value) for name, value in metadata.items()})
         if isinstance(picture, str | Path):
             path = Path(image_name(picture))
             try:
                 return cls(path, str(path), hashlib.sha256(path.read_bytes()).hexdigest(), *told)
             except (OSError, ValueError):
-                return cls(path, str(path), "", *told)  # decoding it says what is wrong
+                return cls(path, str(path), "", *told)  # decoding it will report what is wrong
         try:
             sha256 = _sha256(picture)
         except BROKEN:
@@ -69,7 +69,7 @@ class NewPicture:
         return cls(picture, f"sha256:{sha256}", sha256, *told)
 
     def is_in(self, row: Mapping[str, Any] | None) -> bool:
-        """Whether a row of the gallery holds this picture and all that is told of it."""
+        """Whether a row of the gallery has this picture with the same facts."""
         if row is None or row["sha256"] != self.sha256:
             return False
         told = {"camera": self.camera, "time": self.time, **self.metadata}
@@ -77,17 +77,17 @@ class NewPicture:
 
     @property
     def shown_name(self) -> str:
-        """Its name; what is not UTF-8 is written out, such as ``\\udcff`` for the byte ff."""
+        """Its name; bytes that are not UTF-8 are escaped, such as ``\\udcff`` for the byte ff."""
         return self.image.encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """A picture that was decoded, and is kept no larger than it is needed.
+    """A decoded picture, kept no larger than needed.
 
     Attributes:
-        new: its name and what is told of it.
-        resized: what the network takes.
+        new: its name and its facts.
+        resized: in the size that the network takes.
         thumbnail: a JPEG of at most 128 × 256 pixels.
     """
 
@@ -96,7 +96,7 @@ class ReadPicture:
     thumbnail: bytes
 
     def entry(self, embedding: np.ndarray, clues: bytes) -> Entry:
-        """What the gallery keeps of it."""
+        """Its entry in the gallery."""
         new = self.new
         return Entry(new.image, new.sha256, embedding, clues, self.thumbnail, new.camera, new.time, new.metadata)
 
@@ -104,11 +104,11 @@ class ReadPicture:
 def read(
     pictures: Sequence[NewPicture], resize: Callable[[Image.Image], Tensor]
 ) -> tuple[list[ReadPicture], list[tuple[NewPicture, str]]]:
-    """Those that can be read, and the others with the reason; at most four are in memory at full size.
+    """The pictures that can be read, and the others with the reason; at most four are in memory at full size.
 
     Args:
         pictures: not decoded yet.
-        resize: from a decoded picture to what the network takes.
+        resize: from a decoded picture to the network's input.
     """
 
     def attempt(new: NewPicture) -> ReadPicture | tuple[NewPicture, str]:
@@ -121,8 +121,8 @@ def read(
 
     with ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1)) as threads:
         attempts = list(threads.map(attempt, pictures))
-    good = [one for one in attempts if isinstance(one, ReadPicture)]
-    return good, [one for one in attempts if not isinstance(one, ReadPicture)]
+    good = [attempted for attempted in attempts if isinstance(attempted, ReadPicture)]
+    return good, [attempted for attempted in attempts if not isinstance(attempted, ReadPicture)]
 
 
 def _expect_utf8(new: NewPicture) -> None:
@@ -137,7 +137,7 @@ def _expect_utf8(new: NewPicture) -> None:
 
 
 def _thumbnail(decoded: Image.Image) -> bytes:
-    """Shrinks the picture where it is: a copy of a large one would take as much memory again."""
+    """Shrinks the picture in place: a copy of a large one would take as much memory again."""
     decoded.thumbnail(_THUMBNAIL)
     shown = io.BytesIO()
     decoded.save(shown, "JPEG", quality=85)
@@ -145,7 +145,7 @@ def _thumbnail(decoded: Image.Image) -> bytes:
 
 
 def _sha256(picture: bytes | np.ndarray | Image.Image) -> str:
-    """Of a file's bytes; or of the decoded picture, its mode and its size, whatever it came as."""
+    """The hash of a file's bytes; otherwise of the decoded picture, its mode and its size."""
     if isinstance(picture, bytes):
         return hashlib.sha256(picture).hexdigest()
     decoded = read_picture(picture)
@@ -154,10 +154,10 @@ def _sha256(picture: bytes | np.ndarray | Image.Image) -> str:
 
 
 def image_name(picture: str | Path) -> str:
-    """A file's absolute path, ``.`` and ``..`` worked out, so that a file has one name however its path is written.
+    """A file's absolute path without ``.`` and ``..``, so that a file has one name however its path is written.
 
-    Links are left as they are: a folder that is reached by two has two names, and ``..`` after a link to a folder is
-    the folder that link lies in, as ``cd`` takes it. ``sha256:…``, the name of a picture without a file, stays.
+    Links are not resolved: a folder that two links lead to has two names, and ``..`` after a link to a folder means
+    the folder that contains the link, as in ``cd``. ``sha256:…``, the name of a picture without a file, is unchanged.
     """
     return str(picture) if str(picture).startswith("sha256:") else os.path.abspath(picture)
 
@@ -167,13 +167,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Added:
-    """Counts, and what could not be read.
+    """How many pictures were added, and which could not be read.
 
     Attributes:
         added: new images.
-        replaced: images whose file, or what is told of it, had changed.
+        replaced: images whose file or facts had changed.
         known: images that were there already.
-        unreadable: names of pictures that are not in the gallery, with the reason.
+        unreadable: names of pictures that could not be read, with the reason.
     """
 
     added: int = 0

@@ -22,20 +22,22 @@ from cace_pyg.gallery.new_picture import image_name
 from cace_pyg.retrieval.clustering import agglomerate, connected_images, listed_pairs, pairs_of_known
 
 _SETTINGS = "people.json"
-_SUREST = 1e-6  # no pair is surer than that: one would outweigh all others of a mean
-_UNLISTED = 0.03  # probability of a pair of which neither is listed for the other; chosen as IdentifySettings says
-_DOUBTED = 0.5  # share of look-alikes among pictures of one camera and time, from which on the times are doubted
+_SUREST = 1e-6  # probabilities are kept this far from 0 and 1; otherwise one pair could outweigh all others of a mean
+_UNLISTED = 0.03  # probability of a pair in neither picture's list; chosen as IdentifySettings says
+_DOUBTED = 0.5  # share of look-alikes among pictures of one camera and time; from this share on, times are doubted
 
 
 @dataclass(frozen=True)
 class IdentifySettings:
-    """How pictures are joined; kept with the gallery, so that later pictures are joined in the same way.
+    """How pictures are joined; stored with the gallery, so that later pictures are joined in the same way.
 
     Attributes:
         probability: two groups of pictures are one person while the mean log-odds of their pairs are above those of
-            this one. More: fewer wrong joins, more people. The default is below ½ because a mean over many pairs is
-            surer than one pair of the same probability; docs/people.md has the figures it was chosen by.
-        ignore_times: two pictures of one camera at one time may show one person, as where times are whole seconds.
+            this probability. A higher value gives fewer wrong joins and more people. The default is below ½ because a
+            mean over many pairs is surer than one pair of the same probability; docs/people.md has the figures behind
+            the choice.
+        ignore_times: two pictures of one camera at one time may show one person, for example if times are whole
+            seconds.
     """
 
     probability: float = 0.1
@@ -47,15 +49,15 @@ class IdentifySettings:
 
 
 class Sighting(NamedTuple):
-    """One picture of a gallery, and whose it is.
+    """One picture of a gallery, and the person it shows.
 
     Attributes:
         image: its name.
-        person: a number from 1; none: not identified yet.
-        confidence: mean probability of its pairs with the other sightings of this person that are listed; of a person
-            seen once, the probability that nobody else is this one. 0 to 1.
-        camera: none: unknown.
-        time: none: unknown.
+        person: a number from 1; None: not identified yet.
+        confidence: mean probability of its listed pairs with the other sightings of this person; for a person seen
+            once, the probability that it is nobody else. 0 to 1.
+        camera: None: unknown.
+        time: None: unknown.
         metadata: other columns.
     """
 
@@ -72,9 +74,9 @@ class Join(NamedTuple):
 
     Attributes:
         a: name of a picture.
-        b: of another.
-        why: ``"pair"``, ``"said"``: a person said so; ``"track"``: one track.
-        probability: of the pair; none where it was not measured.
+        b: name of the other picture.
+        why: ``"pair"``: they look alike; ``"said"``: a user said so; ``"track"``: they are in one track.
+        probability: of the pair; None if it was not measured.
         distance: of both stages.
     """
 
@@ -90,12 +92,12 @@ class Explained:
     """Why two pictures are one person, or two.
 
     Attributes:
-        a: one.
-        b: the other.
-        chain: joins from one to the other, the way whose weakest is strongest; empty where they are two people, or
-            where pictures that joined them are gone.
-        pairs: listed pairs between them, or between both people where they are two.
-        probability: of the mean log-odds of these, those not listed counted; none where there are none.
+        a: the first picture.
+        b: the second picture.
+        chain: joins that lead from a to b, along the path whose weakest join is strongest; empty if they are two
+            people, or if pictures that joined them are gone.
+        pairs: number of listed pairs between the two pictures, or between the two people.
+        probability: of the mean log-odds of all these pairs, including those not listed; None if none is listed.
         forbidden: what keeps them apart, in words.
     """
 
@@ -117,11 +119,11 @@ class Identified:
     """What :meth:`People.identify` found.
 
     Attributes:
-        pictures: in the gallery.
-        people: found among them.
-        changed: pictures whose person is another than before; new pictures had none, and do not count.
-        fresh: people who are new.
-        doubted: pairs of pictures of one camera and time that look like one person; none where that is not so of most.
+        pictures: number of pictures in the gallery.
+        people: number of people found in them.
+        changed: pictures that moved to another person; new pictures had none, and do not count.
+        fresh: new people.
+        doubted: pairs of pictures of one camera and time that look like one person; None if they are less than half.
     """
 
     pictures: int
@@ -134,14 +136,14 @@ class Identified:
 class People:
     """The people of a gallery (:class:`Gallery`): who is on each picture, across cameras.
 
-    Candidate pairs are the neighbours that the gallery keeps, never all pairs; their calibrated probabilities decide
-    (:func:`cace_pyg.retrieval.clustering.agglomerate`), under what is known: pictures of one camera with one ``track``
-    are one person, pictures or tracks of one camera that overlap in time are two, and what people have said of pairs
-    comes before both. Numbers stay: a new picture joins a person or founds one, and only a correction joins or splits
-    those that there are. They are columns of the gallery, ``person`` and ``person_confidence``.
+    Candidate pairs are the neighbours that the gallery keeps, never all pairs. Their calibrated probabilities decide
+    (:func:`cace_pyg.retrieval.clustering.agglomerate`), within constraints: pictures of one camera with one ``track``
+    are one person, pictures or tracks of one camera that overlap in time are two, and users' corrections override
+    both. Numbers are stable: a new picture joins a person or starts a new one, and only a correction joins or splits
+    existing people. The results are columns of the gallery, ``person`` and ``person_confidence``.
 
     Args:
-        gallery: whose.
+        gallery: the gallery.
     """
 
     def __init__(self, gallery: Gallery):
@@ -151,22 +153,23 @@ class People:
     @property
     def settings(self) -> IdentifySettings:
         """Those of the last :meth:`identify`."""
-        return IdentifySettings(**{name: one for name, one in self._state().items() if name != "next"})
+        return IdentifySettings(**{name: value for name, value in self._state().items() if name != "next"})
 
     def identify(
         self, settings: IdentifySettings | None = None, anew: bool = False, progress: bool = False
     ) -> Identified:
-        """Say who is on each picture, in one commit; measures what pairs of new pictures need (``keep_neighbours``).
+        """Assign each picture to a person, in one commit; first measures the pairs of new pictures
+        (``keep_neighbours``).
 
         Args:
-            settings: none: as the last time.
-            anew: join all pictures anew; a person keeps its number where most of its pictures stay together.
+            settings: None: those of the last call.
+            anew: join all pictures again from scratch; a person keeps its number if most of its pictures stay together.
             progress: show a bar while pairs are measured.
 
         Raises:
-            ValueError: the model has no calibration, a column ``person`` is not ours, or see
+            ValueError: the model has no calibration, or there is a column ``person`` that is not from here; see also
                 :meth:`Gallery.keep_neighbours`.
-            RuntimeError: the gallery or a file of its is damaged.
+            RuntimeError: the gallery or one of its files is damaged.
         """
         with self._alone():
             self._check()
@@ -188,30 +191,30 @@ class People:
         return Identified(len(found), len(people), changed, len(people - set(before.tolist())), evidence.doubted())
 
     def say(self, a: str | Path, b: str | Path, same: bool) -> None:
-        """Keep that two pictures show one person, or do not; :meth:`identify` obeys it from now on.
+        """Store that two pictures show one person, or do not; :meth:`identify` obeys it from now on.
 
         Raises:
-            ValueError: a picture is not in the gallery, both are one, or it contradicts what was said of others.
+            ValueError: a picture is not in the gallery, both are the same picture, or it contradicts other corrections.
         """
-        one, other = self._named([a, b])
+        picture_a, picture_b = self._named([a, b])
         now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-        self.corrections.say(Correction(*one, *other, same, now))
+        self.corrections.say(Correction(*picture_a, *picture_b, same, now))
 
     def take_back(self, a: str | Path, b: str | Path) -> None:
-        """Forget what was said of two pictures; the people stay as they are until :meth:`identify`.
+        """Forget the correction of two pictures; people stay as they are until :meth:`identify` is called.
 
         Raises:
-            ValueError: a picture is not in the gallery, or nothing was said.
+            ValueError: a picture is not in the gallery, or there is no such correction.
         """
         pair = frozenset(self._named([a, b]))
         if not self.corrections.take_back(pair):
-            raise ValueError(f"Expected two pictures of which something was said (got {a} and {b})")
+            raise ValueError(f"Expected two pictures with a correction (got {a} and {b}, which have none)")
 
     def sightings(self, person: int | None = None) -> list[Sighting]:
-        """Of a person, in time order, those of unknown time last; none: of all people, person by person.
+        """The sightings of a person in time order, those of unknown time last; None: of all people, one by one.
 
         Raises:
-            ValueError: there is nobody of this number.
+            ValueError: nobody has this number.
         """
         rows = self.gallery.told()
         if person is not None:
@@ -221,40 +224,48 @@ class People:
                 there = f"{len(known)} people, {known[0]} to {known[-1]}" if known else "nobody is identified yet"
                 raise ValueError(f"Expected a person of the gallery ({there}; got {person})")
         found = [_sighting(row) for row in rows if row.get(PERSON) is not None]
-        return sorted(found, key=lambda one: (one.person or 0, one.time is None, one.time or datetime.min, one.image))
+        return sorted(
+            found,
+            key=lambda sighting: (
+                sighting.person or 0,
+                sighting.time is None,
+                sighting.time or datetime.min,
+                sighting.image,
+            ),
+        )
 
     def explain(self, a: str | Path, b: str | Path) -> Explained:
         """Why two pictures are one person, or two.
 
         Raises:
             ValueError: a picture is not in the gallery, or not identified yet.
-            IncompleteNeighboursError: pictures came since :meth:`identify`.
+            IncompleteNeighboursError: pictures were added since :meth:`identify`.
         """
         images = [image for image, _ in self._named([a, b])]
         evidence = self._evidence(self.settings)
         return evidence.explain(*images)
 
     def resembling(self, person: int, most: int = 6) -> list[tuple[Sighting, Sighting, float]]:
-        """Other people who may be this one: of each its likeliest pair with it, and the probability; likeliest first.
+        """Other people who may be the same, most likely first: the most likely pair with each, and its probability.
 
         Raises:
-            ValueError: there is nobody of this number.
+            ValueError: nobody has this number.
         """
         self.sightings(person)
         return self._evidence(self.settings).resembling(person, most)
 
     def remove(self, person: int, erase: bool = False) -> int:
-        """Remove every picture of a person and what was said of them; returns how many there were.
+        """Remove all pictures of a person and their corrections; returns how many pictures there were.
 
         Args:
-            person: the number, which nobody else gets.
-            erase: leave nothing of them on disk, see :meth:`Gallery.optimize`; else that comes with time.
+            person: the number; it is not used again.
+            erase: leave nothing of them on disk, see :meth:`Gallery.optimize`; otherwise files are deleted over time.
 
         Raises:
-            ValueError: there is nobody of this number.
+            ValueError: nobody has this number.
         """
         with self._alone():
-            images = [one.image for one in self.sightings(person)]
+            images = [sighting.image for sighting in self.sightings(person)]
             self.gallery.remove(images)
             if self.gallery.keeps_neighbours:
                 self.gallery.keep_neighbours()
@@ -263,31 +274,32 @@ class People:
         return len(images)
 
     def export(self, folder: str | Path) -> tuple[int, int]:
-        """What people have said, for training: ``pairs.csv`` and ``pictures.csv``; returns how many rows each has.
+        """Write the corrections for training: ``pairs.csv`` and ``pictures.csv``; returns how many rows each has.
 
-        The first has a row a pair: ``path_a``, ``path_b``, ``same`` (yes or no), ``probability``. The second is a
-        manifest (``--data.name manifest``) of the pictures in these pairs, whose people the corrections confirm:
-        ``path``, ``pid`` (the person), ``camid``, ``split`` (test). Pictures that came without a file are left out.
+        The first has a row for each pair: ``path_a``, ``path_b``, ``same`` (yes or no), ``probability``. The second is
+        a manifest (``--data.name manifest``) of the pictures in these pairs, whose people the corrections confirm:
+        ``path``, ``pid`` (the person), ``camid``, ``split`` (test). Pictures without a file are left out.
 
         Raises:
-            ValueError: nothing was said yet, or was not identified since; or the folder cannot be.
+            ValueError: there are no corrections, or :meth:`identify` was not called since.
+            OSError: the folder cannot be made.
         """
         folder = Path(folder)
         evidence = self._evidence(self.settings)
-        said = [one for one in evidence.said if not any(name.startswith("sha256:") for name in one[:2])]
+        said = [pair for pair in evidence.said if not any(name.startswith("sha256:") for name in pair[:2])]
         if not said:
-            raise ValueError("Expected pairs of which something was said (got none): --same A B, --not_same A B")
+            raise ValueError("Expected corrected pairs to export (got none): give --same A B or --not_same A B first")
         folder.mkdir(parents=True, exist_ok=True)
         place = evidence.place
         for a, b, same in said:
-            people = [evidence.rows[place[one]].get(PERSON) for one in (a, b)]
+            people = [evidence.rows[place[image]].get(PERSON) for image in (a, b)]
             if None in people or (people[0] == people[1]) != same:
-                raise ValueError(f"what was said of {a} and {b} is not obeyed yet: run identify first")
+                raise ValueError(f"the correction of {a} and {b} has no effect yet: run identify first")
         pairs = []
         for a, b, same in said:
             sure = evidence.probability_of(place[a], place[b])
             pairs.append({"path_a": a, "path_b": b, "same": "yes" if same else "no", "probability": sure})
-        named = sorted({name for one in said for name in one[:2]})
+        named = sorted({name for pair in said for name in pair[:2]})
         rows = [evidence.rows[place[name]] for name in named]
         known = all(row["camera"] for row in rows)
         camera = [{"camid": row["camera"]} if known else {} for row in rows]
@@ -302,20 +314,20 @@ class People:
     def _check(self) -> None:
         if not len(self.gallery):
             raise ValueError(f"Expected pictures in the gallery {self.gallery.path} (got none): add some first")
-        self.gallery.check_calibrated("nothing says how probable it is that two pictures show one person")
+        self.gallery.check_calibrated("it cannot say how probable it is that two pictures show one person")
         columns = self.gallery.metadata_columns
         if PERSON in columns and CONFIDENCE not in columns:
             raise ValueError(
-                f"{self.gallery.path} has a column {PERSON} already, which is not of this command: index the pictures "
-                "with another name for it"
+                f"{self.gallery.path} already has a column {PERSON}, which this command did not make: index the "
+                "pictures again with another name for it"
             )
 
     def _evidence(self, settings: IdentifySettings) -> "_Evidence":
         return _Evidence(self.gallery, self.corrections.read(), settings)
 
     def _named(self, pictures: Sequence[str | Path]) -> list[tuple[str, str]]:
-        """Names and SHA-256 of pictures that are in the gallery."""
-        names = [image_name(one) for one in pictures]
+        """Names and SHA-256 of some pictures of the gallery."""
+        names = [image_name(picture) for picture in pictures]
         known = {row["image"]: row["sha256"] for row in self.gallery.told()}
         for name in names:
             if name not in known:
@@ -346,16 +358,16 @@ class People:
 
 
 class _Evidence:
-    """What is known of a gallery's pictures and of pairs of them.
+    """What is known about a gallery's pictures and about pairs of them.
 
     Attributes:
-        rows: of the gallery, by name.
+        rows: of the gallery, sorted by name.
         place: position of each name.
-        pairs: listed ones, ``(pair, 2)``, lower position first, in order.
-        probability: of each.
-        said: (image, other, same) of pairs that are there.
-        together: ``(pair, 2)``.
-        apart: ``(pair, 2)``.
+        pairs: listed pairs, ``(pair, 2)``, lower position first, sorted.
+        probability: of each pair.
+        said: (image, other, same): the corrections of pairs in the gallery.
+        together: pairs that are known to be one person, ``(pair, 2)``.
+        apart: pairs that are known to be two people, ``(pair, 2)``.
     """
 
     def __init__(self, gallery: Gallery, corrections: Sequence[Correction], settings: IdentifySettings):
@@ -368,11 +380,15 @@ class _Evidence:
         found = gallery.calibration.probability(self.distance, max(len(self.rows), 1))
         self.probability = np.clip(found, _SUREST, 1 - _SUREST)
         there = {(row["image"], row["sha256"]) for row in self.rows}
-        self.said = [(one.image_a, one.image_b, one.same) for one in corrections if one.pair <= there]
+        self.said = [
+            (correction.image_a, correction.image_b, correction.same)
+            for correction in corrections
+            if correction.pair <= there
+        ]
         self._know()
 
     def _know(self) -> None:
-        """Put together what is known; corrections come first, then tracks, then times."""
+        """Combine what is known; corrections override tracks, and tracks override times."""
         self.same, self.different = (
             _pairs((self.place[a], self.place[b]) for a, b, truth in self.said if truth == wanted)
             for wanted in (True, False)
@@ -384,7 +400,7 @@ class _Evidence:
         self.apart = np.concatenate([self.different, self.at_once])
 
     def _tracks(self) -> np.ndarray:
-        """Pairs that connect the pictures of each track, but of those that a correction breaks."""
+        """Pairs that connect the pictures of each track, except tracks that contradict a correction."""
         tracks: dict[Any, list[int]] = {}
         for position, row in enumerate(self.rows):
             if row.get(TRACK) is not None:
@@ -400,7 +416,7 @@ class _Evidence:
             pairs = {track: some for track, some in pairs.items() if not len(some) or unit[some[0, 0]] not in wrong}
 
     def _at_once(self, unit: np.ndarray) -> Iterable[tuple[int, int]]:
-        """Pictures or tracks of one camera that overlap in time; those that are one by now do not count."""
+        """Pairs of pictures or tracks of one camera that overlap in time, unless they are known to be one person."""
         spans: dict[tuple[str, int], tuple[datetime, datetime]] = {}
         tracked = {place for pair in self.by_track.tolist() for place in pair}
         track_of = connected_images(len(self.rows), self.by_track)
@@ -421,13 +437,13 @@ class _Evidence:
 
     @property
     def known(self) -> np.ndarray:
-        """Who it is already; −1: nobody knows, or what is known since contradicts it."""
+        """The person that each picture has already; −1: none, or later facts contradict it."""
         people = np.array([-1 if row.get(PERSON) is None else row[PERSON] for row in self.rows], dtype=np.int64)
         unit = connected_images(len(people), self.together)
         both = np.unique(np.stack([unit, people], 1)[people >= 0], axis=0)
         again = both[1:, 0] == both[:-1, 0]
         joined = nx.Graph(zip(both[:-1][again, 1].tolist(), both[1:][again, 1].tolist(), strict=True))
-        for several in nx.connected_components(joined):  # the lowest number stays
+        for several in nx.connected_components(joined):  # keep the lowest number
             people[np.isin(people, list(several))] = min(several)
         while True:
             start = connected_images(len(people), np.concatenate([self.together, pairs_of_known(people)]))
@@ -438,14 +454,14 @@ class _Evidence:
             people[np.isin(start, broken)] = -1
 
     def join(self, known: np.ndarray) -> np.ndarray:
-        """The first picture of the same person, of each."""
+        """For each picture, the first picture of the same person."""
         above = logit(self.settings.probability)
         unlisted = float(logit(_UNLISTED) - above)
         log_odds = logit(self.probability) - above
         return agglomerate(len(self.rows), self.pairs, log_odds, self.together, self.apart, known, unlisted)
 
     def confidence(self, people: np.ndarray) -> np.ndarray:
-        """See :class:`Sighting`; in hundredths, so that little changes change nothing."""
+        """See :class:`Sighting`; rounded to hundredths, so that tiny changes do not rewrite rows."""
         pairs, probability = self._with_known()
         within = people[pairs[:, 0]] == people[pairs[:, 1]]
         sums, counts = (np.zeros(len(people)) for _ in range(2))
@@ -459,7 +475,7 @@ class _Evidence:
         return np.round(np.where(alone, 1 - strangest, mean), 2)
 
     def _with_known(self) -> tuple[np.ndarray, np.ndarray]:
-        """Listed pairs and known ones, the probability of which is 1 or 0."""
+        """Listed pairs, and known pairs with probability 1 or 0."""
         known = np.sort(np.concatenate([self.together, self.apart]), 1)
         sure = np.repeat([1.0, 0.0], [len(self.together), len(self.apart)])
         pairs = np.concatenate([known, self.pairs])
@@ -468,7 +484,7 @@ class _Evidence:
         return pairs[first], probability[first]
 
     def doubted(self) -> int | None:
-        """Pairs of one camera and time that look like one person, where half of the listed ones or more do."""
+        """How many listed pairs of one camera and time look like one person; None if less than half do."""
         at_once = {tuple(pair) for pair in np.sort(self.at_once, 1).tolist()}
         found = [
             sure for pair, sure in zip(self.pairs.tolist(), self.probability, strict=True) if tuple(pair) in at_once
@@ -476,27 +492,28 @@ class _Evidence:
         alike = sum(sure > 0.5 for sure in found)
         return alike if alike and alike >= _DOUBTED * len(found) else None
 
-    def probability_of(self, one: int, other: int) -> float | None:
-        """Of a pair; none where it is not listed."""
-        a, b = sorted((one, other))
+    def probability_of(self, a: int, b: int) -> float | None:
+        """The probability of a pair; None if it is not listed."""
+        a, b = sorted((a, b))
         here = np.flatnonzero((self.pairs[:, 0] == a) & (self.pairs[:, 1] == b))
         return float(self.probability[here[0]]) if len(here) else None
 
     def explain(self, a: str, b: str) -> Explained:
-        one, other = self.place[a], self.place[b]
-        sightings = [_sighting(self.rows[place]) for place in (one, other)]
+        place_a, place_b = self.place[a], self.place[b]
+        sightings = [_sighting(self.rows[place]) for place in (place_a, place_b)]
         people = np.array([row.get(PERSON) or -1 for row in self.rows])
-        if min(people[one], people[other]) < 0:
-            raise ValueError(f"{a if people[one] < 0 else b} is not identified yet: run identify first")
-        if people[one] == people[other]:
-            chain = self._chain(people == people[one], one, other)
-            sure = self.probability_of(one, other)
+        person_a, person_b = people[place_a], people[place_b]
+        if min(person_a, person_b) < 0:
+            raise ValueError(f"{a if person_a < 0 else b} is not identified yet: run identify first")
+        if person_a == person_b:
+            chain = self._chain(people == person_a, place_a, place_b)
+            sure = self.probability_of(place_a, place_b)
             return Explained(sightings[0], sightings[1], chain, int(sure is not None), sure, ())
         sides = people[self.pairs]
-        both = {people[one], people[other]}
+        both = {person_a, person_b}
         between = (np.isin(sides, list(both)).all(1)) & (sides[:, 0] != sides[:, 1])
         log_odds = logit(self.probability[between])
-        sizes = int((people == people[one]).sum() * (people == people[other]).sum())
+        sizes = int((people == person_a).sum() * (people == person_b).sum())
         mean = (log_odds.sum() + logit(_UNLISTED) * (sizes - len(log_odds))) / sizes
         forbidden = []
         for pairs, why in ((self.different, "said not to be one person"), (self.at_once, "one camera at one time")):
@@ -506,10 +523,10 @@ class _Evidence:
         sure = float(expit(mean)) if len(log_odds) else None
         return Explained(sightings[0], sightings[1], (), len(log_odds), sure, tuple(forbidden))
 
-    def _chain(self, here: np.ndarray, one: int, other: int) -> tuple[Join, ...]:
-        """The way from one picture of a person to another whose weakest join is strongest."""
+    def _chain(self, here: np.ndarray, start: int, end: int) -> tuple[Join, ...]:
+        """The path between two pictures of a person whose weakest join is strongest."""
         graph: nx.Graph[int] = nx.Graph()
-        graph.add_nodes_from((one, other))
+        graph.add_nodes_from((start, end))
         for number in np.flatnonzero(here[self.pairs].all(1)).tolist():
             a, b = self.pairs[number].tolist()
             sure, distance = float(self.probability[number]), float(self.distance[number])
@@ -519,10 +536,10 @@ class _Evidence:
                 told = graph.get_edge_data(a, b, {}).get("join", (None, None, None))
                 graph.add_edge(a, b, sure=1.0, join=(why, *told[1:]))
         tree = nx.maximum_spanning_tree(graph, weight="sure")
-        if not nx.has_path(tree, one, other):
+        if not nx.has_path(tree, start, end):
             return ()
         name = [row["image"] for row in self.rows]
-        way = nx.shortest_path(tree, one, other)
+        way = nx.shortest_path(tree, start, end)
         return tuple(Join(name[a], name[b], *tree.edges[a, b]["join"]) for a, b in pairwise(way))
 
     def resembling(self, person: int, most: int) -> list[tuple[Sighting, Sighting, float]]:
@@ -541,7 +558,7 @@ class _Evidence:
 
 
 def _named(evidence: _Evidence, following: int, anew: bool) -> tuple[np.ndarray, int]:
-    """A number for each picture's person, and the next one that nobody has had."""
+    """The number of each picture's person, and the next number that was never used."""
     before = np.array([row.get(PERSON) or 0 for row in evidence.rows], dtype=np.int64)
     following = max(following, int(before.max(initial=0)) + 1)
     known = np.full(len(before), -1) if anew else evidence.known

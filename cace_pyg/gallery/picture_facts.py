@@ -1,4 +1,4 @@
-"""What file names and tables tell of pictures: camera, time, and any other column."""
+"""Facts about pictures from file names and tables: camera, time, and any other column."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _TYPED = (bool, int, float, datetime)  # not text
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """Of each picture of a folder: camera, time of taking, and other columns; as :meth:`Gallery.add` takes them."""
+    """Camera, time and other columns of each picture of a folder, as :meth:`Gallery.add` takes them."""
 
     camera: Sequence[str | None]
     taken: Sequence[datetime | None]
@@ -24,49 +24,49 @@ class PictureFacts:
 
 
 def facts_from_names(pictures: Sequence[Path], folder: Path, pattern: str) -> PictureFacts:
-    """Facts that stand in file names.
+    """Facts from file names.
 
     Args:
         pictures: files below ``folder``.
-        folder: names are looked at relative to it, with ``/`` between folders.
-        pattern: a regular expression with named groups, such as ``c(?P<camera>\\d+)_(?P<floor>\\w+)``; searched for
-            anywhere in the name.
+        folder: the pattern is matched with paths relative to it, with ``/`` between folders.
+        pattern: a regular expression with named groups, such as ``c(?P<camera>\\d+)_(?P<floor>\\w+)``; it may match
+            anywhere in the path.
 
     Raises:
-        ValueError: it is no regular expression, has no named group, or fits no name.
+        ValueError: the pattern is not a regular expression, has no named group, or matches no name.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     if not compiled.groupindex:
         raise ValueError(f"Expected a pattern with named groups, such as 'c(?P<camera>\\d+)' (got {pattern!r})")
     found = [compiled.search(picture.relative_to(folder).as_posix()) for picture in pictures]
     if not any(found):
         raise ValueError(
-            f"Expected {pattern!r} to fit file names (it fits none of {len(pictures)}, such as {pictures[0]})"
+            f"Expected {pattern!r} to match file names (it matches none of {len(pictures)}, such as {pictures[0]})"
         )
-    return _facts([one.groupdict() if one else {} for one in found])
+    return _facts([match.groupdict() if match else {} for match in found])
 
 
 def pictures_of_table(table: Path) -> list[Path]:
-    """The pictures that a CSV or Parquet file names in its column ``path``, relative to its folder or absolute.
+    """The pictures in the column ``path`` of a CSV or Parquet file, relative to its folder or absolute.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
-        ValueError: it has no column ``path``, or a row without.
+        ValueError: it has no column ``path``, or a row has no path.
     """
     return [table.parent / row["path"] for row in _rows(table)]
 
 
 def facts_from_table(pictures: Sequence[Path], folder: Path, table: Path) -> PictureFacts:
-    """Facts that stand in a CSV or Parquet file with a column ``path``, relative to the folder or absolute.
+    """Facts from a CSV or Parquet file with a column ``path``, relative to the folder or absolute.
 
-    Pictures that the table does not name get none.
+    Pictures that are not in the table get no facts.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: see :func:`read_table`.
-        ValueError: it has no column ``path``, or a row without, or names pictures that are not in the folder.
+        ValueError: it has no column ``path``, a row has no path, or it names pictures that are not in the folder.
     """
     told = {image_name(folder / row.pop("path")): _with_label(row) for row in _rows(table)}
     strange = sorted(set(told) - {image_name(picture) for picture in pictures})
@@ -107,18 +107,18 @@ def _facts(told: Sequence[Mapping[str, Value]]) -> PictureFacts:
 
 
 def _with_room(values: list[Any]) -> list[Any]:
-    """As words where a column has no room for one of the whole numbers, such as the long number of a badge."""
+    """All values as text if a whole number does not fit into 64 bits, such as a long badge number."""
     long = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values)
     return [None if value is None else str(value) for value in values] if long else values
 
 
 def _known(value: Value) -> Value:
-    """None where a name has an empty group; tables give none already."""
+    """None for an empty group of a name; tables contain None already."""
     return None if value == "" else value
 
 
 def _typed(name: str, values: Sequence[Value]) -> list[Any]:
-    """Text as numbers where all of it is how numbers are written, else as words; a camera is a word, a time a time."""
+    """Text as numbers if all of it is written as numbers, else as text; a camera is always text, a time a time."""
     if all(value is None or isinstance(value, datetime if name == "time" else _TYPED) for value in values):
         return list(values)
     words = [None if value is None else str(value) for value in values]
@@ -139,7 +139,7 @@ def _times(words: Sequence[str | None]) -> list[datetime | None]:
 
 
 def _says(word: str, kind: type[int] | type[float]) -> bool:
-    """Whether a number of 64 bits reads back as this word: 021, 5_11 and 1.10 are words."""
+    """Whether the word is exactly how a 64-bit number is written: 021, 5_11 and 1.10 are not."""
     try:
         number = kind(word)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a search found."""
+"""The result of a search."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ class SearchHit:
         rank: from 1.
         first_stage_rank: by the individual embedding alone, from 1.
         distance: what it is ranked by, unless by neighbours: (1 − weight)·individual + weight·conditional, or the
-            individual one where the second stage did not look at it.
+            individual distance if the second stage did not compare it.
         individual: distance of the individual embeddings, 0 to 2.
-        conditional: what the second stage found, see :meth:`cace_pyg.models.PairStage.distance`; none where it did
-            not look.
-        camera: any word; none: unknown.
-        time: when it was taken; none: unknown.
+        conditional: the second stage's distance, see :meth:`cace_pyg.models.PairStage.distance`; None if it did not
+            compare this image.
+        camera: any word; None: unknown.
+        time: when it was taken; None: unknown.
         metadata: the gallery's other columns.
-        probability: that it shows the person of the picture, see :meth:`cace_pyg.retrieval.Calibration.probability`;
-            none where the model has no calibration, the second stage did not look, or several pictures were compared,
-            for which no calibration holds.
-        pictures: names of all pictures of its track, by time and name, of which ``image`` is the view that is nearest
-            to the query; none: a picture by itself.
-        query_picture: which of the pictures that were asked about together ``image`` is nearest to, from 0.
-        neighbour_distance: 0 to 1, after re-ranking by neighbours: then it is ranked by this one; none where neighbours
-            were not asked for.
+        probability: that it shows the person of the query, see :meth:`cace_pyg.retrieval.Calibration.probability`;
+            None if the model has no calibration, the second stage did not compare the image, or several pictures were
+            compared, which no calibration covers.
+        pictures: names of all pictures of its track, sorted by time and name; ``image`` is the view nearest to the
+            query. Empty: a picture without a track.
+        query_picture: which of several pictures searched together is nearest to ``image``, from 0.
+        neighbour_distance: distance after re-ranking by neighbours, 0 to 1, which it is then ranked by; None if
+            neighbours were not asked for.
     """
 
     image: str
@@ -50,19 +50,19 @@ class SearchHit:
 
     @property
     def path(self) -> Path | None:
-        """Its file; none for a picture that came without one. The file may be gone."""
+        """Its file, which may be gone; None for a picture without a file."""
         return None if self.image.startswith("sha256:") else Path(self.image)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found for one picture, or for several of one person.
+    """What was found for one picture, or for several pictures of one person.
 
     Attributes:
-        hits: nearest first, as the second stage has it, or neighbours where they were asked for.
-        first_stage: as many, nearest first, as the individual embedding alone has them.
-        seconds: what embedding the picture, the first and the second stage took, and neighbours.
-        threshold: distance below which the nearest is a known person; none where no rate of false alarms was given.
+        hits: nearest first, by the second stage, or by neighbours if they were asked for.
+        first_stage: as many hits, nearest first by the individual embedding alone.
+        seconds: time for embedding the picture, for the first and the second stage, and for neighbours.
+        threshold: distance below which the nearest hit is a known person; None if no rate of false alarms was given.
     """
 
     hits: tuple[SearchHit, ...]
@@ -72,7 +72,7 @@ class SearchResult:
 
     @property
     def is_known(self) -> bool | None:
-        """Whether the person is in the gallery, at the rate of false alarms that was given; none: none was given."""
+        """Whether the person is in the gallery, at the given rate of false alarms; None if no rate was given."""
         if self.threshold is None:
             return None
         return len(self.hits) > 0 and self.hits[0].distance < self.threshold
@@ -81,7 +81,7 @@ class SearchResult:
         return len(self.hits)
 
     def __getitem__(self, rank: int) -> SearchHit:
-        """Hit number ``rank``, from 0."""
+        """Hit number ``rank``, counted from 0."""
         return self.hits[rank]
 
     def __iter__(self) -> Iterator[SearchHit]:

@@ -1,4 +1,4 @@
-"""Vectors in a file, with the names of their pictures."""
+"""Writes vectors to a file, with the names of their pictures."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,33 +16,33 @@ _AT_ONCE = 1024  # rows of a Parquet file in memory
 
 
 def vector_file(path: Path, channels: int, model: str) -> AbstractContextManager[Write]:
-    """A file that is written vector by vector, and is there when the block ends well; else all is as it was.
+    """A file that is written vector by vector. It appears when the block ends without an error; else nothing changes.
 
-    Parquet: columns ``path`` and ``embedding`` (as many float32 as the vector has), the model's fingerprint in the
-    schema's metadata under ``cace_pyg.model``. NumPy: an array ``(picture, embedding)`` of float32, and beside it
+    Parquet: columns ``path`` and ``embedding`` (a fixed number of float32), with the model's fingerprint in the
+    schema's metadata under ``cace_pyg.model``. NumPy: an array ``(picture, embedding)`` of float32, and next to it
     ``NAME.names.txt`` with a line for each row, in UTF-8.
 
     Args:
         path: ends in ``.parquet`` or ``.npy``.
         channels: of a vector.
-        model: its fingerprint.
+        model: the model's fingerprint.
 
     Yields:
-        A function that takes a name and its vector; it raises a ValueError where the file cannot hold such a name.
+        A function that takes a name and its vector; it raises a ValueError if the file cannot store the name.
 
     Raises:
-        ValueError: another ending, or no folder to write into.
+        ValueError: the path has another ending, or its folder does not exist.
         ImportError: Parquet without pyarrow.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"Expected a file ending in .parquet or .npy to write (got {path})")
     if not path.parent.is_dir() or path.is_dir():
-        raise ValueError(f"Expected a file in a folder that is there to write (got {path})")
+        raise ValueError(f"Expected a file in an existing folder to write (got {path})")
     return _numpy(path, channels) if path.suffix.lower() == ".npy" else _parquet(path, channels, model)
 
 
 def names_path(path: Path) -> Path:
-    """Where the names of the rows of a ``.npy`` file stand."""
+    """The file with the names of the rows of a ``.npy`` file."""
     return path.with_suffix(".names.txt")
 
 
@@ -52,7 +52,7 @@ def _numpy(path: Path, channels: int) -> Iterator[Write]:
         count = 0
 
         def write_header() -> None:
-            """It has room for the final number of rows."""
+            """Write the header; it has room for the final number of rows."""
             described = {"descr": "<f4", "fortran_order": False, "shape": (count, channels)}
             np.lib.format.write_array_header_1_0(file, described)
 
@@ -71,7 +71,7 @@ def _numpy(path: Path, channels: int) -> Iterator[Write]:
         file.seek(0)
         write_header()
         if file.tell() != start:
-            raise RuntimeError("this NumPy writes no header of fixed size; write .parquet")
+            raise RuntimeError("this NumPy does not write a header of fixed size; write .parquet")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The two graphs that look at nothing: every edge, or none."""
+"""The two graphs that do not depend on the images: all edges, or none."""
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ class FullyConnected(GraphBuilder):
 
 
 class NoAlignment(GraphBuilder):
-    """No edge at all (Table 2, "No Alignment"): the convolution leaves every clue what it is on its own.
+    """No edges (Table 2, "No Alignment"): the convolution leaves every clue unchanged.
 
-    The paper's row is the individual embedding; here it is also the control of every other builder, with the same
-    parameters but no graph.
+    The paper's row is the individual embedding. Here it is also the control for every other builder: the same
+    parameters without a graph.
 
     Args:
         channels: size of a clue; the graph does not depend on it.

@@ -1,4 +1,4 @@
-"""What every graph builder promises."""
+"""The interface of all graph builders."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -16,21 +16,21 @@ class GraphBuilder(torch.nn.Module, ABC):
     A builder is one class in one file; there is nothing to register. Its constructor takes ``channels``, the size
     of a clue, first, and its own settings after it.
 
-    The contract, tested over every builder: the adjacency is symmetric and ≥ 0; the blocks of one pair depend on
-    that pair alone; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``; one
-    image a can stand for all pairs; and :meth:`among` is :meth:`inter` of every pair.
+    The contract, tested for every builder: the adjacency is symmetric and ≥ 0; the blocks of a pair depend only on
+    that pair; a permutation of the pixels permutes the blocks, unless the class says ``positional = True``; one
+    image a can be shared by all pairs; and :meth:`among` equals :meth:`inter` for every pair.
     """
 
-    compares_features: bool = True  # false: no edge depends on the features, and prepare leaves them out
-    positional: bool = False  # looks at where a clue is
-    needs_parts: bool = False  # looks at Clues.parts
-    is_relu_gram: bool = False  # inter is what relu_gram describes, so that the fused kernel can stand for it
+    compares_features: bool = True  # False: no edge depends on the features, and prepare drops them
+    positional: bool = False  # edges depend on the positions of clues
+    needs_parts: bool = False  # edges depend on Clues.parts
+    is_relu_gram: bool = False  # relu_gram describes inter, so the fused kernel can compute it
 
     def prepare(self, clues: Clues) -> Clues:
-        """Everything that depends on one image alone, done once per image however many pairs it enters.
+        """Everything that depends on one image alone, done once per image however many pairs it is in.
 
-        :meth:`intra` and :meth:`inter` take what this returns. The default returns the clues as they are, or without
-        their features where ``compares_features`` is false.
+        :meth:`intra` and :meth:`inter` take the result. By default it is the clues unchanged, or without their features
+        if ``compares_features`` is false.
         """
         return clues if self.compares_features else replace(clues, features=clues.features[..., :0])
 
@@ -46,8 +46,8 @@ class GraphBuilder(torch.nn.Module, ABC):
         """
 
     def relu_gram(self, prepared_a: Clues, prepared_b: Clues) -> ReluGram:
-        """:meth:`inter` by its factors, where ``is_relu_gram``: nothing is computed yet."""
-        raise NotImplementedError(f"{type(self).__name__} has inter edges that are no ReLU'd product (is_relu_gram)")
+        """The factors of :meth:`inter`, if ``is_relu_gram``; nothing is computed yet."""
+        raise NotImplementedError(f"{type(self).__name__} has inter edges that are not a ReLU'd product (is_relu_gram)")
 
     def among(self, prepared: Clues) -> Tensor:
         """:meth:`inter` of all pairs a ≤ b of a batch, ``(pair, n, n)`` in the order of ``torch.triu_indices``.

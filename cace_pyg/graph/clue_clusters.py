@@ -1,4 +1,4 @@
-"""Groups of clues that hang together, across both images."""
+"""Clusters of connected clues, across both images."""
 
 import math
 from collections.abc import Set
@@ -9,12 +9,12 @@ import networkx as nx
 
 @dataclass(frozen=True)
 class ClueCluster:
-    """Clues that are tied to each other more than their degrees alone would make them.
+    """Clues that are connected more strongly than their degrees alone would predict.
 
     Attributes:
         clues_a: its clues in image a, ascending, counted from 0.
         clues_b: its clues in image b.
-        inner_share: the part of its clues' weighted degrees that stays within it, 0 to 1.
+        inner_share: share of its clues' weighted degrees that stays within the cluster, 0 to 1.
     """
 
     clues_a: tuple[int, ...]
@@ -30,9 +30,9 @@ class ClueClusters:
     """The clusters of a pair graph.
 
     Attributes:
-        clusters: largest first; equal ones by their first clue. Clues without an edge are in none.
-        modularity: how much more weight lies within the clusters than the clues' degrees would put there by chance,
-            −½ to 1; NaN without edges. Near 0 the graph has no clusters worth the name.
+        clusters: largest first; equal sizes sorted by their first clue. Clues without edges are in no cluster.
+        modularity: how much more weight is within clusters than the clues' degrees would give by chance, −½ to 1; NaN
+            without edges. Near 0 the graph has no real clusters.
     """
 
     clusters: tuple[ClueCluster, ...]
@@ -44,8 +44,8 @@ def clue_clusters(graph: "nx.Graph[int]", weight: str = "share", seed: int = 0) 
 
     Args:
         graph: a pair graph, see :func:`~cace_pyg.graph.convert`.
-        weight: the edge attribute that ties clues: ``share`` (part in the propagation) or ``weight`` (attention).
-        seed: of the order in which the method visits the clues; one seed gives one answer.
+        weight: the edge attribute to use: ``share`` (of the propagation) or ``weight`` (attention).
+        seed: of the order in which the method visits the clues; the same seed gives the same result.
 
     Returns:
         The clusters and their modularity, see :class:`ClueClusters`.

@@ -10,12 +10,12 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 @dataclass(frozen=True)
 class Clues:
-    """The pixels of the feature maps of some images, row by row: the nodes of every graph those images enter.
+    """The pixels of the feature maps of some images, row by row; they are the nodes of all graphs of these images.
 
     Attributes:
         features: ``(image, n, channel)`` with n = H·W.
         grid: (H, W) of the feature map.
-        parts: body part of each pixel, ``(image, n)`` integers, where a builder needs it.
+        parts: body part of each pixel, ``(image, n)`` integers, if a builder needs it.
 
     Raises:
         ValueError: features or parts do not fit the grid.
@@ -38,9 +38,9 @@ class Clues:
 
     @classmethod
     def from_map(cls, feature_map: Tensor, part_maps: Tensor | None = None) -> "Clues":
-        """From ``(image, channel, H, W)``; no copy of the numbers is needed.
+        """Make clues from ``(image, channel, H, W)``, without copying.
 
-        Label maps ``(image, height, width)``, of any size, give each clue its part (:func:`clue_parts`).
+        Label maps ``(image, height, width)`` of any size give each clue its body part (:func:`clue_parts`).
         """
         grid = (feature_map.size(2), feature_map.size(3))
         return cls(feature_map.flatten(2).mT, grid, None if part_maps is None else clue_parts(part_maps, grid))
@@ -61,7 +61,7 @@ class Clues:
         return replace(several[0], features=features, parts=torch.cat(parts) if parts else None)
 
     def detach(self) -> "Clues":
-        """The same numbers, cut from the autograd graph."""
+        """The same clues, detached from the autograd graph."""
         return replace(self, features=self.features.detach())
 
     def to(self, device: torch.device | str) -> "Clues":
@@ -73,8 +73,8 @@ class Clues:
 class PairBlocks(NamedTuple):
     """The adjacency of Eq. 4 for each pair, [[intra_a, inter], [interᵀ, intra_b]]; every entry is ≥ 0.
 
-    Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a. Where one
-    image a stands for all pairs, ``intra_a`` is ``(1, n, n)``. Intra blocks of ``(pair, 0, 0)`` have no edge, and cost
+    Shapes: each ``(pair, n, n)``; the intra blocks are symmetric; rows of ``inter`` are nodes of image a. If one image
+    a is shared by all pairs, ``intra_a`` is ``(1, n, n)``. Intra blocks of ``(pair, 0, 0)`` have no edges and cost
     nothing.
     """
 
@@ -93,16 +93,16 @@ class PairBlocks(NamedTuple):
         return torch.cat([top, bottom], dim=-2)
 
     def density(self) -> tuple[Tensor, Tensor]:
-        """The share of entries that are not zero, within images and between them: scalars, 0 to 1."""
+        """The share of non-zero entries, within images and between them: scalars, 0 to 1."""
         of_a, between, of_b = (block.count_nonzero() / max(1, block.numel()) for block in self)
         return (of_a + of_b) / 2, between
 
 
 def clue_parts(part_maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The body part that holds most of the pixels under each clue.
+    """The body part of most of the pixels under each clue.
 
-    The background, part 0, wins only where it holds more pixels than any other part; of equal parts the smaller index
-    wins. Cells are those of adaptive average pooling: they overlap by a row where sizes do not divide.
+    The background, part 0, wins only if it has more pixels than every other part; among equal parts the smaller index
+    wins. Cells are those of adaptive average pooling, which overlap by a row if the sizes do not divide.
 
     Args:
         part_maps: integers ≥ 0, ``(image, height, width)``.

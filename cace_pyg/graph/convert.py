@@ -22,14 +22,15 @@ class Pairs(NamedTuple):
 
 
 def block_edges(blocks: PairBlocks) -> tuple[Tensor, Tensor]:
-    """The edges of all pairs as one graph, pair after pair, without the detour over ``Data``.
+    """The edges of all pairs as one graph, pair after pair, without making ``Data``.
 
     Returns:
-        ``edge_index`` (2, edge) of the entries that are not zero, sorted by their first node, and ``edge_weight``
-        (edge), through which gradients flow. Node 2n·p + i is clue i of image a of pair p, 2n·p + n + i of image b.
+        ``edge_index`` (2, edge) of the non-zero entries, sorted by their first node, and ``edge_weight`` (edge),
+        through which gradients flow. Node 2n·p + i is clue i of image a of pair p, and node 2n·p + n + i is clue i of
+        image b.
     """
     adjacency = blocks.adjacency()
-    # only the places come from dense_to_sparse: on a batch it changes its saved index and backward fails (PyG 2.8)
+    # only the positions come from dense_to_sparse: on a batch it changes its saved index and backward fails (PyG 2.8)
     edge_index, _ = dense_to_sparse(adjacency.detach())
     nodes = adjacency.size(1)
     source, target = edge_index
@@ -41,16 +42,16 @@ def pair_to_data(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tup
 
     Args:
         blocks: the adjacency of some pairs.
-        nodes_a: node features of the images a, ``(pair, n, channel)``, or of one for all pairs.
+        nodes_a: node features of the images a, ``(pair, n, channel)``, or of one image for all pairs.
         nodes_b: node features of the images b, ``(pair, n, channel)``.
         grid: (H, W) of both feature maps, n = H·W.
         pair: which of the pairs.
 
     Returns:
-        ``Data`` with ``x`` (2n, channel), ``edge_index`` (2, edge) and ``edge_weight`` (edge) of the entries that are
-        not zero, sorted by their first node, ``image`` (2n) with 0 for nodes of a and 1 for nodes of b, ``pos``
-        (2n, 2), the row and column of each clue in its feature map, and ``grid`` (1, 2). Gradients flow through ``x``
-        and ``edge_weight``.
+        ``Data`` with ``x`` (2n, channel), ``edge_index`` (2, edge) and ``edge_weight`` (edge) of the non-zero entries,
+        sorted by their first node, ``image`` (2n) with 0 for nodes of a and 1 for nodes of b, ``pos`` (2n, 2), the row
+        and column of each clue in its feature map, and ``grid`` (1, 2). Gradients flow through ``x`` and
+        ``edge_weight``.
     """
     # one matrix at a time: on a batch, dense_to_sparse changes its own saved index and backward fails (PyG 2.8)
     pair_a = 0 if nodes_a.size(0) == 1 else pair
@@ -70,13 +71,13 @@ def pair_to_data(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tup
 
 
 def pairs_to_batch(blocks: PairBlocks, nodes_a: Tensor, nodes_b: Tensor, grid: tuple[int, int]) -> Batch:
-    """All pairs as one PyG ``Batch``, one graph a pair (see :func:`pair_to_data`)."""
+    """All pairs as one PyG ``Batch``, one graph per pair (see :func:`pair_to_data`)."""
     pairs = range(blocks.inter.size(0))
     return Batch.from_data_list([pair_to_data(blocks, nodes_a, nodes_b, grid, pair) for pair in pairs])
 
 
 def data_to_pairs(data: Data) -> Pairs:
-    """What :func:`pair_to_data` or :func:`pairs_to_batch` was given, without loss; also from a PyG loader's batches.
+    """The exact inverse of :func:`pair_to_data` and :func:`pairs_to_batch`; also for batches of a PyG loader.
 
     Args:
         data: one pair graph or a ``Batch`` of them, all of one grid. Gradients flow through ``x`` and ``edge_weight``.
@@ -109,9 +110,9 @@ def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> "nx.
 
     Returns:
         Nodes 0 … 2n − 1 with ``image`` (0: a, 1: b), ``row``, ``column``, ``clue`` (the index within its image) and
-        ``degree`` (:math:`d_i`, the row sum of the adjacency, where a self-loop counts once). Every edge, a self-loop
-        once, has ``weight`` (:math:`a_{ij}`) and ``share`` (:math:`a_{ij} / \sqrt{d_i d_j}`, what reaches the
-        embedding). All are plain Python numbers without unit.
+        ``degree`` (:math:`d_i`, the row sum of the adjacency, with a self-loop counted once). Every edge, including
+        self-loops, has ``weight`` (:math:`a_{ij}`) and ``share`` (:math:`a_{ij} / \sqrt{d_i d_j}`, its factor in the
+        propagation). All are plain Python numbers without units.
 
     Raises:
         ValueError: ``data`` is not a pair graph, or a batch of several.
@@ -121,7 +122,7 @@ def pair_to_networkx(data: Data, degree_floor: DegreeFloor = "textbook") -> "nx.
     source, target = data.edge_index
     weight = data.edge_weight.detach().double()
     degree = weight.new_zeros(2 * n).index_add(0, source, weight)
-    # the mode changes what a node keeps of itself, never the scale
+    # the mode only changes the node's own weight, never the scale
     scale = normalise_degree(degree, "discrepancy", degree_floor).scale
     share = scale[source] * weight * scale[target]
     once = source <= target

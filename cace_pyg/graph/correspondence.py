@@ -13,7 +13,7 @@ from cace_pyg.graph.gram import upper_gram
 from cace_pyg.graph.sparsify import sparsify
 from cace_pyg.kernels import ReluGram
 
-_FAINTEST = 1e-4  # of a sharpened edge
+_FAINTEST = 1e-4  # smallest weight of a sharpened edge
 
 
 class CorrespondenceAttention(GraphBuilder):
@@ -26,23 +26,23 @@ class CorrespondenceAttention(GraphBuilder):
     ``form="released"``: what the authors' code does instead. One bias-free projection to ``width`` channels shared
     by intra and inter, L2-normalised, the ReLU of the cosine, no self-loops.
 
-    A ReLU'd cosine hardly tells the true counterpart of a clue (0.9) from a stranger (0.5), and some 80 % of all pairs
-    of clues stay joined: what a clue is compared with is nearly the mean of the other picture. ``sharpness`` raises
-    the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results/). Powers
-    below 1e-4 are cut: a clue without a counterpart is isolated; else its degree would be next to nothing.
+    A ReLU'd cosine hardly separates the true counterpart of a clue (0.9) from an unrelated clue (0.5), and some 80 % of
+    all pairs of clues stay connected, so a clue is compared with nearly the mean of the other picture. ``sharpness``
+    raises the cosine to a power (0.9¹⁶ = 0.19, 0.5¹⁶ = 0.00002), so that few counterparts count (docs/results/). Powers
+    below 1e-4 become zero: a clue without a counterpart is then isolated, and does not have a tiny degree.
 
     Args:
         channels: size of a clue.
         form: ``paper`` or ``released``.
         width: channels of the projection of the released form; default channels / 16. The paper form has none.
         sharpness: exponent of the released form's ReLU'd cosines (our addition; 1 is the authors').
-        threshold: an edge of at most this weight is cut (our addition; 0 cuts nothing more). The released form's
+        threshold: edges of at most this weight are removed (our addition; 0 removes no more edges). The released form's
             weights are powers of cosines, 0 to 1; the paper form's have the unit of a product of clues.
-        top_edges: an edge stays where it is among this many strongest of either of its ends, in each block apart
-            (our addition; none cuts nothing).
+        top_edges: an edge is kept if it is among this many strongest of either of its ends, in each block separately
+            (our addition; None keeps all).
 
     Raises:
-        ValueError: an unknown form, a width that does not fit it, or a cut that is negative or leaves nothing.
+        ValueError: the form is unknown, the width does not fit it, or ``threshold`` or ``top_edges`` is out of range.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class CorrespondenceAttention(GraphBuilder):
         if form == "paper" and width is not None:
             raise ValueError(f"Expected no width with form 'paper', whose W is diagonal (got width={width})")
         if width is not None and width < 1:
-            raise ValueError(f"Expected a width of at least 1, or none for channels / 16 (got {width})")
+            raise ValueError(f"Expected a width of at least 1, or None for channels / 16 (got {width})")
         if not sharpness >= 1 or (form == "paper" and sharpness != 1):
             raise ValueError(
-                f"Expected a sharpness of at least 1, and 1 with form 'paper', whose weights are no cosines (got "
+                f"Expected a sharpness of at least 1, and 1 with form 'paper', whose weights are not cosines (got "
                 f"{sharpness} with form {form!r})"
             )
         if not threshold >= 0:
-            raise ValueError(f"Expected a threshold of at least 0, which cuts nothing (got {threshold})")
+            raise ValueError(f"Expected a threshold of at least 0, which removes nothing (got {threshold})")
         if top_edges is not None and top_edges < 1:
-            raise ValueError(f"Expected top_edges of at least 1, or none to cut nothing (got {top_edges})")
+            raise ValueError(f"Expected top_edges of at least 1, or None to keep all edges (got {top_edges})")
         super().__init__()
         self.form = form
         self.sharpness = sharpness
         self.threshold = threshold
         self.top_edges = top_edges
-        self.is_relu_gram = top_edges is None  # the strongest edges are known only when all are
+        self.is_relu_gram = top_edges is None  # the strongest edges need all edges
         if form == "paper":
             self.intra_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
             self.inter_weight = torch.nn.Parameter(torch.full((channels,), 1 / channels))
@@ -120,12 +120,12 @@ class CorrespondenceAttention(GraphBuilder):
 
     @property
     def _cut(self) -> float:
-        """An edge of at most this weight is cut."""
+        """Edges of at most this weight are removed."""
         return self.threshold if self.sharpness == 1 else max(self.threshold, _FAINTEST)
 
 
 def _sharpened(cosines: Tensor, sharpness: float, cut: float) -> Tensor:
-    """Powers of cosines ≥ 0, those of at most ``cut`` set to zero.
+    """Powers of cosines ≥ 0; those of at most ``cut`` become zero.
 
     Squares are many times faster than a power, and the inter block is the largest tensor of a pair.
     """
@@ -140,7 +140,7 @@ def _sharpened(cosines: Tensor, sharpness: float, cut: float) -> Tensor:
 
 
 class _Sharpened(torch.autograd.Function):
-    """ReLU, power and cut in one step, which keeps two tensors for the gradient where autograd would keep eight."""
+    """ReLU, power and cut in one step; it saves two tensors for the gradient, where autograd would save eight."""
 
     @staticmethod
     def forward(ctx: Any, importance: Tensor, sharpness: float, cut: float) -> Tensor:
@@ -153,6 +153,6 @@ class _Sharpened(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        cosines, edges = ctx.saved_tensors  # where an edge is cut, so is its gradient
+        cosines, edges = ctx.saved_tensors  # a removed edge has no gradient
         slope = edges / cosines.clamp_min(torch.finfo(cosines.dtype).tiny)  # p·c^(p − 1) = p·c^p / c
         return slope.mul_(gradient).mul_(ctx.sharpness), None, None

@@ -1,4 +1,4 @@
-"""Which clue decides for which: every clue matched once."""
+"""One-to-one matching of the clues of two images."""
 
 from itertools import product
 
@@ -8,21 +8,21 @@ from networkx.algorithms.bipartite import minimum_weight_full_matching
 
 
 def decisive_matching(graph: "nx.Graph[int]", weight: str = "share") -> np.ndarray:
-    """The maximum-weight matching between the images: each clue corresponds to one clue of the other image at most.
+    """The maximum-weight matching between the images: each clue has at most one partner in the other image.
 
-    The strongest edges alone often all end at one salient clue; here a clue is spent once it is matched, and the sum
-    of the weights is the largest there is (exactly, not greedily).
+    Without this, the strongest edges often all end at one salient clue. Here each clue is used once, and the sum of
+    the weights is the largest possible (exactly, not greedily).
 
     Example: two clues each, weights [[0.9, 0.8], [0.8, 0]]. The strongest edge 0.9 would leave the others without a
     partner; the matching takes 0.8 twice.
 
     Args:
         graph: a pair graph, see :func:`~cace_pyg.graph.convert`; only edges between the images count.
-        weight: the edge attribute to add up: ``share`` (part in the propagation) or ``weight`` (attention).
+        weight: the edge attribute to sum: ``share`` (of the propagation) or ``weight`` (attention).
 
     Returns:
-        float64 ``(match, 3)``, rows (clue of a, clue of b, weight), strongest first, then by clue of a; clues are
-        counted in each image from 0. At most n rows, none where no edge runs between the images.
+        float64 ``(match, 3)`` with rows (clue of a, clue of b, weight), strongest first, then by clue of a; clues are
+        counted from 0 in each image. At most n rows; none if there are no edges between the images.
 
     Raises:
         ValueError: a weight is negative or not finite.
@@ -30,9 +30,9 @@ def decisive_matching(graph: "nx.Graph[int]", weight: str = "share") -> np.ndarr
     clues_a, clues_b = ([node for node in graph if graph.nodes[node]["image"] == side] for side in (0, 1))
     gain = {pair: graph.edges[pair][weight] for pair in product(clues_a, clues_b) if graph.has_edge(*pair)}
     _check(gain, weight)
-    # Exact and fast: where no weight is negative, edges of weight 0 turn every matching into a full one without
-    # changing its sum, and a full one is scipy's assignment problem. At 2 × 192 clues, all connected, that takes
-    # 0.05 s; networkx's max_weight_matching of general graphs takes 9 s.
+    # Exact and fast: if no weight is negative, edges of weight 0 complete every matching without changing its sum, and
+    # a complete matching is scipy's assignment problem. For 2 × 192 fully connected clues this takes 0.05 s;
+    # networkx's max_weight_matching for general graphs takes 9 s.
     completed: nx.Graph[int] = nx.Graph()
     completed.add_weighted_edges_from((a, b, -gain.get((a, b), 0.0)) for a, b in product(clues_a, clues_b))
     partner = minimum_weight_full_matching(completed, clues_a)

@@ -1,4 +1,4 @@
-"""A pair graph in figures."""
+"""Statistics of a pair graph."""
 
 import math
 from collections.abc import Iterable
@@ -20,20 +20,20 @@ class DegreeRange(NamedTuple):
 
 @dataclass(frozen=True)
 class DegreeStatistics:
-    """How a pair graph is connected. Fractions are 0 to 1; those of nothing are NaN.
+    """How a pair graph is connected. Fractions are 0 to 1, or NaN if there is nothing to count.
 
     Attributes:
         nodes: clues of both images.
-        edges: undirected, a self-loop counts as one.
-        density_intra_a: the part of the block's n² entries that is not zero (PairBlocks); so for the next two.
+        edges: undirected; a self-loop counts as one.
+        density_intra_a: share of the block's n² entries that are not zero (PairBlocks); likewise the next two.
         density_inter: between the images.
         density_intra_b: within image b.
         isolated_a: clues of a without any edge.
         isolated_b: clues of b without any edge.
-        degree_a: weighted degrees d_i of a, in which a self-loop counts once.
+        degree_a: weighted degrees d_i of a, with a self-loop counted once.
         degree_b: of b.
-        crossing_weight: the part of all edges' ``weight`` (attention) that runs between the images.
-        crossing_share: the part of all edges' ``share`` (propagation) that runs between the images.
+        crossing_weight: share of all edges' ``weight`` (attention) that is between the images.
+        crossing_share: share of all edges' ``share`` (propagation) that is between the images.
     """
 
     nodes: int
@@ -70,7 +70,7 @@ class DegreeStatistics:
 
 
 def degree_statistics(graph: "nx.Graph[int]") -> DegreeStatistics:
-    """Count and weigh the edges of a pair graph, see :func:`~cace_pyg.graph.convert`."""
+    """Statistics of the edges of a pair graph, see :func:`~cace_pyg.graph.convert`."""
     degrees = [[d["degree"] for _, d in graph.nodes(data=True) if d["image"] == image] for image in (0, 1)]
     isolated = [sum(1 for node in nx.isolates(graph) if graph.nodes[node]["image"] == image) for image in (0, 1)]
     size_a, size_b = map(len, degrees)

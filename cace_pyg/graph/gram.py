@@ -1,4 +1,4 @@
-"""All products of a batch, each pair of images once."""
+"""Products of the clues of all pairs of a batch, each pair once."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from torch import Tensor
 def upper_gram(x: Tensor, weight: Tensor | None = None) -> Tensor:
     r"""The products :math:`X_a W X_b^\top` of all images a ≤ b of a batch, with W diagonal: one Gram matrix's blocks.
 
-    The weighted clues are made for one image at a time and never kept, and the backward pass adds into one gradient,
-    so that beside the result nothing larger than the clues themselves is held.
+    The weighted clues are computed for one image at a time and not stored, and the backward pass adds into one
+    gradient. So apart from the result, nothing larger than the clues is in memory.
 
     Args:
         x: clues, ``(image, n, channel)``.
-        weight: the diagonal of W, ``(channel,)``; none: the identity.
+        weight: the diagonal of W, ``(channel,)``; None: the identity.
 
     Returns:
         ``(pair, n, n)`` in the order of ``torch.triu_indices(images, images)``: (0, 0), (0, 1), …, (1, 1), ….
@@ -46,5 +46,5 @@ class _UpperGram(torch.autograd.Function):
 
 
 def row_lengths(images: int) -> list[int]:
-    """How many b ≥ a each image a has: the rows of a triangle, B, B − 1, …, 1."""
+    """The number of images b ≥ a for each image a: the row lengths of a triangle, B, B − 1, …, 1."""
     return list(range(images, 0, -1))

@@ -12,11 +12,11 @@ class Part(GraphBuilder):
 
     Args:
         channels: size of a clue; the graph does not depend on it.
-        stripes: the location is one of this many horizontal stripes (PCB, Sun et al. 2018: 6); none: the pixel
-            itself, as the paper describes it, and within an image only the self-loop is left.
+        stripes: the location is one of this many horizontal stripes (PCB, Sun et al. 2018: 6). None: it is the pixel
+            itself, as in the paper; within an image only self-loops remain.
 
     Raises:
-        ValueError: fewer than 1 stripe, or, when clues come, more stripes than rows.
+        ValueError: there is less than 1 stripe; or, when it is applied, there are more stripes than rows.
     """
 
     compares_features = False
@@ -24,14 +24,14 @@ class Part(GraphBuilder):
 
     def __init__(self, channels: int, stripes: int | None = None):
         if stripes is not None and stripes < 1:
-            raise ValueError(f"Expected stripes of at least 1, or none for single pixels (got {stripes})")
+            raise ValueError(f"Expected stripes of at least 1, or None for single pixels (got {stripes})")
         super().__init__()
         self.stripes = stripes
 
     def intra(self, prepared: Clues) -> Tensor:
         location = self._location(prepared.grid).to(prepared.features.device)
         same = (location[:, None] == location[None]).to(prepared.features.dtype)
-        return same.repeat(prepared.features.size(0), 1, 1)  # len would tie an exported model to one batch size
+        return same.repeat(prepared.features.size(0), 1, 1)  # with len an exported model would take only one batch size
 
     def inter(self, prepared_a: Clues, prepared_b: Clues) -> Tensor:
         return self.intra(prepared_b)

@@ -9,14 +9,14 @@ from cace_pyg.graph.clues import Clues
 class Semantic(GraphBuilder):
     """Clues of the same body part are connected with weight 1 (Table 2, "Semantic Alignment"), itself included.
 
-    Needs ``Clues.parts``: label maps beside the pictures, ``ROOT/parts/<folder>/<stem>.png``.
+    Needs ``Clues.parts``, from label maps next to the pictures, ``ROOT/parts/<folder>/<stem>.png``.
 
     Args:
         channels: size of a clue; the graph does not depend on it.
-        background: connect clues of part 0, the background, too; otherwise they are isolated.
+        background: also connect clues of part 0, the background; otherwise they are isolated.
 
     Raises:
-        ValueError: when clues come without parts.
+        ValueError: the clues have no parts.
     """
 
     compares_features = False

@@ -1,19 +1,19 @@
-"""Cutting weak edges off."""
+"""Removes weak edges."""
 
 import torch
 from torch import Tensor
 
 
 def sparsify(weights: Tensor, threshold: float = 0.0, top_edges: int | None = None) -> Tensor:
-    """Set weak edges to zero; the others keep weight and gradient.
+    """Set weak edges to zero; the others keep their weight and gradient.
 
     Args:
         weights: ≥ 0, ``(…, n, n)``.
-        threshold: an edge of at most this weight is cut; 0 cuts nothing.
-        top_edges: an edge stays where it is among this many strongest of either of its ends; none cuts nothing.
+        threshold: edges of at most this weight are removed; 0 removes nothing.
+        top_edges: an edge is kept if it is among this many strongest of either of its ends; None keeps all.
 
     Returns:
-        The shape of ``weights``; symmetric where ``weights`` is (but for ties). ``weights`` itself if nothing is cut.
+        Shaped as ``weights``; symmetric if ``weights`` is (except for ties). ``weights`` itself if nothing is removed.
     """
     if threshold > 0:
         weights = torch.where(weights <= threshold, 0.0, weights)
@@ -27,11 +27,11 @@ def strongest(scores: Tensor, k: int) -> Tensor:
 
     Args:
         scores: ``(…, n, m)``; a node is a row or a column.
-        k: edges a node keeps; more than it has keeps all of them.
+        k: edges that a node keeps; if it has fewer, all of them.
 
     Returns:
-        Booleans of the shape of ``scores``. Of equal scores at the border one is kept, whichever torch finds first.
-        Transposed scores give the transposed answer.
+        Booleans of the shape of ``scores``. Among equal scores at the limit, the one that torch finds first is kept.
+        Transposed scores give the transposed result.
     """
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for dim in (-1, -2):

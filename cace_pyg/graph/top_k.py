@@ -14,14 +14,15 @@ from cace_pyg.graph.sparsify import strongest
 class TopKSimilarity(GraphBuilder):
     """Every clue is connected with the clues it resembles most (Table 2, "Top-K Similarity").
 
-    The rule of AlignedReID (Zhang et al. 2017) with k = 1: the pixel of highest cosine similarity in the other image.
-    The rule is not symmetric, so an edge stands where either end chose the other. Within an image a clue chooses
-    among the others.
+    With k = 1 this is the rule of AlignedReID (Zhang et al. 2017): the pixel of highest cosine similarity in the other
+    image. The rule is not symmetric, so there is an edge if either end chose the other. Within an image a clue chooses
+    among the other clues.
 
     Args:
         channels: size of a clue; the graph does not depend on it.
-        k: how many clues of each image a clue chooses; more than there are means all.
-        weighted: an edge weighs its similarity where that is positive, so that gradients reach the clues; otherwise 1.
+        k: how many clues of each image a clue chooses; all if there are fewer.
+        weighted: the weight of an edge is its similarity (at least 0), so that gradients reach the clues; False: it is
+            1.
 
     Raises:
         ValueError: ``k`` below 1.
@@ -35,7 +36,7 @@ class TopKSimilarity(GraphBuilder):
         self.weighted = weighted
 
     def prepare(self, clues: Clues) -> Clues:
-        """The clues with length one."""
+        """The clues scaled to unit length."""
         return replace(clues, features=torch.nn.functional.normalize(clues.features, dim=-1))
 
     def intra(self, prepared: Clues) -> Tensor:

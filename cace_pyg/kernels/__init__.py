@@ -1,4 +1,4 @@
-"""Fused kernels (Triton), each beside its reference in plain torch."""
+"""Fused kernels (Triton), each with its reference in plain torch."""
 
 from cace_pyg.kernels.relu_gram import ReluGram, relu_gram_products_reference
 from cace_pyg.kernels.relu_gram_products import kernels_for, relu_gram_products, runs_on

@@ -1,4 +1,4 @@
-"""A block of edges by its factors, and its products in plain torch."""
+"""A block of edges described by its factors, and its products in plain torch."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor
 class ReluGram(NamedTuple):
     r"""The block :math:`R = \mathrm{ReLU}(X_a X_b^\top)^{p}`, zero where it is at most ``threshold``.
 
-    A description that costs nothing: :func:`relu_gram_products` multiplies with R without putting it together.
+    Only a description, which costs nothing: :func:`relu_gram_products` multiplies with R without computing it.
 
     Attributes:
         x_a: ``(pair, n_a, channel)``, or ``(1, n_a, channel)`` for all pairs. A diagonal weight between the factors,
@@ -26,19 +26,19 @@ class ReluGram(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision in which a product takes the clues: autocast's where that is on."""
+        """The precision of the clues in a product: autocast's if it is on."""
         kind = self.x_a.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.x_a.dtype
 
     def block(self) -> Tensor:
-        """R, put together after all: ``(pair, n_a, n_b)``."""
+        """Compute R itself: ``(pair, n_a, n_b)``."""
         edges = (self.x_a @ self.x_b.mT).relu()
         edges = edges if self.sharpness == 1 else edges**self.sharpness
         return torch.where(edges <= self.threshold, 0.0, edges) if self.threshold > 0 else edges
 
 
 def relu_gram_products_reference(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """R @ right and Rᵀ @ left by way of the whole block, in the precision of its factors, any of torch's.
+    """R @ right and Rᵀ @ left from the whole block, in the precision of its factors, which may be any of torch's.
 
     Args:
         gram: R.

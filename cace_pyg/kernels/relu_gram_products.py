@@ -1,4 +1,4 @@
-"""A ReLU'd product of clues times two vectors, without the n×n block: the fused kernel and where it runs."""
+"""A ReLU'd product of clues times two vectors, without the n×n block: the fused kernel, and where it runs."""
 
 import importlib.util
 from types import ModuleType
@@ -13,29 +13,32 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def relu_gram_products(gram: ReluGram, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    r"""R @ right and Rᵀ @ left for :math:`R = \mathrm{ReLU}(X_a X_b^\top)^p`, which never reaches the main memory.
+    r"""R @ right and Rᵀ @ left for :math:`R = \mathrm{ReLU}(X_a X_b^\top)^p`, without R in main memory.
 
-    Everything that average pooling wants of an inter block: with ones as vectors the degrees of both sides, with the
-    scaled pooling vectors the weights of all clues. A Triton kernel computes R tile by tile, in float32 whatever the
-    precision of the clues, uses a tile while it is in registers and forgets it; the backward pass computes it again.
+    This is all that average pooling needs of an inter block: with vectors of ones it gives the degrees of both sides,
+    and with the scaled pooling vectors the weights of all clues. A Triton kernel computes R tile by tile, in float32
+    whatever the precision of the clues, and uses each tile while it is in registers. The backward pass computes the
+    tiles again.
 
-    Cost for a pair with n = n_a = n_b: 2n²·channel flops forward. Backward 4n²·channel for each side whose clues want
-    a gradient (2n² of them for the tile again, which plain torch has kept), and the forward's once more if the vectors
-    do. The gradient of an image that stands for all pairs is summed from one of each pair, 4·pair·n·channel bytes.
+    Cost for a pair with n = n_a = n_b: forward 2n²·channel flops. Backward 4n²·channel for each side whose clues need
+    a gradient (2n²·channel of them to compute the tile again, which plain torch would have stored), and the forward
+    cost once more if the vectors need one. The gradient of an image shared by all pairs is summed over the pairs, which
+    takes 4·pair·n·channel bytes.
 
-    Under ``torch.autocast`` the clues are taken in its precision, as in a matrix product.
+    Under ``torch.autocast`` the clues are converted to its precision, as in a matrix product.
 
     Args:
-        gram: R; clues on a CUDA device, float32, bfloat16 or float16, both alike, of any strides.
-        left: ``(pair, n_a)`` or ``(1, n_a)``, any floating type, computed with in float32.
+        gram: R; both clues on a CUDA device, in float32, bfloat16 or float16 (the same), with any strides.
+        left: ``(pair, n_a)`` or ``(1, n_a)``, any floating type; computed in float32.
         right: ``(pair, n_b)`` or ``(1, n_b)``.
 
     Returns:
-        ``(pair, n_a)`` and ``(pair, n_b)``, float32. Gradients flow into the clues and the vectors, once.
+        ``(pair, n_a)`` and ``(pair, n_b)``, float32. Gradients flow into the clues and the vectors; there are no second
+        derivatives.
 
     Raises:
-        ValueError: clues of another precision or on different devices, or shapes that do not fit.
-        RuntimeError: no Triton, or clues on a CPU and no TRITON_INTERPRET=1.
+        ValueError: clues have another precision or are on different devices, or shapes do not fit.
+        RuntimeError: Triton is missing, or the clues are on a CPU without TRITON_INTERPRET=1.
     """
     x_a, x_b = gram.x_a, gram.x_b
     if gram.dtype != x_a.dtype:
@@ -76,8 +79,8 @@ class _ReluGramProducts(torch.autograd.Function):
 def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
     if x_a.dtype not in _DTYPES or x_b.dtype != x_a.dtype:
         raise ValueError(
-            f"Expected clues in float32, bfloat16 or float16, both alike (got {x_a.dtype} and {x_b.dtype}); the "
-            "backend pooled takes every precision"
+            f"Expected both clues in the same of float32, bfloat16 and float16 (got {x_a.dtype} and {x_b.dtype}); "
+            "conditional.backend pooled takes every precision"
         )
     devices = {str(operand.device) for operand in (x_a, x_b, left, right)}
     if len(devices) > 1:
@@ -94,14 +97,16 @@ def _check(x_a: Tensor, x_b: Tensor, left: Tensor, right: Tensor) -> None:
         )
     counts = {operand.size(0) for operand in (x_a, x_b, left, right)}
     if len(counts - {1}) > 1:
-        raise ValueError(f"Expected one number of pairs, or 1, everywhere (got {', '.join(map(str, sorted(counts)))})")
+        raise ValueError(
+            f"Expected equal numbers of pairs, or 1, everywhere (got {', '.join(map(str, sorted(counts)))})"
+        )
 
 
 def kernels_for(device: torch.device) -> ModuleType:
-    """The module with the kernels; imported where they are needed, since it imports Triton.
+    """The module with the kernels; imported only when they are needed, because it imports Triton.
 
     Raises:
-        RuntimeError: no Triton, or ``device`` is no CUDA device and Triton's interpreter does not stand in for one.
+        RuntimeError: Triton is missing, or ``device`` is not a CUDA device and Triton's interpreter is off.
     """
     try:
         from cace_pyg.kernels import relu_gram_triton
@@ -123,7 +128,7 @@ def kernels_for(device: torch.device) -> ModuleType:
 def runs_on(device: torch.device) -> bool:
     """Whether the kernels run on ``device``: an NVIDIA GPU of compute capability 8.0 or more, and Triton installed.
 
-    Triton's interpreter (TRITON_INTERPRET=1) runs them on a CPU too, for tests; that is not meant here.
+    Triton's interpreter (TRITON_INTERPRET=1) also runs them on a CPU, for tests; this does not count here.
     """
     if device.type != "cuda" or torch.version.cuda is None or importlib.util.find_spec("triton") is None:
         return False

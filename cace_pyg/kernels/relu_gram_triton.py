@@ -11,11 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-INTERPRETED = triton.knobs.runtime.interpret  # fixed here, as Triton itself fixes it when a kernel is defined
+INTERPRETED = triton.knobs.runtime.interpret  # read once, as Triton reads it when a kernel is defined
 
 
 class Tile(NamedTuple):
-    """What one program works on at a time; powers of two, 16 at least."""
+    """The block that one program works on at a time; powers of two, at least 16."""
 
     rows: int = 64
     columns: int = 64
@@ -29,9 +29,9 @@ def products(
 ) -> tuple[Tensor, Tensor]:
     """R @ right ``(pair, n_a)`` and Rᵀ @ left ``(pair, n_b)``, float32.
 
-    A program takes ``tile.rows`` rows of one pair and walks over the columns. What it adds to a column is stored apart
-    and summed afterwards, in the order of the rows: no atomic additions, so the same numbers every time, for
-    4·n_b·⌈n_a / rows⌉ bytes a pair.
+    A program takes ``tile.rows`` rows of one pair and loops over the columns. Its partial sums of the columns are
+    stored separately and added afterwards, in the order of the rows. Without atomic additions, results are the same
+    every time. This takes 4·n_b·⌈n_a / rows⌉ bytes per pair.
 
     Args:
         x_a: ``(pair, n_a, channel)`` of any strides; 0 along the pairs costs nothing.
@@ -111,9 +111,9 @@ def _products_kernel(
     SHARPEN: tl.constexpr, INTERPRETED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    # the row blocks of a pair run side by side, so that they share the other image's clues in the cache
+    # the row blocks of a pair run next to each other, so they share the other image's clues in the cache
     row_blocks = tl.cdiv(n_a, ROWS)
-    pair = (tl.program_id(0) // row_blocks).to(tl.int64)  # times a stride it may pass 2³¹
+    pair = (tl.program_id(0) // row_blocks).to(tl.int64)  # times a stride it may exceed 2³¹
     block = tl.program_id(0) % row_blocks
     row = block * ROWS + tl.arange(0, ROWS)
     weight_of_row = tl.load(left + pair * n_a + row, mask=row < n_a, other=0.0)
@@ -193,9 +193,9 @@ def _importance(
             x_b + channel[:, None] * channel_stride_b + column[None, :] * node_stride_b,
             mask=(channel < channels)[:, None] & (column < n_b)[None, :], other=0.0,
         )  # fmt: skip
-        if INTERPRETED:  # it multiplies the bits of bfloat16; the products are the same in float32
+        if INTERPRETED:  # the interpreter multiplies bfloat16 wrongly; the products are the same in float32
             tile_a, tile_b = tile_a.to(tl.float32), tile_b.to(tl.float32)
-        total = tl.dot(tile_a, tile_b, total, input_precision="ieee")  # torch too has no TF32 unless asked for
+        total = tl.dot(tile_a, tile_b, total, input_precision="ieee")  # no TF32, like torch by default
     return total
 
 

@@ -1,4 +1,4 @@
-"""The losses of joint training, put together."""
+"""The combined losses of joint training."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Cross-entropy on identities: of single images, and mixed up over the two of a pair."""
+"""Cross-entropy on identities: of single images, and mixed (mix-up) over the two images of a pair."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Triplet losses on distances: the individual and the conditional ones share them."""
+"""Triplet losses on distances, for individual and conditional embeddings."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ def triplet_loss(positive_distance: Tensor, negative_distance: Tensor, margin: f
     """The mean of max(0, margin + positive − negative) over triplets; all shapes ``(anchor,)``.
 
     Raises:
-        ValueError: the two differ in shape, or there is no anchor.
+        ValueError: the shapes differ, or there is no anchor.
     """
     if positive_distance.shape != negative_distance.shape or positive_distance.dim() != 1 or not len(positive_distance):
         raise ValueError(
@@ -19,7 +19,7 @@ def triplet_loss(positive_distance: Tensor, negative_distance: Tensor, margin: f
 
 
 def batch_hard_triplet_loss(distance: Tensor, labels: Tensor, margin: float = 0.3) -> Tensor:
-    """For each image its farthest match against its nearest non-match (Hermans et al., 2017).
+    """The triplet loss of each image's farthest match and nearest non-match (Hermans et al., 2017).
 
     Args:
         distance: ``(image, image)``, from any source: Euclidean between individual embeddings, or the conditional

@@ -24,19 +24,19 @@ class Backbone(torch.nn.Module):
             :func:`cace_pyg.models.osnet.osnet_layers`; ``resnet50_ibn_a`` and its siblings, see
             :class:`cace_pyg.models.instance_batch_norm.InstanceBatchNorm`; or a torchvision classification model with
             convolutional features: ``resnet18``, ``resnet50``, ``mobilenet_v2``, ``efficientnet_b0``, …
-        weights: none (random), ``imagenet`` (torchvision downloads them), or the path of a state dict, see
-            :func:`cace_pyg.models.load_backbone_weights`; what became of its keys is in ``loaded_weights``.
-        last_stride: 1 keeps the last stage of one of torchvision's networks at twice the resolution (common in
-            re-identification); 2 leaves the network as it is; none: 1 where the network is torchvision's.
+        weights: None (random), ``imagenet`` (torchvision downloads them), or the path of a state dict, see
+            :func:`cace_pyg.models.load_backbone_weights`; ``loaded_weights`` then lists the keys that were used.
+        last_stride: 1 keeps the last stage of torchvision's networks at twice the resolution (common in
+            re-identification); 2 leaves the network unchanged; None: 1 for torchvision's networks.
         stem: of a ResNet. ``torchvision``; ``strong_baseline``: that project's ResNet has no ReLU before the first
-            pooling; ``fast_reid``: the first pooling is unpadded, with a rounded-up size. Weights are worth their
-            published figures only with the stem they were trained with.
+            pooling; ``fast_reid``: the first pooling is unpadded, with a rounded-up size. Weights only reach their
+            published figures with the stem that they were trained with.
 
     Shapes: ``(image, 3, height, width)`` to ``(image, channels, H, W)``.
 
     Raises:
-        ValueError: unknown name, or a network where the last stride cannot be removed, or weights that do not fit.
-        FileNotFoundError: no file at ``weights``.
+        ValueError: the name is unknown, the last stride cannot be removed, or the weights do not fit.
+        FileNotFoundError: there is no file at ``weights``.
         RuntimeError: the download failed.
     """
 
@@ -51,17 +51,17 @@ class Backbone(torch.nn.Module):
         if stem not in get_args(Stem):
             raise ValueError(f"Expected stem {', '.join(get_args(Stem))} (got {stem!r})")
         if last_stride not in (1, 2, None):
-            raise ValueError(f"Expected last_stride 1 or 2, or none for what is usual (got {last_stride})")
+            raise ValueError(f"Expected last_stride 1 or 2, or None for the default (got {last_stride})")
         self.trunk: torch.nn.Module
         if weights == "imagenet" and name in ("small_cnn", *OSNETS, *IBN_RESNETS):
-            where = ", such as that of github.com/XingangPan/IBN-Net" if name in IBN_RESNETS else ""
+            where = ", such as one from github.com/XingangPan/IBN-Net" if name in IBN_RESNETS else ""
             raise ValueError(
                 f"{name} has no ImageNet weights here: give a file as backbone.weights{where}, leave it out, or choose "
                 "resnet50"
             )
         if name == "small_cnn" or name in OSNETS:
             if last_stride == 1 and name in OSNETS:
-                raise ValueError(f"the strides of {name} stay as they are; leave backbone.last_stride out")
+                raise ValueError(f"the strides of {name} cannot be changed; leave backbone.last_stride out")
             self.trunk = SmallCnn() if name == "small_cnn" else osnet_layers(name)
         else:
             network = _torchvision_network(name, pretrained=weights == "imagenet")
@@ -74,7 +74,7 @@ class Backbone(torch.nn.Module):
         self.loaded_weights: LoadedWeights | None = None
         if weights is not None and weights != "imagenet":
             self.loaded_weights = load_backbone_weights(self.trunk, name, weights)
-        # faster on CPUs and in half precision, and clues come out as rows
+        # faster on CPUs and in half precision, and each clue is contiguous
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
         self.channels = self._count_channels()
 
@@ -136,7 +136,7 @@ def _feature_layers(network: torch.nn.Module, name: str) -> torch.nn.Sequential:
 
 
 def _change_stem(trunk: torch.nn.Module, stem: Stem, name: str) -> None:
-    """Make the first layers those of another library's ResNet; parameters and their names stay."""
+    """Change the first layers to those of another library's ResNet; parameters keep their names."""
     if stem == "torchvision":
         return
     if not hasattr(trunk, "maxpool"):
@@ -148,7 +148,7 @@ def _change_stem(trunk: torch.nn.Module, stem: Stem, name: str) -> None:
 
 
 def _remove_last_stride(trunk: torch.nn.Sequential, name: str) -> None:
-    """Set the strides of the last stage that has any to 1."""
+    """Set the strides of the last stage that has strides to 1."""
     for stage in reversed(list(trunk.children())):
         strided = [m for m in stage.modules() if isinstance(m, _STRIDED) and m.stride in (2, (2, 2))]
         if not strided:

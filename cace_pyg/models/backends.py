@@ -1,4 +1,4 @@
-"""The backends: one operator, computed in several ways, and which is the fastest here."""
+"""The backends: several ways to compute the same operator, and the choice of the fastest."""
 
 import warnings
 from typing import Literal
@@ -31,12 +31,12 @@ def pool_pairs(
     """The mean over each image of the node-wise function of the convolved clues, ``(pair, channel)`` each.
 
     Args:
-        backend: ``fused`` saves the inter block; one that exists already is pooled. ``pooled_messages`` needs the
-            identity as ``node_wise``.
+        backend: ``fused`` avoids the inter block; if the block exists already, it is used like ``pooled``.
+            ``pooled_messages`` needs the identity as ``node_wise``.
         convolution: the operator.
         node_wise: between convolution and pooling.
         blocks: adjacency of each pair.
-        projected_a: projected clues of the images a, ``(pair, n, channel)``, or of one for all pairs.
+        projected_a: projected clues of the images a, ``(pair, n, channel)``, or of one image for all pairs.
         projected_b: projected clues of the images b, ``(pair, n, channel)``.
     """
     if backend in ("pooled", "gram", "fused"):
@@ -58,7 +58,7 @@ def convolve_pairs(
 ) -> Tensor:
     """The convolved clues of both images, ``(pair, 2, n, channel)``; arguments as in :func:`pool_pairs`.
 
-    ``pooled`` and its kin take the map path on blocks.
+    ``pooled`` and similar backends use :func:`cace_pyg.nn.block_convolution.convolve_blocks`.
     """
     form = convolution.mode, convolution.degree_floor
     if backend in ("pooled", "gram", "fused", "pooled_messages"):
@@ -85,15 +85,15 @@ def _sparse_matrix(blocks: PairBlocks) -> tuple[Tensor, Tensor]:
     edge_index, edge_weight = block_edges(blocks)
     nodes = 2 * blocks.inter.size(0) * blocks.inter.size(1)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch says so once
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch warns once
         matrix = to_torch_csr_tensor(edge_index, edge_weight.detach(), size=nodes, is_coalesced=True)
     return matrix, edge_weight
 
 
 def convolve_segments(convolution: DiscrepancyConv, projected: Tensor, matrix: Tensor, weight: Tensor) -> Tensor:
-    """:meth:`DiscrepancyConv.convolve` with messages made one by one and summed row by row.
+    """:meth:`DiscrepancyConv.convolve` with explicit messages that are summed row by row.
 
-    Through ``torch_scatter.segment_csr`` where that is installed, else torch's own.
+    Uses ``torch_scatter.segment_csr`` if it is installed, else torch's own function.
     """
     wide = torch.promote_types(projected.dtype, torch.float32)
     row_ends, column = matrix.crow_indices(), matrix.col_indices()
@@ -106,19 +106,19 @@ def convolve_segments(convolution: DiscrepancyConv, projected: Tensor, matrix: T
 
 
 def choose_backend(node_wise: NodeWiseForm, device: str, density: float, channels: int) -> tuple[Backend, str]:
-    """What ``backend: auto`` means for a model, and why; the numbers are the same whatever is chosen.
+    """The backend that ``backend: auto`` chooses for a model, and why; all backends give the same numbers.
 
-    Builders draw dense blocks, so a backend on edges has to pay for turning them into edges first. Measured on 2 CPU
-    cores (``benchmarks/results/gcn_throughput.csv``, n = 192): pooling first on blocks costs less than that alone. On
-    the map path, which grows with the channels, the sparse product pays where there are many of them and few edges.
-    On an H200 plain torch is faster than ``fused`` in whole stages, with 128 and with 2048 channels
-    (``benchmarks/results/gpu.csv``), so CUDA gets ``pooled``, and so do devices that were not measured.
+    Builders make dense blocks, so a backend on edges must convert them first. Measured on 2 CPU cores
+    (``benchmarks/results/gcn_throughput.csv``, n = 192): pooling first on blocks costs less than the conversion alone.
+    If whole maps are convolved, the cost grows with the channels, and the sparse product is faster for many channels
+    and few edges. On an H200 plain torch is faster than ``fused`` in complete stages, with 128 and with 2048 channels
+    (``benchmarks/results/gpu.csv``), so CUDA uses ``pooled``, and so do devices that were not measured.
 
     Args:
         node_wise: between convolution and pooling.
         device: type of the device, such as ``cpu`` or ``cuda``.
-        density: share of all entries of the first pairs' adjacency that are not zero, 0 to 1.
-        channels: that the convolution moves.
+        density: share of non-zero entries in the first pairs' adjacency, 0 to 1.
+        channels: of the convolution.
     """
     is_sparse = density < _SPARSE_BELOW and channels >= _SPARSE_FROM_CHANNELS
     backend: Backend = "sparse_matrix" if node_wise != "identity" and device == "cpu" and is_sparse else "pooled"

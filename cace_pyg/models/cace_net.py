@@ -1,4 +1,4 @@
-"""CACE-Net, whole."""
+"""The complete CACE-Net."""
 
 import copy
 from collections.abc import Callable
@@ -21,27 +21,28 @@ from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 class CaceNet(torch.nn.Module):
     """Clue alignment and conditional embedding for re-identification (Yu et al., 2020, arXiv:2009.05250).
 
-    An image has an individual embedding f(a), from ``extractor`` and ``encoder``. Two images become one graph of clues,
-    of which ``pair_stage`` makes f(a|b), f(b|a) and the distance that the second stage ranks by. Embeddings are
+    An image has an individual embedding f(a), from ``extractor`` and ``encoder``. Two images form one graph of clues,
+    from which ``pair_stage`` computes f(a|b), f(b|a) and the distance that the second stage ranks by. Embeddings are
     compared by direction: distances are Euclidean between unit vectors.
 
     Args:
-        extractor: images to clues: a :class:`Backbone`, or any module that does what :class:`Extractor` says.
+        extractor: maps images to clues: a :class:`Backbone`, or any module with the interface :class:`Extractor`.
         graph: makes the builder from the size of a clue; a builder class is such a function.
-        num_identities: training identities, of both classifiers; none where nothing is classified, which is so with
+        num_identities: number of training identities, for both classifiers; None if nothing is classified, as with
             ``published``.
-        embedding_channels: size of the embeddings that are trained.
+        embedding_channels: size of the trained embeddings.
         batch_norm: normalise embeddings over the batch, see :class:`EmbeddingHead`.
         conditional: see :class:`ConditionalSettings`.
         pooling: of clues to the individual embedding: ``mean``, or ``generalised_mean`` with a learned exponent
-            (:class:`~cace_pyg.models.generalised_mean.GeneralisedMean`). Conditional embeddings average in any case,
-            since what makes them cheap is linear, so their encoder is one of its own then.
-        published: the extractor's own embedding is the individual one, and nothing of both is trained: there is no
-            ``encoder`` (None), and the pair stage has one of its own.
+            (:class:`~cace_pyg.models.generalised_mean.GeneralisedMean`). Conditional embeddings always use the mean,
+            because their fast computation needs a linear pooling; with ``generalised_mean`` they need their own
+            encoder.
+        published: the individual embedding is the extractor's own, and neither is trained: there is no ``encoder``
+            (None), and the pair stage has its own.
 
     Raises:
-        ValueError: the extractor does not say how many channels it has, there is no number of identities, or the
-            pooling does not go with the other settings.
+        ValueError: the extractor does not say how many channels it has, the number of identities is missing, or the
+            pooling contradicts other settings.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class CaceNet(torch.nn.Module):
         channels = getattr(extractor, "channels", None)
         if not isinstance(channels, int):
             raise ValueError(
-                f"Expected an extractor that has the channels of its feature map as `channels`, a whole number (got "
+                f"Expected an extractor with the number of channels of its map as `channels`, a whole number (got "
                 f"{type(extractor).__name__} with {channels!r}); set it, such as extractor.channels = 2048"
             )
         if num_identities is None and not published:
@@ -86,10 +87,10 @@ class CaceNet(torch.nn.Module):
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
         """Individual embeddings and clues of ``(image, 3, height, width)``.
 
-        A builder that looks at body parts needs label maps too, ``(image, height, width)``.
+        A builder that uses body parts also needs label maps, ``(image, height, width)``.
 
         Raises:
-            ValueError: the extractor gives no clues of its channels, or no embedding where its own is wanted.
+            ValueError: the extractor returns clues with other channels, or no embedding with ``published``.
         """
         embedding, clues = split_extracted(self.extractor(images), self.extractor.channels, images.size(0))
         if part_maps is not None:
@@ -106,19 +107,19 @@ class CaceNet(torch.nn.Module):
 
     @property
     def needs_parts(self) -> bool:
-        """Whether the graph builder looks at body parts."""
+        """Whether the graph builder uses body parts."""
         return self.pair_stage.builder.needs_parts
 
     @property
     def conditional(self) -> ConditionalEmbedding:
-        """The pair stage, where it has conditional embeddings.
+        """The pair stage, if it has conditional embeddings.
 
         Raises:
             ValueError: it has none (``compare="aligned_clues"``).
         """
         if not isinstance(self.pair_stage, ConditionalEmbedding):
             raise ValueError(
-                "compare aligned_clues has distances of pairs, no conditional embeddings and maps; use "
+                "compare aligned_clues has distances of pairs, but no conditional embeddings or maps; use "
                 "pair_stage.distance, and train it in the pair phase (loss.pairwise_weight 0)"
             )
         return self.pair_stage
@@ -140,7 +141,7 @@ class CaceNet(torch.nn.Module):
         return self.conditional(self.conditional.prepare(clues_a), self.conditional.prepare(clues_b))
 
     def start_conditional_from_individual(self) -> None:
-        """Copy the individual encoder into the conditional one, so that the pair branch starts where it ends."""
+        """Initialise the conditional encoder with the individual one."""
         if self.encoder is None or not isinstance(self.pair_stage, ConditionalEmbedding):
             return
         if self.pair_stage.encoder is not self.encoder:
@@ -159,7 +160,7 @@ def _check_pooling(pooling: Pooling, published: bool, conditional: ConditionalSe
         return
     if published:
         raise ValueError(
-            "embedding.pooling generalised_mean is of an embedding that is trained here (got embedding.kind published, "
+            "embedding.pooling generalised_mean is for embeddings that are trained here (got embedding.kind published, "
             "whose pooling comes with the network); leave it out"
         )
     if not conditional.own_encoder and conditional.compare != "aligned_clues":

@@ -13,8 +13,8 @@ class ClueAlignment(PairStage):
     """A pair stage that compares aligned clues: distances of pairs, but no conditional embeddings.
 
     Args:
-        builder: makes the graph; its inter edges say which clues are compared, and how much each counts.
-        settings: see :class:`ConditionalSettings`; of the convolution's nothing is used.
+        builder: makes the graph; its inter edges determine which clues are compared, and how much each pair counts.
+        settings: see :class:`ConditionalSettings`; those of the convolution are not used.
 
     Raises:
         ValueError: inter edges are switched off.
@@ -41,9 +41,9 @@ class ClueAlignment(PairStage):
         return aligned_distance(a.projected, b.projected, blocks.inter)
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
-        """How far each clue is from those it is aligned with, a mean of 1 − cosine, 0 to 2: ``(pair, 2, n)``.
+        """How much each clue differs from those it is aligned with, a mean of 1 − cosine, 0 to 2: ``(pair, 2, n)``.
 
-        0 for a clue without an inter edge.
+        0 for a clue without inter edges.
         """
         inter = self.blocks(a, b).inter
         far = 1 - a.projected @ b.projected.mT

@@ -1,4 +1,4 @@
-"""Conditional embedding: each image of a pair embedded given the other."""
+"""Conditional embedding: each image of a pair is embedded given the other."""
 
 from dataclasses import replace
 from typing import NamedTuple, get_args
@@ -40,23 +40,23 @@ class ConditionalEmbedding(PairStage):
     that training starts from the individual embedding. To the letter (no residual, identity, width null: U is left
     out) this is Eq. 7, where on a complete graph f(a|b) = −f(b|a).
 
-    E is linear up to its BatchNorm, so E(m_a) is computed once per image, E·U is one matrix, and with the identity as
-    φ the clues are projected straight to the embedding where that is narrower than the convolution.
+    E is linear up to its BatchNorm, so E(m_a) is computed once per image, and E·U is one matrix. With the identity as
+    φ, the clues are projected directly to the embedding if that is narrower than the convolution.
 
-    With ``compare="verification"`` a :class:`VerificationHead` sees the pooled discrepancies of both images too, and
-    what it says is added to ‖f(a|b) − f(b|a)‖.
+    With ``compare="verification"``, a :class:`VerificationHead` also sees the pooled discrepancies of both images, and
+    its output is added to ‖f(a|b) − f(b|a)‖.
 
     Args:
         channels: size of a clue.
         builder: makes the graph.
-        encoder: from pooled clues to the embedding.
+        encoder: maps pooled clues to the embedding.
         settings: see :class:`ConditionalSettings`.
 
-    Shapes: prepared clues of ``pair`` images a (or of one for all pairs) and ``pair`` images b, to two tensors
+    Shapes: prepared clues of ``pair`` images a (or of one image for all pairs) and ``pair`` images b, to two tensors
     ``(pair, embedding)``.
 
     Raises:
-        ValueError: an unknown backend, or one that cannot do what the other settings want.
+        ValueError: the backend is unknown, or cannot compute what the other settings need.
     """
 
     def __init__(self, channels: int, builder: GraphBuilder, encoder: EmbeddingHead, settings: ConditionalSettings):
@@ -86,7 +86,7 @@ class ConditionalEmbedding(PairStage):
 
     @property
     def backend(self) -> Backend:
-        """The backend in use; ``auto`` until the first pairs were seen."""
+        """The backend in use; ``auto`` until the first pairs come."""
         return self._backend or "auto"
 
     def check_device(self, device: torch.device) -> None:
@@ -134,7 +134,7 @@ class ConditionalEmbedding(PairStage):
         return AllPairs(table, distance.index_put((second, first), upper).index_put((first, second), upper))
 
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
-        """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification, of either sign."""
+        """‖f(a|b) − f(b|a)‖ between unit vectors (§3.5), ``(pair,)``, 0 to 2; plus the verification head's output."""
         pooled = self._pool(a, b)
         return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
 
@@ -147,9 +147,9 @@ class ConditionalEmbedding(PairStage):
         return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)
 
     def conditional_maps(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
-        """The feature maps whose averages become f(a|b) and f(b|a): x_i + U φ(ℒX)_i, without the residual U φ(ℒX)_i.
+        """The feature maps whose averages become f(a|b) and f(b|a): x_i + U φ(ℒX)_i, or U φ(ℒX)_i without the residual.
 
-        What Fig. 4 of the paper draws. One image a may stand for all pairs.
+        Fig. 4 of the paper shows these maps. One image a may be shared by all pairs.
 
         Returns:
             ``(pair, n, channel)`` each, with as many channels as a clue.
@@ -161,16 +161,16 @@ class ConditionalEmbedding(PairStage):
         return maps[:, 0], maps[:, 1]
 
     def _with_map_nodes(self, clues: Clues) -> PairOperand:
-        """:meth:`prepare`, but the nodes are never projected past the expansion."""
+        """:meth:`prepare`, but the nodes are not projected to the embedding."""
         x = clues.features
         projected = x if isinstance(self.convolution, PygLayer) else self.convolution.lin(x)
         return replace(self.prepare(clues), projected=projected)
 
     def _tail(self) -> Tensor:
-        """What is linear after the pooling, E·U: ``(embedding, width)``.
+        """The linear part after the pooling, E·U: ``(embedding, width)``.
 
-        Kept while nothing is trained, since a query is compared in many small batches, each of which costs less than
-        this product; it is made again as soon as a weight has changed.
+        It is cached outside training, because a query is compared in many small batches, and each costs less than this
+        product. It is computed again when a weight has changed.
         """
         encoder = self.encoder.convolution.weight
         if isinstance(self.expansion, torch.nn.Identity):
@@ -180,7 +180,7 @@ class ConditionalEmbedding(PairStage):
             self._kept_tail = None
             return encoder @ expansion
         precision = torch.is_autocast_enabled(encoder.device.type)
-        state = (precision, *((one.data_ptr(), one._version, one.dtype) for one in (encoder, expansion)))
+        state = (precision, *((weight.data_ptr(), weight._version, weight.dtype) for weight in (encoder, expansion)))
         if self._kept_tail is None or self._kept_tail[0] != state:
             self._kept_tail = state, encoder @ expansion
         return self._kept_tail[1]
@@ -193,7 +193,9 @@ class ConditionalEmbedding(PairStage):
             tail = self._tail()
             pooled = pooled[0] @ tail.mT, pooled[1] @ tail.mT
         both = self.encoder.batch_norm(torch.cat([individual_a + pooled[0], individual_b + pooled[1]]))
-        embedded_a, embedded_b = both.unflatten(0, (2, -1))  # chunk would tie an exported model to one batch size
+        embedded_a, embedded_b = both.unflatten(
+            0, (2, -1)
+        )  # with chunk an exported model would take only one batch size
         return embedded_a, embedded_b
 
     def _compare(self, a_given_b: Tensor, b_given_a: Tensor, pooled: tuple[Tensor, Tensor]) -> Tensor:
@@ -208,9 +210,9 @@ class ConditionalEmbedding(PairStage):
         return [PairBlocks(a.intra, inter, b.intra) for (a, b), inter in zip(rows, among, strict=True)]
 
     def _pool(self, a: PairOperand, b: PairOperand, blocks: PairBlocks | None = None) -> tuple[Tensor, Tensor]:
-        """The mean of φ of the convolved clues of either image, ``(pair, width)`` each.
+        """The mean of φ of the convolved clues of each image, ``(pair, width)`` each.
 
-        ``blocks`` are the pairs' adjacency, where it exists already.
+        ``blocks`` are the pairs' adjacency, if it exists already.
         """
         if self._backend == "fused" and blocks is None:
             return self._pool_fused(a, b)
@@ -225,7 +227,7 @@ class ConditionalEmbedding(PairStage):
         return pool_pairs(self._backend, self.convolution, self.node_wise, blocks, a.projected, b.projected)
 
     def _pool_fused(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
-        if self.training:  # the kernel keeps no edges to count: the first pair shows the density
+        if self.training:  # the kernel does not return edges to count, so the first pair gives the density
             self.blocks(a.select(slice(1)), b.select(slice(1)))
         gram, form = self.builder.relu_gram(a.compared, b.compared), (self.settings.mode, self.settings.degree_floor)
         return pool_blocks(a.projected, b.projected, a.intra, gram, b.intra, *form)
@@ -259,7 +261,7 @@ def _check_backend(settings: ConditionalSettings, builder: GraphBuilder) -> None
 def _check_fused(settings: ConditionalSettings, builder: GraphBuilder) -> None:
     if settings.node_wise != "identity":
         raise ValueError(
-            "backend fused knows products of the inter block with vectors, which is enough with node_wise identity "
+            "backend fused only has products of the inter block with vectors, which are enough with node_wise identity "
             f"only (got {settings.node_wise!r}); choose backend auto, or --conditional.node_wise identity"
         )
     if not builder.is_relu_gram:
@@ -269,5 +271,5 @@ def _check_fused(settings: ConditionalSettings, builder: GraphBuilder) -> None:
         )
     if settings.edges == "intra":
         raise ValueError(
-            "backend fused computes inter edges, and conditional.edges intra has none; choose backend auto"
+            "backend fused computes inter edges, but conditional.edges intra has none; choose backend auto"
         )

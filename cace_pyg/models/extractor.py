@@ -1,4 +1,4 @@
-"""What stands below the pair stage: any network that turns images into clues."""
+"""The interface of networks that turn images into clues, for the pair stage."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ from cace_pyg.graph import Clues
 
 
 class Individual(NamedTuple):
-    """What an image is on its own: embedding ``(image, embedding)`` and clues ``(image, n, channel)``."""
+    """The result for single images: embedding ``(image, embedding)`` and clues ``(image, n, channel)``."""
 
     embedding: Tensor
     clues: Clues
@@ -20,9 +20,9 @@ class Extractor(Protocol):
     It may return
 
     - a feature map ``(image, channels, H, W)``, whose pixels are the clues,
-    - :class:`~cace_pyg.graph.Clues` of tokens: ``Clues(tokens, (H, W))`` with tokens ``(image, H·W, channels)``, patch
-      after patch, row by row, without class and register tokens,
-    - an :class:`Individual`, where the network has an embedding of its own too.
+    - :class:`~cace_pyg.graph.Clues` of tokens: ``Clues(tokens, (H, W))`` with the tokens of patches row by row,
+      ``(image, H·W, channels)``, without class and register tokens,
+    - an :class:`Individual`, if the network also has its own embedding.
 
     Attributes:
         channels: of a clue.
@@ -31,22 +31,22 @@ class Extractor(Protocol):
     channels: int
 
     def __call__(self, images: Tensor) -> Tensor | Clues | Individual:
-        """From ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation."""
+        """Takes ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and standard deviation."""
 
 
-_FEWEST = 8  # channels; a map of fewer has its channels last
+_FEWEST = 8  # channels; with fewer in second place, the channels are probably last
 
 
 def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tensor | None, Clues]:
-    """The embedding, if there is one, and the clues of what an extractor returned.
+    """The embedding, if there is one, and the clues from an extractor's result.
 
     Args:
         extracted: see :class:`Extractor`.
-        channels: that the extractor says it has.
-        images: that it was given.
+        channels: the extractor's ``channels``.
+        images: number of images it was given.
 
     Raises:
-        ValueError: it is none of the three, or of another size; says what to change.
+        ValueError: it is none of the three, or has another size; the message says what to change.
     """
     embedding = None
     if isinstance(extracted, tuple) and len(extracted) == 2:
@@ -63,12 +63,13 @@ def split_extracted(extracted: object, channels: int, images: int) -> tuple[Tens
         remedy = (
             "tokens need their grid: return cace_pyg.graph.Clues(tokens, (H, W)) without class and register tokens"
             if tokens
-            else "return the map before pooling, its channels second, or Clues(tokens, (H, W))"
+            else "return the map before pooling, with channels second, or Clues(tokens, (H, W))"
         )
         raise ValueError(
-            f"Expected the extractor to give a map (image, {channels}, H, W) (got {_shape(extracted)}); {remedy}"
+            f"Expected the extractor to return a map (image, {channels}, H, W) (got {_shape(extracted)}); {remedy}"
         )
-    if clues.features.size(2) != channels or clues.features.size(0) != images:  # len() would fix a size in an export
+    # not len(): an exported model would take only one size
+    if clues.features.size(2) != channels or clues.features.size(0) != images:
         raise ValueError(
             f"Expected clues of {images} images with {channels} channels (got {tuple(clues.features.shape)}); set the "
             "extractor's `channels` to those of its clues"
@@ -83,9 +84,9 @@ def _check_map(feature_map: Tensor, channels: int) -> None:
     remedy = (
         "its channels come last: return map.permute(0, 3, 1, 2)"
         if shape[3] == channels or channels < _FEWEST
-        else "set its `channels` to those of the map, which stand second"
+        else "set its `channels` to the number of channels of the map, the second dimension"
     )
-    raise ValueError(f"Expected the extractor to give a map (image, {channels}, H, W) (got {shape}); {remedy}")
+    raise ValueError(f"Expected the extractor to return a map (image, {channels}, H, W) (got {shape}); {remedy}")
 
 
 def _shape(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Where in a network's graph the clues are: the map that its last pooling reads."""
+"""Finds the clues in a network's graph: the map that its last pooling reads."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +14,16 @@ _REDUCTIONS = {"ReduceMean", "ReduceMax"}
 _GLOBAL = {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}
 _WINDOWS = {"AveragePool", "MaxPool", "LpPool"}
 _CONVOLUTIONS = {"Conv", "GroupConv"}
-_PICKS = {"Gather", "Slice"}  # of one token, the class token
+_PICKS = {"Gather", "Slice"}  # steps that take one token, the class token
 _RESHAPES = {"Reshape", "Flatten", "Squeeze"}
-_MOST_EXTRA = 5  # tokens that are no patches: a class token, and DINOv2's four registers
+_MOST_EXTRA = 5  # tokens that are not patches: a class token, and DINOv2's four registers
 _LISTED = 4
 
 
 class Step(NamedTuple):
-    """A node of the graph: names of tensors, and the axes that it works along, where the file says them."""
+    """A node of the graph: the names of its tensors, and the axes that it works along if the file states them."""
 
-    kind: str  # as ONNX calls it
+    kind: str  # by ONNX's name
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkGraph:
-    """What the networks of all file formats have: steps in their order, and the shapes of tensors for one picture."""
+    """A network in any file format: its steps in order, and the shapes of its tensors for one picture."""
 
     steps: tuple[Step, ...]
     shapes: Mapping[str, Shape]
@@ -46,7 +46,7 @@ class ClueMap(NamedTuple):
         layout: the order of its axes.
         grid: (H, W) of the clues.
         channels: of a clue.
-        extra: tokens before those of the patches, which are no clues.
+        extra: number of tokens before those of the patches; they are not clues.
     """
 
     tensor: str
@@ -56,7 +56,7 @@ class ClueMap(NamedTuple):
     extra: int = 0
 
     def clues(self, found: Tensor) -> Tensor:
-        """The tensor of some pictures as ``(image, H·W, channels)``."""
+        """The tensor for some pictures, rearranged to ``(image, H·W, channels)``."""
         if self.layout == "NCHW":
             return found.flatten(2).mT
         if self.layout == "NHWC":
@@ -66,21 +66,22 @@ class ClueMap(NamedTuple):
 
 
 def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str | None, file: str) -> ClueMap:
-    """The map that a network pools into its embedding; or the one that is named.
+    """The map that a network pools into its embedding, or the map with a given name.
 
-    A pooling takes a mean, a maximum or a depthwise convolution over all of a map or over all tokens, or picks a class
-    token. The last one is that after which no map is computed any more: a gate (squeeze and excitation) pools too, and
-    multiplies the result into its map. What a generalised mean reads is looked for before its power.
+    A pooling takes a mean, a maximum or a depthwise convolution over a whole map or over all tokens, or takes the class
+    token. The last pooling is the one after which no map is computed any more: a gate (squeeze and excitation) also
+    pools, but multiplies the result with its map. For a generalised mean, the map is the one before its power.
 
     Args:
         graph: of the network.
         embedding: the output that is the embedding.
         size: (height, width) of the picture.
-        named: tensor, or step that makes it; none: look for it.
-        file: for errors.
+        named: name of the tensor, or of the step that makes it; None: find it.
+        file: for error messages.
 
     Raises:
-        ValueError: no tensor is called so or it is no map; or it is not clear which is the map; lists those there are.
+        ValueError: there is no tensor of this name, or it is not a map; or the map cannot be determined. The message
+            lists the candidates.
     """
     before = _Ancestry(graph)
     steps = before.steps_before(embedding)
@@ -108,7 +109,7 @@ def _named_map(graph: NetworkGraph, steps: Sequence[Step], size: tuple[int, int]
     tensor = named if named in graph.shapes else by_step.get(named, named)
     shape = graph.shapes.get(tensor, ())
     if not _is_map(shape) or len(shape) not in (3, 4):
-        what = f"of shape {shape}" if tensor in graph.shapes else "which is not there"
+        what = f"of shape {shape}" if tensor in graph.shapes else "which does not exist"
         every = [name for step in reversed(steps) for name in step.outputs]
         raise ValueError(
             f"Expected backbone.map to name a map or tokens of {file} (got {named!r}, {what}). "
@@ -122,7 +123,7 @@ def _named_map(graph: NetworkGraph, steps: Sequence[Step], size: tuple[int, int]
 
 
 def _usual_layout(shape: Shape, size: tuple[int, int]) -> Layout:
-    """Channels last only where the other reading does not have the picture's proportions and this one has."""
+    """Channels last only if that has the picture's proportions and the other reading does not."""
     first, last = (abs(math.log(h / w * size[1] / size[0])) for h, w in (shape[1:3], shape[2:4]))
     return "NHWC" if first < 0.2 < last else "NCHW"
 
@@ -152,7 +153,7 @@ def _clue_map(graph: NetworkGraph, tensor: str, layout: Layout, size: tuple[int,
 
 
 def _pooled_layout(step: Step, shapes: Mapping[str, Shape]) -> Layout | None:
-    """How the axes of what a step pools are ordered; none where it does not pool."""
+    """The order of the axes of the tensor that a step pools; None if it does not pool."""
     before = shapes.get(step.inputs[0], ()) if step.inputs else ()
     after = shapes.get(step.outputs[0], ())
     if len(before) not in (3, 4) or not _is_map(before) or not after:
@@ -172,20 +173,20 @@ def _pooled_layout(step: Step, shapes: Mapping[str, Shape]) -> Layout | None:
 
 
 def _covers(step: Step, shapes: Mapping[str, Shape]) -> bool:
-    """Whether a convolution is depthwise and as large as its map: a weighted mean."""
+    """Whether a convolution is depthwise and as large as its map, and so a weighted mean."""
     before, after, kernel = (shapes.get(name, ()) for name in (step.inputs[0], step.outputs[0], step.inputs[1]))
     return len(before) == 4 and before[1] == after[1] and kernel[-3:] == (1, *before[2:])
 
 
 class _Ancestry:
-    """Which step makes a tensor, and what comes before and after it."""
+    """The step that makes each tensor, and the steps before and after it."""
 
     def __init__(self, graph: NetworkGraph):
         self.graph = graph
         self.maker = {output: step for step in graph.steps for output in step.outputs}
 
     def steps_before(self, tensor: str) -> list[Step]:
-        """All that a tensor is computed from, in the graph's order."""
+        """All steps that a tensor is computed from, in the graph's order."""
         wanted = {tensor}
         chosen = []
         for step in reversed(self.graph.steps):
@@ -195,7 +196,7 @@ class _Ancestry:
         return chosen[::-1]
 
     def is_last(self, pooling: Step, steps: Iterable[Step]) -> bool:
-        """Whether no map is computed from what a step pools."""
+        """Whether no map is computed from the result of a pooling."""
         after = set(pooling.outputs)
         for step in steps:
             if after & set(step.inputs):
@@ -203,12 +204,12 @@ class _Ancestry:
         return not any(_is_map(self.graph.shapes.get(name, ())) for name in after)
 
     def is_reduced(self, tensor: str) -> bool:
-        """Whether a tensor is a map that was pooled along one side already, so none of tokens."""
+        """Whether a tensor is a map that was already pooled along one side, and not a sequence of tokens."""
         maker = self.maker.get(tensor)
         return maker is not None and maker.kind in _REDUCTIONS
 
     def source(self, tensor: str, layout: Layout) -> tuple[str, Layout]:
-        """The map itself, where it is only written otherwise before it is pooled."""
+        """The map itself, if it is only rearranged before it is pooled."""
         shapes = self.graph.shapes
         while (step := self.maker.get(tensor)) is not None and step.inputs:
             given = step.inputs[0]
@@ -223,19 +224,19 @@ class _Ancestry:
             elif step.kind == "Transpose" and len(shape) == 3 and step.axes == (0, 2, 1):
                 tensor, layout = given, "NTC" if layout == "NCT" else "NCT"
             elif step.kind == "Slice" and layout == "NTC" and 0 < was[1] - shape[1] <= _MOST_EXTRA:
-                tensor = given  # the class token was left out
+                tensor = given  # the class token was removed
             else:
                 break
         return tensor, layout
 
 
 def _is_map(shape: Shape) -> bool:
-    """Whether a tensor of one picture still has places beside channels."""
+    """Whether a tensor of one picture has spatial dimensions besides channels."""
     return len(shape) >= 3 and sum(length > 1 for length in shape[1:]) >= 2
 
 
 def _candidates(graph: NetworkGraph, tensors: Iterable[str]) -> str:
-    """Maps with their shapes, one of each shape."""
+    """Names of maps with their shapes, one for each shape."""
     by_shape: dict[Shape, str] = {}
     for tensor in tensors:
         shape = graph.shapes.get(tensor, ())

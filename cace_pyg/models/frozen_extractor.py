@@ -1,4 +1,4 @@
-"""A network in a file of another runtime, which stays as it is."""
+"""A frozen network in a file of another runtime."""
 
 import hashlib
 import math
@@ -16,26 +16,26 @@ from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map
 from cace_pyg.models.normalisation import Normalisation, renormalisation
 
 ChannelOrder = Literal["rgb", "bgr"]
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # images to the embedding and the map
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # maps images to the embedding and the clue map
 
 _USUAL_SIZE = (256, 128)
 
 
 class ImageInput(NamedTuple):
-    """What a file takes: its axes, none where they are open, and the type of its numbers as numpy calls it."""
+    """The input of a file: its axes, None for variable ones, and the numpy name of its number type."""
 
     shape: tuple[int | None, ...]
     dtype: str
 
 
 class Runtime(Protocol):
-    """A file that is read: what ONNX and OpenVINO have in common.
+    """The common interface of ONNX and OpenVINO files.
 
     Attributes:
-        files: the file, and those beside it that hold its weights.
-        image_input: what it takes.
-        outputs: names of what it gives.
-        normalisation: as the file says it, or as is usual in its format.
+        files: the file, and files next to it with its weights.
+        image_input: its input.
+        outputs: names of its outputs.
+        normalisation: as the file states it, or the usual one of its format.
         channel_order: likewise.
     """
 
@@ -46,28 +46,28 @@ class Runtime(Protocol):
     channel_order: ChannelOrder
 
     def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
-        """The graph, its shapes for images of ``shape``."""
+        """The graph, with shapes for images of ``shape``."""
 
     def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """The network, on so many threads."""
+        """Start the network with this number of threads."""
 
 
 class FrozenExtractor(torch.nn.Module):
     """An :class:`~cace_pyg.models.extractor.Extractor` with the embedding of a file and the map before its pooling.
 
-    It has no parameters, and nothing of it is in a state dict: a checkpoint keeps ``sha256`` instead. It computes on
-    the CPU, on torch's number of threads, and gives its numbers back where the images are.
+    It has no parameters and no state dict: a checkpoint stores ``sha256`` instead. It computes on the CPU, with torch's
+    number of threads, and returns its results on the images' device.
 
     Attributes:
-        name: of the file's format, as ``backbone.name`` has it.
+        name: of the file's format, as in ``backbone.name``.
         path: of the file, absolute.
-        files: the file and those beside it that belong to it.
-        sha256: over all of them.
+        files: the file and those next to it that belong to it.
+        sha256: over all files.
         channels: of a clue.
-        size: (height, width) that it takes.
+        size: (height, width) of the images that it takes.
         output: name of the embedding.
-        map: where the clues are.
-        normalisation, channel_order: of the images as the file takes them.
+        map: the tensor with the clues.
+        normalisation, channel_order: of the images that the file takes.
     """
 
     needs_parts = False
@@ -107,14 +107,14 @@ class FrozenExtractor(torch.nn.Module):
         """Embeddings and clues of ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation.
 
         Raises:
-            ValueError: the images have another size than the file takes.
+            ValueError: the file takes images of another size.
         """
         embedding, found = self.run(images)
         clues = Clues(self.map.clues(found).to(images.device), self.map.grid)
         return Individual(embedding.to(images.device), clues)
 
     def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(image, embedding)``, and the map as the file has it; on the CPU.
+        """Embeddings ``(image, embedding)``, and the map in the file's layout; on the CPU.
 
         Raises:
             ValueError: see :meth:`forward`.
@@ -150,10 +150,10 @@ class FrozenExtractor(torch.nn.Module):
         )
 
     def _takes_two(self) -> bool:
-        """Exporters write the number of images that they saw into a graph, beside an input that says any number."""
+        """Whether it really takes two images: exporters may fix the number of images in the graph, not in the input."""
         try:
             embedding, found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
-        except Exception:  # each runtime has kinds of its own
+        except Exception:  # each runtime raises its own errors
             return False
         return len(embedding) == len(found) == 2
 
@@ -176,7 +176,7 @@ class FrozenExtractor(torch.nn.Module):
 
 
 def sha256_of(files: tuple[Path, ...]) -> str:
-    """Of what is in them, one after the other."""
+    """SHA-256 of the contents of the files, one after the other."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -186,14 +186,14 @@ def sha256_of(files: tuple[Path, ...]) -> str:
 
 
 def _float(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype=np.float32))  # a copy: the runtime may use its memory again
+    return torch.from_numpy(np.array(values, dtype=np.float32))  # a copy: the runtime may reuse its memory
 
 
 def _image_form(taken: ImageInput, size: tuple[int, int] | None, file: str) -> tuple[bool, int | None, tuple[int, int]]:
-    """Whether channels come last, the number of images where it is fixed, and the size of an image.
+    """Whether channels come last, the number of images if it is fixed, and the size of an image.
 
     Raises:
-        ValueError: it takes no RGB images, or others than of ``size``.
+        ValueError: it does not take RGB images, or not images of ``size``.
     """
     shape = taken.shape
     if len(shape) != 4 or (3 not in (shape[1], shape[3])):
@@ -215,7 +215,7 @@ def _image_form(taken: ImageInput, size: tuple[int, int] | None, file: str) -> t
 
 
 def _for_one_picture(graph: NetworkGraph, batch: int | None) -> NetworkGraph:
-    """The graph of a file that takes several pictures at once, as if it took one."""
+    """The graph of a file that takes several pictures at once, with the shapes for one picture."""
     shapes = {name: (1, *shape[1:]) if shape[:1] == (batch,) else shape for name, shape in graph.shapes.items()}
     return NetworkGraph(graph.steps, shapes)
 
@@ -242,5 +242,5 @@ def _find_embedding(
 
 
 def _is_vector(shape: tuple[int, ...]) -> bool:
-    """``(1, embedding)``, or with sides of 1 behind it."""
+    """Whether the shape is ``(1, embedding)``, possibly with further sides of 1."""
     return len(shape) >= 2 and shape[1] > 1 and math.prod(shape[2:]) == 1 and shape[0] == 1

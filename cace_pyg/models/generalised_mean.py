@@ -12,7 +12,7 @@ _SMALLEST = 1e-6
 def generalised_mean(clues: Tensor, exponent: Tensor) -> Tensor:
     """(mean of xᵖ)^(1/p) over the clues of each image: p = 1 is the average, large p the maximum.
 
-    Numbers below 1e-6 count as 1e-6, so it is for maps that end in a ReLU.
+    Values below 1e-6 count as 1e-6, so it is meant for maps after a ReLU.
 
     Shapes: ``(image, n, channel)`` and ``(1,)`` to ``(image, channel)``.
     """
@@ -20,7 +20,7 @@ def generalised_mean(clues: Tensor, exponent: Tensor) -> Tensor:
 
 
 class GeneralisedMean(torch.nn.Module):
-    """:func:`generalised_mean` with a learned exponent, 3 at first, as in the code of CACE-Net's authors."""
+    """:func:`generalised_mean` with a learned exponent, initially 3, as in the code of CACE-Net's authors."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The heads: from pooled clues to an embedding, and from two pooled discrepancies to a verdict."""
+"""The heads: from pooled clues to an embedding, and from two pooled discrepancies to a verification score."""
 
 import torch
 from torch import Tensor
@@ -24,17 +24,17 @@ class EmbeddingHead(torch.nn.Module):
         self.batch_norm = torch.nn.BatchNorm1d(out_channels) if batch_norm else torch.nn.Identity()
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Return the embedding of each pooled vector; its length is free, distances compare directions."""
+        """Return the embedding of each pooled vector; it is not normalised, since distances compare directions."""
         return self.batch_norm(self.convolution(pooled))
 
 
 class VerificationHead(torch.nn.Module):
-    """A number for each pair that is added to its distance (our addition; the paper compares embeddings alone).
+    """A number for each pair that is added to its distance (our addition; the paper only compares embeddings).
 
-    What both images differ by alike, a bag that only one of them has, moves f(a|b) and f(b|a) alike, and
-    ‖f(a|b) − f(b|a)‖ does not see it. The sum of both pooled discrepancies does. The head is
-    ``MLP(BatchNorm([p_a + p_b, |p_a − p_b|]))`` with one hidden layer, the same whichever image comes first. Its last
-    layer starts at zero, so that training starts from the distance without it.
+    A difference that changes f(a|b) and f(b|a) in the same way, such as a bag that only one image has, cancels in
+    ‖f(a|b) − f(b|a)‖. It does not cancel in the sum of both pooled discrepancies. The head is
+    ``MLP(BatchNorm([p_a + p_b, |p_a − p_b|]))`` with one hidden layer, and is symmetric in both images. Its last layer
+    starts at zero, so that training starts from the distance without it.
 
     Args:
         channels: of the pooled discrepancies.
@@ -52,6 +52,6 @@ class VerificationHead(torch.nn.Module):
         torch.nn.init.zeros_(last.bias)
 
     def forward(self, pooled_a: Tensor, pooled_b: Tensor) -> Tensor:
-        """Return what to add to the distance of each pair."""
+        """Return the number to add to the distance of each pair."""
         features = torch.cat([pooled_a + pooled_b, (pooled_a - pooled_b).abs()], dim=-1)
         return self.layers(self.batch_norm(features)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Published weights into a backbone, whatever the library that saved them."""
+"""Loads published weights into a backbone, from files of several libraries."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from cace_pyg.models.read_state_dict import read_state_dict
 
-_HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # what may stand beside the trunk's own layers
-COUNTER = "num_batches_tracked"  # BatchNorm's; old files have none
+_HEADS = ("fc", "classifier", "head", "heads", "bottleneck")  # other layers that a file may have besides the trunk's
+COUNTER = "num_batches_tracked"  # BatchNorm's; old files lack it
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of the keys of a file.
+    """Which keys of a file were loaded.
 
     Attributes:
         path: the file.
-        prefix: what stood before the names of the trunk's layers, such as ``backbone.``.
-        loaded: number of tensors that the trunk has now.
-        skipped: keys of the file that are none of the trunk's: classifiers, heads, pixel means.
-        missing: counters of BatchNorm that the file lacks; they change nothing.
+        prefix: prefix of the names of the trunk's layers, such as ``backbone.``.
+        loaded: number of loaded tensors.
+        skipped: keys of the file that do not belong to the trunk: classifiers, heads, pixel means.
+        missing: BatchNorm counters that the file lacks; they have no effect.
     """
 
     path: Path
@@ -43,19 +43,20 @@ class LoadedWeights:
 def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -> LoadedWeights:
     """Fill the layers of a network from a state dict of torchvision, timm, fast-reid, torchreid or a strong baseline.
 
-    The file may hold the state dict itself or a checkpoint that wraps it, and the trunk's layers may stand under any
-    prefix (``module.``, ``backbone.``, ``base.``, ``features.``, …): the one under which most of the trunk's keys are
-    found is taken. Every key of the trunk must be there, except BatchNorm's counters. All or nothing is loaded.
+    The file may contain the state dict itself or a checkpoint that wraps it, and the trunk's layers may have any prefix
+    (``module.``, ``backbone.``, ``base.``, ``features.``, …). The prefix with most of the trunk's keys is used. All
+    keys of the trunk must be there, except BatchNorm's counters. Everything is loaded, or nothing.
 
     Args:
         trunk: the convolutional layers, changed in place.
-        name: of the network, for errors.
+        name: of the network, for error messages.
         path: see :func:`cace_pyg.models.read_state_dict.read_state_dict`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no state dict, or one of another network: keys are missing or of another shape, or there are
-            layers which this trunk does not have (non-local blocks, or IBN where the name is that of a plain ResNet).
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a state dict, or belongs to another network: keys are missing or have another shape, or
+            there are layers that this trunk does not have (non-local blocks, or IBN although the name is that of a
+            plain ResNet).
     """
     path = Path(path)
     state, beside = read_state_dict(path, name)
@@ -76,7 +77,7 @@ def load_backbone_weights(trunk: torch.nn.Module, name: str, path: str | Path) -
 
 
 def find_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """What stands before most of the trunk's keys; the shortest of equals."""
+    """The prefix of most of the trunk's keys; the shortest among equals."""
     found: Counter[str] = Counter()
     for key in state:
         parts = key.split(".")
@@ -87,11 +88,11 @@ def find_prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
 
 
 def belongs_to_the_trunk(key: str, prefix: str, own: Mapping[str, Tensor]) -> bool:
-    """Whether a key that the trunk does not know is one of its layers all the same, so of another network."""
+    """Whether an unknown key is nevertheless a layer of a trunk, so that the file belongs to another network."""
     if not key.startswith(prefix):
         return False
     layer = key.removeprefix(prefix).split(".")[0]
-    inside = prefix.removeprefix("module.") != ""  # under a prefix of its own stands the backbone and nothing else
+    inside = prefix.removeprefix("module.") != ""  # such a prefix contains only the backbone
     return layer in {known.split(".")[0] for known in own} or (inside and layer not in _HEADS)
 
 
@@ -100,7 +101,7 @@ def check_keys(path: Path, name: str, missing: list[str], unknown: list[str], mi
         ibn = any(".bn1.IN." in key for key in unknown) and not name.endswith("_ibn_a")
         remedy = f"--backbone.name {name}_ibn_a" if ibn else "change --backbone.name"
         raise ValueError(
-            f"{path} does not hold weights of {name}: {len(missing)} keys missing {missing[:3]}, "
+            f"{path} does not contain weights of {name}: {len(missing)} keys missing {missing[:3]}, "
             f"{len(unknown)} unknown {unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; "
             f"give the file of this architecture or {remedy}"
         )

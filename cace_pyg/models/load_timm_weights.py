@@ -1,4 +1,4 @@
-"""Files of weights into a network of timm, whose own converters know most projects' names."""
+"""Loads files of weights into a timm network, with timm's own converters for the names of other projects."""
 
 import math
 import sys
@@ -17,27 +17,28 @@ from cace_pyg.models.load_backbone_weights import (
 )
 from cace_pyg.models.read_state_dict import read_state_dict
 
-_CLIP = "class_embedding"  # what OpenAI's CLIP, and CLIP-ReID after it, calls the class token
+_CLIP = "class_embedding"  # name of the class token in OpenAI's CLIP and CLIP-ReID
 _POSITIONS = ("pos_embed", "positional_embedding")
 
 
 def load_timm_weights(network: Any, name: str, path: str | Path, grid: tuple[int, int]) -> LoadedWeights:
-    """Fill a network of timm from a state dict: timm's own names, or those that timm itself converts.
+    """Fill a timm network from a state dict with timm's own names, or names that timm can convert.
 
-    These are, for the vision transformer, OpenAI's CLIP (so CLIP-ReID's ``image_encoder.``) and DINOv2, with or without
-    registers. The layers may stand under any prefix. Position embeddings of another grid are resampled by timm, if both
-    grids are known: a number of patches that is no square must be that of this network. Every key of the network must
-    be there; what stands beside it (classifiers, necks, text encoders) is skipped and listed. All or nothing is loaded.
+    For the vision transformer these are the names of OpenAI's CLIP (so also CLIP-ReID's ``image_encoder.``) and of
+    DINOv2, with or without registers. The layers may have any prefix. timm resamples position embeddings of another
+    grid if both grids are known; if the number of patches is not a square, it must be that of this network. All keys of
+    the network must be there; others (classifiers, necks, text encoders) are skipped and listed. Everything is loaded,
+    or nothing.
 
     Args:
         network: of timm, without its classifier, changed in place.
-        name: of the network, for errors.
+        name: of the network, for error messages.
         path: see :func:`cace_pyg.models.read_state_dict.read_state_dict`.
         grid: (H, W) of its patches.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no state dict, or one of another network.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a state dict, or belongs to another network.
     """
     path = Path(path)
     state, beside = read_state_dict(path, name)
@@ -70,7 +71,7 @@ def load_timm_weights(network: Any, name: str, path: str | Path, grid: tuple[int
 
 
 def _clip_prefix(state: Mapping[str, Tensor]) -> str | None:
-    """What stands before the layers of CLIP's vision transformer; none where there is none."""
+    """The prefix of the layers of CLIP's vision transformer; None if there is none."""
     starts = [key.removesuffix(_CLIP) for key in state if key.endswith(_CLIP)]
     return next((start for start in starts if f"{start}ln_pre.weight" in state), None)
 
@@ -78,7 +79,7 @@ def _clip_prefix(state: Mapping[str, Tensor]) -> str | None:
 def _check_positions(
     inside: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, name: str, grid: tuple[int, int]
 ) -> None:
-    """Refuse position embeddings that timm would lay out as a square that they are not."""
+    """Refuse position embeddings that are not a square grid, but that timm would treat as one."""
     key = next((key for key in _POSITIONS if key in inside), None)
     if key is None or "pos_embed" not in own or own["pos_embed"].dim() != 3:
         return
@@ -88,19 +89,19 @@ def _check_positions(
     if count != patches and (count < 1 or math.isqrt(count) ** 2 != count):
         raise ValueError(
             f"{path} has positions of {count} patches, {name} of {grid[0]}·{grid[1]} = {patches} for pictures of this "
-            "size, and a number that is no square does not tell its grid; give --data.height and --data.width as it "
+            "size, and the grid of a number that is not a square is unknown; give --data.height and --data.width as it "
             "was trained"
         )
 
 
 def _convert(state: dict[str, Tensor], network: Any, path: Path) -> dict[str, Tensor]:
-    """Names and sizes as this version of timm has them, by the model family's own function."""
+    """Convert names and sizes to this version of timm, by the model family's own function."""
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state
     try:
         return dict(convert(dict(state), network))
-    except Exception as error:  # written for the files of each family, which this may not be
+    except Exception as error:  # the converter may not know this file, and fail in any way
         raise ValueError(
             f"timm cannot convert {path} for {type(network).__name__} ({type(error).__name__}: {error}); give the file "
             "of this architecture or change --backbone.name"
@@ -108,6 +109,6 @@ def _convert(state: dict[str, Tensor], network: Any, path: Path) -> dict[str, Te
 
 
 def _is_classifier(key: str, network: Any) -> bool:
-    """Whether timm says that a key belongs to the classifier, which the network is built without."""
+    """Whether, by timm, a key belongs to the classifier, which the network was built without."""
     known = network.pretrained_cfg.get("classifier") or ()
     return any(key.startswith(f"{name}.") for name in ((known,) if isinstance(known, str) else known))

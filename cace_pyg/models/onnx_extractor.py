@@ -17,25 +17,25 @@ _MOST_BYTES = 2**31 - 2**20  # of a model in memory
 
 
 class OnnxExtractor(FrozenExtractor):
-    """The embedding of an ONNX file, and as clues the map before its last global pooling; nothing of it is trained.
+    """The embedding of an ONNX file, and the map before its last global pooling as clues; it is not trained.
 
     The file is never changed: the map becomes a second output of a copy in memory.
 
     Args:
-        path: of the file; weights in other files beside it are found.
-        map: tensor that is the map, or the node that makes it; none: see
+        path: of the file; weights in other files next to it are found.
+        map: name of the tensor that is the map, or of the node that makes it; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
-        output: name of the embedding; none: the only output ``(image, embedding)``.
-        normalisation: of the images that the file takes. ``imagenet``: mean and deviation of ImageNet; ``unit``: 0 to
-            1; ``pixels``: 0 to 255. None: what ``Image.NominalPixelRange`` in the file says, ``pixels`` where it takes
-            whole numbers, else ``imagenet``.
-        channel_order: ``rgb`` or ``bgr``; none: what ``Image.BitmapPixelFormat`` in the file says, else ``rgb``.
-        size: (height, width) of the images; none: what the file takes, 256×128 where that is open.
+        output: name of the embedding; None: the only output ``(image, embedding)``.
+        normalisation: of the images that the file takes. ``imagenet``: mean and standard deviation of ImageNet;
+            ``unit``: 0 to 1; ``pixels``: 0 to 255. None: by ``Image.NominalPixelRange`` in the file, ``pixels`` if it
+            takes integers, else ``imagenet``.
+        channel_order: ``rgb`` or ``bgr``; None: by ``Image.BitmapPixelFormat`` in the file, else ``rgb``.
+        size: (height, width) of the images; None: the file's, or 256×128 if the file takes any size.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no ONNX file, takes no images of ``size``, or it is not clear which tensor is the map or the
-            embedding.
+        ValueError: it is not an ONNX file, does not take images of ``size``, or the tensor with the map or the
+            embedding cannot be determined.
         RuntimeError: the extra ``onnx`` is not installed, or onnxruntime cannot run the file.
     """
 
@@ -71,14 +71,14 @@ class OnnxRuntime:
             self.files = (path.absolute(), *(path.absolute().parent / name for name in beside))
             for file in self.files[1:]:
                 if not file.is_file():
-                    raise FileNotFoundError(f"no file {file}, where {path.name} has its weights; put it beside it")
+                    raise FileNotFoundError(f"no file {file}, where {path.name} has its weights; put it next to it")
             onnx.load_external_data_for_model(self._model, str(path.parent))
         except FileNotFoundError:
             raise
-        except Exception as error:  # protobuf and onnx raise kinds of their own
+        except Exception as error:  # protobuf and onnx raise their own errors
             raise ValueError(
                 f"{path} cannot be read as an ONNX file ({type(error).__name__}: {error}); export it again, or give "
-                "weights of torch with the name of their network, such as --backbone.name osnet_x0_25"
+                "torch weights with the name of their network, such as --backbone.name osnet_x0_25"
             ) from error
         if not self._model.graph.node:
             raise ValueError(f"{path} cannot be read as an ONNX file (there is no graph in it); export it again")
@@ -95,14 +95,14 @@ class OnnxRuntime:
         shape = tuple(length if isinstance(length, int) else None for length in inputs[0].shape)
         self.image_input = ImageInput(shape, _TYPES[inputs[0].type])
         self.outputs = tuple(output.name for output in session.get_outputs())
-        told = {entry.key: entry.value for entry in self._model.metadata_props}  # as ONNX's MetadataProps.md has them
+        told = {entry.key: entry.value for entry in self._model.metadata_props}  # see ONNX's MetadataProps.md
         ranges: dict[str, Normalisation] = {"NominalRange_0_255": "pixels", "Normalized_0_1": "unit"}
         usual: Normalisation = "pixels" if self.image_input.dtype == "uint8" else "imagenet"
         self.normalisation = ranges.get(told.get("Image.NominalPixelRange", ""), usual)
         self.channel_order: ChannelOrder = "bgr" if told.get("Image.BitmapPixelFormat") == "Bgr8" else "rgb"
 
     def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
-        """The graph; the shapes are those of a grey image that goes through it."""
+        """The graph; shapes come from running it on a grey image."""
         nodes = self._model.graph.node
         constants = _constants(self._model)
         steps = tuple(
@@ -113,7 +113,7 @@ class OnnxRuntime:
         return NetworkGraph(steps, shapes | self._shapes(shape))
 
     def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """A session that gives embedding and map."""
+        """Start a session that returns embedding and map."""
         session = self._session(self._with_outputs([clue_map]), threads)
 
         def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +129,7 @@ class OnnxRuntime:
         images = np.zeros(shape, self.image_input.dtype)
         try:
             found = session.run(names, {self._input: images})
-        except Exception as error:  # onnxruntime's own kinds
+        except Exception as error:  # onnxruntime raises its own errors
             raise ValueError(
                 f"{self._path} does not take images of {'×'.join(map(str, shape))} ({_first_line(error)}); give its "
                 "size as --data.height and --data.width"
@@ -138,7 +138,7 @@ class OnnxRuntime:
         return {self._input: shape} | {name: value.shape for name, value in arrays.items()}
 
     def _with_outputs(self, names: list[str]) -> "onnx.ModelProto":
-        """A copy whose graph gives these tensors too."""
+        """A copy whose graph also returns these tensors."""
         import onnx
 
         model = onnx.ModelProto()
@@ -154,12 +154,12 @@ class OnnxRuntime:
             raise ValueError(f"Expected an ONNX network of less than 2 GiB (got {size:,} bytes of {self._path})")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong is raised too
+        options.log_severity_level = 4  # errors are raised anyway
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own kinds
+        except Exception as error:  # onnxruntime raises its own errors
             raise RuntimeError(f"onnxruntime cannot run {self._path}: {_first_line(error)}; export it again") from error
 
 
@@ -168,7 +168,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _external_files(model: "onnx.ModelProto") -> list[str]:
-    """Names of the files in which weights lie, in the order of the alphabet."""
+    """Names of the files with weights, in alphabetical order."""
     found = {
         entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
     }
@@ -176,7 +176,7 @@ def _external_files(model: "onnx.ModelProto") -> list[str]:
 
 
 def _constants(model: "onnx.ModelProto") -> dict[str, np.ndarray]:
-    """Weights, and what stands in nodes of constants."""
+    """Weights, and the values of constant nodes."""
     from onnx import numpy_helper
 
     found = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
@@ -191,7 +191,7 @@ def _constants(model: "onnx.ModelProto") -> dict[str, np.ndarray]:
 
 
 def _axes(node: "onnx.NodeProto", constants: dict[str, np.ndarray]) -> tuple[int, ...] | None:
-    """Of a reduction the axes that go, of a transposition their order; as an attribute, or since opset 18 an input."""
+    """The reduced axes of a reduction, or the order of a transposition; an attribute, or since opset 18 an input."""
     for attribute in node.attribute:
         if attribute.name in ("axes", "perm"):
             return tuple(attribute.ints)

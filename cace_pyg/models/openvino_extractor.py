@@ -9,7 +9,7 @@ from cace_pyg.models.find_clue_map import NetworkGraph, Shape, Step
 from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run
 from cace_pyg.models.normalisation import Normalisation
 
-_ONNX_KINDS = {  # where they have other names
+_ONNX_KINDS = {  # ONNX's names, if they differ
     "AvgPool": "AveragePool",
     "Clamp": "Clip",
     "Convolution": "Conv",
@@ -22,25 +22,25 @@ _TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 
 
 class OpenVinoExtractor(FrozenExtractor):
-    """The embedding of an OpenVINO file, and as clues the map before its last global pooling; nothing is trained.
+    """The embedding of an OpenVINO file, and the map before its last global pooling as clues; it is not trained.
 
-    OpenVINO chooses its own precision, as it does elsewhere: bfloat16 where the processor has it, twice as fast
-    and a hundredth off.
+    OpenVINO chooses its own precision, as usual: bfloat16 if the processor supports it, which is twice as fast with an
+    error of about a hundredth.
 
     Args:
-        path: of the ``.xml``; its weights lie beside it, with the ending ``.bin``.
-        map: name of the layer that makes the map; none: see
+        path: of the ``.xml``; its weights are in the ``.bin`` next to it.
+        map: name of the layer that makes the map; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
-        output: name of the embedding; none: the only output ``(image, embedding)``.
-        normalisation: see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`; none: ``pixels``, as the Open Model
-            Zoo's networks have it.
-        channel_order: ``rgb`` or ``bgr``; none: ``bgr``, likewise.
-        size: (height, width) of the images; none: what the file takes.
+        output: name of the embedding; None: the only output ``(image, embedding)``.
+        normalisation: see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`; None: ``pixels``, as in the networks
+            of the Open Model Zoo.
+        channel_order: ``rgb`` or ``bgr``; None: ``bgr``, likewise.
+        size: (height, width) of the images; None: the file's.
 
     Raises:
-        FileNotFoundError: there is no such file, or no weights beside it.
-        ValueError: OpenVINO cannot read it, it takes no images of ``size``, or it is not clear which tensor is the map
-            or the embedding.
+        FileNotFoundError: there is no such file, or no weights next to it.
+        ValueError: OpenVINO cannot read it, it does not take images of ``size``, or the tensor with the map or the
+            embedding cannot be determined.
         RuntimeError: the extra ``openvino`` is not installed.
     """
 
@@ -75,7 +75,9 @@ class OpenVinoRuntime:
         weights = path.with_suffix(".bin")
         for file, what in ((path, "OpenVINO file"), (weights, f"weights of {path.name}")):
             if not file.is_file():
-                raise FileNotFoundError(f"no {what} at {file}; give the .xml as --backbone.weights, its .bin beside it")
+                raise FileNotFoundError(
+                    f"no {what} at {file}; give the .xml as --backbone.weights, with its .bin next to it"
+                )
         self.files: tuple[Path, ...] = (path.absolute(), weights.absolute())
         model = self._read()
         inputs = model.inputs
@@ -89,7 +91,7 @@ class OpenVinoRuntime:
         self.outputs = tuple(_name(result.input_value(0)) for result in model.get_results())
 
     def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
-        """The graph, its shapes for images of ``shape``."""
+        """The graph, with shapes for images of ``shape``."""
         model = self._read()
         try:
             model.reshape(list(shape))
@@ -111,7 +113,7 @@ class OpenVinoRuntime:
         return NetworkGraph(tuple(steps), shapes)
 
     def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """A compiled model that gives embedding and map."""
+        """Compile a model that returns embedding and map."""
         model = self._read()
         ends = {_name(end): end for node in model.get_ordered_ops() for end in node.outputs()}
         outputs = list(dict.fromkeys([*self.outputs, clue_map]))
@@ -134,13 +136,13 @@ class OpenVinoRuntime:
 
 
 def _name(end: Any) -> str:
-    """Of what a layer gives: the layer's, with a number where it gives several things."""
+    """The name of a layer's output: the layer's name, with a number if it has several outputs."""
     node = end.get_node()
     return node.get_friendly_name() + (f".{end.get_index()}" if len(node.outputs()) > 1 else "")
 
 
 def _axes(node: Any) -> tuple[int, ...] | None:
-    """Of a reduction the axes that go, of a transposition their order."""
+    """The reduced axes of a reduction, or the order of a transposition."""
     if not node.get_type_name().startswith("Reduce") and node.get_type_name() != "Transpose":
         return None
     given = node.input_value(1).get_node()

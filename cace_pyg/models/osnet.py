@@ -15,20 +15,20 @@ _WIDTHS = {  # channels after each stage
     "x0_5": (32, 128, 192, 256),
     "x0_25": (16, 64, 96, 128),
 }
-_PLACINGS: dict[str, tuple[Placing, ...]] = {  # of instance normalisation in the six blocks
+_PLACINGS: dict[str, tuple[Placing, ...]] = {  # position of instance normalisation in the six blocks
     "osnet_": ("none", "none", "none", "none", "none", "none"),
     "osnet_ibn_": ("after", "after", "none", "none", "none", "none"),
-    "osnet_ain_": ("inside", "inside", "none", "inside", "inside", "none"),  # found by search
+    "osnet_ain_": ("inside", "inside", "none", "inside", "inside", "none"),  # found by architecture search
 }
 OSNETS = tuple(f"{kind}{width}" for kind in _PLACINGS for width in _WIDTHS)
 
 
 def osnet_layers(name: str) -> torch.nn.Sequential:
-    """The convolutional layers of an OSNet, by the names that torchreid's files have, weights drawn anew.
+    """The convolutional layers of an OSNet, named as in torchreid's files, with random weights.
 
-    OSNet (Zhou et al., ICCV 2019): residual blocks of four streams with one to four light 3×3 convolutions, so that
-    each sees another scale, and one gate that weighs their channels. The ``ibn`` and ``ain`` forms (Zhou et al., TPAMI
-    2021) normalise some blocks over each image instead of the batch, for cameras that were not seen in training.
+    OSNet (Zhou et al., ICCV 2019) has residual blocks of four streams with one to four light 3×3 convolutions, so each
+    stream sees another scale, and one gate that weights their channels. The ``ibn`` and ``ain`` forms (Zhou et al.,
+    TPAMI 2021) normalise some blocks over each image instead of the batch, for cameras that were not seen in training.
 
     Args:
         name: ``osnet_x1_0``, ``osnet_x0_75``, ``osnet_x0_5``, ``osnet_x0_25``; the same with ``osnet_ibn_`` or
@@ -39,7 +39,7 @@ def osnet_layers(name: str) -> torch.nn.Sequential:
     """
     kind, _, width = name.rpartition("_x")
     channels, placings = _WIDTHS[f"x{width}"], _PLACINGS[f"{kind}_"]
-    searched = kind == "osnet_ain"  # torchreid calls its layers otherwise
+    searched = kind == "osnet_ain"  # torchreid names its layers differently
     norm: Norm = "batch" if kind == "osnet" else "instance"
     layers = OrderedDict[str, torch.nn.Module]()
     layers["conv1"] = _convolution(3, channels[0], 7, stride=2, norm=norm)

@@ -1,4 +1,4 @@
-"""What the pair stage keeps of an image."""
+"""The pair stage's input of an image."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from cace_pyg.graph import Clues
 
 @dataclass(frozen=True)
 class PairOperand:
-    """What the pair stage needs of each image: computed once per image, whatever number of pairs it enters.
+    """What the pair stage needs of each image; computed once per image, however many pairs it is in.
 
-    It depends on the image and the weights, and holds no weight.
+    It depends on the image and the model's weights, but contains no weights.
 
     Attributes:
         compared: what the graph builder compares, ``(image, n, any)``.
-        intra: edges within the image, ``(image, n, n)``; ``(image, 0, 0)`` where there is none.
+        intra: edges within the image, ``(image, n, n)``; ``(image, 0, 0)`` if there are none.
         projected: what the convolution propagates, ``(image, n, any)``.
-        individual: what the image contributes to its conditional embedding by itself, ``(image, any)``.
+        individual: the image's own contribution to its conditional embedding, ``(image, any)``.
     """
 
     compared: Clues

@@ -50,18 +50,19 @@ class ConditionalSettings:
 
 
 class PairStage(torch.nn.Module, ABC):
-    """From the clues of two images to their distance: what stands on top of a network that sees one image at a time.
+    """Computes the distance of two images from their clues, on top of a network that sees one image at a time.
 
-    :meth:`prepare` is done once per image; everything else takes what it returns. One image a may stand for all pairs.
+    :meth:`prepare` is called once per image; all other methods take its result. One image a may be shared by all pairs.
 
     Args:
         builder: makes the graph.
         settings: see :class:`ConditionalSettings`.
 
     Attributes:
-        density: share of edges of the first of the last training pairs, within images and between them; none before.
-        backend: what computes the pairs, and ``backend_reason``, why.
-        discrepancy_label: what :meth:`discrepancy` gives, for figures.
+        density: share of edges in the first pairs of the last training batch, within images and between them; None
+            before training.
+        backend: what computes the pairs; ``backend_reason`` says why.
+        discrepancy_label: describes the values of :meth:`discrepancy`, for figures.
     """
 
     backend_reason: str
@@ -84,18 +85,18 @@ class PairStage(torch.nn.Module, ABC):
 
     @abstractmethod
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
-        """What the second stage ranks by, ``(pair,)``."""
+        """The distance that the second stage ranks by, ``(pair,)``."""
 
     @abstractmethod
     def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
-        """:meth:`distance` of pairs whose adjacency is given, such as :meth:`blocks` without an edge, ``(pair,)``."""
+        """:meth:`distance` of pairs with a given adjacency, such as :meth:`blocks` without an edge, ``(pair,)``."""
 
     @abstractmethod
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
-        """How far each clue differs from those it is connected with, ``(pair, 2, n)``."""
+        """How much each clue differs from those it is connected with, ``(pair, 2, n)``."""
 
     def restore(self, compared: Clues, projected: Tensor, individual: Tensor) -> PairOperand:
-        """What :meth:`prepare` returned, from what of it cannot be computed again; so a gallery keeps it."""
+        """Rebuild the result of :meth:`prepare` from the parts that cannot be recomputed, which a gallery stores."""
         only_inter = self.settings.edges == "inter"
         intra = (
             compared.features.new_zeros(compared.features.size(0), 0, 0) if only_inter else self.builder.intra(compared)
@@ -103,22 +104,22 @@ class PairStage(torch.nn.Module, ABC):
         return PairOperand(compared, intra, projected, individual)
 
     def blocks(self, a: PairOperand, b: PairOperand) -> PairBlocks:
-        """The adjacency of each pair; while training, their density is remembered."""
+        """The adjacency of each pair; in training, its density is noted."""
         blocks = self.draw(a, b)
         self.note_density(blocks)
         return blocks
 
     def draw(self, a: PairOperand, b: PairOperand) -> PairBlocks:
-        """The adjacency of each pair: what the builder draws, less the blocks that are switched off."""
+        """The adjacency of each pair from the builder, without the blocks that are switched off."""
         only_intra = self.settings.edges == "intra"
         inter = b.intra.new_zeros(b.intra.shape) if only_intra else self.builder.inter(a.compared, b.compared)
         return PairBlocks(a.intra, inter, b.intra)
 
     def note_density(self, blocks: PairBlocks) -> None:
-        """Of the first pairs, and only while training: counting all of a batch takes as long as a matrix product."""
+        """Note the density of the first pairs, in training only: counting a whole batch costs as much as a product."""
         if self.training:
             with torch.no_grad():
                 self.density = PairBlocks(*(block[:_COUNTED] for block in blocks)).density()
 
     def check_device(self, device: torch.device) -> None:
-        """Raise ``RuntimeError`` where the backend does not run on ``device``."""
+        """Raise ``RuntimeError`` if the backend does not run on ``device``."""

@@ -1,4 +1,4 @@
-"""The embedding of a published re-identification network, as its authors compare it."""
+"""The embedding of a published re-identification network, as its authors use it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from cace_pyg.models.generalised_mean import generalised_mean
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.read_state_dict import read_state_dict
 
-_TORCHREID = "fc."  # ends in a ReLU, which leaves no trace in a file; elsewhere a classifier
+_TORCHREID = "fc."  # followed by a ReLU, which is not in the file; in other projects a classifier
 _NECKS = (  # strong baseline; fast-reid, today and older; torchreid; layumi's baseline
     "bottleneck.",
     "heads.bottleneck.",
@@ -27,28 +27,28 @@ _NO_LAYERS = {"pixel_mean", "pixel_std", "num_batches_tracked"}
 
 
 class PublishedEmbedding(torch.nn.Module):
-    """Feature map, pooling, and the neck that the file of the backbone's weights has.
+    """Feature map, pooling, and the neck from the file of the backbone's weights.
 
-    The strong baseline (Luo et al., 2019) and fast-reid compare what comes out of a BatchNorm ("BN neck"), torchreid's
-    networks with an ``fc`` what comes out of its linear layer, BatchNorm and ReLU, layumi's baseline what comes out of
-    ``classifier.add_block``, plain classification networks the pooled features. The neck stands beside the trunk, under
-    whatever prefix both have. fast-reid's generalised mean is read with its exponent; without one the mean is taken.
-    Classifiers are of no use here.
+    The strong baseline (Luo et al., 2019) and fast-reid compare the output of a BatchNorm ("BN neck"); torchreid's
+    networks with ``fc`` that of its linear layer, BatchNorm and ReLU; layumi's baseline that of
+    ``classifier.add_block``; plain classification networks the pooled features. The neck is next to the trunk in the
+    file, with the same prefix. fast-reid's generalised mean is read with its exponent; without one the mean is used.
+    Classifiers are ignored.
 
-    It is an :class:`~cace_pyg.models.extractor.Extractor` that has an embedding of its own.
+    It is an :class:`~cace_pyg.models.extractor.Extractor` with its own embedding.
 
     Args:
-        backbone: with its weights loaded from a file, or with ImageNet's, which have no neck.
-        layers: what ``layers`` of another one says: the same pooling and neck are made, whose weights a checkpoint
-            will bring; none: they are looked for in the backbone's file.
+        backbone: with weights loaded from a file, or with ImageNet's, which have no neck.
+        layers: the attribute ``layers`` of another one: makes the same pooling and neck, for weights from a checkpoint.
+            None: read them from the backbone's file.
 
     Attributes:
         channels: of a clue.
         layers: pooling and neck in words, such as ``["mean", "BatchNorm1d 2048"]``.
 
     Raises:
-        ValueError: a neck of other layers than linear ones and BatchNorm, or of another size; or layers beside the
-            trunk that are neither a known neck nor a classifier, so that nobody knows what the embedding is.
+        ValueError: the neck has layers other than linear ones and BatchNorm, or has another size; or there are layers
+            besides the trunk that are neither a known neck nor a classifier, so the embedding is unknown.
     """
 
     needs_parts = False
@@ -117,7 +117,7 @@ def _layer_of(words: str) -> torch.nn.Module:
 
 
 def _places(prefix: str) -> list[str]:
-    """Where a neck may stand: under the trunk's prefix and all above it, such as ``model.base.``, ``model.``, ````."""
+    """Possible prefixes of a neck: the trunk's prefix and all above it, such as ``model.base.``, ``model.``, ````."""
     parts = prefix.split(".")[:-1]
     return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts), -1, -1)]
 
@@ -127,7 +127,7 @@ def _find_exponent(beside: Mapping[str, Tensor], prefix: str) -> str:
 
 
 def _find_neck(beside: Mapping[str, Tensor], loaded: LoadedWeights) -> str:
-    """What the keys of the neck begin with; empty where there is none."""
+    """The prefix of the neck's keys; empty if there is no neck."""
     found = []
     for start in (place + name for place in _places(loaded.prefix) for name in _NECKS):
         keys = [key for key in beside if key.startswith(start)]
@@ -142,7 +142,7 @@ def _find_neck(beside: Mapping[str, Tensor], loaded: LoadedWeights) -> str:
 
 
 def _is_norm(state: Mapping[str, Tensor], key: str) -> bool:
-    """Whether a key is one of a normalisation, which no classifier has."""
+    """Whether a key belongs to a normalisation, which no classifier has."""
     module = key.rpartition(".")[0]
     return f"{module}.running_mean" in state or state.get(f"{module}.weight", torch.empty(1, 1)).dim() == 1
 
@@ -180,22 +180,22 @@ def _layer(loaded: LoadedWeights, name: str, state: dict[str, Tensor], channels:
     missing = layer.state_dict().keys() - state.keys() - {"num_batches_tracked"}
     if missing:
         raise ValueError(
-            f"Expected {sorted(missing)} of the neck in {loaded.path} (got {sorted(state)}); the file is not whole"
+            f"Expected {sorted(missing)} of the neck in {loaded.path} (got {sorted(state)}); the file is incomplete"
         )
     return layer
 
 
 def _check_explained(beside: Mapping[str, Tensor], loaded: LoadedWeights) -> None:
-    """Refuse what looks like a part of the embedding and is not understood: the figures would be the bare trunk's."""
+    """Refuse unknown layers that may be part of the embedding: without them the results would be those of the trunk."""
     unknown = [key for key in beside if not _NO_LAYERS & {key, *key.split(".")} and not _is_classifier(key, beside)]
     if unknown:
         raise ValueError(
-            f"{loaded.path} has layers between the pooled features and the classifier that are not known: "
+            f"{loaded.path} has unknown layers between the pooled features and the classifier: "
             f"{', '.join(unknown[:4])}{', …' if len(unknown) > 4 else ''}; without them the embedding is not the one "
             "that its authors published. Remove them from the file to compare the pooled features"
         )
 
 
 def _is_classifier(key: str, beside: Mapping[str, Tensor]) -> bool:
-    """Whether a key belongs to linear layers that end in classes; what they do to an embedding nobody compares."""
+    """Whether a key belongs to linear layers that end in classes, whose output is not an embedding."""
     return bool(_CLASSIFIERS & set(key.split("."))) and not _is_norm(beside, key)

@@ -1,4 +1,4 @@
-"""Any layer of PyG in the place of the discrepancy convolution."""
+"""Any PyG layer in place of the discrepancy convolution."""
 
 import inspect
 from collections.abc import Callable
@@ -9,20 +9,20 @@ from torch_geometric.nn import MessagePassing
 
 
 class PygLayer(torch.nn.Module):
-    """A layer of ``torch_geometric.nn``, called with what it can take of a pair graph's edge weights.
+    """A layer of ``torch_geometric.nn``, called with a pair graph's edge weights if it can take them.
 
-    A layer whose ``forward`` has ``edge_weight`` gets the weights so; one with ``edge_attr`` that was made with
-    ``edge_dim=1`` gets them as ``(edge, 1)``; any other sees which edges there are, not how strong they are.
+    If the layer's ``forward`` has ``edge_weight``, it gets the weights there; if it has ``edge_attr`` and was made with
+    ``edge_dim=1``, it gets them as ``(edge, 1)``; otherwise it sees the edges, but not their weights.
 
     Args:
-        make: from sizes of input and output node features to the layer.
+        make: makes the layer from the sizes of input and output node features.
         in_channels: size of an input node feature.
         out_channels: size of an output node feature.
 
     Shapes: as :class:`cace_pyg.nn.DiscrepancyConv`.
 
     Raises:
-        ValueError: the layer cannot be called with node features and edges, or gives another size.
+        ValueError: the layer cannot be called with node features and edges, or returns another size.
     """
 
     def __init__(self, make: Callable[[int, int], MessagePassing], in_channels: int, out_channels: int):
@@ -47,7 +47,7 @@ class PygLayer(torch.nn.Module):
         try:
             with torch.no_grad():
                 got = self.eval()(*two)
-        except Exception as error:  # a layer of another signature may fail in any way
+        except Exception as error:  # a layer with another signature may fail in any way
             raise ValueError(
                 f"{name} (conditional.convolution) cannot be called with (x, edge_index) and weights of edges: {error}"
             ) from error

@@ -1,4 +1,4 @@
-"""The tensors of a weights file, whatever the library that saved them."""
+"""Reads the tensors of a weights file, from several libraries."""
 
 import pickle
 import zipfile
@@ -11,24 +11,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # what libraries call the state dict in a checkpoint
-_DEEPEST = 4  # wrappers within each other; a dict in a pickle may hold itself
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")  # names of the state dict in checkpoints
+_DEEPEST = 4  # nested wrappers; a dict in a pickle may contain itself
 
-# torchreid keeps Rank-1 in its checkpoints as a numpy scalar, which pickle rebuilds from these
+# torchreid's checkpoints contain Rank-1 as a numpy scalar, which pickle rebuilds with these
 _SCALARS: list[Any] = [np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
 _SCALARS += [(np.float32(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 
 
 def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors of a file, and the keys beside them; a checkpoint that wraps its state dict is unwrapped.
+    """The tensors of a file, and its other keys; a checkpoint that wraps its state dict is unwrapped.
 
     Args:
-        path: a file that ``torch.save`` wrote, read with ``weights_only=True``, numpy scalars allowed; or safetensors.
-        name: of the network, for errors.
+        path: a file of ``torch.save``, read with ``weights_only=True`` and numpy scalars allowed; or safetensors.
+        name: of the network, for error messages.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no state dict; says what it is where that can be told.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a state dict; the message says what it is, if that is known.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path} (backbone.weights); expected a state dict of {name}")
@@ -42,7 +42,7 @@ def read_state_dict(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str
         content = content[wrapper]
     tensors = isinstance(content, Mapping) and {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise ValueError(f"Expected {path} to hold a state dict of {name} (got {type(content).__name__} of no tensors)")
+        raise ValueError(f"Expected a state dict of {name} in {path} (got {type(content).__name__} without tensors)")
     return tensors, (*beside, *sorted(str(key) for key in content if key not in tensors))
 
 
@@ -58,12 +58,12 @@ def _content(path: Path, name: str) -> Any:
             return load_file(path)
         with torch.serialization.safe_globals(_SCALARS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # it carries pages of advice
+    except pickle.UnpicklingError as error:  # its message has pages of advice
         raise ValueError(
-            f"{refusal}: not written by torch.save, or with other objects than tensors and numbers in it; load it "
-            "where you trust it, and save its state dict alone"
+            f"{refusal}: it was not written by torch.save, or contains objects other than tensors and numbers; if you "
+            "trust it, load it yourself and save only its state dict"
         ) from error
-    except Exception as error:  # neither reader has an error of its own
+    except Exception as error:  # neither reader has its own error class
         reason = str(error).split(".")[0] or type(error).__name__
         raise ValueError(f"{refusal}: truncated or damaged ({reason}); fetch it again") from error
 
@@ -75,7 +75,7 @@ def _wrapper(content: Any) -> str | None:
 
 
 def _other_format(path: Path, first: bytes) -> str | None:
-    """What a file is that neither reader takes, where its first bytes or its members tell."""
+    """The format of a file that neither reader takes, if its first bytes or its members show it."""
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -84,7 +84,7 @@ def _other_format(path: Path, first: bytes) -> str | None:
             return None
         if any(name.endswith("/constants.pkl") for name in names):
             return (
-                "a TorchScript program; save its weights where you trust it: "
+                "a TorchScript program; if you trust it, save its weights: "
                 "torch.save(torch.jit.load(path).state_dict(), 'weights.pth')"
             )
         return None if any(name.endswith("data.pkl") for name in names) else "a zip archive; unpack it first"
@@ -100,5 +100,5 @@ def _other_format(path: Path, first: bytes) -> str | None:
 
 
 def _is_safetensors(first: bytes) -> bool:
-    """Eight bytes give the length of a JSON object, which follows."""
+    """Whether it starts with eight bytes for the length of a JSON object, and that object."""
     return len(first) > 9 and int.from_bytes(first[:8], "little") < 10**8 and first[8:10] == b'{"'

@@ -1,4 +1,4 @@
-"""The networks of timm, CNNs and transformers, as extractors."""
+"""timm's networks, CNNs and transformers, as extractors."""
 
 import difflib
 from types import ModuleType
@@ -18,32 +18,32 @@ PREFIX = "timm/"
 
 
 class TimmExtractor(torch.nn.Module):
-    """A model of timm: the last feature map of a CNN, the patch tokens of a transformer, and its own embedding.
+    """A timm model: the last feature map of a CNN or the patch tokens of a transformer, and its own embedding.
 
-    What comes before pooling is what timm's ``forward_features`` gives, after the last normalisation. Class, register
-    and distillation tokens are left out of the clues. The embedding is what ``model(images)`` gives without a
-    classifier: pooled features or the class token, as the model has it.
+    The clues are the output of timm's ``forward_features``, after the last normalisation, without class, register and
+    distillation tokens. The embedding is the output of ``model(images)`` without a classifier: pooled features or the
+    class token, depending on the model.
 
     It is an :class:`~cace_pyg.models.extractor.Extractor`.
 
     Args:
-        name: of timm, with or without ``timm/`` before it: ``vit_small_patch14_reg4_dinov2.lvd142m``, ``swin_…``, ….
-        size: (height, width) of the pictures, which a transformer is built for.
-        weights: none (random), ``imagenet`` (those that timm has for this name, downloaded), or the path of a state
-            dict, see :func:`cace_pyg.models.load_timm_weights.load_timm_weights`.
-        own_embedding: give the embedding too, as :class:`Individual`; without it, a map or clues alone.
+        name: timm's name, with or without ``timm/``: ``vit_small_patch14_reg4_dinov2.lvd142m``, ``swin_…``, ….
+        size: (height, width) of the pictures; a transformer is built for this size.
+        weights: None (random), ``imagenet`` (timm's weights for this name, downloaded), or the path of a state dict,
+            see :func:`cace_pyg.models.load_timm_weights.load_timm_weights`.
+        own_embedding: also return the embedding, as :class:`Individual`; otherwise only a map or clues.
         normalisation: of the images that the network was trained with: ``imagenet``, ``symmetric`` (−1 to 1) or
-            ``clip``; none: what timm says of the name. Images are given with ImageNet's in any case.
+            ``clip``; None: timm's for this name. The images given to this class always have ImageNet's.
 
     Attributes:
         channels: of a clue.
         grid: (H, W) of the clues of a picture of ``size``.
-        loaded_weights: what became of the keys of a file.
+        loaded_weights: which keys of a file were loaded.
 
     Raises:
-        ValueError: no such model, or one that does not take pictures of this size, or that has neither a map nor a
-            grid of tokens; or weights that do not fit.
-        FileNotFoundError: no file at ``weights``.
+        ValueError: there is no such model, it does not take pictures of this size, or it has neither a map nor a grid
+            of tokens; or the weights do not fit.
+        FileNotFoundError: there is no file at ``weights``.
         RuntimeError: timm is not installed, or the download failed.
     """
 
@@ -80,10 +80,10 @@ class TimmExtractor(torch.nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
 
     def forward(self, images: Tensor) -> Individual | Clues | Tensor:
-        """Clues, with the embedding where it is wanted, of ``(image, 3, height, width)``.
+        """Clues of ``(image, 3, height, width)``, with the embedding if ``own_embedding``.
 
         Raises:
-            ValueError: images of another size than the network was built for.
+            ValueError: the network was built for images of another size.
         """
         if not self._takes_any_size and tuple(images.shape[2:]) != self.size:
             raise ValueError(
@@ -105,9 +105,9 @@ class TimmExtractor(torch.nn.Module):
 
     @torch.no_grad()
     def _look_at_the_features(self) -> tuple[tuple[int, int], int | None]:
-        """The grid, and the number of tokens before those of patches; none where there is a map.
+        """The grid, and the number of tokens before those of patches; None if there is a map.
 
-        timm's own ``forward_intermediates`` lays tokens out as a map; that it shows the same tokens is checked.
+        timm's ``forward_intermediates`` arranges tokens as a map; it is checked that these are the same tokens.
         """
         image = torch.rand(1, 3, *self.size, generator=torch.Generator().manual_seed(0))
         self.network.eval()
@@ -116,7 +116,7 @@ class TimmExtractor(torch.nn.Module):
             if isinstance(features, Tensor) and features.dim() == 3:
                 laid_out = _lay_out(self.network, image)
             self.network.forward_head(features)
-        except Exception as error:  # every model fails in its own way
+        except Exception as error:  # models fail in different ways
             raise ValueError(_does_not_fit(self.name, self.network, self.size, error)) from error
         finally:
             self.network.train()
@@ -133,7 +133,7 @@ class TimmExtractor(torch.nn.Module):
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
             f"Expected a feature map or patch tokens with a grid from {self.name} (got {shape}, whose layout timm does "
-            "not tell); choose another model, such as timm/vit_small_patch16_224, or give an extractor of your own"
+            "not say); choose another model, such as timm/vit_small_patch16_224, or give an extractor of your own"
         )
 
     def __str__(self) -> str:
@@ -143,7 +143,7 @@ class TimmExtractor(torch.nn.Module):
 
 
 def _import_timm() -> ModuleType:
-    import_torchvision("models")  # timm imports it, which fails beside some builds of torch
+    import_torchvision("models")  # timm imports it, which fails with some builds of torch
     try:
         import timm
     except ImportError as error:
@@ -169,7 +169,7 @@ def _create(timm: ModuleType, name: str, size: tuple[int, int], pretrained: bool
     if pretrained:
         try:
             network = timm.create_model(plain, pretrained=True, num_classes=0, **sized)
-        except Exception as error:  # those of Hugging Face's client, of httpx, of sockets
+        except Exception as error:  # from Hugging Face's client, from httpx, from sockets
             raise RuntimeError(
                 f"cannot get timm's weights of {name}: {type(error).__name__}: {str(error).partition('. ')[0]}. Fetch "
                 "them on a machine with a network and give the file: --backbone.weights PATH"
@@ -202,7 +202,7 @@ def _does_not_fit(name: str, network: Any, size: tuple[int, int], error: Excepti
 
 
 def _check_patches(timm: ModuleType, network: Any, name: str, size: tuple[int, int]) -> None:
-    """Refuse pictures that are no whole number of patches: what is left over would be cut off without a word."""
+    """Refuse pictures that are not a whole number of patches: the rest would be cut off silently."""
     embed = getattr(network, "patch_embed", None)
     if not isinstance(embed, timm.layers.PatchEmbed) or embed.dynamic_img_pad:
         return
@@ -220,11 +220,11 @@ def _is_channels_last(network: Any) -> bool:
 
 
 def _lay_out(network: Any, image: Tensor) -> Tensor:
-    """The last tokens as a map, without those that are no patch."""
+    """The last tokens as a map, without those that are not patches."""
     options = {"indices": 1, "intermediates_only": True, "output_fmt": "NCHW"}
     try:
         return network.forward_intermediates(image, norm=True, **options)[-1]
-    except AssertionError:  # some networks normalise after pooling only
+    except AssertionError:  # some networks only normalise after pooling
         return network.forward_intermediates(image, norm=False, **options)[-1]
 
 

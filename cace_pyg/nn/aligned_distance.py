@@ -1,4 +1,4 @@
-"""Alignment without a convolution: how near the clues are that correspond."""
+"""Alignment without a convolution: how similar corresponding clues are."""
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ def aligned_distance(unit_a: Tensor, unit_b: Tensor, inter: Tensor) -> Tensor:
     on the scale of the distance between two unit embeddings. Images without any inter edge have s = 0.
 
     Args:
-        unit_a: clues of length one, ``(pair, n, channel)`` or ``(1, n, channel)`` for all pairs.
-        unit_b: clues of length one, ``(pair, n, channel)``.
+        unit_a: clues of unit length, ``(pair, n, channel)`` or ``(1, n, channel)`` for all pairs.
+        unit_b: clues of unit length, ``(pair, n, channel)``.
         inter: weights ≥ 0, ``(pair, n, n)``, rows are clues of a.
 
     Returns:
-        ``(pair,)``, 0 to 2; gradients are finite everywhere. NaN in a clue or an edge is NaN in the distance.
+        ``(pair,)``, 0 to 2; gradients are finite everywhere. NaN in a clue or an edge gives NaN in the distance.
     """
     total = inter.sum((-1, -2))
     similarity = (unit_a * (inter @ unit_b)).sum((-1, -2)) / torch.where(total == 0, 1.0, total)

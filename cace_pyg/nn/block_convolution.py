@@ -1,10 +1,10 @@
 """The discrepancy convolution of pairs of images on the blocks of their adjacency, and the pooling that follows.
 
 Both functions take, for each pair, the projected clues of a and b, ``(pair, n, channel)``, and the blocks ``intra_a``,
-``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``; intra blocks of ``(pair, 0, 0)`` have no edge. One image
-a may stand for all pairs: its tensors then are ``(1, n, …)``, and nothing is copied. The caller projects the clues
-(``DiscrepancyConv.lin``) and draws the intra blocks, once per image whatever number of pairs it enters. The 2n×2n
-matrix is never put together.
+``inter`` (rows: nodes of a) and ``intra_b``, ``(pair, n, n)``; intra blocks of ``(pair, 0, 0)`` have no edges. One
+image a may be shared by all pairs: its tensors are then ``(1, n, …)``, and nothing is copied. The caller projects the
+clues (``DiscrepancyConv.lin``) and builds the intra blocks, once per image however many pairs it is in. The 2n×2n
+matrix is never built.
 """
 
 from typing import Any, NamedTuple
@@ -40,26 +40,26 @@ def pool_blocks(
     With the identity (or none) as ``node_wise`` everything after the adjacency is linear and :math:`L` is symmetric, so
     :math:`p^\top (L X) = (L p)^\top X`: the convolution runs on the *pooling vector* (two numbers a node), and one
     weighted sum of the projected clues follows. This is exact with average pooling only. The other forms of
-    :class:`NodeWise` are not linear: they take the map path, :func:`convolve_blocks`, which costs ``channel / 2`` times
-    the arithmetic.
+    :class:`NodeWise` are not linear. They use :func:`convolve_blocks` on the whole map, which needs ``channel / 2``
+    times the arithmetic.
 
     Args:
         projected_a, projected_b, intra_a, inter, intra_b: see the module. With the identity, ``inter`` may be a
-            :class:`~cace_pyg.kernels.ReluGram` instead, which the fused kernel never puts together (CUDA).
+            :class:`~cace_pyg.kernels.ReluGram` instead, whose block the fused kernel never builds (CUDA).
         mode, degree_floor: see :class:`~cace_pyg.nn.DiscrepancyConv`.
         node_wise: between convolution and pooling.
 
     Raises:
-        ValueError: an unknown mode or floor, or a ReluGram with a node-wise function that is not linear.
+        ValueError: the mode or floor is unknown, or a ReluGram comes with a node-wise function that is not linear.
     """
     if node_wise is not None and node_wise.form != "identity":
         if isinstance(inter, ReluGram):
             raise ValueError(
-                f"Expected the inter block itself, (pair, n, n), with node_wise {node_wise.form!r} (got a ReluGram, of "
-                "which only products with vectors are known); ReluGram.block() puts it together"
+                f"Expected the inter block itself, (pair, n, n), with node_wise {node_wise.form!r} (got a ReluGram, "
+                "which only gives products with vectors); ReluGram.block() computes the block"
             )
         maps = convolve_blocks(projected_a, projected_b, intra_a, inter, intra_b, mode, degree_floor)
-        pooled_a, pooled_b = (node_wise.mean(one) for one in maps)
+        pooled_a, pooled_b = (node_wise.mean(convolved) for convolved in maps)
         return pooled_a, pooled_b
     norm_a, norm_b = _normalise(intra_a, inter, intra_b, mode, degree_floor)
     pooling_a, pooling_b = norm_a.scale / projected_a.size(-2), norm_b.scale / projected_b.size(-2)
@@ -77,14 +77,14 @@ def convolve_blocks(
     mode: Mode = "discrepancy",
     degree_floor: DegreeFloor = "textbook",
 ) -> tuple[Tensor, Tensor]:
-    """The convolved nodes of a and of b, ``(pair, n, channel)``: the map path.
+    """The convolved nodes of a and of b, ``(pair, n, channel)``.
 
     Args:
         projected_a, projected_b, intra_a, inter, intra_b: see the module.
         mode, degree_floor: see :class:`~cace_pyg.nn.DiscrepancyConv`.
 
     Raises:
-        ValueError: an unknown mode or floor.
+        ValueError: the mode or floor is unknown.
     """
     inputs = projected_a, projected_b, intra_a, inter, intra_b
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
@@ -99,10 +99,10 @@ def convolve_blocks(
 
 
 class _Convolution(torch.autograd.Function):
-    """:func:`convolve_blocks` with its gradient written out.
+    """:func:`convolve_blocks` with an explicit gradient.
 
-    The inter block, the largest tensor of a pair, enters both degrees and both products. Autograd would make a gradient
-    of its size for each of the four and add them; here they are added as they are made.
+    The inter block, the largest tensor of a pair, is used in both degrees and both products. Autograd would allocate a
+    gradient of its size for each of the four and add them; here each is added as it is computed.
     """
 
     @staticmethod
@@ -142,7 +142,7 @@ class _Convolution(torch.autograd.Function):
         scaled_a = scaled_a.expand_as(back_a)
         of_inter = torch.bmm(back_a, scaled_b.mT)
         of_inter = torch.baddbmm(of_inter, scaled_a, back_b.mT, beta=sign, alpha=sign)
-        of_inter += of_degree_a.to(of_inter.dtype).unsqueeze(-1)  # in its precision, which is four times as fast
+        of_inter += of_degree_a.to(of_inter.dtype).unsqueeze(-1)  # in of_inter's precision, which is four times as fast
         of_inter += of_degree_b.to(of_inter.dtype).unsqueeze(-2)
         of_intra_a = _intra_gradient(a, back_a, scaled_a, of_degree_a, sign)
         of_intra_b = _intra_gradient(b, back_b, scaled_b, of_degree_b, sign)
@@ -150,7 +150,7 @@ class _Convolution(torch.autograd.Function):
         of_x_b = _combine(b, gradient_b, returned_b, *ctx.form)
         gradients = of_x_a, of_x_b, of_intra_a, of_inter, of_intra_b
         inputs = x_a, x_b, *blocks
-        return *(one.to(other.dtype) for one, other in zip(gradients, inputs, strict=True)), None, None
+        return *(value.to(other.dtype) for value, other in zip(gradients, inputs, strict=True)), None, None
 
 
 def _normalise(
@@ -164,13 +164,13 @@ def _normalise(
 
 
 def _scaled(side: _Side, nodes: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """D^-½ times ``nodes``, rounded once more where those have fewer bits than the degrees."""
+    """D^-½ times ``nodes``, rounded again if the nodes have fewer bits than the degrees."""
     nodes = nodes if dtype is None else nodes.to(dtype)
     return side.norm.scale.to(nodes.dtype).unsqueeze(-1) * nodes
 
 
 def _reach(a: _Side, nodes_a: Tensor, inter: Tensor, b: _Side, nodes_b: Tensor) -> tuple[Tensor, Tensor]:
-    """The adjacency times ``nodes``: what reaches each node of a and of b, ``(pair, n, channel)``."""
+    """The adjacency times ``nodes``: the sum of neighbours of each node of a and of b, ``(pair, n, channel)``."""
     nodes_a = nodes_a.expand(inter.size(0), -1, -1)
     if not b.intra.size(-1):
         return torch.bmm(inter, nodes_b), torch.bmm(inter.mT, nodes_a)
@@ -181,7 +181,7 @@ def _reach(a: _Side, nodes_a: Tensor, inter: Tensor, b: _Side, nodes_b: Tensor) 
 
 
 def _combine(side: _Side, own: Tensor, reached: Tensor, mode: Mode, floor: DegreeFloor) -> Tensor:
-    """What a node keeps of itself, and on top what reached it."""
+    """The weighted node itself plus or minus the sum of its neighbours."""
     kept = own if floor == "textbook" else side.norm.self_weight.to(own.dtype).unsqueeze(-1) * own
     return torch.addcmul(kept, side.norm.scale.to(own.dtype).unsqueeze(-1), reached.to(own.dtype), value=sign_of(mode))
 
@@ -189,7 +189,7 @@ def _combine(side: _Side, own: Tensor, reached: Tensor, mode: Mode, floor: Degre
 def _degree_gradient(
     side: _Side, gradient: Tensor, reached: Tensor, returned: Tensor, mode: Mode, floor: DegreeFloor
 ) -> Tensor:
-    """Of each node's degree, ``(pair, n)``; ``returned`` is what ``gradient`` sends back to the scaled clues."""
+    """The gradient of each node's degree, ``(pair, n)``; ``returned`` is the gradient of the scaled clues."""
     norm, wide = side.norm, side.norm.scale.dtype
     if floor == "textbook":  # of d^-½, -½·d^-1½
         of_scale = (gradient * reached).sum(-1, dtype=wide) + (returned * side.projected).sum(-1, dtype=wide)
@@ -200,7 +200,7 @@ def _degree_gradient(
 
 
 def _intra_gradient(side: _Side, back: Tensor, scaled: Tensor, of_degree: Tensor, sign: float) -> Tensor:
-    """Of the edges within an image."""
+    """The gradient of the edges within an image."""
     if not side.intra.size(-1):
         return torch.zeros_like(side.intra)
     return torch.baddbmm(of_degree.to(back.dtype).unsqueeze(-1), back, scaled.mT, alpha=sign).sum_to_size(
@@ -209,7 +209,7 @@ def _intra_gradient(side: _Side, back: Tensor, scaled: Tensor, of_degree: Tensor
 
 
 def _pool(own: _Side, other: _Side, crossed: Tensor, sign: float) -> Tensor:
-    """Run the convolution on the pooling vector of one image, then weigh the clues of both with the result.
+    """Run the convolution on the pooling vector of one image, then weight the clues of both with the result.
 
     ``crossed`` is the pooling vector times the inter block, ``(pair, n of the other)``.
     """
@@ -223,7 +223,7 @@ def _pool(own: _Side, other: _Side, crossed: Tensor, sign: float) -> Tensor:
 
 
 def _sums(inter: Tensor | ReluGram) -> tuple[Tensor, Tensor]:
-    """What the inter edges add to the degrees of a and of b."""
+    """The contribution of the inter edges to the degrees of a and of b."""
     if not isinstance(inter, ReluGram):
         return node_degree(inter), node_degree(inter, -2)
     ones = (x.new_ones(1, x.size(1), dtype=torch.float32) for x in (inter.x_a, inter.x_b))

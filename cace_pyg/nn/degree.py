@@ -1,4 +1,4 @@
-"""THE degree floor: the one place where a node's degree becomes a normalisation, for every backend."""
+"""The degree floor: the only place where a node's degree becomes a normalisation, for every backend."""
 
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ class Normalisation(NamedTuple):
 
 
 def node_degree(weights: Tensor, dim: int = -1) -> Tensor:
-    """Sums of edge weights, in float32 where the weights have fewer bits: a sum of 384 has no bits to lose."""
+    """Sums of edge weights, at least in float32: in half precision a sum of 384 terms would lose accuracy."""
     return weights.sum(dim, dtype=torch.promote_types(weights.dtype, torch.float32))
 
 
@@ -40,8 +40,8 @@ def normalise_degree(degree: Tensor, mode: Mode, floor: DegreeFloor) -> Normalis
         floor: ``textbook`` or ``released``.
 
     Returns:
-        Two tensors of the shape of ``degree``. Gradients are finite at degree zero. A degree of NaN stays NaN: it
-        is not taken for an isolated node.
+        Two tensors of the shape of ``degree``. Gradients are finite at degree zero. A degree of NaN stays NaN and is
+        not treated as an isolated node.
     """
     if floor == "textbook":
         isolated = degree == 0

@@ -42,7 +42,7 @@ class DenseDiscrepancyConv(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; the bias becomes zero."""
+        """Draw new weights; the bias becomes zero."""
         self.lin.reset_parameters()
         zeros(self.bias)
 

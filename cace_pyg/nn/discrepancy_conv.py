@@ -30,19 +30,20 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
     The paper prints :math:`\mathbf{D}^{1/2}` on the right: a misprint.
 
     The graphs of CACE-Net are undirected: every edge is given in both directions. In a directed graph :math:`a_{ij}`
-    weighs the edge from j to i, ``edge_index = [[j], [i]]``, and a degree sums what comes in, as in ``GCNConv``.
+    is the weight of the edge from j to i, ``edge_index = [[j], [i]]``, and the degree is the sum of incoming edges, as
+    in ``GCNConv``.
 
-    Of ``GCNConv``'s options it has none. ``normalize``: without it this is another operator. ``add_self_loops``,
-    ``improved``: A is used as given, and self-loops that it has count as edges (Eq. 4 has clues joined to themselves;
-    the I of Eq. 7 is no edge); the transform ``AddRemainingSelfLoops`` adds them. ``cached``: the weights are learned
-    and others for every pair of images.
+    It has none of ``GCNConv``'s options. ``normalize``: without it this would be another operator. ``add_self_loops``,
+    ``improved``: A is used as given, and its self-loops count as edges (Eq. 4 joins clues to themselves; the I of Eq. 7
+    is not an edge); the transform ``AddRemainingSelfLoops`` adds them. ``cached``: the weights are learned and differ
+    for every pair of images.
 
     Args:
         in_channels: size of an input node feature, or -1 to take it from the first input.
         out_channels: size of an output node feature.
         mode: ``discrepancy`` or ``smooth``.
         bias: add a learned bias after propagation (the paper has none).
-        degree_floor: what an (almost) isolated node does, see :func:`cace_pyg.nn.degree.normalise_degree`.
+        degree_floor: what happens to an (almost) isolated node, see :func:`cace_pyg.nn.degree.normalise_degree`.
             ``textbook``: a node of degree zero keeps :math:`\mathbf{\Theta}^{\top}\mathbf{x}_i`.
         **kwargs: of ``MessagePassing``: ``flow``, ``decomposed_layers``.
 
@@ -51,15 +52,15 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
           :math:`(2, |E|)`, as a tensor or an ``EdgeIndex``; non-negative edge weights :math:`(|E|)` (default: ones)
         - **output:** node features :math:`(*, |V|, F_{out})`
 
-    Instead of edge indices the adjacency itself is taken, a torch sparse tensor :math:`(|V|, |V|)`, rows being targets
-    (PyG's ``adj_t``); then one sparse matrix product replaces the messages (``message_and_aggregate``). CSR is used as
-    it is, COO and CSC are turned into it first. Edge weights beside a CSR tensor take the place of its values.
+    Instead of edge indices it also takes the adjacency itself, a torch sparse tensor :math:`(|V|, |V|)` with targets as
+    rows (PyG's ``adj_t``). Then one sparse matrix product replaces the messages (``message_and_aggregate``). CSR is
+    used directly; COO and CSC are converted to it first. Edge weights given with a CSR tensor replace its values.
     ``torch.compile`` takes edge indices only.
 
     The same ``state_dict`` loads into :class:`~cace_pyg.nn.DenseDiscrepancyConv`.
 
     Raises:
-        ValueError: an unknown name, or ``kwargs`` with which it would be another operator.
+        ValueError: a name is unknown, or ``kwargs`` would make it another operator.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
         self.bias = torch.nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew; the bias becomes zero."""
+        """Draw new weights; the bias becomes zero."""
         super().reset_parameters()
         self.lin.reset_parameters()
         zeros(self.bias)
@@ -96,14 +97,14 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
         """Return the convolved node features (see the class).
 
         Raises:
-            ValueError: node features, edges or weights of another kind or size.
+            ValueError: node features, edges or weights have another type or size.
         """
         if not isinstance(x, Tensor) or x.dim() < 2:
             raise ValueError(
                 f"Expected x as one tensor (…, node, {self.in_channels}) (got {_describe(x)}); between nodes of two "
                 "kinds use a bipartite layer of PyG, such as SAGEConv"
             )
-        # lin is linear, so it commutes with the propagation, and the messages are the smaller ones
+        # lin is linear, so it commutes with the propagation; applied first, it makes the messages smaller
         out = self.convolve(self.lin(x), edge_index, edge_weight)
         return out if self.bias is None else out + self.bias
 
@@ -112,12 +113,12 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
     ) -> Tensor:
         """The convolution of nodes that ``lin`` has projected already, ``(…, |V|, any)``, without the bias.
 
-        Nodes in half precision are moved in float32, for which sparse matrices have a product on every device.
-        ``is_undirected`` says that the adjacency is known to be symmetric, and is believed: the way back through a CSR
-        tensor then saves its transpose, which takes longer than the product.
+        Nodes in half precision are propagated in float32, for which sparse products exist on every device.
+        ``is_undirected`` says that the adjacency is symmetric; this is not checked. The backward pass through a CSR
+        tensor then needs no transpose, which takes longer than the product.
 
         Raises:
-            ValueError: edges or weights of another kind or size.
+            ValueError: edges or weights have another type or size.
         """
         edge_index, edge_weight = _read_graph(edge_index, edge_weight, projected.size(-2))
         wide = torch.promote_types(projected.dtype, torch.float32)
@@ -127,7 +128,9 @@ class DiscrepancyConv(MessagePassing):  # type: ignore[misc]  # PyG has no types
 
     def _convolve(self, projected: Tensor, edge_index: Tensor, edge_weight: Tensor, is_undirected: bool) -> Tensor:
         if is_torch_sparse_tensor(edge_index):
-            degree = segment(edge_weight, edge_index.crow_indices().long())  # it has no int32, CSR tensors do
+            degree = segment(
+                edge_weight, edge_index.crow_indices().long()
+            )  # segment does not take int32, which CSR tensors may have
         else:
             target = edge_index[1 if self.flow == "source_to_target" else 0]
             degree = scatter(edge_weight, target, dim=0, dim_size=projected.size(-2), reduce="sum")
@@ -152,14 +155,14 @@ def _read_graph(edge_index: Tensor, edge_weight: Tensor | None, nodes: int) -> t
     if not (edge_index.shape == (nodes, nodes) if is_matrix else _are_edges(edge_index)):
         raise ValueError(
             f"Expected edge_index as integers (2, edge), or the adjacency as a torch sparse tensor ({nodes}, {nodes}) "
-            f"(got {_describe(edge_index)}); a SparseTensor of torch_sparse has to_torch_sparse_csr_tensor(), a dense "
-            "adjacency goes into DenseDiscrepancyConv"
+            f"(got {_describe(edge_index)}); convert a SparseTensor of torch_sparse with to_torch_sparse_csr_tensor(), "
+            "and give a dense adjacency to DenseDiscrepancyConv"
         )
     if is_matrix and edge_index.layout != torch.sparse_csr:
         if edge_weight is not None:
             raise ValueError(
-                f"Expected no edge_weight beside a sparse tensor other than CSR, whose values are sorted anew (got one "
-                f"beside {edge_index.layout}); make the tensor of these weights, or call its to_sparse_csr() first"
+                f"Expected no edge_weight with a sparse tensor other than CSR, whose values are re-sorted (got one "
+                f"with {edge_index.layout}); make the tensor with these weights, or call its to_sparse_csr() first"
             )
         edge_index = edge_index.to_sparse_csr()
     edges = edge_index.values().size(0) if is_matrix else edge_index.size(1)
@@ -167,8 +170,8 @@ def _read_graph(edge_index: Tensor, edge_weight: Tensor | None, nodes: int) -> t
         edge_weight = edge_index.values() if is_matrix else torch.ones(edges, device=edge_index.device)
     if edge_weight.shape != (edges,):
         raise ValueError(
-            f"Expected as edge_weight {edges} numbers in the order of edge_index, or of the values of the sparse "
-            f"matrix, or none (got shape {tuple(edge_weight.shape)})"
+            f"Expected edge_weight as {edges} numbers in the order of edge_index, or of the values of the sparse "
+            f"matrix, or None (got shape {tuple(edge_weight.shape)})"
         )
     return edge_index, edge_weight
 
@@ -182,22 +185,22 @@ def _describe(given: object) -> str:
 
 
 def csr_product(matrix: Tensor, values: Tensor, x: Tensor, is_symmetric: bool = False) -> Tensor:
-    """``matrix @ x`` with gradients to values and ``x``, in time and memory of the edges.
+    """``matrix @ x`` with gradients for values and ``x``; time and memory grow with the number of edges.
 
-    Torch's own way back through a CSR tensor builds the dense |V|×|V| matrix, for a batch of graphs one block-diagonal
-    one. Here the gradient of an edge (i, j) is the product of two rows, taken at the edges only
-    (``torch.sparse.sampled_addmm``), and that of ``x`` is the product with the transpose.
+    Torch's own backward pass through a CSR tensor builds the dense |V|×|V| matrix, which is block-diagonal for a batch
+    of graphs. Here the gradient of an edge (i, j) is the product of two rows, computed only at the edges
+    (``torch.sparse.sampled_addmm``), and the gradient of ``x`` is the product with the transpose.
 
     Args:
-        matrix: torch CSR tensor ``(node, node)``; where its edges are.
+        matrix: torch CSR tensor ``(node, node)`` with the positions of the edges.
         values: their weights, in the order of its values, ``(edge)``.
         x: ``(…, node, channel)``.
-        is_symmetric: matrix and values are known to be; saves transposing them.
+        is_symmetric: matrix and values are known to be symmetric; saves transposing them.
 
     Returns:
         ``(…, node, channel)``.
     """
-    # CSR tensors have products with matrices only: what else x has stands beside the channels
+    # CSR tensors only multiply matrices: further dimensions of x are moved next to the channels
     columns = x.movedim(-2, 0)
     product = _CsrProduct.apply(matrix, values, columns.flatten(1), is_symmetric)
     return product.view(columns.shape).movedim(0, -2)

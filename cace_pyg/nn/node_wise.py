@@ -1,4 +1,4 @@
-"""What happens to each node between the convolution and the pooling."""
+"""The function that is applied to each node between the convolution and the pooling."""
 
 from typing import Literal, get_args
 
@@ -11,10 +11,10 @@ NodeWiseForm = Literal["identity", "relu", "magnitude", "square", "mlp"]
 class NodeWise(torch.nn.Module):
     """The node-wise function φ, the same for every node.
 
-    ``identity`` is the paper. With average pooling it lets discrepancies of opposite sign cancel; ``magnitude``
-    (the absolute value, per channel), ``square`` and ``relu`` keep them (our addition); ``square`` lets few large
-    differences weigh more than many small ones. ``mlp`` learns what to keep: one hidden layer on [|x|, x], where
-    channels meet. Only ``identity`` is linear, so only it allows pooling before propagating.
+    ``identity`` is the paper's. With average pooling, discrepancies of opposite sign then cancel; ``magnitude``
+    (the absolute value, per channel), ``square`` and ``relu`` keep them (our addition). With ``square`` a few large
+    differences count more than many small ones. ``mlp`` learns what to keep: one hidden layer on [|x|, x], which also
+    mixes channels. Only ``identity`` is linear, so only it allows pooling before propagation.
 
     Args:
         form: one of these names.

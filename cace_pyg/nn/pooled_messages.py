@@ -14,7 +14,7 @@ def pooled_messages(
     image: Tensor,
     num_graphs: int = 1,
 ) -> Tensor:
-    r"""The mean over each image of ``convolution.convolve(projected)``, by messages of two numbers an edge.
+    r"""The mean over each image of ``convolution.convolve(projected)``, with messages of two numbers per edge.
 
     The operator L of the convolution is symmetric, so :math:`p^\top (L X) = (L p)^\top X`: the same
     :class:`DiscrepancyConv` runs on the two pooling vectors p of each pair (1/n on the nodes of one image, 0 on
@@ -24,9 +24,9 @@ def pooled_messages(
         convolution: which operator.
         projected: node features of a batch of pair graphs, ``(pair · 2n, channel)``.
         edge_index: ``(2, edge)``, or a torch CSR tensor.
-        edge_weight: ``(edge)``; none: ones, or beside a CSR tensor its values.
+        edge_weight: ``(edge)``; None: ones, or the values of a CSR tensor.
         image: 0 for nodes of image a, 1 for those of b, ``(pair · 2n)``.
-        num_graphs: pairs, all with as many nodes.
+        num_graphs: number of pairs, all with the same number of nodes.
 
     Returns:
         ``(pair, 2, channel)``: the pooled image a, then b.

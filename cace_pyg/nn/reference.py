@@ -1,9 +1,9 @@
 """CACE-Net written out: its equations on whole matrices, slow and obvious.
 
-For readers, and what the tests and benchmarks measure everything else against. Nothing here is shared between pairs,
-kept or reordered; W, W' and D^-½ are multiplied as the full matrices that the paper writes. The graph of a pair has 2n
-nodes, first the clues of image a, then those of b. In front of the shapes below there may be more dimensions, the
-pairs. float64 is the precision to compare in.
+This is for readers, and it is the reference for tests and benchmarks. Nothing is shared between pairs, cached or
+reordered; W, W' and D^-½ are multiplied as full matrices, as the paper writes them. The graph of a pair has 2n nodes,
+first the clues of image a, then those of b. The shapes below may have further dimensions in front, for pairs. Use
+float64 for comparisons.
 """
 
 import torch
@@ -40,7 +40,7 @@ def released_adjacency(x: Tensor, projection: Tensor, sharpness: float = 1.0) ->
     Args:
         x: clues of both images, which this attention treats alike, ``(2n, channel)``.
         projection: ``(width, channel)``.
-        sharpness: our addition: exponent of the ReLU'd cosines; powers of at most 1e-4 are cut.
+        sharpness: our addition: exponent of the ReLU'd cosines; powers of at most 1e-4 become zero.
 
     Returns:
         ``(2n, 2n)``, symmetric.
@@ -98,7 +98,7 @@ def convolve(
     Args:
         x: ``(node, channel)``.
         adjacency: ``(node, node)``.
-        theta: ``(width, channel)``, as ``torch.nn.Linear`` keeps its weight.
+        theta: ``(width, channel)``, laid out like the weight of ``torch.nn.Linear``.
 
     Returns:
         ``(node, width)``.
@@ -107,7 +107,7 @@ def convolve(
 
 
 def node_wise(y: Tensor, form: NodeWiseForm = "identity", mlp: tuple[Tensor, ...] = ()) -> Tensor:
-    """What happens to each node before the pooling; the paper has ``identity``, the others are our addition.
+    """The function of each node before the pooling; the paper has ``identity``, the others are our addition.
 
     Args:
         y: ``(node, channel)``.
@@ -130,12 +130,12 @@ def pool(y: Tensor) -> Tensor:
 
 
 def expand(y: Tensor, expansion: Tensor | None = None, x: Tensor | None = None) -> Tensor:
-    """What the encoder gets: Y Uᵀ, and with the residual of the authors' code X + Y Uᵀ.
+    """The input of the encoder: Y Uᵀ, or X + Y Uᵀ with the residual of the authors' code.
 
     Args:
         y: pooled, ``(2, width)``, or node by node, ``(2n, width)``.
-        expansion: U, ``(channel, width)``; none: Y itself, as in the paper.
-        x: the clues, pooled where ``y`` is, ``(…, channel)``; none: no residual.
+        expansion: U, ``(channel, width)``; None: Y itself, as in the paper.
+        x: the clues, pooled if ``y`` is, ``(…, channel)``; None: no residual.
 
     Returns:
         ``(…, channel)``.

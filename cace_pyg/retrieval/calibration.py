@@ -1,4 +1,4 @@
-"""From a distance to the probability that both pictures show one person, and to a threshold for unknown people."""
+"""Turns distances into the probability that both pictures show one person, and into a threshold for unknown people."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from cace_pyg.retrieval.reliability import expected_calibration_error
 Form = Literal["logistic", "isotonic"]
 _DRIFT, _CHANCE = 0.1, 0.6  # Kolmogorov–Smirnov distances, the second by √people; measured in docs/decision.md
 _FOLDS = 5
-_CERTAIN = 36.0  # log-odds; float64 takes 37 for certain
+_CERTAIN = 36.0  # log-odds; in float64 a probability becomes exactly 1 at 37
 _QUANTILES = 101
 
 
@@ -24,19 +24,19 @@ _QUANTILES = 101
 class Calibration:
     """What the distances of one model mean, learned from pairs of held-out people.
 
-    Plain numbers, so that it goes into checkpoints and JSON as it is. The odds are those of the people it was learned
-    on: for each query the nearest pictures of ``gallery`` pictures of others, and some of its own person.
+    It contains only plain numbers, so it can be stored in checkpoints and JSON. The odds are those of the people it was
+    learned from: for each query, the nearest among ``gallery`` pictures of others and some pictures of its own person.
 
     Attributes:
         form: logistic (Platt, 1999) or isotonic.
-        knots: (distance, log-odds), ascending in the distance and never rising in the log-odds; straight lines between
-            them. A logistic one goes on straight beyond its two knots, an isotonic one stays.
-        weight: of the conditional distance in the fused one that it is about.
-        pairs: on how many it rests.
+        knots: (distance, log-odds), ascending in the distance and never rising in the log-odds, with straight lines
+            between them. Beyond the knots, a logistic curve continues straight and an isotonic one is constant.
+        weight: of the conditional distance in the fused distance that it is for.
+        pairs: number of pairs that it was learned from.
         matches: how many of them show one person.
-        people: whose queries they are of.
+        people: number of people in the queries.
         gallery: pictures of other people that each query was compared with, on average.
-        error: expected calibration error of pairs of people whom the curve was not fitted on (five folds of people).
+        error: expected calibration error for people that the curve was not fitted on (five folds of people).
         unknown: (best distance, share) of each query without the pictures of its own person, ascending in the distance;
             the shares of a person's queries add up to 1.
         scores: quantiles, 0 to 100 %, of the fused distance of pairs drawn at random, see :meth:`drift`.
@@ -56,16 +56,17 @@ class Calibration:
     def probability(self, distance: ArrayLike, gallery: float | None = None) -> np.ndarray:
         """P(both pictures show one person); never rises with the distance.
 
-        Example: log-odds 4 at distance 0 and −4 at distance 1 give 0.982, 0.5 and 0.018 at 0, ½ and 1; in a gallery ten
-        times as large as the calibration's, where ten times as many strangers come as near, 0.85, 0.09 and 0.002.
+        Example: log-odds 4 at distance 0 and −4 at distance 1 give 0.982, 0.5 and 0.018 at 0, ½ and 1. In a gallery ten
+        times as large as the calibration's, ten times as many other people look alike, and it is 0.85, 0.09 and 0.002.
 
         Args:
             distance: fused, see ``weight``; any shape.
-            gallery: how many pictures are searched. More than ``self.gallery`` lower the odds in proportion, since each
-                further stranger is one more who may look alike; fewer do not raise them. None: as many.
+            gallery: number of pictures that are searched. If there are more than ``self.gallery``, the odds fall in
+                proportion, since each further person may look alike; if there are fewer, they do not rise. None: the
+                same number.
 
         Returns:
-            As ``distance``, above 0 and below 1, however far a curve is continued.
+            Shaped as ``distance``, always above 0 and below 1.
 
         Raises:
             ValueError: a distance is not finite, or the gallery is empty.
@@ -77,29 +78,32 @@ class Calibration:
         return expit(np.clip(log_odds, -_CERTAIN, _CERTAIN))
 
     def threshold(self, false_alarms: float, gallery: float | None = None) -> float:
-        """The distance below which the best hit of a search is a known person.
+        """The distance below which the best hit of a search counts as a known person.
 
-        At most the share ``false_alarms`` of people who are not in the gallery come below it (ISO/IEC 19795: the false
-        positive identification rate), on average over sets of people like those of the calibration: one more person is
-        as likely to have any place among them (Lee, Barber and Willett, 2023, for several queries of one person).
+        At most the share ``false_alarms`` of people who are not in the gallery get below it (ISO/IEC 19795: the false
+        positive identification rate). This holds on average over sets of people like those of the calibration: a new
+        person is equally likely to have any rank among them (Lee, Barber and Willett, 2023, for several queries per
+        person).
 
-        Example: nine people with one query each, whose best hits among strangers are at 0.1, 0.2, … 0.9: one in ten
-        (0.1) allows none of them below the threshold, which is 0.1; two in ten (0.2) allow one, and it is 0.2.
+        Example: nine people have one query each, and their best hits among other people are at 0.1, 0.2, … 0.9. A rate
+        of one in ten (0.1) allows none of them below the threshold, which is 0.1. A rate of 0.2 allows one, so the
+        threshold is 0.2.
 
         Args:
             false_alarms: share of unknown people, in (0, 1).
-            gallery: how many pictures are searched; more than ``self.gallery`` give strangers more chances. None: as
-                many.
+            gallery: number of pictures that are searched; with more than ``self.gallery``, the threshold is lower.
+                None: the same number.
 
         Raises:
-            ValueError: the rate is not in (0, 1), or too small for the people of the calibration; names the smallest.
+            ValueError: the rate is not in (0, 1), or is too small for the number of people of the calibration; the
+                message names the smallest.
         """
         if not (isinstance(false_alarms, Real) and 0 < false_alarms < 1):
             raise ValueError(f"Expected a rate of false alarms in (0, 1), such as 0.01 (got {false_alarms})")
         smallest, people = self.smallest_rate(gallery), self._unknown_people
         if smallest > _NEARLY_ALL:
             raise ValueError(
-                f"no rate of false alarms can be answered: the calibration rests on {people} people, and this gallery "
+                f"no rate of false alarms is possible: the calibration rests on {people} people, and this gallery "
                 f"is {self._times_as_large(gallery):.3g} times as large as theirs; calibrate on more people, with "
                 "python -m cace_pyg.calibrate"
             )
@@ -118,20 +122,20 @@ class Calibration:
         return float(best[beyond[0]]) if len(beyond) else math.inf
 
     def smallest_rate(self, gallery: float | None = None) -> float:
-        """The smallest rate of false alarms that :meth:`threshold` can answer for."""
+        """The smallest rate of false alarms that :meth:`threshold` accepts."""
         return -math.expm1(math.log1p(-1 / (self._unknown_people + 1)) * self._times_as_large(gallery))
 
     def drift(self, distance: ArrayLike) -> float:
         """How far the scores of other cameras are from those of the calibration, 0 to 1.
 
-        The Kolmogorov–Smirnov distance between fused distances of pairs drawn at random here and there: nearly all of
-        them show two people, so nobody has to know who is who. Above ``drift_limit`` probabilities may mean nothing.
+        The Kolmogorov–Smirnov distance between the fused distances of random pairs of the two sets. Nearly all of these
+        pairs show two people, so no labels are needed. Above ``drift_limit`` probabilities may mean nothing.
 
         Args:
-            distance: of some hundreds of random pairs.
+            distance: of a few hundred random pairs.
 
         Raises:
-            ValueError: none is given, or one is not finite.
+            ValueError: there is none, or one is not finite.
         """
         here = np.sort(np.asarray(distance, dtype=float).ravel())
         if not len(here) or not np.isfinite(here).all():
@@ -145,7 +149,7 @@ class Calibration:
 
     @property
     def drift_limit(self) -> float:
-        """What :meth:`drift` is below on the same cameras: 0.1, more where so few people differ by chance."""
+        """The limit that :meth:`drift` stays below on the same cameras: 0.1, or more if few people differ by chance."""
         return max(_DRIFT, _CHANCE / math.sqrt(self.people))
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,13 +157,13 @@ class Calibration:
         return asdict(self)
 
     def summary(self, gallery: float | None = None) -> dict[str, Any]:
-        """What it rests on, for people; ``smallest_false_alarms`` in a gallery of so many pictures."""
+        """A summary to show to users; ``smallest_false_alarms`` is for a gallery of this many pictures."""
         names = ("form", "pairs", "matches", "people", "gallery", "error", "weight")
         return {name: getattr(self, name) for name in names} | {"smallest_false_alarms": self.smallest_rate(gallery)}
 
     @classmethod
     def from_dict(cls, values: Any) -> "Calibration":
-        """What :meth:`as_dict` gave.
+        """Read the result of :meth:`as_dict`.
 
         Raises:
             ValueError: it is something else.
@@ -175,7 +179,7 @@ class Calibration:
             told |= {name: int(values[name]) for name in ("pairs", "matches", "people")}
             told |= {name: float(values[name]) for name in ("weight", "gallery", "error")}
         except (TypeError, ValueError) as error:
-            raise ValueError(f"Expected a calibration of numbers (got something else: {error})") from error
+            raise ValueError(f"Expected a calibration with numbers (got something else: {error})") from error
         made = cls(**told)
         made._check()
         return made
@@ -201,8 +205,8 @@ class Calibration:
         )
         if not fits:
             raise ValueError(
-                "Expected a calibration of finite numbers whose curve never rises with the distance (got another); "
-                "make it again with python -m cace_pyg.calibrate"
+                "Expected a calibration with finite numbers and a curve that never rises with the distance (got "
+                "another); make it again with python -m cace_pyg.calibrate"
             )
 
     @property
@@ -225,26 +229,26 @@ def fit_calibration(
     weight: float,
     form: Form = "logistic",
 ) -> Calibration:
-    """Learn what distances mean from pairs of people whom nothing was trained on.
+    """Learn what distances mean, from pairs of people that nothing was trained on.
 
-    Give the pairs that a search looks at, matches and confusions in their real proportions: of each query the nearest
-    pictures, without those that the protocol removes. Both forms never rise with the distance.
+    Give the pairs that a search compares, with matches and confusions in their real proportions: the nearest pictures
+    of each query, without those that the protocol removes. Both forms never rise with the distance.
 
     Args:
         distance: fused, ``(pair,)``.
         same: whether a pair shows one person, ``(pair,)``.
-        query: which query a pair is of, from 0, ``(pair,)``.
-        query_pids: who is on each query, ``(query,)``.
-        scores: fused distances of pairs drawn at random, some hundreds, see :meth:`Calibration.drift`.
+        query: the query of each pair, from 0, ``(pair,)``.
+        query_pids: the person of each query, ``(query,)``.
+        scores: fused distances of a few hundred random pairs, see :meth:`Calibration.drift`.
         gallery: pictures of other people that a query was compared with, on average.
         weight: of the conditional distance in the fused one, in [0, 1].
         form: ``"logistic"``, two numbers; ``"isotonic"``, any curve that never rises, for thousands of pairs.
 
     Raises:
-        ValueError: no match or no other pair, fewer than two people, numbers that are not finite, shapes that do not
-            fit, or another form.
+        ValueError: there are no matches, no non-matches or fewer than two people, numbers are not finite, shapes do not
+            fit, or the form is unknown.
     """
-    distance, scores = (np.asarray(one, dtype=float).ravel() for one in (distance, scores))
+    distance, scores = (np.asarray(values, dtype=float).ravel() for values in (distance, scores))
     same, query, query_pids = np.asarray(same, dtype=bool), np.asarray(query), np.asarray(query_pids)
     _check_pairs(distance, same, query, query_pids, scores, form)
     people = np.unique(query_pids[query], return_inverse=True)[1]
@@ -282,13 +286,13 @@ def _check_pairs(
     people = len(np.unique(query_pids[query])) if len(query) else 0
     if not same.any() or same.all() or people < 2:
         raise ValueError(
-            f"a calibration needs pairs of one person and of two, of at least two people held out of the training (got "
-            f"{int(same.sum())} of one, {int((~same).sum())} of two, of {people} people); label more "
-            "people, or more pictures of each, hold more out of the training (--data.hold_out 0.1), or look at more "
-            "pictures a query (--evaluation.top_k 100)"
+            f"a calibration needs pairs of one person and pairs of two, from at least two people held out of the "
+            f"training (got {int(same.sum())} of one, {int((~same).sum())} of two, from {people} people); label more "
+            "people, or more pictures of each, hold out more (--data.hold_out 0.1), or compare more pictures per query "
+            "(--evaluation.top_k 100)"
         )
     if not len(scores) or not (np.isfinite(distance).all() and np.isfinite(scores).all()):
-        raise ValueError("Expected finite distances, some of random pairs too (got none, NaN or infinity)")
+        raise ValueError("Expected finite distances, also of random pairs (got none, NaN or infinity)")
 
 
 def _log_odds(knots: tuple[tuple[float, float], ...], form: str, distance: np.ndarray) -> np.ndarray:
@@ -303,7 +307,7 @@ def _fit(distance: np.ndarray, same: np.ndarray, form: str) -> tuple[tuple[float
 
 
 def _logistic(distance: np.ndarray, same: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """Log-odds that fall in a straight line; with Platt's targets they stay finite where the classes do not overlap."""
+    """Log-odds on a falling straight line; with Platt's targets they stay finite if the classes do not overlap."""
     matches, others = same.sum(), (~same).sum()
     target = np.where(same, (matches + 1) / (matches + 2), 1 / (others + 2))
     centre, scale = distance.mean(), distance.std() or 1.0
@@ -322,14 +326,14 @@ def _logistic(distance: np.ndarray, same: np.ndarray) -> tuple[tuple[float, floa
 
 
 def _isotonic(distance: np.ndarray, same: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """The ends of the pooled blocks; none of them is certain, however many pairs agree."""
+    """The ends of the pooled blocks; no block gets a probability of 0 or 1, however many pairs agree."""
     at, inverse, count = np.unique(distance, return_inverse=True, return_counts=True)
     share = np.bincount(inverse, same) / count
     found = isotonic_regression(share, weights=count, increasing=False)
     edge = 1 / (len(distance) + 2)
     log_odds = logit(np.clip(found.x, edge, 1 - edge))
     ends = np.unique(np.concatenate([found.blocks[:-1], found.blocks[1:] - 1]))
-    if len(ends) == 1:  # one distance, or one block of one
+    if len(ends) == 1:  # a single distance
         return (float(at[0]), float(log_odds[0])), (float(at[0]) + 1.0, float(log_odds[0]))
     return tuple((float(at[end]), float(log_odds[end])) for end in ends)
 
@@ -346,7 +350,7 @@ def _error_on_others(distance: np.ndarray, same: np.ndarray, people: np.ndarray,
 def _best_of_strangers(
     distance: np.ndarray, query: np.ndarray, query_pids: np.ndarray
 ) -> tuple[tuple[float, float], ...]:
-    """Of each query that has seen a stranger, its nearest; a person counts once, however many queries there are."""
+    """The best distance to another person for each query that has one; all queries of a person together count once."""
     best = np.full(len(query_pids), np.inf)
     np.minimum.at(best, query, distance)
     seen = np.isfinite(best)
@@ -359,6 +363,6 @@ _NEARLY_ALL = 0.995
 
 
 def shortly_above(rate: float) -> str:
-    """Two digits, rounded up, so that what is named is allowed."""
+    """Two digits, rounded up, so that the shown rate is allowed."""
     digits = 1 - math.floor(math.log10(rate))
     return f"{math.ceil(rate * 10**digits) / 10**digits:.{max(digits, 0)}f}"

@@ -1,4 +1,4 @@
-"""How well pictures were joined into people."""
+"""Measures how well pictures were joined into people."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,18 @@ from scipy.sparse import coo_array
 
 @dataclass(frozen=True)
 class ClusterMetrics:
-    """Found people against the truth; all but the counts from 0 to 1, 1 is best.
+    """Found people compared with the true ones; all measures except the counts are from 0 to 1, and 1 is best.
 
     Attributes:
-        precision: share of the pairs of pictures that were joined which show one person; 1 where none was joined.
-        recall: share of the pairs of one person that were joined; 1 where there is none.
+        precision: share of joined pairs of pictures that show one person; 1 if none was joined.
+        recall: share of pairs of one person that were joined; 1 if there is none.
         f1: their harmonic mean.
-        bcubed_precision: for a picture, the share of its found person that shows its true one, itself counted; the
-            mean over pictures (Bagga and Baldwin, 1998; Amigó et al., 2009).
+        bcubed_precision: for a picture, the share of its found person that shows its true person, including itself;
+            the mean over pictures (Bagga and Baldwin, 1998; Amigó et al., 2009).
         bcubed_recall: for a picture, the share of its true person that was found with it; the mean over pictures.
         bcubed_f1: their harmonic mean.
-        found: people found.
-        true: people there are.
+        found: number of found people.
+        true: number of true people.
     """
 
     precision: float
@@ -34,13 +34,13 @@ class ClusterMetrics:
 
 
 def evaluate_clusters(found: ArrayLike, true: ArrayLike) -> ClusterMetrics:
-    """Compare people that were found with the true ones.
+    """Compare found people with the true ones.
 
-    Example: found [0, 0, 1, 1] of true [0, 0, 0, 1] has pairs (0, 1) and (2, 3), the truth (0, 1), (0, 2) and (1, 2):
+    Example: found [0, 0, 1, 1] has the pairs (0, 1) and (2, 3), and true [0, 0, 0, 1] has (0, 1), (0, 2) and (1, 2):
     precision ½, recall ⅓, F1 0.4. B-cubed precision is (1 + 1 + ½ + ½) / 4, recall (⅔ + ⅔ + ⅓ + 1) / 4.
 
     Args:
-        found: a label for each picture, ``(picture,)``, whole numbers or words.
+        found: a label for each picture, ``(picture,)``, integers or words.
         true: the same.
 
     Raises:
@@ -50,7 +50,7 @@ def evaluate_clusters(found: ArrayLike, true: ArrayLike) -> ClusterMetrics:
     if found.ndim != 1 or found.shape != true.shape or not len(found):
         raise ValueError(f"Expected a found and a true label for each picture (got {found.shape} and {true.shape})")
     row, column = (np.unique(labels, return_inverse=True)[1] for labels in (found, true))
-    shared = coo_array((np.ones(len(row)), (row, column))).tocsr().tocoo()  # equal places are summed up
+    shared = coo_array((np.ones(len(row)), (row, column))).tocsr().tocoo()  # duplicate entries are added
     sizes, true_sizes = np.bincount(row), np.bincount(column)
     joined, same, both = (_pairs_in(counts) for counts in (sizes, true_sizes, shared.data))
     precision, recall = both / joined if joined else 1.0, both / same if same else 1.0

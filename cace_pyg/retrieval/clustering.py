@@ -1,4 +1,4 @@
-"""Pictures joined into people, by probabilities of some pairs and by what is known of others."""
+"""Joins pictures into people, by probabilities of some pairs and by constraints on others."""
 
 import heapq
 from collections.abc import Sequence
@@ -20,38 +20,38 @@ def agglomerate(
 ) -> np.ndarray:
     """Join images into people: average linkage on a sparse graph of log-odds, with constraints.
 
-    Two groups are joined while the mean log-odds of the pairs between them is above 0, the highest mean first. Subtract
-    a threshold's log-odds from all of them for another one than ½. That is greedy contraction for correlation
-    clustering (Keuper et al., ICCV 2015) by the mean of the edges in place of their sum, because pairs of the same
-    pictures are no independent witnesses. Groups that hold a pair of ``apart`` are never joined, those of ``together``
-    are one from the beginning, and so are known people, whom nothing joins with each other.
+    Two groups are joined while the mean log-odds of the pairs between them is above 0, the highest mean first. For
+    another threshold than a probability of ½, subtract its log-odds from all of them. This is greedy contraction for
+    correlation clustering (Keuper et al., ICCV 2015) with the mean of the edges instead of their sum, because pairs of
+    the same pictures are not independent evidence. Groups with a pair in ``apart`` are never joined. Images in
+    ``together``, and the images of a known person, are one group from the beginning. Known people are never joined with
+    each other.
 
     Example: log-odds 3 of (0, 1), 1 of (1, 2), −4 of (0, 2) give [0, 0, 2]: 0 and 1 are joined, then the mean to 2 is
     −1.5. With (0, 1) apart they give [0, 1, 1].
 
-    Time grows with the number of pairs and its logarithm; only groups within a connected part of the pairs above 0 are
-    ever looked at.
+    Time grows with the number of pairs and its logarithm; only groups in a connected component of the pairs above 0 are
+    considered.
 
     Args:
-        images: how many.
+        images: number of images.
         pairs: ``(pair, 2)`` positions, each pair once, in either order.
         log_odds: ``(pair,)``, finite.
         together: ``(pair, 2)``, known to be one person.
-        apart: ``(pair, 2)``, known to be two.
-        known: ``(image,)``, whole numbers: who it is already, as when images are added to those of before; below 0, and
-            where this is none: nobody knows.
-        unlisted: log-odds, at most 0, of each pair that is not listed; none: it says nothing, and the mean is that of
-            listed pairs. Where the nearest of each image are listed, others are unlikely.
+        apart: ``(pair, 2)``, known to be two people.
+        known: ``(image,)``, integers: the known person of each image, for adding images to earlier ones; below 0:
+            unknown. None: all are unknown.
+        unlisted: log-odds, at most 0, of each pair that is not listed: if the nearest of each image are listed, other
+            pairs are unlikely. None: the mean is that of listed pairs only.
 
     Returns:
         int64 ``(image,)``: the first image of the same person.
 
     Raises:
-        ValueError: shapes do not fit, positions are out of range, a pair comes twice or is of one image, log-odds are
-            not finite, ``unlisted`` is above 0, what is together or a known person has to be apart, or what is together
-            is two known people.
+        ValueError: shapes do not fit, positions are out of range, a pair is listed twice or is of one image, log-odds
+            are not finite, ``unlisted`` is above 0, or the constraints contradict each other.
     """
-    pairs, together, apart = (_pairs(name, one, images) for name, one in
+    pairs, together, apart = (_pairs(name, given, images) for name, given in
                               (("pairs", pairs), ("together", together), ("apart", apart)))  # fmt: skip
     if unlisted is not None and not -np.inf < unlisted <= 0:
         raise ValueError(f"Expected unlisted as log-odds of at most 0 (got {unlisted})")
@@ -71,7 +71,7 @@ def agglomerate(
     within = connected_images(images, np.concatenate([pairs[log_odds > 0], together]))[pairs]
     near = (within[:, 0] == within[:, 1]) & (start[pairs[:, 0]] != start[pairs[:, 1]])
     groups = _Groups(
-        dict(zip(*(one.tolist() for one in np.unique(start, return_counts=True)), strict=True)),
+        dict(zip(*(column.tolist() for column in np.unique(start, return_counts=True)), strict=True)),
         np.unique(start[apart], axis=0),
         np.unique(start[known >= 0]),
         unlisted,
@@ -82,31 +82,31 @@ def agglomerate(
 
 
 def listed_pairs(index: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of lists of nearest images, each once.
+    """The pairs in lists of nearest images, each once.
 
     Args:
-        index: ``(image, k)`` positions, an image not in its own list.
-        distance: of those, ``(image, k)``; that of a pair is the same from either side.
+        index: ``(image, k)`` positions; an image is not in its own list.
+        distance: to those, ``(image, k)``; the distance of a pair is the same in both lists.
 
     Returns:
-        int64 ``(pair, 2)``, the lower position first, and ``(pair,)``, in the order of both positions.
+        int64 ``(pair, 2)``, the lower position first, and ``(pair,)``, sorted by both positions.
     """
     images, k = index.shape
     other = index.astype(np.int64).ravel()
-    one = np.arange(images).repeat(k)
-    code, first = np.unique(np.minimum(one, other) * images + np.maximum(one, other), return_index=True)
+    image = np.arange(images).repeat(k)
+    code, first = np.unique(np.minimum(image, other) * images + np.maximum(image, other), return_index=True)
     return np.stack([code // max(images, 1), code % max(images, 1)], 1), distance.ravel()[first]
 
 
 class _Groups:
-    """Groups that are being joined, each under the number of one of its images.
+    """Groups during the joining; each has the number of one of its images.
 
     Attributes:
-        sizes: images of each group.
+        sizes: number of images of each group.
         links: by group and other group, the sum and count of log-odds between them.
-        apart: groups that each must not be joined with.
+        apart: groups that each group must not be joined with.
         known: groups that are a known person.
-        into: the group that a joined one went into.
+        into: the group that a joined group became part of.
     """
 
     def __init__(self, sizes: dict[int, int], apart: np.ndarray, known: np.ndarray, unlisted: float | None):
@@ -128,12 +128,12 @@ class _Groups:
 
     def join(self) -> None:
         heap = [self._entry(a, b) for a, linked in self.links.items() for b in linked if a < b]
-        heap = [one for one in heap if one[0] < 0]
+        heap = [candidate for candidate in heap if candidate[0] < 0]
         heapq.heapify(heap)
         while heap:
             entry = heapq.heappop(heap)
             _, a, b = entry
-            if b not in self.links.get(a, {}) or self._entry(a, b) != entry:  # of groups that have grown since
+            if b not in self.links.get(a, {}) or self._entry(a, b) != entry:  # the groups have grown since
                 continue
             a, b = (a, b) if len(self.links[a]) >= len(self.links[b]) else (b, a)
             self._merge(a, b)
@@ -143,7 +143,7 @@ class _Groups:
 
     def root(self, group: int) -> int:
         while (above := self.into.get(group, group)) in self.into:
-            self.into[group] = group = self.into[above]  # the way is half as long next time
+            self.into[group] = group = self.into[above]  # halves the path for the next time
         return above
 
     def _entry(self, a: int, b: int) -> tuple[float, int, int]:
@@ -181,11 +181,11 @@ class _Groups:
 def _check(start: np.ndarray, known: np.ndarray, apart: np.ndarray) -> None:
     if (both := start[apart[:, 0]] == start[apart[:, 1]]).any():
         a, b = apart[both][0].tolist()
-        raise ValueError(f"images {a} and {b} have to be apart, but what is together makes them one person")
+        raise ValueError(f"images {a} and {b} must be apart, but the pairs in together make them one person")
     both_known = np.unique(np.stack([start, known], 1)[known >= 0], axis=0)
     if (again := both_known[1:, 0] == both_known[:-1, 0]).any():
-        one, other = both_known[1:][again][0, 1], both_known[:-1][again][0, 1]
-        raise ValueError(f"what is together makes the known people {other} and {one} one; tell them as one")
+        a, b = both_known[:-1][again][0, 1], both_known[1:][again][0, 1]
+        raise ValueError(f"the pairs in together join the known people {a} and {b}; give both the same number in known")
 
 
 def pairs_of_known(known: np.ndarray) -> np.ndarray:
@@ -211,7 +211,7 @@ def _pairs(name: str, pairs: ArrayLike | Sequence[tuple[int, int]], images: int)
 
 
 def connected_images(images: int, pairs: np.ndarray) -> np.ndarray:
-    """The first image that each is connected with by pairs ``(pair, 2)``, itself among them: int64 ``(image,)``."""
+    """For each image, the first one that pairs ``(pair, 2)`` connect it with, possibly itself: int64 ``(image,)``."""
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(images, images))
     return _first_of_each(connected_components(graph, directed=False)[1])
 

@@ -6,15 +6,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-_LEAST_SQUARE = 1e-12  # below it the gradient of the root is cut to zero, where it would be infinite or NaN
+_LEAST_SQUARE = 1e-12  # below this the gradient of the root is set to zero; it would be infinite or NaN
 
 
 def euclidean_distance(a: Tensor | ArrayLike, b: Tensor | ArrayLike) -> Tensor:
     """All Euclidean distances between the rows of ``a`` and the rows of ``b``, differentiable.
 
-    From inner products, ‖x‖² + ‖y‖² − 2 x·y, which is fast but leaves a distance that is below about a thousandth of
-    the norms inexact in float32. It is at least 1e-6. Autocast is switched off inside: in half precision the
-    difference of nearly equal squares would be noise.
+    It is computed from inner products, ‖x‖² + ‖y‖² − 2 x·y. This is fast, but in float32 distances below about a
+    thousandth of the norms are inexact. The result is at least 1e-6. Autocast is switched off inside: in half precision
+    the difference of nearly equal squares would be noise.
 
     Example: the rows [[0, 0]] and [[3, 4], [0, 1]] give [[5, 1]].
 
@@ -42,16 +42,16 @@ def euclidean_distance(a: Tensor | ArrayLike, b: Tensor | ArrayLike) -> Tensor:
         return torch.addmm(squared_norms, a, b.T, alpha=-2).clamp_min(_LEAST_SQUARE).sqrt()
 
 
-_MOST = 2**23  # numbers at a time: 32 MB of distances, and of the gallery's embeddings
+_MOST = 2**23  # numbers at once: 32 MB of distances, and of the gallery's embeddings
 
 
 def distance_blocks(a: Tensor, b: Tensor, most: int = _MOST) -> Iterator[tuple[slice, Tensor]]:
-    """The rows of :func:`cace_pyg.retrieval.euclidean_distance`, in their order, without ever holding all of them.
+    """The rows of :func:`cace_pyg.retrieval.euclidean_distance`, in order, in blocks that fit into memory.
 
     Args:
         a: ``(query, channel)``.
         b: ``(gallery, channel)``.
-        most: distances to hold, and numbers of the gallery to copy; a single row may be more.
+        most: maximum number of distances in a block, and of the gallery's values to copy; a single row may exceed it.
 
     Yields:
         Which queries, and their distances to the whole gallery.
@@ -70,7 +70,7 @@ def conditional_distance(a_given_b: Tensor, b_given_a: Tensor) -> Tensor:
         b_given_a: ``(…, channel)``.
 
     Returns:
-        ``(…)``, 0 to 2; at least 1e-6, where the gradient is zero instead of infinite. Embeddings in half precision are
+        ``(…)``, 0 to 2; at least 1e-6, where the gradient is zero instead of infinite. Half precision embeddings are
         compared in float32.
     """
     dtype = torch.promote_types(a_given_b.dtype, torch.float32)

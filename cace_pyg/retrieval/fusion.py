@@ -1,4 +1,4 @@
-"""How much the second stage should weigh."""
+"""Chooses the weight of the second stage."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ _WEIGHTS = tuple(step / 10 for step in range(11))
 
 
 class FusionChoice(NamedTuple):
-    """The chosen weight, and what each weight gave."""
+    """The chosen weight, and the results of all weights."""
 
     weight: float
     curve: tuple[tuple[float, float, float], ...]  # (weight, mAP, Rank-1), fractions, ascending in the weight
@@ -31,9 +31,9 @@ def choose_fusion_weight(
     same_camera: Literal["remove", "keep"] = "remove",
     own_position: Tensor | ArrayLike | None = None,
 ) -> FusionChoice:
-    """The weight of the conditional distance with the best mAP; equally good weights go to the smaller one.
+    """The weight of the conditional distance with the best mAP; among equally good weights, the smallest.
 
-    Give held-out identities, never those that will be tested: a weight chosen on the test set flatters it.
+    Give held-out identities, never those that will be tested: a weight chosen on the test set biases its result.
 
     Args:
         distance: see :func:`cace_pyg.retrieval.rerank`, as for ``index`` and ``conditional``.
@@ -43,12 +43,12 @@ def choose_fusion_weight(
         gallery_pids: see there.
         query_camids: see there.
         gallery_camids: see there.
-        weights: those to try, in [0, 1].
+        weights: the weights to try, in [0, 1].
         same_camera: see there.
         own_position: see there.
 
     Raises:
-        ValueError: no weight is given, or what :func:`rerank` and :func:`evaluate` refuse.
+        ValueError: no weight is given; see also :func:`rerank` and :func:`evaluate`.
     """
     if not len(weights):
         raise ValueError("Expected at least one fusion weight to try (got none)")

@@ -1,4 +1,4 @@
-"""Queries and gallery as one set of images, in which each has its neighbours."""
+"""Queries and gallery as one set of images, for finding neighbours."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Queries that do not stand in the gallery themselves, then the gallery.
+    """Queries that are not gallery images themselves, then the gallery.
 
     Attributes:
         embedding: ``(image, channel)``.
-        place: int64 ``(query,)``, where each query is among the images.
-        first: of the gallery among the images.
+        place: int64 ``(query,)``, the position of each query among the images.
+        first: position of the first gallery image.
     """
 
     embedding: Tensor
@@ -33,7 +33,7 @@ def one_set(
     Args:
         query: embeddings, ``(query, channel)``.
         gallery: ``(gallery, channel)``.
-        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not.
+        own_position: ``(query,)``, the position of each query itself in the gallery, −1 if it is not there.
 
     Raises:
         ValueError: shapes do not fit, or an embedding is not finite.

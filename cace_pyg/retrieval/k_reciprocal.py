@@ -10,7 +10,7 @@ from cace_pyg.retrieval.image_set import one_set
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph, nearest_neighbours
 from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, check_weight, squared_over_farthest
 
-_SHARED = 2**22  # shared entries looked at together
+_SHARED = 2**22  # shared entries in memory at once
 
 
 def k_reciprocal_distance(
@@ -24,26 +24,26 @@ def k_reciprocal_distance(
 ) -> Tensor:
     """Distances after k-reciprocal encoding: (1 − weight)·Jaccard + weight·original.
 
-    Each image becomes a vector of Gaussian weights over its k1-reciprocal neighbours, widened by those of neighbours
-    which share more than two thirds of theirs (Eq. 3–7 of Zhong et al.), averaged over its k2 nearest; the Jaccard
-    distance compares those vectors. The result is that of the authors' code, but the (query + gallery)² distances
-    never exist: they are made block by block, and the vectors are kept sparse. An image is its own nearest; other ties
-    stand in the order of query, then gallery.
+    Each image becomes a vector of Gaussian weights over its k1-reciprocal neighbours, expanded by those of neighbours
+    that share more than two thirds of theirs (Eq. 3–7 of Zhong et al.), and averaged over its k2 nearest. The Jaccard
+    distance compares these vectors. The result equals that of the authors' code, but the (query + gallery)² distances
+    are never in memory: they are computed block by block, and the vectors are sparse. An image is its own nearest;
+    other ties are in the order of query, then gallery.
 
-    Memory, beside the result, grows with the number of images and of their neighbours, not with its square; time with
-    its square, (query + gallery)²·channel products.
+    Apart from the result, memory grows with the number of images times neighbours; time grows with the square of the
+    number of images, (query + gallery)²·channel products.
 
     Args:
         query: embeddings, ``(query, channel)``.
         gallery: embeddings, ``(gallery, channel)``.
-        k1: neighbours looked at, below the number of all images.
+        k1: number of neighbours, below the number of all images.
         k2: neighbours to average over, 1 for none, at most k1.
         weight: of the original distance, in [0, 1] (the authors: 0.3).
-        original: ``(query, gallery)`` distances to mix with, such as those of the second stage; none: the squared
-            Euclidean ones. Either way each query's are divided by its largest; for its own squared ones, that over
-            query and gallery together.
-        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not. Such an image
-            is one image, not two that are each other's nearest; what its distance to itself is, is left open.
+        original: ``(query, gallery)`` distances to mix in, such as those of the second stage; None: the squared
+            Euclidean ones. They are divided by the largest of each query; for squared Euclidean ones, this is the
+            largest over query and gallery together.
+        own_position: ``(query,)``, the position of each query itself in the gallery, −1 if it is not there. Such a
+            query and its gallery image are one image, not two mutual nearest ones; its distance to itself is undefined.
 
     Returns:
         ``(query, gallery)`` of 0 to 1 on the CPU, float64 if the embeddings are, else float32.
@@ -74,10 +74,10 @@ def k_reciprocal_distance(
 
 
 def k_reciprocal_encoding(graph: NeighbourGraph, k1: int, k2: int) -> csr_array:
-    """Gaussian weights of each image over its widened k-reciprocal neighbours, averaged over its ``k2`` nearest.
+    """Gaussian weights of each image over its expanded k-reciprocal neighbours, averaged over its ``k2`` nearest.
 
     Args:
-        graph: with lists of ``k1 + 1`` images or more; weights are of the distances that it gives.
+        graph: with lists of ``k1 + 1`` images or more; weights are computed from its distances.
         k1: see :func:`k_reciprocal_distance`.
         k2: see there.
 
@@ -87,7 +87,7 @@ def k_reciprocal_encoding(graph: NeighbourGraph, k1: int, k2: int) -> csr_array:
     near = _reciprocal(graph, k1 + 1)
     nearer = _reciprocal(graph, round(k1 / 2) + 1)
     sizes = np.diff(nearer.indptr)
-    shared = csr_array((near @ nearer.T).multiply(near)).tocoo()  # of an image, with each of its neighbours
+    shared = csr_array((near @ nearer.T).multiply(near)).tocoo()  # for each image and each of its neighbours
     enough = 3 * shared.data > 2 * sizes[shared.col]
     likes = csr_array((np.ones(enough.sum(), np.float32), (shared.row[enough], shared.col[enough])), shape=near.shape)
     wide = csr_array(near + likes @ nearer)
@@ -100,15 +100,15 @@ def k_reciprocal_encoding(graph: NeighbourGraph, k1: int, k2: int) -> csr_array:
 
 
 def _reciprocal(graph: NeighbourGraph, k: int) -> csr_array:
-    """1 where two images are among each other's ``k`` nearest."""
+    """1 if two images are among each other's ``k`` nearest."""
     lists = graph.to_csr(k)
     return csr_array(lists.multiply(lists.T.tocsr()))
 
 
 def jaccard_distance(query: csr_array, gallery: csr_array) -> Tensor:
-    """1 − Σ min / Σ max of each two vectors, each of which sums to 1: 1 − m / (2 − m).
+    """1 − Σ min / Σ max for each two vectors that sum to 1: 1 − m / (2 − m).
 
-    Only entries that both have are looked at.
+    Only entries that both vectors have are computed.
 
     Args:
         query: ``(query, entry)``.
@@ -132,6 +132,6 @@ def jaccard_distance(query: csr_array, gallery: csr_array) -> Tensor:
 
 
 def check_k_reciprocal(k1: int, k2: int, images: int) -> None:
-    """Raise ``ValueError`` where so many images cannot have neighbours of these numbers."""
+    """Raise ``ValueError`` if there are too few images for these numbers of neighbours."""
     if not 1 <= k1 < images or not 1 <= k2 <= k1:
         raise ValueError(f"Expected 1 <= k2 <= k1 < number of images, {images} (got k1 {k1}, k2 {k2})")

@@ -1,4 +1,4 @@
-"""mAP, CMC and mINP as the re-identification protocol has them."""
+"""mAP, CMC and mINP by the re-identification protocol."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 _JUNK, _DISTRACTOR = -1, 0
-_BLOCK = 64  # queries looked at together: some megabytes of distances
+_BLOCK = 64  # queries at once: some megabytes of distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +23,11 @@ class Metrics:
         mINP: mean inverse negative penalty: number of matches / position of the last one (Ye et al., 2021).
         num_queries: queries that count.
         left_out_absent: queries whose identity is nowhere in the gallery.
-        left_out_same_camera: queries whose matches were all removed, since the query's own camera took them.
+        left_out_same_camera: queries whose matches were all removed, since they are from the query's own camera.
         policy: how average precision, junk, distractors, cameras, ties and queries without a match were handled.
         average_precision: float64 ``(num_queries,)``, of each query that counts, for bootstraps and paired tests.
-        first_match: int64 ``(num_queries,)``, the position of each one's first match, from 1.
-        query_index: int64 ``(num_queries,)``, which queries those are, ascending.
+        first_match: int64 ``(num_queries,)``, the position of the first match of each, from 1.
+        query_index: int64 ``(num_queries,)``, which queries count, ascending.
     """
 
     mAP: float
@@ -74,12 +74,12 @@ def evaluate(
 ) -> Metrics:
     """Evaluate a ranking by the protocol of Market-1501 (Zheng et al., 2015).
 
-    Gallery images with pid −1 are junk and ignored wholly; pid 0 is a distractor: it takes its place and never is a
-    match. Gallery images with the query's own pid *and* camera are removed. A query without a match left is left out
-    of the means and counted. Ties stand in gallery order. Average precision is the mean of the precision at each
-    match; Market's own script takes the area of trapezoids under the precision-recall curve, which is never more.
+    Gallery images with pid −1 are junk and completely ignored; pid 0 is a distractor, which is ranked but never a
+    match. Gallery images with the query's own pid *and* camera are removed. A query without any match left is excluded
+    from the means and reported. Ties are in gallery order. Average precision is the mean of the precision at each
+    match; Market's own script takes the area of trapezoids under the precision-recall curve, which is never larger.
 
-    Nothing is sorted but the matches: the position of a match is the number of gallery images that are nearer, or as
+    Only the matches are sorted: the position of a match is the number of gallery images that are nearer, or equally
     near and earlier.
 
     Example: a query of pid 7 with distances [0.1, 0.2, 0.3] to images of pids [7, 5, 7] from other cameras has its
@@ -95,13 +95,13 @@ def evaluate(
         same_camera: ``"remove"`` is the protocol; ``"keep"`` is for data without cameras.
         average_precision: ``"step"``, as in ``torchreid`` and ``fast-reid``, or ``"trapezoid"``, as in the script that
             Market-1501's authors distribute.
-        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not. It is left
-            out there, whatever ``same_camera`` says: with one set of pictures as query and gallery, leave-one-out is
-            ``own_position=range(images)``.
+        own_position: ``(query,)``, the position of each query itself in the gallery, −1 if it is not there. It is
+            removed there, whatever ``same_camera`` says: with one set of pictures as query and gallery, leave-one-out
+            is ``own_position=range(images)``.
 
     Raises:
-        ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (says why), or another
-            argument is out of range.
+        ValueError: the shapes do not fit, a distance is NaN, a query is junk, no query counts (the message says why),
+            or another argument is out of range.
     """
     labels = query_pids, gallery_pids, query_camids, gallery_camids
     return evaluate_blocks([distance], *labels, max_rank, same_camera, average_precision, own_position)
@@ -118,10 +118,10 @@ def evaluate_blocks(
     average_precision: Literal["step", "trapezoid"] = "step",
     own_position: Tensor | ArrayLike | None = None,
 ) -> Metrics:
-    """:func:`evaluate` of a distance matrix that comes some rows at a time, and is never held whole.
+    """:func:`evaluate` for a distance matrix that comes in blocks of rows, and is never in memory as a whole.
 
     Args:
-        blocks: the rows of all queries in their order, ``(some queries, gallery)`` each.
+        blocks: the rows of all queries in order, ``(some queries, gallery)`` each.
         query_pids: see :func:`evaluate`, as for all others.
         gallery_pids: see there.
         query_camids: see there.
@@ -159,7 +159,7 @@ def evaluate_blocks(
 
 
 def as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
-    """On the CPU; what numpy has no type for in float32."""
+    """A numpy array on the CPU; types that numpy does not have become float32."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
@@ -167,7 +167,7 @@ def as_numpy(values: Tensor | ArrayLike) -> np.ndarray:
 
 
 def own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, known: np.ndarray) -> np.ndarray:
-    """Where each query stands among the ``known`` gallery images; −1 where it does not."""
+    """The position of each query among the ``known`` gallery images; −1 if it is not there."""
     if own is None:
         return np.full(queries, -1)
     own = as_numpy(own)
@@ -176,13 +176,13 @@ def own_positions(own: Tensor | ArrayLike | None, queries: int, gallery: int, kn
             f"Expected own_position as a position from 0 to {gallery - 1}, or -1, for each of {queries} queries "
             f"(got {own.dtype} {own.shape})"
         )
-    among_known = np.full(gallery + 1, -1)  # the last is that of -1
+    among_known = np.full(gallery + 1, -1)  # the last entry is for -1
     among_known[known] = np.arange(len(known))
     return among_known[own]
 
 
 def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
-    """Where each pid stands, ascending; distractors never match."""
+    """The positions of each pid, ascending; without distractors, which never match."""
     order = np.argsort(pids, kind="stable")
     values, starts = np.unique(pids[order], return_index=True)
     runs = np.split(order, starts[1:])
@@ -192,7 +192,7 @@ def _positions_by_pid(pids: np.ndarray) -> dict[int, np.ndarray]:
 def all_rows(
     blocks: Iterable[Tensor | ArrayLike], known: np.ndarray, labels: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """The rows of all blocks, which together are as many as there are queries."""
+    """The rows of all blocks; checks that there are as many as queries."""
     seen = 0
     for block in map(as_numpy, blocks):
         whole = (seen + len(block) if block.ndim else 0, *block.shape[1:])
@@ -205,7 +205,7 @@ def all_rows(
 
 
 def _rows(distance: np.ndarray, known: np.ndarray, first: int) -> Iterator[np.ndarray]:
-    """The distances of each query to the gallery without junk, checked for NaN; ``first`` is the first one's number."""
+    """The distances from each query to the gallery without junk, checked for NaN; ``first`` numbers the first query."""
     for start in range(0, len(distance), _BLOCK):
         block = distance[start : start + _BLOCK]
         nan = np.isnan(block).any(axis=1)
@@ -214,7 +214,7 @@ def _rows(distance: np.ndarray, known: np.ndarray, first: int) -> Iterator[np.nd
                 f"Expected distances that are numbers (got NaN for query {first + start + int(nan.argmax())}); "
                 "check its embedding and those of the gallery"
             )
-        # Rows scattered in memory (of a transposed matrix, or of block[:, known]) would be read slowly again and again.
+        # Rows that are scattered in memory (transposed, or block[:, known]) would be slow to read again and again.
         yield from block.take(known, axis=1) if len(known) < block.shape[1] else np.ascontiguousarray(block)
 
 
@@ -231,11 +231,11 @@ def _ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray) -> np.ndar
 
 
 def _average_precision(ranks: np.ndarray, form: str) -> float:
-    """Of one query whose matches stand at ``ranks``, ascending from 1."""
+    """The average precision of one query with matches at ``ranks``, ascending from 1."""
     precision = np.arange(1, len(ranks) + 1) / ranks
     if form == "step":
         return precision.mean()
-    # Recall rises at a match; the trapezoid's other side is the precision one place before it, 1 before the first.
+    # Recall rises at a match; the trapezoid's other side is the precision one position before it, 1 before the first.
     before = np.where(ranks == 1, 1.0, np.arange(len(ranks)) / np.maximum(ranks - 1, 1))
     return ((before + precision) / 2).mean()
 
@@ -266,7 +266,7 @@ def _summarise(
 
 
 def nothing_counts(absent: int, same_camera: int) -> str:
-    """Why an evaluation without a single match is refused, and what helps."""
+    """The message for an evaluation without a single match: why, and what helps."""
     message = (
         f"no query has a match in the gallery: {absent} whose identity is absent from it, {same_camera} seen only by "
         "their own camera there"

@@ -1,4 +1,4 @@
-"""A set of pictures as one sparse graph: each with its nearest."""
+"""The nearest neighbours of a set of pictures as a sparse graph."""
 
 from dataclasses import dataclass, replace
 
@@ -10,21 +10,21 @@ from torch_geometric.data import Data
 
 from cace_pyg.retrieval.two_stage import top_k
 
-_BLOCK = 2**22  # numbers looked at together
-_LEAST_SQUARE = 1e-12  # of different images, as in euclidean_distance
+_BLOCK = 2**22  # numbers in memory at once
+_LEAST_SQUARE = 1e-12  # smallest squared distance of different images, as in euclidean_distance
 
 
 @dataclass(frozen=True)
 class NeighbourGraph:
     """Each image with its ``k`` nearest among all images, queries and gallery together.
 
-    It grows with the number of images times ``k``, never with its square.
+    Its size is the number of images times ``k``, never the square.
 
     Attributes:
         embedding: ``(image, channel)``.
-        index: int64 ``(image, k)``, nearest first. The first is the image itself; other ties stand in the order of the
+        index: int64 ``(image, k)``, nearest first. The first is the image itself; other ties are in the order of the
             images.
-        distance: ``(image, k)``, ascending: what belongs to each place of the list.
+        distance: ``(image, k)``, ascending: the distance at each position of the list.
         farthest: ``(image,)``, the largest Euclidean distance of each image to any other.
     """
 
@@ -37,17 +37,17 @@ class NeighbourGraph:
         return len(self.index)
 
     def reranked(self, fused: Tensor) -> "NeighbourGraph":
-        """The graph whose lists are ranked again; each place keeps its distance, so that weights keep their scale.
+        """The graph with lists in another order; each position keeps its distance, so weights keep their scale.
 
         Example: an image with neighbours [7, 4, 9] at distances [0.1, 0.2, 0.4] and fused distances [0.8, 0.9, 0.3] has
         the neighbours [9, 7, 4] at [0.1, 0.2, 0.4].
 
         Args:
-            fused: other distances of each image to the ``m`` nearest after itself, ``(image, m)``. Places after these
-                stay as they are, and so do those of equal distances.
+            fused: other distances from each image to its ``m`` nearest, without itself, ``(image, m)``. Later positions
+                are unchanged, and equal distances keep their order.
 
         Raises:
-            ValueError: ``m`` is more than the lists have besides the image itself, or a distance is NaN.
+            ValueError: the lists have fewer than ``m`` images besides the image itself, or a distance is NaN.
         """
         if fused.dim() != 2 or len(fused) != len(self) or fused.size(1) >= self.index.size(1) or fused.isnan().any():
             raise ValueError(
@@ -59,9 +59,9 @@ class NeighbourGraph:
         return replace(self, index=torch.cat([self.index[:, :1], near, self.index[:, last:]], 1))
 
     def distances_to(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The distance of each image of ``rows`` to that of ``columns``, ``(pair,)``.
+        """The distance from each image of ``rows`` to that of ``columns``, ``(pair,)``.
 
-        That of its place in the list where it stands there, else the Euclidean one.
+        This is the distance in the list if the image is in the list, else the Euclidean one.
         """
         ordered, order = self.index.sort(1)
         first = torch.arange(len(self))[:, None] * len(self)
@@ -74,14 +74,14 @@ class NeighbourGraph:
         return found
 
     def to_data(self, k: int | None = None) -> Data:
-        """As a graph of PyG: edges from the ``k`` nearest of each image, itself among them, to the image.
+        """A PyG graph with edges from the ``k`` nearest of each image, including itself, to the image.
 
         Args:
-            k: neighbours; none: all that there are.
+            k: number of neighbours; None: all.
 
         Returns:
-            ``x`` the embeddings, ``edge_index`` ``(2, image·k)``, ordered by target, then by nearness, ``edge_weight``
-            1 − d²/2: of embeddings of unit length the cosine.
+            ``x`` are the embeddings, ``edge_index`` ``(2, image·k)`` is sorted by target, then by distance, and
+            ``edge_weight`` is 1 − d²/2, which for embeddings of unit length is the cosine.
         """
         index, distance = self._nearest(k or self.index.size(1)), self.distance[:, :k]
         target = torch.arange(len(self)).repeat_interleave(index.size(1))
@@ -89,7 +89,7 @@ class NeighbourGraph:
         return Data(self.embedding, torch.stack([index.flatten(), target]), edge_weight=weight)
 
     def to_csr(self, k: int) -> csr_array:
-        """``(image, image)``, 1 where the column is one of the ``k`` nearest of the row, itself among them."""
+        """``(image, image)``, 1 if the column is one of the ``k`` nearest of the row, including itself."""
         images = len(self)
         indptr = np.arange(0, images * k + 1, k, dtype=np.int32)
         near = self._nearest(k).sort(1).values.flatten().numpy().astype(np.int32)
@@ -102,13 +102,13 @@ class NeighbourGraph:
 
 
 def nearest_neighbours(embedding: Tensor, k: int) -> NeighbourGraph:
-    """The graph of the ``k`` nearest of each image by Euclidean distance, itself counted.
+    """The graph of the ``k`` nearest of each image by Euclidean distance, including itself.
 
-    Distances are made block by block, so memory grows with images · ``k``; time with images² · channels.
+    Distances are computed block by block, so memory grows with images · ``k``, and time with images² · channels.
 
     Args:
         embedding: ``(image, channel)``.
-        k: of each image, itself among them, at most all images.
+        k: neighbours of each image, including itself; at most all images.
 
     Raises:
         ValueError: ``k`` is out of range, or a distance is NaN.
@@ -118,7 +118,7 @@ def nearest_neighbours(embedding: Tensor, k: int) -> NeighbourGraph:
     squares, index, distance, farthest = embedding.square().sum(1), [], [], []
     with torch.autocast(embedding.device.type, enabled=False):
         for some in torch.arange(len(embedding)).split(max(1, _BLOCK // len(embedding))):
-            norms = squares[some, None] + squares  # made anew for each block they would take a third of the time
+            norms = squares[some, None] + squares  # computed again for each block they would take a third of the time
             block = torch.addmm(norms, embedding[some], embedding.T, alpha=-2).clamp_min_(_LEAST_SQUARE)
             block[torch.arange(len(some)), some] = 0  # nearer than any other
             index.append(top_k(block, k))
@@ -128,9 +128,9 @@ def nearest_neighbours(embedding: Tensor, k: int) -> NeighbourGraph:
 
 
 def in_order_of(values: Tensor, ranked_by: Tensor) -> Tensor:
-    """The values of each row, dealt out anew: the smallest where ``ranked_by`` is smallest, and so on.
+    """The values of each row, reordered: the smallest goes where ``ranked_by`` is smallest, and so on.
 
-    Example: values [0.1, 0.4, 0.2] ranked by [3, 1, 2] are [0.4, 0.1, 0.2]. Ties stand in their order.
+    Example: values [0.1, 0.4, 0.2] ranked by [3, 1, 2] are [0.4, 0.1, 0.2]. Ties keep their order.
 
     Args:
         values: ``(row, k)``.

@@ -1,4 +1,4 @@
-"""Decisions instead of rankings: the same person or not, known or unknown (ISO/IEC 19795)."""
+"""Evaluates decisions instead of rankings: same person or not, known or unknown (ISO/IEC 19795)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from cace_pyg.retrieval.reliability import Estimate, Reliability, percentiles, r
 _JUNK, _DISTRACTOR = -1, 0
 FPR = (1e-2, 1e-3, 1e-4)
 FAR = (1e-1, 1e-2, 1e-3)
-_KEPT = 2**20  # nearest pairs of two people that are kept at least: beyond them nobody sets a threshold
+_KEPT = 2**20  # minimum number of nearest pairs of two people to keep; no useful threshold is beyond them
 _CELLS = 2048  # thresholds that a resample chooses from
 _POINTS = 200  # of the curve
 
 
 @dataclass(frozen=True, eq=False)
 class OpenSet:
-    """What one threshold for all queries gives; every measure is a fraction, 0 to 1, with its interval over people.
+    """Results with one threshold for all queries; every measure is a fraction, 0 to 1, with its interval over people.
 
     Attributes:
-        tpr: by false positive rate over the pairs, the share of the pairs of one person that are accepted.
-        dir: by false alarm rate (FPIR: share of the queries of unknown people that get a name), the detection and
-            identification rate (TPIR at rank 1; 1 − FNIR): share of the queries of known people whose nearest picture
-            is accepted, and right. Rates that the numbers below cannot show (one in a thousand of 400) are left out.
-        roc: ``(point, 2)``, false and true positive rates, ascending, as far as was looked.
-        matches: pairs of one person.
-        others: pairs of two.
-        known: queries with a match in the gallery.
-        unknown: queries of people of whom no picture is in the gallery.
-        reliability: of the probabilities of the pairs that were looked at; none without a calibration.
-        nearest: the same of each query's nearest picture alone, since most pairs are easily told apart.
+        tpr: for each false positive rate over pairs, the share of pairs of one person that are accepted.
+        dir: for each false alarm rate (FPIR: share of queries of unknown people that get a name), the detection and
+            identification rate (TPIR at rank 1; 1 − FNIR): the share of queries of known people whose nearest picture
+            is accepted and correct. Rates that the counts below cannot show (one in a thousand of 400) are left out.
+        roc: ``(point, 2)``, false and true positive rates, ascending, as far as they were computed.
+        matches: number of pairs of one person.
+        others: number of pairs of two people.
+        known: number of queries with a match in the gallery.
+        unknown: number of queries of people without a picture in the gallery.
+        reliability: of the probabilities of the compared pairs; None without a calibration.
+        nearest: the same for each query's nearest picture only, since most other pairs are easy.
     """
 
     tpr: Mapping[float, Estimate]
@@ -72,16 +72,16 @@ def evaluate_open_set(
 ) -> OpenSet:
     """Verification (ROC) over all pairs, and identification with people who are not in the gallery.
 
-    Pairs are those that the protocol leaves, see :func:`cace_pyg.retrieval.evaluate`: junk (pid −1) is ignored, and so
-    are pictures of the query's own pid *and* camera; pid 0 never matches. A pair is accepted where its distance is
-    *below* the threshold; that is the largest one that accepts at most the given rate of pairs of two people, or of
-    unknown people. A query whose nearest match is as near as its nearest stranger is not identified. The order of the
-    gallery changes nothing. A query whose own pictures are all removed counts among the pairs alone.
+    Pairs are those that the protocol keeps, see :func:`cace_pyg.retrieval.evaluate`: junk (pid −1) is ignored, and so
+    are pictures with the query's own pid *and* camera; pid 0 never matches. A pair is accepted if its distance is
+    *below* the threshold, which is the largest one that accepts at most the given rate of pairs of two people, or of
+    unknown people. A query whose nearest match is equally near as its nearest non-match is not identified. The order of
+    the gallery does not matter. A query whose matches are all removed only counts for the pairs.
 
-    Example: matches at distances [0.1, 0.4] and 100 others, the nearest at 0.3 and 0.5: at FPR 0.01 one other may pass,
-    so the threshold is 0.5 and both matches are accepted, TPR 1; at a rate of 0.001 nothing can be said of 100 pairs.
+    Example: matches at distances [0.1, 0.4] and 100 others, the nearest at 0.3 and 0.5. At FPR 0.01 one other may pass,
+    so the threshold is 0.5 and both matches are accepted, TPR 1. For a rate of 0.001, 100 pairs are too few.
 
-    Intervals are bootstrapped over the people of the queries, each with all of their queries; the gallery stays.
+    Intervals are bootstrapped over the people of the queries, each with all their queries; the gallery is fixed.
 
     Args:
         distance: ``(query, gallery)``, smaller is nearer, and comparable between queries.
@@ -90,13 +90,13 @@ def evaluate_open_set(
         query_camids: ``(query,)``.
         gallery_camids: ``(gallery,)``.
         same_camera: ``"remove"`` is the protocol; ``"keep"`` is for data without cameras.
-        own_position: where each query itself stands in the gallery, see :func:`cace_pyg.retrieval.evaluate`.
+        own_position: the position of each query itself in the gallery, see :func:`cace_pyg.retrieval.evaluate`.
         confidence: of the intervals, in (0, 1).
         resamples: bootstrap samples.
         seed: of the resampling.
 
     Raises:
-        ValueError: there is no pair of one person, or none of two; or see :func:`cace_pyg.retrieval.evaluate`.
+        ValueError: there is no pair of one person, or no pair of two; see also :func:`cace_pyg.retrieval.evaluate`.
     """
     labels = query_pids, gallery_pids, query_camids, gallery_camids
     return evaluate_open_set_blocks([distance], *labels, same_camera, own_position, confidence, resamples, seed)
@@ -114,10 +114,10 @@ def evaluate_open_set_blocks(
     resamples: int = 1000,
     seed: int = 0,
 ) -> OpenSet:
-    """:func:`evaluate_open_set` of a distance matrix that comes some rows at a time, and is never held whole.
+    """:func:`evaluate_open_set` for a distance matrix that comes in blocks of rows, and is never in memory as a whole.
 
     Args:
-        blocks: the rows of all queries in their order, ``(some queries, gallery)`` each.
+        blocks: the rows of all queries in order, ``(some queries, gallery)`` each.
         query_pids: see :func:`evaluate_open_set`, as for all others.
         gallery_pids: see there.
         query_camids: see there.
@@ -148,17 +148,17 @@ def evaluate_open_set_blocks(
 
 
 class _Scores:
-    """The distances that decide: rows of (distance, person of the query)."""
+    """The distances that matter for decisions: rows of (distance, person of the query)."""
 
     def __init__(self, people: int, kept: int):
         self.people, self.kept = people, kept
-        self.others = np.zeros(people)  # pairs of two people, of each query's person
+        self.others = np.zeros(people)  # number of pairs of two people, by the query's person
         self.pairs: dict[str, list[np.ndarray]] = {"same": [], "other": []}
         self.searches: dict[str, list[tuple[float, int]]] = {"known": [], "unknown": []}
         self.waiting = 0
 
     def add(self, person: int, match: np.ndarray, other: np.ndarray, absent: bool) -> None:
-        """The distances of one query."""
+        """Add the distances of one query."""
         self.others[person] += len(other)
         for name, values in (("same", match), ("other", other)):
             self.pairs[name].append(np.stack([values, np.full(len(values), person)], 1))
@@ -172,12 +172,12 @@ class _Scores:
             self.searches["unknown"].append((stranger, person))
 
     def measured(self, resamples: int, seed: int, confidence: float) -> OpenSet:
-        """What was seen of all queries."""
+        """The results of all queries."""
         self._forget_far_ones()
         same, other = (_ascending(np.concatenate(pairs or [np.empty((0, 2))])) for pairs in self.pairs.values())
         if not len(same) or not len(other):
             raise ValueError(
-                f"Expected pairs of one and of two people (got {len(same)} and {len(other)}): decisions need "
+                f"Expected pairs of one person and of two (got {len(same)} and {len(other)}): decisions need "
                 "both; check pids and camids, or give same_camera keep for data without cameras"
             )
         known, unknown = (
@@ -211,26 +211,26 @@ def _accepted(
     rates: Sequence[float],
     confidence: float,
 ) -> dict[float, Estimate]:
-    """By rate of wrong ones that pass, the share of right ones that do; rates that so few cannot show are left out."""
+    """For each rate of accepted wrong ones, the share of accepted right ones; rates that need more are left out."""
     shown = [rate for rate in rates if rate * wrong_of.sum() >= 1 - 1e-9]
     trade = _Trade(right, wrong, wrong_of, weights) if shown else None
     return {rate: trade.accepted(rate, confidence) for rate in shown if trade}
 
 
 class _Trade:
-    """Right ones that are accepted, for wrong ones that pass.
+    """The trade-off between accepted right ones and accepted wrong ones.
 
     Args:
         right: rows of (distance, person), ascending; all of them.
-        wrong: the same; the nearest of them.
-        wrong_of: how many there are of each person in all.
-        weights: how often each resample has each person, ``(resample, person)``.
+        wrong: the same, only the nearest.
+        wrong_of: total number of wrong ones of each person.
+        weights: how often each resample contains each person, ``(resample, person)``.
     """
 
     def __init__(self, right: np.ndarray, wrong: np.ndarray, wrong_of: np.ndarray, weights: np.ndarray):
         self.right, self.wrong, self.wrong_of, self.weights = right, wrong, wrong_of, weights
         people = len(wrong_of)
-        # Resamples choose among thresholds whose ranks grow by some thousandths: all of them where there are few.
+        # Resamples choose among thresholds whose ranks grow by some thousandths; among all if there are few.
         ranks = np.unique(np.geomspace(1, len(wrong), _CELLS).round().astype(int)) - 1
         self.thresholds = wrong[ranks, 0]
         self.wrong_by_person = _below(wrong, wrong[np.append(ranks[1:], len(wrong)) - 1, 0], people, "right")
@@ -241,7 +241,7 @@ class _Trade:
         right = self.right[:, 0]
         threshold = self.wrong[allowed, 0] if allowed < len(self.wrong) else np.inf
         value = float((right < threshold).mean())
-        passed = self.weights @ self.wrong_by_person  # (resample, threshold): what a wider threshold lets pass
+        passed = self.weights @ self.wrong_by_person  # (resample, threshold): how many wrong ones pass
         cell = (passed <= rate * (self.weights @ self.wrong_of)[:, None] + 1e-9).sum(1).clip(max=passed.shape[1] - 1)
         right_of = np.bincount(self.right[:, 1].astype(int), minlength=len(self.wrong_of))
         with np.errstate(invalid="ignore"):
@@ -250,7 +250,7 @@ class _Trade:
 
 
 def _below(rows: np.ndarray, thresholds: np.ndarray, people: int, side: Literal["left", "right"]) -> np.ndarray:
-    """How many of each person's distances are below each of some ascending thresholds, ``(person, threshold)``."""
+    """The number of each person's distances below each of the ascending thresholds, ``(person, threshold)``."""
     first = np.searchsorted(thresholds, rows[:, 0], "right" if side == "left" else "left")
     counts = np.bincount(
         rows[:, 1].astype(int) * (len(thresholds) + 1) + first, minlength=people * (len(thresholds) + 1)
@@ -263,7 +263,7 @@ def _ascending(rows: np.ndarray) -> np.ndarray:
 
 
 def _curve(same: np.ndarray, others: np.ndarray, all_others: float) -> np.ndarray:
-    """Some points of the ROC, those of ``FPR`` among them; the last is of the farthest pair of two that was kept."""
+    """Some points of the ROC, including those of ``FPR``; the last is at the farthest pair of two that was kept."""
     named = np.array([allowed for rate in FPR if (allowed := int(rate * all_others + 1e-9)) < len(others)], dtype=int)
     spaced = np.geomspace(1, len(others), _POINTS).round().astype(int) - 1
     ranks = np.union1d(spaced, named)

@@ -1,11 +1,11 @@
-"""Is one ranking better than another? A paired bootstrap over queries."""
+"""Tests whether one ranking is better than another, by a paired bootstrap over queries."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-_BLOCK = 2**22  # numbers drawn together
+_BLOCK = 2**22  # numbers drawn at once
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Difference:
         mean: over queries and seeds.
         low: lower end of the interval.
         high: upper end of the interval.
-        seeds: the mean over queries of each seed.
-        spread: standard deviation over the seeds (divided by their number less one); NaN with a single one.
+        seeds: the mean over queries for each seed.
+        spread: standard deviation over the seeds (dividing by their number minus one); NaN for a single seed.
     """
 
     mean: float
@@ -32,12 +32,13 @@ def paired_bootstrap(
 ) -> Difference:
     """The mean of ``better − baseline`` with its bootstrap interval (percentiles; Efron and Tibshirani, 1993).
 
-    Queries are drawn with replacement, each with all its seeds and both its values, so that what makes a query hard for
-    both cancels. The interval says how far the queries decide it; training again is what ``seeds`` and ``spread`` show.
+    Queries are drawn with replacement, each with all its seeds and both its values, so the difficulty of a query
+    cancels. The interval shows the uncertainty from the choice of queries; ``seeds`` and ``spread`` show the
+    uncertainty from training.
 
     Args:
-        better: ``(seed, query)``, such as average precision, or 1 where the first image is a match; ``(query,)`` for
-            one seed.
+        better: ``(seed, query)``, such as average precision, or 1 if the first image is a match; ``(query,)`` for one
+            seed.
         baseline: the same queries and seeds.
         confidence: of the interval, in (0, 1).
         resamples: bootstrap samples.

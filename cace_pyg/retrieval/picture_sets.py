@@ -1,4 +1,4 @@
-"""Several pictures of one person as one entry: a track, or a few shots that are asked about together."""
+"""Combines several pictures of one person into one entry: a track, or a few pictures that are searched together."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Both chosen on training people of Market-1501 who were held out, see benchmarks/multi_query.py.
-VIEWS = 4  # pictures of a set that the pair stage looks at
+# Both were chosen on held-out training people of Market-1501, see benchmarks/multi_query.py.
+VIEWS = 4  # pictures of a set that the pair stage compares
 SOFTNESS = 1.0  # of the minimum over pairs
-_LEVEL = 1e-5  # of two pictures each is as near to the mean, but for rounding
+_LEVEL = 1e-5  # smaller differences are ties: two pictures are equally near to their mean, except for rounding
 
 
 @dataclass(frozen=True, eq=False)
 class PictureSets:
-    """Entries of one or several pictures each, in the order in which they first occur.
+    """Entries of one or several pictures each, in the order of first occurrence.
 
     Attributes:
         embedding: unit-length mean embeddings, ``(set, channel)``.
-        views: int64 ``(set, k)``, positions of the pictures that the pair stage looks at, the first one first; −1 where
+        views: int64 ``(set, k)``, positions of the pictures that the pair stage compares, in the order of choice; −1 if
             a set has fewer.
         members: int64 positions of the pictures of each set, ascending.
     """
@@ -33,7 +33,9 @@ class PictureSets:
     def select(self, index: Sequence[int]) -> "PictureSets":
         """The sets at ``index``."""
         chosen = list(index)
-        return PictureSets(self.embedding[chosen], self.views[chosen], tuple(self.members[one] for one in chosen))
+        return PictureSets(
+            self.embedding[chosen], self.views[chosen], tuple(self.members[position] for position in chosen)
+        )
 
     def kept(self) -> tuple[Tensor, Tensor]:
         """Positions of the pictures that are views, and ``views`` as positions among those."""
@@ -48,7 +50,7 @@ def form_sets(
     views: int = VIEWS,
     candidates: Tensor | None = None,
 ) -> PictureSets:
-    """Merge the pictures of one label into one entry.
+    """Merge the pictures of each label into one entry.
 
     The embedding of a set is the mean of its pictures' unit-length embeddings, weighted by their quality
     (:func:`merge_embeddings`); its views are :func:`choose_views`.
@@ -56,14 +58,14 @@ def form_sets(
     Args:
         embedding: ``(picture, channel)``.
         labels: one for each picture; pictures of equal labels are one set.
-        quality: ``(picture,)``, 0 or more, such as a detector's score; NaN: not known. None, or a set in which one is
-            not known: all weigh alike.
-        views: pictures of each set that are kept for the pair stage, at most.
-        candidates: whether each picture may be a view, ``(picture,)``, one at least of each set; None: all may.
+        quality: ``(picture,)``, 0 or more, such as a detector's score; NaN: unknown. If it is None, or unknown for one
+            picture of a set, all pictures of the set have equal weights.
+        views: maximum number of pictures of each set for the pair stage.
+        candidates: whether each picture may be a view, ``(picture,)``, at least one in each set; None: all may.
 
     Raises:
-        ValueError: shapes do not fit, ``views`` is below 1, a quality is below 0 or infinite, all of a set are 0, or a
-            set has no candidate.
+        ValueError: shapes do not fit, ``views`` is below 1, a quality is below 0 or infinite, all qualities of a set
+            are 0, or a set has no candidate.
     """
     if embedding.dim() != 2 or len(labels) != len(embedding) or not len(embedding):
         raise ValueError(
@@ -77,7 +79,7 @@ def form_sets(
     positions: dict[Hashable, list[int]] = {}
     for position, label in enumerate(labels):
         positions.setdefault(label, []).append(position)
-    members = tuple(torch.tensor(one) for one in positions.values())
+    members = tuple(torch.tensor(pictures_of) for pictures_of in positions.values())
     merged = torch.empty(len(members), embedding.size(1), dtype=embedding.dtype)
     chosen = torch.full((len(members), max(1, min(views, max(map(len, members))))), -1)
     unit = torch.nn.functional.normalize(embedding.cpu(), dim=-1)
@@ -101,7 +103,7 @@ def merge_embeddings(embedding: Tensor, quality: Tensor | None = None) -> Tensor
 
     Args:
         embedding: of unit length, ``(picture, channel)``.
-        quality: ``(picture,)``; none: all weigh alike.
+        quality: ``(picture,)``; None: equal weights.
 
     Returns:
         ``(channel,)``, of unit length.
@@ -116,21 +118,21 @@ def merge_embeddings(embedding: Tensor, quality: Tensor | None = None) -> Tensor
 
 
 def choose_views(embedding: Tensor, k: int, quality: Tensor | None = None) -> Tensor:
-    """Pictures of a set that differ: farthest-point sampling (Gonzalez, 1985) of their embeddings.
+    """Choose pictures of a set that differ, by farthest-point sampling of their embeddings (Gonzalez, 1985).
 
-    The first is the one nearest to the mean, or that of the best quality where qualities differ. Each further one is
-    the picture with the largest quality · distance to the nearest of those chosen. Ties go to the earlier picture.
+    The first is the picture nearest to the mean, or the one with the best quality if qualities differ. Each further one
+    has the largest quality · distance to the nearest chosen picture. Ties go to the earlier picture.
 
     Args:
         embedding: of unit length, ``(picture, channel)``.
-        k: how many; all where there are fewer.
-        quality: ``(picture,)``; none: all are alike.
+        k: how many; all if there are fewer.
+        quality: ``(picture,)``; None: equal.
 
     Returns:
-        int64 ``(min(k, picture),)``, in the order in which they were chosen.
+        int64 ``(min(k, picture),)``, in the order of choice.
 
     Raises:
-        ValueError: ``k`` is below 1, or see :func:`merge_embeddings`.
+        ValueError: ``k`` is below 1; see also :func:`merge_embeddings`.
     """
     if k < 1:
         raise ValueError(f"Expected at least one view of a set (got {k})")
@@ -150,17 +152,17 @@ def choose_views(embedding: Tensor, k: int, quality: Tensor | None = None) -> Te
 
 
 def set_distance(distance: Tensor, pair: Tensor, pairs: int, softness: float = SOFTNESS) -> Tensor:
-    """The distance of two sets from those of their pictures: the minimum, or −τ log mean exp(−d/τ).
+    """The distance of two sets from the distances of their pictures: the minimum, or −τ log mean exp(−d/τ).
 
-    With τ = 0 the nearest pair decides; the larger τ is, the more the mean of all pairs does. Two single pictures keep
-    their distance, whatever τ.
+    With τ = 0 only the nearest pair counts; the larger τ is, the closer it is to the mean of all pairs. Two single
+    pictures keep their distance for any τ.
 
     Example: with τ = 0 the distances [1, 2, 3] of the pairs [0, 0, 1] give [1, 3].
 
     Args:
         distance: of pairs of pictures, ``(picture pair,)``.
-        pair: int64, which pair of sets each belongs to, ``(picture pair,)``.
-        pairs: pairs of sets; each has a pair of pictures at least.
+        pair: int64, the pair of sets that each belongs to, ``(picture pair,)``.
+        pairs: number of pairs of sets; each has at least one pair of pictures.
         softness: τ, in the unit of the distances.
 
     Returns:
@@ -176,7 +178,7 @@ def set_distance(distance: Tensor, pair: Tensor, pairs: int, softness: float = S
         )
     counts = torch.bincount(pair, minlength=pairs) if len(pair) else torch.zeros(pairs)
     if len(counts) != pairs or not bool(counts.all()):
-        raise ValueError(f"Expected a pair of pictures at least for each of {pairs} pairs of sets, and none beyond")
+        raise ValueError(f"Expected at least one pair of pictures for each of {pairs} pairs of sets, and no others")
     least = torch.full((pairs,), torch.inf, dtype=distance.dtype).scatter_reduce(0, pair, distance, "amin")
     if softness == 0:
         return least

@@ -1,4 +1,4 @@
-"""Re-ranking by messages between pictures (Zhang et al., 2020)."""
+"""Re-ranking by message passing between pictures (Zhang et al., 2020)."""
 
 import warnings
 from dataclasses import replace
@@ -17,25 +17,25 @@ from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, check_weight,
 def propagation_encoding(
     graph: NeighbourGraph, k1: int = 26, k2: int = 7, exponent: float = 2.0, steps: int = 2
 ) -> csr_array:
-    r"""What each image is after messages from its neighbours, as a sparse vector over all images.
+    r"""The encoding of each image after messages from its neighbours, as a sparse vector over all images.
 
     "Understanding Image Retrieval Re-Ranking: A Graph Neural Network Perspective" (Zhang et al., 2020), as in the
-    authors' code. With A_ij = 1 for the ``k1`` nearest j of i, else 0, and N(i) the ``k2`` nearest of i, in both the
-    image itself among them:
+    authors' code. With A_ij = 1 for the ``k1`` nearest j of i, else 0, and N(i) the ``k2`` nearest of i, both including
+    the image itself:
 
     .. math::
         H^{(0)} = A, \quad
         h_i^{(l+1)} \propto \sum_{j \in N(i)} s_{ij}^{α} \, (H^{(l)} + H^{(l)\top})_j, \quad \|h_i^{(l+1)}\| = 1
 
-    where s_ij = 1 − d_ij²/2 is the cosine, of the distance that the graph gives; negative ones count as 0. The matrix
-    of weights and H are sparse, and each step is a product of :func:`torch_geometric.utils.spmm`.
+    where s_ij = 1 − d_ij²/2 is the cosine, from the distance in the graph; negative ones count as 0. The matrix of
+    weights and H are sparse, and each step is a product by :func:`torch_geometric.utils.spmm`.
 
     Args:
         graph: of embeddings of unit length, with lists of max(k1, k2) images or more.
-        k1: neighbours that an image is described by, itself among them (the authors, for Market-1501: 26).
-        k2: neighbours that it hears, itself among them, 1 for none (the authors: 7).
+        k1: neighbours that describe an image, including itself (the authors, for Market-1501: 26).
+        k2: neighbours that send messages to it, including itself; 1 for none (the authors: 7).
         exponent: α (the authors: 2).
-        steps: of messages (the authors: 2).
+        steps: number of message-passing steps (the authors: 2).
 
     Returns:
         ``(image, image)``; rows of length 1.
@@ -44,7 +44,7 @@ def propagation_encoding(
     edges, described = graph.to_data(k2), graph.to_data(k1).edge_index.flip(0)
     weight = edges.edge_weight.clamp_min(0).pow(exponent)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch says so once
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")  # torch warns once
         heard = torch.sparse_coo_tensor(edges.edge_index.flip(0), weight, (images, images)).to_sparse_csr()
         encoding = torch.sparse_coo_tensor(described, weight.new_ones(described.size(1)), (images, images)).coalesce()
         for _ in range(steps if k2 > 1 else 0):
@@ -62,7 +62,7 @@ def _unit_rows(matrix: Tensor) -> Tensor:
 
 
 def cosine_distance(query: csr_array, gallery: csr_array) -> Tensor:
-    """1 − cosine of each two vectors of length 1.
+    """1 − cosine of each two vectors of unit length.
 
     Args:
         query: ``(query, entry)``.
@@ -83,7 +83,7 @@ def propagation_distance(
     weight: float = 0.0,
     own_position: Tensor | ArrayLike | None = None,
 ) -> Tensor:
-    """1 − cosine of what images are after messages from their neighbours, see :func:`propagation_encoding`.
+    """1 − cosine of the encodings of images after messages from their neighbours, see :func:`propagation_encoding`.
 
     Args:
         query: embeddings, ``(query, channel)``; compared by direction.
@@ -91,8 +91,8 @@ def propagation_distance(
         k1: see :func:`propagation_encoding`, at most the number of all images.
         k2: see there, at most ``k1``.
         exponent: see there.
-        weight: of the squared Euclidean distance, each query's over its largest, in [0, 1]. With 0, as the authors have
-            it, pictures without a neighbour in common are level, and stand in gallery order.
+        weight: of the squared Euclidean distance divided by the query's largest, in [0, 1]. With 0, as in the authors'
+            code, pictures without a common neighbour are tied and are in gallery order.
         own_position: see :func:`cace_pyg.retrieval.k_reciprocal_distance`.
 
     Returns:
@@ -117,6 +117,6 @@ def propagation_distance(
 
 
 def check_propagation(k1: int, k2: int, images: int) -> None:
-    """Raise ``ValueError`` where so many images cannot have neighbours of these numbers."""
+    """Raise ``ValueError`` if there are too few images for these numbers of neighbours."""
     if not 1 <= k2 <= k1 <= images:
         raise ValueError(f"Expected 1 <= k2 <= k1 <= number of images, {images} (got k1 {k1}, k2 {k2})")

@@ -1,4 +1,4 @@
-"""Does a probability mean what it says? Reliability curve and expected calibration error (Guo et al., 2017)."""
+"""Tests whether probabilities are right: reliability curve and expected calibration error (Guo et al., 2017)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,12 +19,12 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """What was promised and what came true, by bins of equal width.
+    """Predicted and observed probabilities, in bins of equal width.
 
     Attributes:
         predicted: mean probability of the pairs in each bin that is not empty, ascending.
-        observed: share of them that show one person.
-        count: how many they are.
+        observed: share of these pairs that show one person.
+        count: number of pairs.
         error: expected calibration error, 0 to 1: mean of ``|observed − predicted|`` over the pairs.
     """
 
@@ -34,7 +34,7 @@ class Reliability:
     error: Estimate
 
     def as_dict(self) -> dict[str, list[float]]:
-        """As JSON takes it, to six decimals: beyond, batches and machines differ."""
+        """For JSON, with six decimals: beyond that, batches and machines differ."""
         points = {name: getattr(self, name).round(6).tolist() for name in ("predicted", "observed", "count")}
         return {"expected_calibration_error": [round(number, 6) for number in self.error], **points}
 
@@ -42,8 +42,8 @@ class Reliability:
 def expected_calibration_error(probability: ArrayLike, same: ArrayLike, bins: int = _BINS) -> float:
     """Mean distance between the probabilities of a bin and the share of its pairs that show one person.
 
-    Example: probabilities [0.8, 0.8, 0.1] of pairs of which [the first, not the second, not the third] show one person:
-    the bin at 0.8 is off by 0.3, that at 0.1 by 0.1, so the error is (2·0.3 + 0.1) / 3 = 0.23.
+    Example: of three pairs with probabilities [0.8, 0.8, 0.1], only the first shows one person. The bin at 0.8 is off
+    by 0.3 and the bin at 0.1 by 0.1, so the error is (2·0.3 + 0.1) / 3 = 0.23.
 
     Args:
         probability: ``(pair,)``, 0 to 1.
@@ -71,14 +71,14 @@ def reliability_curve(
     Args:
         probability: ``(pair,)``, 0 to 1.
         same: ``(pair,)``, whether a pair shows one person.
-        people: ``(pair,)``, the query's person: people are drawn with replacement, each with all of their pairs.
+        people: ``(pair,)``, the query's person; people are drawn with replacement, each with all their pairs.
         bins: of equal width.
         confidence: of the interval, in (0, 1).
         resamples: bootstrap samples.
         seed: of the resampling.
 
     Raises:
-        ValueError: no pair, shapes that differ, a probability outside 0 to 1, or no bins.
+        ValueError: there are no pairs or no bins, shapes differ, or a probability is outside 0 to 1.
     """
     probability, same, bin_of = _checked(probability, same, bins)
     person = np.unique(np.asarray(people), return_inverse=True)[1].reshape(-1)
@@ -106,7 +106,7 @@ def resampled_people(people: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The middle of a bootstrap distribution; NaN where it is empty."""
+    """The central interval of a bootstrap distribution; NaN if it is empty."""
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
@@ -130,7 +130,7 @@ def _checked(probability: ArrayLike, same: ArrayLike, bins: int) -> tuple[np.nda
 def _sums(
     probability: np.ndarray, same: np.ndarray, bin_of: np.ndarray, bins: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each bin: its pairs, their probabilities added up, and those that show one person."""
+    """For each bin: the number of pairs, the sum of their probabilities, and how many show one person."""
     count, predicted, observed = (
         np.bincount(bin_of, values, bins) for values in (np.ones(len(same)), probability, same)
     )

@@ -41,10 +41,10 @@ def evaluate_single_shot(
 ) -> SingleShot:
     """The CMC curve when one gallery image of each identity is drawn (Li et al., CVPR 2014), averaged over draws.
 
-    For each query and draw: junk (pid −1) and images of the query's own pid and camera are removed, then one image of
-    every identity is drawn evenly; distractors (pid 0) are nobody in common, so each of them stays. Ties stand in
-    gallery order. There is one match, so no average precision. ``torchreid`` draws as often, with numpy's global
-    random numbers.
+    For each query and draw, junk (pid −1) and images with the query's own pid and camera are removed. Then one image of
+    every identity is drawn uniformly; distractors (pid 0) are not one identity, so all of them stay. Ties are in
+    gallery order. There is only one match, so there is no average precision. ``torchreid`` makes the same number of
+    draws, with numpy's global random numbers.
 
     Args:
         distance: ``(query, gallery)``, smaller is nearer.
@@ -55,7 +55,8 @@ def evaluate_single_shot(
         repeats: draws for each query.
         seed: of the draws.
         max_rank: length of the curve.
-        own_position: ``(query,)``, where each query itself stands in the gallery, −1 where it does not; left out there.
+        own_position: ``(query,)``, the position of each query itself in the gallery, where it is removed; −1 if it is
+            not there.
 
     Raises:
         ValueError: the shapes do not fit, a distance is NaN, a number is below 1, or no query has a match.

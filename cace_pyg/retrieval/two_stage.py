@@ -1,4 +1,4 @@
-"""Rankings, and the second stage: rank the top k of the first again (CACE-Net, §3.5)."""
+"""Rankings, and the second stage, which re-ranks the top k of the first (CACE-Net, §3.5)."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from cace_pyg.retrieval.distance import distance_blocks
 
 
 def rank(distance: Tensor | ArrayLike) -> Tensor:
-    """Gallery positions of each query, nearest first; ties stand in gallery order.
+    """Gallery positions for each query, nearest first; ties are in gallery order.
 
     Example: the distances [[0.3, 0.1, 0.3]] give [[1, 0, 2]].
 
@@ -21,7 +21,7 @@ def rank(distance: Tensor | ArrayLike) -> Tensor:
         int64 ``(query, gallery)``.
 
     Raises:
-        ValueError: ``distance`` is no matrix, or holds NaN.
+        ValueError: ``distance`` is not a matrix, or contains NaN.
     """
     distance = torch.as_tensor(distance)
     if distance.dim() != 2:
@@ -32,24 +32,24 @@ def rank(distance: Tensor | ArrayLike) -> Tensor:
     return torch.argsort(distance, dim=1, stable=True)
 
 
-_BLOCK = 2**22  # distances looked at together
-_LARGEST = 2.0**40  # distances up to here can be moved by a whole number and stay apart
+_BLOCK = 2**22  # distances in memory at once
+_LARGEST = 2.0**40  # up to here, distances stay different when an integer is added
 
 
 def top_k(distance: Tensor | ArrayLike, k: int) -> Tensor:
-    """Gallery positions of the ``k`` nearest of each query, nearest first; ties stand in gallery order.
+    """Gallery positions of the ``k`` nearest of each query, nearest first; ties are in gallery order.
 
     The first ``k`` columns of :func:`cace_pyg.retrieval.rank`, without ranking the rest.
 
     Args:
         distance: ``(query, gallery)``, smaller is nearer.
-        k: a ``k`` beyond the gallery's size takes the whole gallery.
+        k: how many; the whole gallery if it is smaller.
 
     Returns:
         int64 ``(query, min(k, gallery))``.
 
     Raises:
-        ValueError: ``k`` is below 1, ``distance`` is no matrix or has no columns, or holds NaN.
+        ValueError: ``k`` is below 1, ``distance`` is not a matrix or has no columns, or contains NaN.
     """
     distance = torch.as_tensor(distance)
     if distance.dim() != 2 or not distance.size(1):
@@ -64,12 +64,12 @@ def top_k(distance: Tensor | ArrayLike, k: int) -> Tensor:
 def rerank(
     distance: Tensor | ArrayLike, index: Tensor | ArrayLike, conditional: Tensor | ArrayLike, weight: float
 ) -> Tensor:
-    """Distances whose ranking is the top k by the fused distance, then all others as they were.
+    """Distances that rank the top k by the fused distance, followed by all others in their old order.
 
     The fused distance is (1 − weight)·individual + weight·conditional; the paper sorts by the conditional distance
-    alone, weight 1. Ties in it stand in gallery order. Where the others would not stay behind, they are moved by a
-    whole number that is constant for the query; where that would round two of them together (possible in float64,
-    or below 1e-8), they become their order instead.
+    alone, weight 1. Ties are in gallery order. If the others would not stay behind, an integer is added that is
+    constant for the query. If this would round two of them to the same number (possible in float64, or below 1e-8),
+    they are replaced by their ranks.
 
     Example: individual [0.1, 0.2, 0.9], top 2 at [0, 1] with conditional [1.4, 0.3], weight 1, give [1.4, 0.3, 2.9]:
     the ranking is 1, 0, 2.
@@ -84,8 +84,8 @@ def rerank(
         float64 ``(query, gallery)``, a new tensor.
 
     Raises:
-        ValueError: the shapes do not fit, the weight is outside [0, 1], a distance is no finite number, or ``index``
-            names an image twice or outside the gallery.
+        ValueError: the shapes do not fit, the weight is outside [0, 1], a distance is not finite, or ``index`` names an
+            image twice or outside the gallery.
     """
     distance, index, conditional = (torch.as_tensor(given) for given in (distance, index, conditional))
     _check(distance, index, conditional, weight)
@@ -104,23 +104,24 @@ def rerank_pairs(
     k: int = 100,
     weight: float = 0.5,
 ) -> Tensor:
-    """Two stages with anybody's pair model: rank by the embeddings, then the ``k`` nearest of each query by both.
+    """Two stages with any pair model: rank by the embeddings, then re-rank the ``k`` nearest of each query by both.
 
     Example: ``rerank_pairs(query, gallery, lambda i, near: model(pictures[i], [others[j] for j in near]))``.
 
     Args:
         query: individual embeddings, ``(query, channel)``, compared by Euclidean distance; of unit length for cosines.
         gallery: ``(gallery, channel)``.
-        score: from the position of a query and those of its nearest gallery images, int64 ``(k,)``, nearest first, to
-            the pair model's distances of these pairs, ``(k,)``, smaller is nearer.
-        k: gallery images to look at; more than there are means all.
-        weight: of the pair model's distance, in [0, 1]; the other one weighs the rest, so both should have one scale.
+        score: takes the position of a query and those of its nearest gallery images, int64 ``(k,)``, nearest first, and
+            returns the pair model's distances of these pairs, ``(k,)``, smaller is nearer.
+        k: gallery images to compare; all if there are fewer.
+        weight: of the pair model's distance, in [0, 1]; the other distance has the rest, so both should have the same
+            scale.
 
     Returns:
         float64 ``(query, gallery)``, see :func:`rerank`; :func:`cace_pyg.retrieval.evaluate` takes it.
 
     Raises:
-        ValueError: ``score`` gives another shape, or see :func:`rerank`.
+        ValueError: ``score`` returns another shape; see also :func:`rerank`.
     """
     individual = torch.cat([block for _, block in distance_blocks(query, gallery)])
     index = top_k(individual, k)
@@ -129,7 +130,7 @@ def rerank_pairs(
         found = torch.as_tensor(score(position, near))
         if found.shape != near.shape:
             raise ValueError(
-                f"Expected score to give a distance for each of {len(near)} pairs, ({len(near)},) (got "
+                f"Expected score to return a distance for each of {len(near)} pairs, ({len(near)},) (got "
                 f"{tuple(found.shape)} for query {position})"
             )
         pairs[position] = found.detach()
@@ -148,7 +149,7 @@ def _nearest(distance: Tensor, k: int, first_query: int) -> Tensor:
     values, index = distance.topk(min(k + 1, distance.size(1)), largest=False)
     index = index[:, :k].sort(1).values
     if values.size(1) > k:
-        # topk picks any of those that are level with the last one
+        # topk picks any of those that are tied with the last one
         level = values[:, k - 1] == values[:, k]
         if level.any():
             index[level] = _first_of_level(distance[level], values[level, k - 1 : k], k)
@@ -156,7 +157,7 @@ def _nearest(distance: Tensor, k: int, first_query: int) -> Tensor:
 
 
 def _first_of_level(distance: Tensor, farthest: Tensor, k: int) -> Tensor:
-    """The ``k`` nearest, ascending; of those that are level with the farthest of them the first in gallery order."""
+    """The ``k`` nearest, ascending; among those tied with the farthest, the first in gallery order."""
     nearer, level = distance < farthest, distance == farthest
     wanted = k - nearer.sum(1, keepdim=True)
     taken = nearer | (level & (level.cumsum(1) <= wanted))
@@ -166,7 +167,7 @@ def _first_of_level(distance: Tensor, farthest: Tensor, k: int) -> Tensor:
 def _with_top_first(individual: Tensor, index: Tensor, fused: Tensor) -> Tensor:
     last = fused.amax(1, keepdim=True)
     others = individual.scatter(1, index, torch.inf)
-    nearest = others.amin(1, keepdim=True)  # infinite where the top k is the whole gallery
+    nearest = others.amin(1, keepdim=True)  # infinite if the top k is the whole gallery
     shift = torch.where(nearest > last, 0.0, (last - nearest).ceil() + 1)
     moved = others + shift
     for query in (moved - shift != others).any(1).nonzero().flatten():
@@ -180,7 +181,7 @@ def _check(distance: Tensor, index: Tensor, conditional: Tensor, weight: float) 
         raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")
     if distance.dim() != 2 or index.dim() != 2 or len(index) != len(distance) or index.shape != conditional.shape:
         raise ValueError(
-            f"Expected index and conditional as (query, k) beside distance {tuple(distance.shape)} as (query, gallery) "
+            f"Expected index and conditional as (query, k) with distance {tuple(distance.shape)} as (query, gallery) "
             f"(got {tuple(index.shape)} and {tuple(conditional.shape)}); take index from top_k"
         )
     ordered = index.sort(1).values

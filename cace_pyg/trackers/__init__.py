@@ -1,4 +1,4 @@
-"""For programs that track people: who came back, and embeddings in the forms that trackers ask for."""
+"""For programs that track people: recognise who came back, and give embeddings in the forms that trackers need."""
 
 from cace_pyg.trackers.person_memory import PersonMemory, Recognition
 from cace_pyg.trackers.reid_model import ReidModel

@@ -1,4 +1,4 @@
-"""Who came back: finished tracks of several cameras, joined into people by both stages."""
+"""Recognises who came back: joins finished tracks of several cameras into people, by both stages."""
 
 import math
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ _PAIRS = 500  # of tracks drawn at random, at least
 
 @dataclass(frozen=True)
 class Recognition:
-    """Who a track shows.
+    """The person that a track shows.
 
     Attributes:
         person: a number from 1.
-        is_new: nobody whom the memory knew; the number is a new one.
-        probability: that the track and ``evidence`` show one person; none where there was nobody to compare with.
-        nearest: number of the person who is nearest, also where that was not near enough; none as above.
-        evidence: the earlier track of that person that is nearest, with the pictures that were compared; as above.
-        distance: of both tracks, fused; as above.
+        is_new: whether the person was not known; then the number is new.
+        probability: that the track and ``evidence`` show one person; None if there was nobody to compare with.
+        nearest: number of the nearest person, even if not near enough; None as above.
+        evidence: the nearest earlier track of that person, with the pictures that were compared; None as above.
+        distance: fused distance of both tracks; None as above.
     """
 
     person: int
@@ -43,41 +43,41 @@ class Recognition:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A track of which only some views are left, and what they are compared by."""
+    """A stored track with some of its views, and what is needed to compare them."""
 
     track: Track
     person: int
-    mean: Tensor  # of the views' embeddings, of length one
+    mean: Tensor  # of the views' embeddings, unit length
     views: Embedded
 
 
 class PersonMemory:
-    """Whether the person of a finished track is one who was seen before, in whatever camera.
+    """Decides whether the person of a finished track was seen before, in any camera.
 
-    The distance of two tracks is, over some views of each, the mean of the fused distances of all pairs of a view here
-    and a view there. The ``first_stage`` tracks with the nearest mean embedding are compared so. Of the people whose
-    tracks these are, the nearest is the one, if he comes below the distance that at most the share ``false_alarms`` of
-    new people come below (:meth:`cace_pyg.retrieval.Calibration.threshold`). Whoever has a track in the same camera
-    that overlaps in time is somebody else.
+    The distance of two tracks is the mean of the fused distances of all pairs of their views. The ``first_stage``
+    tracks with the nearest mean embeddings are compared. The person of the nearest track is recognised if its distance
+    is below the threshold that at most the share ``false_alarms`` of new people fall below
+    (:meth:`cace_pyg.retrieval.Calibration.threshold`). A person with a track in the same camera that overlaps in time
+    is excluded.
 
-    Everything is kept in memory, some views of each track with their pictures; :meth:`forget` ends it.
+    Everything is in memory: some views of each track, with their pictures. :meth:`forget` removes tracks.
 
     Args:
         checkpoint: ``best.ckpt`` of a run, with a calibration; or an :class:`Embedder`.
-        false_alarms: share of the new people who may be taken for somebody else.
-        views: pictures of a track that are compared, evenly spread over it.
-        first_stage: tracks that the second stage looks at.
-        apart: cameras look at different places, so that nobody is in two of them at one moment.
-        fusion_weight: of the conditional distance; 0: one stage; none: the checkpoint's.
+        false_alarms: share of new people that may be mistaken for somebody else.
+        views: number of pictures of a track that are compared, evenly spread over it.
+        first_stage: number of tracks that the second stage compares.
+        apart: cameras see different places, so nobody is in two of them at the same time.
+        fusion_weight: of the conditional distance; 0: only the first stage; None: the checkpoint's.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Attributes:
-        calibration: what distances of tracks mean. At first that of the checkpoint, learned from pairs of single
-            pictures: distances of tracks vary less, so that it takes fewer people for somebody they are not than was
-            asked for, and misses more who are; :meth:`calibrate` learns one from tracks.
+        calibration: what distances of tracks mean. At first it is the checkpoint's, which was learned from pairs of
+            single pictures. Distances of tracks vary less, so there are fewer false alarms than asked for, and more
+            people are missed; :meth:`calibrate` learns a calibration from tracks.
 
     Raises:
-        FileNotFoundError, ValueError: see :class:`Embedder`; or a number that makes no sense.
+        FileNotFoundError, ValueError: see :class:`Embedder`; or a number is out of range.
     """
 
     def __init__(
@@ -106,15 +106,15 @@ class PersonMemory:
         self._numbers = count(1)
 
     def __len__(self) -> int:
-        """How many people are known."""
-        return len({one.person for one in self._kept})
+        """Number of known people."""
+        return len({entry.person for entry in self._kept})
 
     def see(self, track: Track) -> Recognition:
-        """Say who a finished track shows, and remember it; to be called in the order in which tracks end.
+        """Recognise the person of a finished track, and remember the track; call it in the order in which tracks end.
 
         Raises:
-            ValueError: a picture cannot be read; there is no calibration, or none that could answer for this rate of
-                false alarms among so many tracks. Nothing is remembered then.
+            ValueError: a picture cannot be read, or there is no calibration for this rate of false alarms and this
+                number of tracks. Then nothing is remembered.
             FileNotFoundError: there is no such picture.
         """
         others = self._possible(track, self._kept)
@@ -143,18 +143,18 @@ class PersonMemory:
         )
 
     def calibrate(self, tracks: Sequence[Track], pids: ArrayLike, form: Form = "logistic") -> Calibration:
-        """Learn what distances of tracks mean, from labelled tracks of people whom the model was not trained on.
+        """Learn what distances of tracks mean, from labelled tracks of people that the model was not trained on.
 
-        Each track is looked up among all others, as :meth:`see` does it; nothing of them is remembered. Take people of
-        your own cameras, with two tracks each at least, and about as many tracks as the memory will hold.
+        Each track is searched among all others, as in :meth:`see`; none is remembered. Use people from your own
+        cameras, with at least two tracks each, and about as many tracks as the memory will have.
 
         Args:
-            tracks: of the same tracker.
-            pids: who is on each.
+            tracks: from the same tracker.
+            pids: the person of each track.
             form: see :func:`cace_pyg.retrieval.fit_calibration`.
 
         Raises:
-            ValueError: no track, as many labels as tracks are expected, or see
+            ValueError: there are no tracks, or not as many labels as tracks; see also
                 :func:`cace_pyg.retrieval.fit_calibration`.
         """
         if not len(tracks):
@@ -167,13 +167,13 @@ class PersonMemory:
         same: list[bool] = []
         distances: list[float] = []
         strangers = []
-        for number, one in enumerate(kept):
-            others = self._possible(one.track, [two for two in kept if two is not one])
-            strangers.append(sum(two.person != one.person for two in others))
+        for number, entry in enumerate(kept):
+            others = self._possible(entry.track, [other for other in kept if other is not entry])
+            strangers.append(sum(other.person != entry.person for other in others))
             if others:
-                index, distance = self._compare(one, others)
+                index, distance = self._compare(entry, others)
                 query += [number] * len(index)
-                same += [others[at].person == one.person for at in index.tolist()]
+                same += [others[at].person == entry.person for at in index.tolist()]
                 distances += distance.tolist()
         self.calibration = fit_calibration(
             distances, same, query, people, self._random_distances(kept), float(np.mean(strangers)),
@@ -182,30 +182,32 @@ class PersonMemory:
         return self.calibration
 
     def forget(self, people: Sequence[int] = (), before: float = -math.inf) -> int:
-        """Forget people by their numbers, and every track that ended before a moment; returns how many tracks.
+        """Forget people by their numbers, and all tracks that ended before a time; returns how many tracks.
 
-        Numbers are not given again. Tracks without a time stay until their person is forgotten.
+        Numbers are not used again. Tracks without a time stay until their person is forgotten.
         """
         gone = set(people)
-        left = [one for one in self._kept if one.person not in gone and not one.track.end < before]
+        left = [entry for entry in self._kept if entry.person not in gone and not entry.track.end < before]
         forgotten, self._kept = len(self._kept) - len(left), left
         return forgotten
 
     def _calibrated(self) -> Calibration:
         if self.calibration is None:
             raise ValueError(
-                f"the model has no calibration of the fusion weight {self.fusion_weight:g}, so nothing says who is "
-                "new: memory.calibrate(tracks, pids) learns one from labelled tracks, python -m cace_pyg.calibrate "
+                f"the model has no calibration for the fusion weight {self.fusion_weight:g}, so it cannot decide who "
+                "is new: memory.calibrate(tracks, pids) learns one from labelled tracks, python -m cace_pyg.calibrate "
                 "from labelled pictures"
             )
         return self.calibration
 
     def _possible(self, track: Track, kept: Sequence[_Kept]) -> list[_Kept]:
-        """The tracks of all people of whom no track was elsewhere at the same time."""
+        """The tracks of all people who can be the person of ``track``: none of their tracks excludes it."""
         busy = {
-            one.person for one in kept if one.track.overlaps(track) and (self.apart or one.track.camera == track.camera)
+            entry.person
+            for entry in kept
+            if entry.track.overlaps(track) and (self.apart or entry.track.camera == track.camera)
         }
-        return [one for one in kept if one.person not in busy]
+        return [entry for entry in kept if entry.person not in busy]
 
     def _keep(self, track: Track, person: int) -> _Kept:
         there = len(track.pictures)
@@ -219,32 +221,32 @@ class PersonMemory:
         self._kept.append(replace(new, person=found.person))
         return found
 
-    def _compare(self, one: _Kept, others: Sequence[_Kept]) -> tuple[Tensor, Tensor]:
+    def _compare(self, entry: _Kept, others: Sequence[_Kept]) -> tuple[Tensor, Tensor]:
         """Positions of the nearest tracks by their mean embeddings, and their distances by both stages."""
-        first = torch.stack([two.mean for two in others]) @ one.mean
+        first = torch.stack([other.mean for other in others]) @ entry.mean
         index = first.topk(min(self.first_stage, len(others))).indices
-        return index, self._distances(one, [others[int(at)] for at in index])
+        return index, self._distances(entry, [others[int(at)] for at in index])
 
     @torch.no_grad()
-    def _distances(self, one: _Kept, others: Sequence[_Kept]) -> Tensor:
-        """Of a track and others: the mean of the fused distances of all pairs of their views, float64."""
-        embedding = torch.cat([two.views.embedding for two in others])
-        fused = (1 - self.fusion_weight) * torch.cdist(one.views.embedding.double(), embedding.double())
+    def _distances(self, entry: _Kept, others: Sequence[_Kept]) -> Tensor:
+        """The distances from a track to others: the mean fused distance of all pairs of their views, float64."""
+        embedding = torch.cat([other.views.embedding for other in others])
+        fused = (1 - self.fusion_weight) * torch.cdist(entry.views.embedding.double(), embedding.double())
         if self.fusion_weight > 0:
             device, stage = self.embedder.device, self.embedder.model.pair_stage
-            prepared = PairOperand.concatenate([two.views.prepared for two in others]).to(device)
-            mine = one.views.prepared.to(device)
+            prepared = PairOperand.concatenate([other.views.prepared for other in others]).to(device)
+            mine = entry.views.prepared.to(device)
             conditional = [stage.distance(mine.select(slice(at, at + 1)), prepared).cpu() for at in range(len(mine))]
             fused += self.fusion_weight * torch.stack(conditional).double()
-        sizes = [len(two.views.embedding) for two in others]
+        sizes = [len(other.views.embedding) for other in others]
         return torch.stack([block.mean() for block in fused.split(sizes, dim=1)])
 
     def _random_distances(self, kept: Sequence[_Kept]) -> np.ndarray:
-        """Of pairs of tracks drawn at random; nearly all show two people."""
+        """The distances of random pairs of tracks; nearly all show two people."""
         rng, several = np.random.default_rng(0), -(-_PAIRS // len(kept))
         drawn = []
-        for position, one in enumerate(kept):
+        for position, entry in enumerate(kept):
             chosen = rng.permutation(len(kept) - 1)[:several]
             others = [kept[at + (at >= position)] for at in chosen.tolist()]
-            drawn += self._distances(one, others).tolist() if others else []
+            drawn += self._distances(entry, others).tolist() if others else []
         return np.array(drawn)

@@ -1,4 +1,4 @@
-"""The individual branch in the two forms in which trackers call a re-identification model."""
+"""The individual branch in the two forms that trackers expect of a re-identification model."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from cace_pyg.trackers.track_collector import crop_boxes
 
 
 class ReidModel:
-    """A trained model as BoxMOT and ultralytics call theirs, with pictures made as in training.
+    """A trained model with the interfaces of BoxMOT and ultralytics; pictures are prepared as in training.
 
     - BoxMOT: ``BotSort(reid_model=ReidModel(checkpoint))``, which calls :meth:`get_features`.
     - ultralytics: ``tracker.encoder = ReidModel(checkpoint)``, which is called with a frame and boxes.
 
-    Neither is imported; both are licensed under the AGPL, and what that asks of a program that uses them is for its
-    author to know. Frames are OpenCV's: uint8 ``(height, width, 3)``, BGR.
+    Neither is imported. Both are licensed under the AGPL; check what it requires of your program. Frames are OpenCV's:
+    uint8 ``(height, width, 3)``, BGR.
 
     Args:
         checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery; or an :class:`Embedder`.
@@ -34,7 +34,7 @@ class ReidModel:
     def get_features(self, boxes: ArrayLike, image: np.ndarray) -> np.ndarray:
         """BoxMOT's call: unit-length embeddings, float32 ``(box, embedding)``.
 
-        A box that lies outside of the frame has the embedding of a grey picture, for BoxMOT wants one of each.
+        A box outside the frame gets the embedding of a grey picture, because BoxMOT needs an embedding for every box.
 
         Args:
             boxes: x0, y0, x1, y1 in pixels, ``(box, 4)``.
@@ -48,7 +48,7 @@ class ReidModel:
         return self._embed([grey if crop is None else crop for crop in crops])
 
     def __call__(self, image: np.ndarray, boxes: ArrayLike) -> list[np.ndarray | None]:
-        """ultralytics' call: an embedding for each box, none for one that lies outside of the frame.
+        """ultralytics' call: an embedding for each box; None for a box outside the frame.
 
         Args:
             image: the frame.

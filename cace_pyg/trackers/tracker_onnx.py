@@ -1,4 +1,4 @@
-"""An exported model as a file that trackers load by themselves."""
+"""Converts an exported model to a file that trackers can load."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from cace_pyg.engine.files import atomic_file
 
 
 def write_tracker_onnx(individual: str | Path, output: str | Path) -> None:
-    """From ``individual.onnx`` of an export, the file that ultralytics' trackers take as ``model`` of their YAML.
+    """Convert ``individual.onnx`` of an export to a file that ultralytics' trackers take as ``model`` in their YAML.
 
-    It has one input, float32 RGB pictures from 0 to 1, ``(image, 3, height, width)``, normalised inside, and one
-    output, the embedding. ultralytics cuts boxes with a margin of some ten pixels and resizes without smoothing, which
-    is not how the model was trained: :class:`ReidModel` gives what it gives elsewhere.
+    It has one input, float32 RGB pictures from 0 to 1, ``(image, 3, height, width)``, which are normalised inside, and
+    one output, the embedding. ultralytics crops boxes with a margin of about ten pixels and resizes without smoothing.
+    The model was not trained this way; :class:`ReidModel` prepares pictures as in training.
 
     Args:
-        individual: what ``python -m cace_pyg.export`` wrote.
+        individual: a file that ``python -m cace_pyg.export`` wrote.
         output: ends in ``.onnx``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is another file, or the name of the output does not end in ``.onnx``.
+        ValueError: it is another kind of file, or the name of the output does not end in ``.onnx``.
         RuntimeError: the extra ``onnx`` is not installed.
     """
     try:
@@ -27,24 +27,24 @@ def write_tracker_onnx(individual: str | Path, output: str | Path) -> None:
     except ImportError as error:
         raise RuntimeError(f"write_tracker_onnx needs onnx ({error}): pip install 'cace-pyg[onnx]'") from error
     if Path(output).suffix != ".onnx":
-        raise ValueError(f"Expected an output whose name ends in .onnx (got {output}), for trackers go by the name")
+        raise ValueError(f"Expected an output whose name ends in .onnx (got {output}); trackers go by the name")
     if not Path(individual).is_file():
         raise FileNotFoundError(f"no file at {individual}; python -m cace_pyg.export writes individual.onnx")
     try:
         model = onnx.load(str(individual))
-        names = {one.name for one in model.graph.input}, {one.name for one in model.graph.output}
-    except Exception as error:  # protobuf has a kind of its own for a damaged file
+        names = {value.name for value in model.graph.input}, {value.name for value in model.graph.output}
+    except Exception as error:  # protobuf raises its own error for a damaged file
         raise ValueError(f"cannot read {individual}: {error}") from error
     if names[0] != {"images"} or "embedding" not in names[1]:
         raise ValueError(
             f"Expected individual.onnx of an export, with the input images and an output embedding (got {individual} "
-            f"with {', '.join(sorted(names[0]))} and {', '.join(sorted(names[1]))}); of a frozen network give the "
-            "trackers its own file, and of one that needs label maps of body parts there is none"
+            f"with {', '.join(sorted(names[0]))} and {', '.join(sorted(names[1]))}); for a frozen network, give the "
+            "trackers its own file; a network that needs label maps of body parts cannot be converted"
         )
     alone = onnx.utils.Extractor(model).extract_model(["images"], ["embedding"])
     alone.metadata_props.MergeFrom(model.metadata_props)
     helper, graph = onnx.helper, alone.graph
-    shape = [one.dim_param or one.dim_value for one in graph.input[0].type.tensor_type.shape.dim]
+    shape = [size.dim_param or size.dim_value for size in graph.input[0].type.tensor_type.shape.dim]
     nodes = [
         helper.make_node("Constant", [], ["white"], value_float=255.0),
         helper.make_node("Mul", ["pictures", "white"], ["bright"]),

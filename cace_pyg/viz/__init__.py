@@ -1,4 +1,4 @@
-"""Figures of training and retrieval, and the report that holds them: arrays and files in, figures out."""
+"""Figures of training and retrieval, and the report that contains them: arrays and files in, figures out."""
 
 from cace_pyg.viz.ablation_gains import AblationGain, ablation_gains
 from cace_pyg.viz.clue_maps import (

@@ -1,4 +1,4 @@
-"""What each row of an ablation gains."""
+"""The gain of each row of an ablation."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class AblationGain(NamedTuple):
         rank1: the same.
         seeds_mAP: of each seed.
         seeds_rank1: of each seed.
-        paper: mAP and Rank-1 that the paper gains over its own baseline; none where it has no such row.
-        is_control: drawn in grey.
+        paper: the paper's gains of mAP and Rank-1 over its own baseline; None if it has no such row.
+        is_control: whether it is a control, drawn in grey.
     """
 
     name: str
@@ -35,7 +35,7 @@ class AblationGain(NamedTuple):
 
 
 def ablation_gains(rows: Sequence[AblationGain], title: str) -> Figure:
-    """Draw mAP and Rank-1 gained over the baseline: mean and interval, each seed as a dot, the paper's as a diamond.
+    """Draw the gains of mAP and Rank-1 over the baseline: mean and interval, a dot per seed, a diamond for the paper.
 
     Args:
         rows: from top to bottom.

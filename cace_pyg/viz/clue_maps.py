@@ -1,4 +1,4 @@
-"""One number a clue, laid over the picture."""
+"""Maps with one number per clue, drawn over the picture."""
 
 import textwrap
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ _OPACITY = 0.6
 def draw_feature_map(
     axes: Axes, picture: np.ndarray, feature_map: np.ndarray, limits: tuple[float, float], colours: str = "viridis"
 ) -> AxesImage:
-    """Lay one number a clue over the picture, in grey below, so that only the map speaks in colour.
+    """Draw a map with one number per clue over the picture, which is grey, so that only the map has colours.
 
     Args:
-        axes: where to draw; the y axis runs down, from 0 to the picture's height.
+        axes: where to draw; the y axis goes down, from 0 to the picture's height.
         picture: RGB, (height, width, 3).
-        feature_map: one number a clue, (H, W), any unit. Its cells stay visible: nothing is interpolated.
+        feature_map: one number per clue, (H, W), any unit. It is not interpolated, so its cells are visible.
         limits: the values of the first and the last colour, to share one scale between pictures.
-        colours: matplotlib's name of the scale.
+        colours: name of a matplotlib colour map.
 
     Returns:
         The map's image, for a colour bar.
@@ -64,13 +64,13 @@ def draw_feature_map(
 _MAPS_WIDTH, _CELL, _TALL, _MAPS_BAR, _MAPS_WORDS = 9.0, 1.3, 1.9, 1.0, 1.0
 _NORM = "‖x‖ of each clue"
 _MOST = 8
-_LETTERS = 11  # an inch of the title
-_CHANGES = "PuOr_r"  # diverging, apart for colour-blind readers
+_LETTERS = 11  # letters per inch of the title
+_CHANGES = "PuOr_r"  # diverging, and distinguishable for colour-blind readers
 
 
 @dataclass(frozen=True)
 class ConditionalMap:
-    """One gallery image, and what it and the query become given each other.
+    """One gallery image, with the maps of it and the query given each other.
 
     Attributes:
         picture: the gallery image.
@@ -88,24 +88,24 @@ class ConditionalMap:
 
 
 def conditional_maps(query: Picture, before: np.ndarray, given: Sequence[ConditionalMap], title: str = "") -> Figure:
-    """Draw the query's feature map by itself and given each gallery image, and what changes in both.
+    """Draw the query's feature map by itself and given each gallery image, and the changes in both.
 
     Args:
         query: the query's picture.
         before: L2 norm of each of its clues by itself, ``(H, W)``, of any unit.
         given: one to eight gallery images.
-        title: above all.
+        title: above the figure.
 
     Returns:
-        A figure; a column is the query by itself, then each gallery image. Rows: pictures; the query's norms, all in
-        one scale; their change; the change in the gallery image. Both changes share one scale around zero, orange
-        where a clue gained, purple where it lost.
+        A figure; its columns are the query by itself, then each gallery image. Rows: pictures; the query's norms on one
+        scale; their change; the change in the gallery image. Both changes share one scale around zero: orange for an
+        increase, purple for a decrease.
 
     Raises:
-        ValueError: no gallery image or too many, maps of another shape or not finite.
+        ValueError: there is no gallery image or too many, or maps have another shape or are not finite.
     """
     if not 1 <= len(given) <= _MOST:
-        raise ValueError(f"Expected 1 to {_MOST} gallery images, which a page has room for (got {len(given)})")
+        raise ValueError(f"Expected 1 to {_MOST} gallery images, to fit on a page (got {len(given)})")
     _check_maps(before, given)
     picture = picture_array(query)
     columns = 1 + len(given)
@@ -148,7 +148,7 @@ def _changes(shown: ConditionalMap, before: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _draw_query(column: np.ndarray, picture: np.ndarray, before: np.ndarray, norms: tuple[float, float]) -> None:
-    """The query by itself; below, the words for the rows of changes."""
+    """The query by itself, and below it the labels for the rows of changes."""
     _draw_picture(column[0], picture, "query")
     draw_feature_map(column[1], picture, before, norms)
     column[1].set_xlabel("by itself", fontsize=8.5, color=GREY, labelpad=3)
@@ -196,7 +196,7 @@ def weighted_degrees(
     title: str = "",
     label: str = "weighted degree",
 ) -> Figure:
-    """Draw the weighted degree of each clue over both pictures, and how the degrees of each are distributed.
+    """Draw the weighted degree of each clue over both pictures, and the distribution of the degrees.
 
     Args:
         image_a: the left picture.
@@ -204,14 +204,14 @@ def weighted_degrees(
         degrees_a: of each clue of a, ``(H, W)``, ≥ 0, in the unit of the weights.
         degrees_b: of b, ``(H, W)``.
         title: above all panels.
-        label: what the degrees are, with their unit.
+        label: describes the degrees, with their unit.
 
     Returns:
         A figure of two maps on one colour scale, their colour bar, and a histogram of both: a solid and filled, b
         dashed.
 
     Raises:
-        ValueError: a map that is not a matrix of finite numbers.
+        ValueError: a map is not a matrix of finite numbers.
     """
     maps = [_checked_degrees(name, values) for name, values in (("degrees_a", degrees_a), ("degrees_b", degrees_b))]
     limits = (min(values.min() for values in maps), max(values.max() for values in maps))
@@ -271,17 +271,17 @@ def cluster_cells(
     Args:
         image_a: the left picture.
         image_b: the right picture.
-        clusters_a: number of the cluster of each clue of a, from 1 on, 0 for none, ``(H, W)`` whole numbers.
-        clusters_b: the same of b, ``(H, W)``.
+        clusters_a: cluster number of each clue of a, from 1, or 0 for none, ``(H, W)`` integers.
+        clusters_b: the same for b, ``(H, W)``.
         title: above both pictures.
-        inner_shares: of each cluster, the part of its weight that stays within it, 0 to 1; none leaves it out.
+        inner_shares: the part of each cluster's weight that stays within it, 0 to 1; empty: not shown.
 
     Returns:
-        A figure of two panels, a and b. Each cell bears its cluster's number, so that colours are not needed; the
-        first six clusters have a colour of their own, the others are grey. Cells without a cluster stay bare.
+        A figure of two panels, a and b. Each cell shows its cluster's number, so that colours are not needed; the
+        first six clusters have their own colour, the others are grey. Cells without a cluster are not coloured.
 
     Raises:
-        ValueError: a map that is not a matrix of whole numbers ≥ 0, or shares of another number of clusters.
+        ValueError: a map is not a matrix of integers ≥ 0, or the number of shares is not that of the clusters.
     """
     maps = [
         _checked_clusters(name, clusters) for name, clusters in (("clusters_a", clusters_a), ("clusters_b", clusters_b))
@@ -315,7 +315,7 @@ def _checked_clusters(name: str, clusters: np.ndarray) -> np.ndarray:
     cells = np.asarray(clusters)
     if cells.ndim != 2 or not np.issubdtype(cells.dtype, np.integer) or not cells.size or cells.min() < 0:
         raise ValueError(
-            f"Expected {name} as a matrix (H, W) of whole numbers, clusters from 1 on and 0 for none "
+            f"Expected {name} as a matrix (H, W) of whole numbers, clusters from 1 and 0 for none "
             f"(got {cells.dtype} of shape {cells.shape})"
         )
     return cells

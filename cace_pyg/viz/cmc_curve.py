@@ -13,17 +13,17 @@ _STEP = 0.05
 
 
 def cmc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the share of queries whose first right gallery image stands at rank k or before.
+    """Draw the share of queries whose first match is at rank k or before.
 
     Args:
-        curves: by ranking ("individual", "two_stage"), the CMC from rank 1 on, ``(rank,)``, fractions from 0
-            to 1 that never fall. Ranks beyond 20 are left out.
+        curves: by ranking ("individual", "two_stage"), the CMC from rank 1, ``(rank,)``, fractions from 0 to 1 that
+            never fall. Ranks beyond 20 are left out.
 
     Returns:
-        A figure of one panel; its y axis starts shortly below the lowest Rank-1.
+        A figure of one panel; its y axis starts just below the lowest Rank-1.
 
     Raises:
-        ValueError: no curve, an empty one, or values that are no CMC in fractions.
+        ValueError: there is no curve, one is empty, or values are not a CMC in fractions.
     """
     if not curves:
         raise ValueError("Expected at least one CMC curve (got none)")
@@ -31,7 +31,7 @@ def cmc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     axes = figure.subplots()
     for index, (name, curve) in enumerate(shown.items()):
-        # The later marker is hollow and larger, so that two equal curves are still seen as two.
+        # Later markers are hollow and larger, so that two equal curves are both visible.
         axes.plot(
             np.arange(1, len(curve) + 1),
             curve,
@@ -67,7 +67,7 @@ def _checked(name: str, curve: np.ndarray) -> np.ndarray:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The lowest and highest value, rounded outwards to steps of 5 %, with some air below."""
+    """The lowest and highest value, rounded outwards to steps of 5 %, with some space below."""
     low = np.floor((values.min() - 0.01) / _STEP) * _STEP
     high = np.ceil((values.max() + 0.005) / _STEP) * _STEP
     return float(np.clip(low, 0.0, 0.9)), float(np.clip(high, 0.1, 1.0))

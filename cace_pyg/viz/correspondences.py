@@ -1,4 +1,4 @@
-"""Which clue of one picture meets which clue of the other."""
+"""Figures of the corresponding clues of two pictures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -51,21 +51,21 @@ def correspondences(
             unit; a weight of 0 is no match.
         grid: (H, W) of both feature maps.
         pid_a, pid_b: the persons, for the title.
-        distance_before, distance_after: of the individual embeddings, and as the second stage has it.
-        is_match: whether both show one person; None leaves the verdict out.
-        feature_map_a, feature_map_b: one number a clue, (H, W), drawn over each picture in a panel beside
-            it; both share one colour scale.
-        feature_map_label: what these numbers are, with their unit.
+        distance_before, distance_after: of the individual embeddings, and of the second stage.
+        is_match: whether both show one person; None: unknown, and not shown.
+        feature_map_a, feature_map_b: one number per clue, (H, W), drawn over each picture in a panel next to it; both
+            share one colour scale.
+        feature_map_label: describes these numbers, with their unit.
         strongest: how many matches to draw, by weight.
         note: a line below the pictures.
 
     Returns:
-        A figure with one line a match: thicker and more opaque with the weight, coloured by the row of its
-        clue in a. Its axes from left to right: the map of a, both pictures, the map of b, the colour bar;
-        those without a map are left out.
+        A figure with one line per match: thicker and more opaque with the weight, coloured by the row of its clue in
+        a. Its axes from left to right: the map of a, both pictures, the map of b, the colour bar; those without a map
+        are left out.
 
     Raises:
-        ValueError: a clue outside the grid, a weight that is negative or not finite, a map of another shape.
+        ValueError: a clue is outside the grid, a weight is negative or not finite, or a map has another shape.
     """
     drawn = matches_to_draw(matches, grid, strongest)
     pictures = picture_array(image_a), picture_array(image_b)
@@ -83,7 +83,7 @@ _Maps = tuple[np.ndarray | None, np.ndarray | None]
 
 
 def _checked_maps(map_a: np.ndarray | None, map_b: np.ndarray | None, grid: tuple[int, int]) -> _Maps:
-    """The maps as arrays; None stays None."""
+    """The checked maps as arrays; None stays None."""
     for name, feature_map in (("feature_map_a", map_a), ("feature_map_b", map_b)):
         if feature_map is not None and np.shape(feature_map) != tuple(grid):
             raise ValueError(f"Expected {name} of the grid's shape {tuple(grid)} (got {np.shape(feature_map)})")
@@ -94,7 +94,7 @@ def _checked_maps(map_a: np.ndarray | None, map_b: np.ndarray | None, grid: tupl
 
 
 def _layout(pictures: tuple[np.ndarray, np.ndarray], maps: _Maps) -> tuple[Figure, Axes, list[Axes | None]]:
-    """The pair's axes in the middle, a map's axes on the side of its picture."""
+    """The pair's axes in the middle, and a map's axes on the side of its picture."""
     sides = [
         [HEIGHT * picture.shape[1] / picture.shape[0]] * (drawn is not None)
         for picture, drawn in zip(pictures, maps, strict=True)
@@ -168,19 +168,19 @@ def decisive_correspondences(
     feature_map_b: np.ndarray | None = None,
     feature_map_label: str = "discrepancy of each clue",
 ) -> Figure:
-    """Draw a matching as lines between two pictures; no two lines end at one clue.
+    """Draw a matching as lines between two pictures; no two lines share a clue.
 
     Args:
         image_a: the left picture.
         image_b: the right picture.
-        matching: rows (clue of a, clue of b, weight) of a whole matching, ``(match, 3)``, no unit.
+        matching: rows (clue of a, clue of b, weight) of a complete matching, ``(match, 3)``, no unit.
         grid: (H, W) of both feature maps.
-        title: who meets whom, and how near they are.
+        title: the pictures and their distance, for example.
         strongest: how many matches to draw, by weight.
         feature_map_a, feature_map_b, feature_map_label: see :func:`~cace_pyg.viz.correspondences`.
 
     Returns:
-        The figure of :func:`~cace_pyg.viz.correspondences`, with words that tell a matching.
+        The figure of :func:`~cace_pyg.viz.correspondences`, with text about a matching.
 
     Raises:
         ValueError: see :func:`~cace_pyg.viz.correspondences`.
@@ -197,7 +197,7 @@ def decisive_correspondences(
     )
     figure.suptitle(title, fontsize=10.5)
     figure.set_figheight(figure.get_figheight() + _SECOND_LINES)
-    # Two lines: between two maps the pair has little room.
+    # Two lines: there is little room for the pair between two maps.
     pair = figure.axes[0 if feature_map_a is None else 1]
     pair.set_xlabel(_caption(np.asarray(matching), strongest), fontsize=8.5, color=GREY, labelpad=6)
     return figure
@@ -205,7 +205,7 @@ def decisive_correspondences(
 
 def _caption(matching: np.ndarray, strongest: int) -> str:
     if not len(matching):
-        return "no edge between the pictures: nothing to match"
+        return "no edges between the pictures: nothing to match"
     weights = np.sort(matching[:, 2])[::-1]
     drawn = weights[:strongest]
     count = f"all {len(weights)}" if len(drawn) == len(weights) else f"strongest {len(drawn)} of {len(weights)}"
@@ -228,23 +228,23 @@ def compared_correspondences(
     title: str = "",
     is_match: bool | None = None,
 ) -> Figure:
-    """Draw the same pair once for each graph, with its matches as lines.
+    """Draw the same pair for each graph, with its matches as lines.
 
     Args:
         image_a: the left picture of each pair.
         image_b: the right one.
         matches: by graph ("CorrespondenceAttention", "TopKSimilarity"), rows (clue of a, clue of b, weight ≥ 0),
-            ``(match, 3)``; a weight of 0 is no match. Weights of two graphs need not compare.
+            ``(match, 3)``; a weight of 0 is no match. Weights of two graphs need not be comparable.
         grid: (H, W) of both feature maps.
-        captions: by graph, what stands below.
-        title: above all.
-        is_match: whether both show one person; None: not known.
+        captions: by graph, the text below it.
+        title: above the figure.
+        is_match: whether both show one person; None: unknown.
 
     Returns:
-        A figure with one axes a graph.
+        A figure with one axes per graph.
 
     Raises:
-        ValueError: no graph, or matches as :func:`~cace_pyg.viz.correspondences.matches_to_draw` refuses them.
+        ValueError: there is no graph; see also :func:`~cace_pyg.viz.correspondences.matches_to_draw`.
     """
     if not matches:
         raise ValueError("Expected the matches of at least one graph (got none)")
@@ -255,7 +255,7 @@ def compared_correspondences(
     for axes, (name, rows) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
         draw_joined_pictures(axes, pictures, rows, grid, is_match)
         axes.set_title(name, fontsize=10, fontweight="bold")
-        words = (captions or {}).get(name, "") if len(rows) else "no edge between the pictures"
+        words = (captions or {}).get(name, "") if len(rows) else "no edges between the pictures"
         axes.set_xlabel(words, fontsize=8.5, color=GREY, labelpad=6)
     figure.suptitle(title, fontsize=10.5)
     return figure
@@ -263,11 +263,11 @@ def compared_correspondences(
 
 HEIGHT = 256.0  # of each picture, in the units of the axes
 _GAP = 110.0
-_BEND = 0.25  # of a cell's height, for each column away from the middle
+_BEND = 0.25  # share of a cell's height, for each column away from the middle
 
 
 def joined_width(pictures: tuple[np.ndarray, np.ndarray]) -> float:
-    """How wide both pictures and the gap between them are, in units of which a picture is 256 high."""
+    """The width of both pictures and the gap between them, in units in which a picture is 256 high."""
     return sum(_widths(pictures)) + _GAP
 
 
@@ -278,17 +278,17 @@ def draw_joined_pictures(
     grid: tuple[int, int],
     is_match: bool | None = None,
 ) -> None:
-    """Draw two pictures side by side, and a line a match: thicker and more opaque with its weight.
+    """Draw two pictures side by side, and a line per match: thicker and more opaque with its weight.
 
-    A line has the colour of the row that its clue of a lies in, ends at the middle of its cells, and bends a little, so
-    that lines of one row can be told apart.
+    A line is coloured by the row of its clue in a, ends at the middle of its cells, and bends a little, so that lines
+    of one row are distinguishable.
 
     Args:
         axes: where to draw.
         pictures: a and b, RGB arrays.
         matches: rows (clue of a, clue of b, weight > 0), the weakest first.
         grid: (H, W) of both feature maps.
-        is_match: what the frames tell, see :mod:`cace_pyg.viz.style`; black where it is not known.
+        is_match: shown by the frames, see :mod:`cace_pyg.viz.style`; None: unknown, black frames.
     """
     widths = _widths(pictures)
     for picture, left, width in zip(pictures, (0.0, widths[0] + _GAP), widths, strict=True):
@@ -316,7 +316,7 @@ def _draw_lines(axes: Axes, matches: np.ndarray, grid: tuple[int, int], widths: 
     start = _centres(matches[:, 0], grid, 0.0, widths[0])
     end = _centres(matches[:, 1], grid, widths[0] + _GAP, widths[1])
     strength = matches[:, 2] / matches[:, 2].max()
-    # Neighbouring rows in a get neighbouring colours: a line that leaves its bundle is seen at once.
+    # Neighbouring rows in a have similar colours, so that a line that leaves its bundle stands out.
     colours = colormaps["plasma"](0.1 + 0.8 * start[:, 1] / HEIGHT)
     colours[:, 3] = 0.35 + 0.65 * strength
     line_widths = 0.6 + 2.4 * strength
@@ -330,7 +330,7 @@ def _draw_lines(axes: Axes, matches: np.ndarray, grid: tuple[int, int], widths: 
 
 
 def _arcs(start: np.ndarray, end: np.ndarray, column: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The lines as points, ``(match, 25, 2)``: up from the left columns, down from the right ones."""
+    """The lines as points, ``(match, 25, 2)``: bent upwards from the left columns, downwards from the right ones."""
     bend = (column - (grid[1] - 1) / 2) * _BEND * HEIGHT / grid[0]
     along = np.linspace(0, 1, 25)[None, :, None]
     straight = (1 - along) * start[:, None] + along * end[:, None]
@@ -338,7 +338,7 @@ def _arcs(start: np.ndarray, end: np.ndarray, column: np.ndarray, grid: tuple[in
 
 
 def _centres(nodes: np.ndarray, grid: tuple[int, int], left: float, width: float) -> np.ndarray:
-    """The middles of the clues' cells, (match, 2) as x and y, in the units of the axes."""
+    """The centres of the clues' cells, (match, 2) as x and y, in the units of the axes."""
     rows, columns = np.divmod(nodes.astype(int), grid[1])
     return np.stack([left + (columns + 0.5) * width / grid[1], (rows + 0.5) * HEIGHT / grid[0]], axis=1)
 
@@ -354,7 +354,7 @@ def matches_to_draw(
         strongest: how many at most.
 
     Raises:
-        ValueError: a clue outside the grid, or a weight that is negative or not finite.
+        ValueError: a clue is outside the grid, or a weight is negative or not finite.
     """
     table = _checked(np.asarray(matches, dtype=float), grid)
     positive = table[table[:, 2] > 0]

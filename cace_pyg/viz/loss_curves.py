@@ -20,21 +20,21 @@ _MARKERS = 14
 
 
 def loss_curves(log: Sequence[LogRow]) -> Figure:
-    """Draw the losses, and where the log has them the validation mAP, the graph's density and the learning rate.
+    """Draw the losses and, if the log has them, the validation mAP, the graph's density and the learning rate.
 
     Args:
         log: the rows of ``log.csv``, oldest first. Keys: ``epoch``, ``phase`` ("joint" or "pair"),
             ``learning_rate``, columns that start with ``validation_`` (fractions; those named after mAP are
-            drawn) or with ``density_`` (fractions), ``seconds`` (not drawn), and one column a loss term, in nats or
+            drawn) or with ``density_`` (fractions), ``seconds`` (not drawn), and one column per loss term, in nats or
             distance units. Numbers may be strings, as ``csv`` reads them; None, "" or a missing key is a gap.
 
     Returns:
-        A figure of one to four panels over the epochs; a vertical line where the phase changes. Where the
-        epoch starts again in the second phase, the epochs are counted through.
+        A figure of one to four panels over the epochs, with a vertical line where the phase changes. If the epoch
+        starts again in the second phase, epochs are numbered consecutively.
 
     Raises:
-        ValueError: the log is empty, a row lacks ``epoch`` or ``phase``, a value is no number, or no loss
-            term holds one.
+        ValueError: the log is empty, a row lacks ``epoch`` or ``phase``, a value is not a number, or no loss term has
+            one.
     """
     _check_log(log)
     losses = _series(log, [name for name in _columns(log) if _is_loss(name)])
@@ -49,7 +49,7 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
     figure = Figure(figsize=(9.0, 1.2 + 3.0 + 1.9 * (panels - 1)), layout="constrained")
     ratios = [3.0] + [1.7] * (panels - 1)
     axes = list(figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0])
-    # The phases weigh and sample differently: a line from one into the other would show a fall that is none.
+    # The phases have other weights and samples: a line across both would show a drop that is not real.
     _draw_losses(axes[0], epochs, losses, _changes(_phases(log)))
     if validation:
         _draw_percent(axes[1], epochs, validation, _VALIDATION, "validation mAP, %")
@@ -63,7 +63,7 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     _name_phases(axes[0], epochs, _phases(log))
     axes[-1].set_xlabel("epoch (counted through both phases)" if is_counted else "epoch")
-    # Half an epoch of air, so that a log of one row has an axis too.
+    # Half an epoch of space, so that a log with one row also has an axis.
     axes[-1].set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -100,13 +100,13 @@ def _number(value: float | str | None, name: str) -> float:
 
 
 def _series(log: Sequence[LogRow], names: list[str]) -> dict[str, np.ndarray]:
-    """The named columns that hold at least one finite number, NaN where a row has none."""
+    """The named columns with at least one finite number; NaN for rows without one."""
     columns = {name: np.array([_number(row.get(name), name) for row in log]) for name in names}
     return {name: values for name, values in columns.items() if np.isfinite(values).any()}
 
 
 def _epochs(log: Sequence[LogRow]) -> tuple[np.ndarray, bool]:
-    """The epochs, and whether they had to be counted anew because a later phase starts again."""
+    """The epochs, and whether they had to be renumbered because a later phase starts again."""
     epochs = np.array([_number(row["epoch"], "epoch") for row in log])
     if (np.diff(epochs) > 0).all():
         return epochs, False
@@ -118,7 +118,7 @@ def _phases(log: Sequence[LogRow]) -> list[str]:
 
 
 def _draw(axes: Axes, epochs: np.ndarray, columns: dict[str, np.ndarray], starts: list[int]) -> None:
-    """One line a column through its known values, broken at the rows ``starts``."""
+    """Draw one line per column through its known values, broken at the rows ``starts``."""
     for index, (name, values) in enumerate(columns.items()):
         known = np.flatnonzero(np.isfinite(values))
         breaks = np.searchsorted(known, starts)
@@ -129,9 +129,9 @@ def _draw(axes: Axes, epochs: np.ndarray, columns: dict[str, np.ndarray], starts
 
 
 def _marked(x: np.ndarray, span: float) -> list[int]:
-    """Which points get a marker: the first of each stretch of the axis, and the first after each break."""
+    """The points that get a marker: the first of each section of the axis, and the first after each break."""
     stretch = np.floor(_MARKERS * (x - x[0]) / max(span, 1.0))
-    # NaN differs from everything, so a break opens a stretch, and a phase of one epoch is still seen.
+    # NaN differs from everything, so a break starts a new section, and a phase of one epoch is still visible.
     opens = np.append(True, stretch[1:] != stretch[:-1])
     return np.flatnonzero(opens & np.isfinite(x)).tolist()
 
@@ -154,13 +154,13 @@ def _draw_percent(axes: Axes, epochs: np.ndarray, columns: dict[str, np.ndarray]
 def _draw_rate(axes: Axes, epochs: np.ndarray, rate: np.ndarray) -> None:
     axes.plot(epochs, rate, drawstyle="steps-mid", color=GREY, linewidth=1.6, marker="." if len(rate) == 1 else "")
     low, high = np.nanmin(rate), np.nanmax(rate)
-    # Steps by tens want a log axis; a cosine that runs down to almost nothing would fill it with its end.
+    # Steps by factors of ten need a log axis; a cosine that falls to almost zero would fill it with its end.
     axes.set_yscale("log" if low > 0 and high / low <= _LOG_RATE_UP_TO else "linear")
     axes.set_ylabel("learning rate")
 
 
 def _changes(phases: list[str]) -> list[int]:
-    """The rows that open a phase, the first row left out."""
+    """The rows that start a phase, without the first row."""
     return [row for row in range(1, len(phases)) if phases[row] != phases[row - 1]]
 
 

@@ -1,4 +1,4 @@
-"""Some pictures of a gallery as a graph of neighbours, one graph beside the other."""
+"""Some pictures of a gallery as graphs of neighbours, next to each other."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ _PERSON, _PICTURE = 1.06, 0.52  # radii of the circle of people, and of the circ
 def neighbourhoods(
     pictures: Sequence[Picture], people: Sequence[int], graphs: Mapping[str, Sequence[tuple[int, int]]]
 ) -> Figure:
-    """Draw the same pictures once a graph, each person's together, and the edges between them.
+    """Draw the same pictures for each graph, grouped by person, and the edges between them.
 
     Args:
         pictures: the nodes.
-        people: who is on each; people stand in a circle, in the order of their first picture.
-        graphs: by title the edges, as pairs of positions in ``pictures``.
+        people: the person of each; people are arranged in a circle, in the order of their first picture.
+        graphs: by title, the edges as pairs of positions in ``pictures``.
 
     Returns:
-        One panel a graph: edges within a person blue and solid, between people vermillion and dashed; the title says
-        how many there are of each.
+        One panel per graph: edges within a person are blue and solid, edges between people vermillion and dashed; the
+        title says how many there are of each.
 
     Raises:
-        ValueError: no picture, no graph, other numbers of people than of pictures, or an edge to a picture that is not
-            there.
+        ValueError: there is no picture or no graph, the numbers of people and pictures differ, or an edge leads to a
+            picture that does not exist.
         FileNotFoundError: a picture's file does not exist.
     """
     if not pictures or not graphs or len(people) != len(pictures):
         raise ValueError(
-            f"Expected one graph or more of pictures, and who is on each (got {len(graphs)} graphs, {len(pictures)} "
+            f"Expected at least one graph, and pictures with a person each (got {len(graphs)} graphs, {len(pictures)} "
             f"pictures, {len(people)} people)"
         )
     for title, edges in graphs.items():

@@ -1,4 +1,4 @@
-"""The ranked lists of one query, rankings one below the other."""
+"""The ranked lists of one query, one below the other."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ class RankedImage:
     path: Picture
     """The picture: a file, a PIL image or an array."""
     is_match: bool | None
-    """Whether it shows the query's person; None: not known."""
+    """Whether it shows the query's person; None: unknown."""
     distance: float
-    """What it was ranked by; no unit, smaller is nearer."""
+    """The distance that it was ranked by; no unit, smaller is nearer."""
     note: str = ""
-    """A few words below the distance, such as "camera 3" or "was rank 7"; lines stay lines."""
+    """A few words below the distance, such as "camera 3" or "was rank 7"; line breaks are kept."""
 
 
 def ranked_lists(query: Picture, rows: Mapping[str, Sequence[RankedImage]]) -> Figure:
@@ -42,15 +42,15 @@ def ranked_lists(query: Picture, rows: Mapping[str, Sequence[RankedImage]]) -> F
 
     Args:
         query: the query's picture.
-        rows: by ranking ("individual", "two_stage"), its images, nearest first. Ten are drawn at most.
+        rows: by ranking ("individual", "two_stage"), its images, nearest first. At most ten are drawn.
 
     Returns:
-        The query at the left, one row a ranking: a blue solid border and ✓ for the right person, a vermillion
-        dashed one and ✗ for a wrong one, thin grey where it is not known; the distance below each. The axes are the
+        The query at the left, and one row per ranking. The right person has a solid blue border and ✓, a wrong one a
+        dashed vermillion border and ✗, an unknown one a thin grey border; the distance is below each. The axes are the
         query's, then row by row, rank by rank.
 
     Raises:
-        ValueError: no ranking, or one that holds no image.
+        ValueError: there is no ranking, or one has no images.
         FileNotFoundError: a picture's file does not exist.
     """
     if not rows:

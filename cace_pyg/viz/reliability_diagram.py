@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Reliability diagrams (Guo et al., 2017)."""
+"""Reliability diagrams, which show whether probabilities are right (Guo et al., 2017)."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,19 +8,19 @@ from cace_pyg.viz.style import BLUE, GREY
 
 
 def reliability_diagram(predicted: np.ndarray, observed: np.ndarray, count: np.ndarray, error: float) -> Figure:
-    """Draw the share of pairs that show one person over the probability they were given, and how many pairs there are.
+    """Draw the share of pairs that show one person against their predicted probability, and the number of pairs.
 
     Args:
         predicted: mean probability of each bin, ``(bin,)``, 0 to 1, ascending.
         observed: share of its pairs that show one person, ``(bin,)``.
-        count: its pairs, ``(bin,)``, 1 or more.
+        count: number of its pairs, ``(bin,)``, 1 or more.
         error: expected calibration error, for the legend.
 
     Returns:
-        A figure of two panels: the curve beside the diagonal that a perfect calibration has, and the pairs below.
+        A figure of two panels: the curve with the diagonal of a perfect calibration, and below it the pairs.
 
     Raises:
-        ValueError: no bin, or numbers that are no fractions and counts.
+        ValueError: there are no bins, or numbers are not fractions or counts.
     """
     predicted, observed, count = (np.asarray(values, dtype=float) for values in (predicted, observed, count))
     if not len(predicted) or not predicted.shape == observed.shape == count.shape:
@@ -33,8 +33,8 @@ def reliability_diagram(predicted: np.ndarray, observed: np.ndarray, count: np.n
         raise ValueError("Expected fractions from 0 to 1, and bins of one pair or more (got others)")
     figure = Figure(figsize=(9.0, 4.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--", label="as it should be")
-    label = f"as it is (expected calibration error {error:.3f})"
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--", label="perfect calibration")
+    label = f"this model (expected calibration error {error:.3f})"
     upper.plot(predicted, observed, color=BLUE, marker="o", markersize=5, linewidth=1.6, label=label)
     lower.bar(predicted, count, width=0.03, color=BLUE)
     lower.set_yscale("log")

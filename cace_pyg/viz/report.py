@@ -24,15 +24,15 @@ class ReportFigure:
     """One figure of a report."""
 
     title: str
-    """Its heading, and its text for those who cannot see it unless ``alt`` is given."""
+    """Its heading, and its alternative text unless ``alt`` is given."""
     caption: str
     """What to look at, in a sentence or two."""
     figure: Figure
-    """The figure; about 9 inches wide, so that its words keep their size."""
+    """The figure; about 9 inches wide, so that its text keeps its size."""
     section: Section = "Queries"
-    """The section it stands in."""
+    """The section that it belongs to."""
     alt: str = ""
-    """What the figure shows, for those who cannot see it; "" takes the title."""
+    """Alternative text: what the figure shows; "" uses the title."""
 
     def __post_init__(self) -> None:
         if self.section not in get_args(Section):
@@ -41,16 +41,16 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report says. Every text is plain text, and escaped."""
+    """The contents of a report. All texts are plain text and are escaped."""
 
     title: str
     """The heading, such as "CACE-Net on Market-1501"."""
     summary: Sequence[str] = ()
-    """Sentences, one a paragraph; what the second stage did is added from the numbers."""
+    """Sentences, one per paragraph; a sentence about the second stage is added from the numbers."""
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Fractions by ranking ("individual", "two_stage") and by measure (mAP, rank1, rank5, rank10, mINP)."""
     policy: str = ""
-    """One line on how was evaluated: junk, distractors, cameras, which images were ranked again."""
+    """One line about the evaluation: junk, distractors, cameras, which images were re-ranked."""
     figures: Sequence[ReportFigure] = ()
     """The figures, in order within their section."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -62,18 +62,18 @@ class Report:
 def write_report(path: str | Path, report: Report) -> Path:
     """Write ``report`` as one HTML file that needs nothing else: no network, no script, no other file.
 
-    The page is rendered whole, written beside its place and then moved there in one step, so a reader never
-    sees half a page, and a failure leaves the old one as it was.
+    The page is written to another file and then moved into place in one step. So a reader never sees half a page, and a
+    failure leaves the old page unchanged.
 
     Args:
-        path: the file to write, such as ``runs/market/report.html``; its folder is made where it is missing.
-        report: what it says.
+        path: the file to write, such as ``runs/market/report.html``; its folder is made if it is missing.
+        report: its contents.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: a result outside 0 to 1.
+        ValueError: a result is outside 0 to 1.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -84,7 +84,7 @@ def write_report(path: str | Path, report: Report) -> Path:
 
 
 def _replace(path: Path, page: str) -> None:
-    # A folder of its own, not mkstemp: the file gets the permissions of the user's umask, not 0600.
+    # Its own folder, not mkstemp: the file gets the permissions of the user's umask, not 0600.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         written = Path(folder) / path.name
         written.write_text(page, encoding="utf-8")
@@ -112,7 +112,7 @@ def _anchor(section: str) -> str:
 
 
 def _sections(report: Report) -> dict[str, str]:
-    """The sections that have something to say, in the order of the page."""
+    """The sections that have contents, in the order of the page."""
     sections = {"Summary": _summary(report), "Results": _results(report)}
     sections |= _figure_sections(report.figures)
     sections |= {
@@ -154,7 +154,7 @@ def _figure(shown: ReportFigure, uri: str) -> str:
 
 
 def _scroll(content: str, label: str) -> str:
-    """On a narrow screen this box scrolls sideways and the page does not; the keyboard reaches it too."""
+    """A box that scrolls sideways on a narrow screen, instead of the page; the keyboard can reach it."""
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{content}</div>'
 
 
@@ -171,7 +171,7 @@ def _config(config_yaml: str) -> str:
     if not config_yaml:
         return ""
     content = f"<pre>{escape(config_yaml)}</pre>"
-    return f"<details><summary>The whole configuration (YAML)</summary>{content}</details>"
+    return f"<details><summary>The complete configuration (YAML)</summary>{content}</details>"
 
 
 Results = Mapping[str, Mapping[str, float]]
@@ -180,17 +180,17 @@ _LABELS = {"mAP": "mAP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-1
 
 
 def results_table(results: Results) -> str:
-    """One row a ranking, in percent; the best of each column bold; below, the difference in points.
+    """One row per ranking, in percent, with the best of each column in bold; below them the difference in points.
 
     Args:
         results: by ranking ("individual", "two_stage"), then by measure (``mAP``, ``rank1``, ``rank5``,
-            ``rank10``, ``mINP``, others behind them), fractions from 0 to 1; NaN where there is none.
+            ``rank10``, ``mINP``, then others), fractions from 0 to 1; NaN if there is none.
 
     Returns:
         A ``<table>`` element. Names are escaped.
 
     Raises:
-        ValueError: a value outside 0 to 1.
+        ValueError: a value is outside 0 to 1.
     """
     _check_fractions(results)
     measures = _measures(results)
@@ -209,7 +209,7 @@ def second_stage_verdict(results: Results) -> str:
         results: as for :func:`results_table`.
 
     Returns:
-        Plain text; "" unless both rankings have an mAP. Measures that fell while the mAP rose are named.
+        Plain text; "" unless both rankings have an mAP. Measures that fell although the mAP rose are named.
     """
     gain = _gain(results, "mAP")
     if math.isnan(gain):
@@ -238,7 +238,7 @@ def _measures(results: Results) -> list[str]:
 
 
 def _gain(results: Results, measure: str) -> float:
-    """Two-stage minus individual, in points (0.01 of a fraction); NaN where one of them is missing."""
+    """Two-stage minus individual, in points (0.01 of a fraction); NaN if one of them is missing."""
     first, second = (results.get(name, {}).get(measure, math.nan) for name in (_FIRST, _SECOND))
     return 100 * (second - first)
 
@@ -259,7 +259,7 @@ def _table_cell(results: Results, name: str, measure: str) -> str:
     value = results[name].get(measure, math.nan)
     if math.isnan(value):
         return "–"
-    # Compared as shown: what reads the same must look the same, so a tie has no winner.
+    # Values are compared as shown: equal numbers must look the same, so a tie has no winner.
     shown = {other: _rounded(100 * row[measure]) for other, row in results.items() if measure in row}
     rivals = [number for other, number in shown.items() if other != name and not math.isnan(number)]
     text = f"{100 * value:.1f}"
@@ -271,28 +271,28 @@ def _table_row(name: str, cells: list[str], row_class: str = "") -> str:
     return f'{opening}<th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-# 100 dpi fills a page of 900 pixels; more is for dense screens, less keeps a report with many figures small.
+# 100 dpi fills a page of 900 pixels; more is for high-resolution screens, less keeps reports with many figures small.
 _DOTS_PER_INCH = (140, 100, 80, 65)
 
 
-# 32 levels a channel, black and white kept: no colour moves by more than 4 of 255, and photographs take half
-# the room. A palette of 256 colours would give rare colours away, such as the top of a colour bar.
+# 32 levels per channel, with black and white: no colour changes by more than 4 of 255, and photographs take half
+# the space. A palette of 256 colours would lose rare colours, such as the top of a colour bar.
 _LEVELS = 32
 _COARSER = [round(round(value * (_LEVELS - 1) / 255) * 255 / (_LEVELS - 1)) for value in range(256)]
 
 
 def inline_pngs(figures: Sequence[Figure], budget: int = 4_500_000) -> list[str]:
-    """Render figures as PNG data URIs that stay together below ``budget`` characters.
+    """Render figures as PNG data URIs with at most ``budget`` characters in total.
 
-    All share one resolution: the finest of 140, 100, 80 and 65 dpi that keeps the budget, or else 65 dpi,
-    where words can still be read. Colours are rounded to 32 levels a channel.
+    All have the same resolution: the finest of 140, 100, 80 and 65 dpi within the budget, or else 65 dpi, at which text
+    is still readable. Colours are rounded to 32 levels per channel.
 
     Args:
         figures: what to render; they are not changed.
         budget: of all URIs together, in characters, which are bytes of the HTML file.
 
     Returns:
-        One ``data:image/png;base64,…`` a figure, in order.
+        One ``data:image/png;base64,…`` per figure, in order.
     """
     for dots_per_inch in _DOTS_PER_INCH[:-1]:
         uris = _within(budget, figures, dots_per_inch)
@@ -302,7 +302,7 @@ def inline_pngs(figures: Sequence[Figure], budget: int = 4_500_000) -> list[str]
 
 
 def _within(budget: int, figures: Sequence[Figure], dots_per_inch: int) -> list[str] | None:
-    """The URIs at this resolution; None as soon as they pass the budget, for rendering takes the time."""
+    """The URIs at this resolution; None as soon as they exceed the budget, since rendering is slow."""
     uris: list[str] = []
     for figure in figures:
         uris.append(_inline_png(figure, dots_per_inch))
@@ -316,7 +316,7 @@ def _inline_png(figure: Figure, dots_per_inch: int) -> str:
     canvas = FigureCanvasAgg(figure)
     try:
         figure.set(dpi=dots_per_inch, facecolor="white")
-        canvas.draw()  # savefig draws a figure with a layout twice
+        canvas.draw()  # savefig would draw a figure with a layout twice
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").point(_COARSER * 3)
     finally:
         figure.set_canvas(before[0])

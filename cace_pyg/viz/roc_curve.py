@@ -12,17 +12,17 @@ _MARKED = 1e-3
 
 
 def roc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
-    """Draw how many pairs of one person are accepted for how many pairs of two.
+    """Draw the share of accepted pairs of one person against that of accepted pairs of two.
 
     Args:
         curves: by ranking ("individual", "two_stage"), the points, ``(point, 2)``: false positive rate, ascending, and
             true positive rate, which never falls; fractions from 0 to 1. They may end before 1.
 
     Returns:
-        A figure of one panel, its x axis logarithmic from the smallest rate above 0 on.
+        A figure of one panel; its x axis is logarithmic and starts at the smallest rate above 0.
 
     Raises:
-        ValueError: no curve, an empty one, or values that are no ROC in fractions.
+        ValueError: there is no curve, one is empty, or values are not an ROC in fractions.
     """
     if not curves:
         raise ValueError("Expected at least one ROC curve (got none)")
@@ -32,7 +32,7 @@ def roc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
     axes = figure.subplots()
     for index, (name, curve) in enumerate(shown.items()):
         style = series_style(index) | {"marker": ""}
-        # Points at rate 0 have no place on a logarithmic axis: they stand at its left end.
+        # Points at rate 0 have no place on a logarithmic axis; they are drawn at its left end.
         axes.plot(np.maximum(curve[:, 0], smallest), curve[:, 1], label=_label(name, curve), linewidth=1.8, **style)
     axes.set_xscale("log")
     axes.set_xlim(smallest, 1)
@@ -49,7 +49,7 @@ def roc_curve(curves: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _label(name: str, curve: np.ndarray) -> str:
-    """With the rate at one false positive in a thousand, where so few can be told."""
+    """The label, with the rate at one false positive in a thousand if the curve reaches that low."""
     reached = curve[curve[:, 0] <= _MARKED]
     if not len(reached) or not (curve[:, 0] > 0).any() or curve[curve[:, 0] > 0, 0].min() > _MARKED:
         return name

@@ -29,17 +29,17 @@ class Seen:
 
 
 def timeline(title: str, sightings: Sequence[Seen]) -> Figure:
-    """Draw pictures from left to right in the order that they come in, each in the row of its camera.
+    """Draw pictures from left to right in the given order, each in the row of its camera.
 
     Args:
-        title: who it is.
-        sightings: in time order. 16 are drawn at most, the first and the last among them, evenly chosen.
+        title: names the person.
+        sightings: in time order. At most 16 are drawn, evenly chosen, with the first and the last.
 
     Returns:
-        One axes a sighting, with the clock time and the note below; the date stands in the title where all share it.
+        One axes per sighting, with the time of day and the note below; the date is in the title if all share it.
 
     Raises:
-        ValueError: no sighting.
+        ValueError: there are no sightings.
         FileNotFoundError: a picture's file does not exist.
     """
     if not sightings:
@@ -47,8 +47,8 @@ def timeline(title: str, sightings: Sequence[Seen]) -> Figure:
     count = len(sightings)
     places = range(count) if count <= _MOST else [round(i * (count - 1) / (_MOST - 1)) for i in range(_MOST)]
     shown = [sightings[place] for place in places]
-    cameras = sorted({one.camera or "" for one in shown})
-    days = {one.time.date() for one in shown if one.time}
+    cameras = sorted({seen.camera or "" for seen in shown})
+    days = {seen.time.date() for seen in shown if seen.time}
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.04, wspace=0.0, hspace=0.02)
     figure = Figure(figsize=(1.0 + 0.7 * len(shown), 0.4 + 1.3 * len(cameras)), layout=layout)
     which = f", {len(shown)} of them" if len(shown) < count else ""
@@ -56,13 +56,13 @@ def timeline(title: str, sightings: Sequence[Seen]) -> Figure:
     figure.suptitle(f"{title}: {count} sightings{which}{day}", fontsize=11, fontweight="bold")
     grid = figure.add_gridspec(len(cameras), len(shown))
     named: set[str] = set()
-    for column, one in enumerate(shown):
-        camera = one.camera or ""
+    for column, seen in enumerate(shown):
+        camera = seen.camera or ""
         axes = figure.add_subplot(grid[cameras.index(camera), column])
-        axes.imshow(picture_array(one.picture, _CANVAS), interpolation="bilinear")
+        axes.imshow(picture_array(seen.picture, _CANVAS), interpolation="bilinear")
         axes.set(xticks=[], yticks=[])
-        clock = "" if one.time is None else f"{one.time:%H:%M:%S}" if len(days) <= 1 else f"{one.time:%m-%d %H:%M}"
-        axes.set_xlabel("\n".join(filter(None, [clock, one.note])), fontsize=7, color=GREY, labelpad=3)
+        clock = "" if seen.time is None else f"{seen.time:%H:%M:%S}" if len(days) <= 1 else f"{seen.time:%m-%d %H:%M}"
+        axes.set_xlabel("\n".join(filter(None, [clock, seen.note])), fontsize=7, color=GREY, labelpad=3)
         if camera not in named:
             axes.set_ylabel(f"camera {camera}" if camera else "camera unknown", fontsize=9, color=BLACK)
             named.add(camera)

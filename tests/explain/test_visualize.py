@@ -137,7 +137,7 @@ def test_a_pair_without_edges_is_described(best, pair, tmp_path, capsys):
     assert visualize(command) == 0
     assert files(tmp_path / "out") == FILES
     printed = capsys.readouterr().out
-    assert "no edge runs between the pictures" in printed and "Clusters of clues: none" in printed
+    assert "there are no edges between the pictures" in printed and "Clusters of clues: none" in printed
 
 
 def test_every_match_can_be_described(best, pair):
@@ -235,7 +235,7 @@ def test_what_it_refuses(best, pair, tmp_path, capsys):
 def test_aligned_clues_have_no_conditional_maps(tiny, pair, tmp_path, capsys):
     best = str(make_checkpoint(tmp_path / "best.ckpt", tiny, **{"conditional.compare": "aligned_clues"}))
     assert visualize(["conditional_maps", *map(str, pair), "--checkpoint", best]) == 2
-    assert "no conditional embeddings and maps" in capsys.readouterr().err
+    assert "no conditional embeddings or maps" in capsys.readouterr().err
     assert visualize(["correspondences", *map(str, pair), "--checkpoint", best]) == 0
 
 

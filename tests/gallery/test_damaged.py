@@ -108,7 +108,7 @@ def test_each_part_of_a_row_is_compared(tmp_path, part):
     }  # fmt: skip
     nearest = answer(tmp_path)[0][0]
     table._table.update(where=f"image = '{nearest}'", values={part: values[part]})  # without a new check sum
-    told = "its clues" if part == "clues" else "its thumbnail" if part == "thumbnail" else "what is told of it"
+    told = "its clues" if part == "clues" else "its thumbnail" if part == "thumbnail" else "its facts"
     with pytest.raises(RuntimeError, match=f"damaged at the picture .*{told}.* changed on disk; remove the picture"):
         answer(tmp_path) if part != "thumbnail" else GalleryTable(tmp_path).parts_of(nearest, ["thumbnail"])
 

@@ -140,7 +140,7 @@ def test_at_most_two_batches_are_read_ahead(checkpoint, pictures, monkeypatch):
     ("arguments", "message"),
     [
         (["FOLDER", "--checkpoint", "CKPT", "-o", "OUT/v.csv"], "ending in .parquet or .npy"),
-        (["FOLDER", "--checkpoint", "CKPT", "-o", "OUT/nowhere/v.npy"], "in a folder that is there"),
+        (["FOLDER", "--checkpoint", "CKPT", "-o", "OUT/nowhere/v.npy"], "in an existing folder"),
         (["FOLDER", "--checkpoint", "OUT/no.ckpt", "-o", "OUT/v.npy"], "no.ckpt"),
         (["OUT/nowhere", "--checkpoint", "CKPT", "-o", "OUT/v.npy"], "no picture can be read (of 1)"),
         (["FOLDER/notes.txt", "--checkpoint", "CKPT", "-o", "OUT/v.parquet"], "no picture can be read (of 1)"),

@@ -156,7 +156,7 @@ def test_two_who_make_one_gallery_at_once(tmp_path, monkeypatch):
         return whole(*args, **options)
 
     monkeypatch.setattr(tempfile, "mkdtemp", sooner)
-    with pytest.raises(FileExistsError, match="there is a gallery at .* already: somebody has just made it"):
+    with pytest.raises(FileExistsError, match="there is a gallery at .* already: another process just made it"):
         GalleryTable.create(tmp_path, 16, {"format": 2, "whose": "the second"})
     assert GalleryTable(tmp_path).about["whose"] == "the first"
     assert [path.name for path in tmp_path.iterdir()] == ["images.lance"]

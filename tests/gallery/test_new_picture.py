@@ -110,7 +110,7 @@ def test_values_are_kept_as_python_has_them(gallery, pictures, value, kept):
         ({"metadata": [{"badge": b"a"}]}, "in the column badge .*bytes"),
         ({"metadata": [{3: "a"}]}, "metadata column as lower-case letters.*got 3"),
         ({"camera": [3]}, r"a camera as text \(got 3, int\)"),
-        ({"taken": ["noon"]}, r"a time of taking as a datetime \(got 'noon', str\)"),
+        ({"taken": ["noon"]}, r"the time it was taken as a datetime \(got 'noon', str\)"),
     ],
 )
 def test_what_no_column_takes_is_refused(gallery, pictures, told, message):

@@ -80,7 +80,7 @@ def test_what_cannot_be_said_is_refused_with_a_reason(client, gallery):
     assert client.get("/correct").status_code == 405
     everybody = TestClient(gallery_page(gallery, ["*"]))
     answer = everybody.post("/correct", params={"a": a, "b": b, "same": "yes"})
-    assert answer.status_code == 403 and "everybody can reach this page" in answer.json()["error"]
+    assert answer.status_code == 403 and "other machines can reach this page" in answer.json()["error"]
     assert numbers(gallery) == before and People(gallery).corrections.read() == ()
 
 

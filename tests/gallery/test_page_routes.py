@@ -127,7 +127,7 @@ def test_an_error_of_the_server_tells_the_client_nothing_and_the_log_one_line(
     monkeypatch.setattr(shown_gallery, path[1:], broken)
     answer = client.post(path, content=query.read_bytes()) if path == "/search" else client.get(path)
     assert answer.status_code == 500
-    assert answer.json() == {"error": "this went wrong on the server; its terminal says more"}
+    assert answer.json() == {"error": "something went wrong on the server; see its terminal"}
     assert answer.headers["content-security-policy"]
     (line,) = caplog.messages
     told = f"{path} failed: {kind.__name__}: the file /secret/rows.lance is damaged ("

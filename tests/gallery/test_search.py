@@ -52,7 +52,7 @@ def test_from_a_folder_to_an_answer(folder, path, checkpoint, splits, tmp_path, 
     assert search(["optimize", "--gallery", str(path)]) == 0
     assert "20 pictures" in capsys.readouterr().out
     assert search([*index, "--precision", "float16"]) == 2
-    assert "keeps clues as int8: leave --precision out" in capsys.readouterr().err
+    assert "stores clues as int8: leave --precision out" in capsys.readouterr().err
     victim = next(folder.rglob("*.jpg"))
     assert search(["remove", str(victim), "--gallery", str(path)]) == 0
     assert "removed: 1; left: 19" in capsys.readouterr().out
@@ -144,11 +144,17 @@ def test_a_parquet_table_names_the_pictures_and_keeps_its_types(folder, path, ch
         (["index", "FOLDER", "--gallery", "PATH"], "there is no gallery at PATH yet: --checkpoint RUN_DIR"),
         (["index", "nowhere", "--gallery", "PATH", "--checkpoint", "CKPT"], "there is no folder nowhere"),
         (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "c(\\d)"], "named groups"),
-        (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "(?P<a>zzz)"], "it fits none"),
-        (["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "("], "no regular expression"),
+        (
+            ["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "(?P<a>zzz)"],
+            "it matches none",
+        ),
+        (
+            ["index", "FOLDER", "--gallery", "PATH", "--checkpoint", "CKPT", "--pattern", "("],
+            "not a regular expression",
+        ),
         (["query", "A.jpg", "--gallery", "PATH"], "no gallery at PATH; make one with"),
         (["query", "A.jpg", "--gallery", "PATH", "--figure", "x.pdf"], "--figure FILE.png or FILE.svg"),
-        (["remove", "--gallery", "PATH"], "nothing says what to remove"),
+        (["remove", "--gallery", "PATH"], "to know what to remove"),
         (["stats", "--gallery", "s3://bucket/people.lance"], "object storage is not supported"),
         (["index", "FOLDER", "--gallery", "s3://b/p", "--checkpoint", "CKPT"], "object storage is not supported"),
     ],
@@ -175,8 +181,8 @@ def diverged(path, checkpoint, weight, value=float("nan")):
         (["--pattern", r"(?P<Day>\d)"], "(got 'Day')"),
         (["--metadata", "upper.csv"], "(got 'Floor')"),
         (["--metadata", "numbers.parquet"], "Expected a path as text in row 1 of numbers.parquet (got 7, int)"),
-        (["--checkpoint", "diverged.ckpt"], "diverged.ckpt holds weights that are not finite"),
-        (["--checkpoint", "half.ckpt"], "half.ckpt holds weights that are not finite, such as pair_stage"),
+        (["--checkpoint", "diverged.ckpt"], "diverged.ckpt has weights that are not finite"),
+        (["--checkpoint", "half.ckpt"], "half.ckpt has weights that are not finite, such as pair_stage"),
         (["--checkpoint", "large.ckpt"], "Expected embeddings and clues of finite numbers"),
         (["--device", "abacus"], "abacus"),
         (["--ray", "--workers", "0"], "Expected at least one worker (got 0)"),
@@ -217,10 +223,10 @@ def test_an_empty_path_is_not_the_current_folder(folder, arguments, named, check
     before = sorted(tmp_path.rglob("*"))
     assert search(arguments) == 2
     told = capsys.readouterr().err
-    assert f"error: argument {named}: Expected a path (got an empty text)" in told and told.count("\n") == 1
+    assert f"error: argument {named}: Expected a path (got an empty string)" in told and told.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
     for make in (lambda: Gallery.create("", checkpoint), lambda: Gallery.open("")):
-        with pytest.raises(ValueError, match=r"Expected a gallery's folder \(got an empty text\)"):
+        with pytest.raises(ValueError, match=r"Expected a gallery's folder \(got an empty string\)"):
             make()
 
 

@@ -50,12 +50,12 @@ def test_the_blocks_factors_are_the_block():
 def test_shapes_and_precisions_that_do_not_fit_are_refused():
     x, vector = torch.rand(2, 3, 4), torch.rand(2, 3)
     for gram, left, words in (
-        (ReluGram(x.double(), x.double()), vector, "float32, bfloat16 or float16.*torch.float64.*backend pooled"),
-        (ReluGram(x, x.half()), vector, "both alike"),
+        (ReluGram(x.double(), x.double()), vector, "float32, bfloat16 and float16.*torch.float64.*backend pooled"),
+        (ReluGram(x, x.half()), vector, "both clues in the same of"),
         (ReluGram(x[0], x), vector, r"x_a as \(pair, n_a, channel\)"),
         (ReluGram(x, x[..., :3]), vector, r"\(2, 3, 4\) and \(2, 3, 3\)"),
         (ReluGram(x, x), vector[:, :2], r"left as \(pair, 3\)"),
-        (ReluGram(x, x.repeat(2, 1, 1)), vector, r"one number of pairs, or 1, everywhere \(got 2, 4\)"),
+        (ReluGram(x, x.repeat(2, 1, 1)), vector, r"equal numbers of pairs, or 1, everywhere \(got 2, 4\)"),
         (ReluGram(x, x), vector.to("meta"), "on one device.*cpu, meta"),
     ):
         with pytest.raises(ValueError, match=words):

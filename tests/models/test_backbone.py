@@ -33,7 +33,7 @@ def test_features_are_torchvisions(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save(Backbone("small_cnn").trunk.state_dict(), file)
-    with pytest.raises(ValueError, match=r"does not hold weights of resnet18: \d+ keys missing.*--backbone.name"):
+    with pytest.raises(ValueError, match=r"does not contain weights of resnet18: \d+ keys missing.*--backbone.name"):
         Backbone("resnet18", str(file))
 
 

@@ -52,7 +52,7 @@ def test_what_is_missing_unknown_or_of_another_network_is_refused_and_nothing_is
     sie = {f"base.{key}": value for key, value in state.items()} | {"base.sie_embed": torch.zeros(6, 1, 64)}
     with pytest.raises(ValueError, match=r"1 unknown \['sie_embed'\]"):  # of TransReID: it adds to every token
         TimmExtractor("test_vit", SIZE, save(sie))
-    with pytest.raises(ValueError, match="does not hold weights of timm/resnet18"):
+    with pytest.raises(ValueError, match="does not contain weights of timm/resnet18"):
         TimmExtractor("resnet18", SIZE, save(state))
 
 

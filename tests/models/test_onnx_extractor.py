@@ -165,7 +165,7 @@ def test_with_two_maps_it_has_to_be_named_by_tensor_or_by_node(images, tmp_path)
     for name in ("fine", "of fours"):
         clues = OnnxExtractor(path, map=name)(images).clues
         torch.testing.assert_close(clues.features, as_rows(found), atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match=r"got 'middle', which is not there\)\. Candidates: "):
+    with pytest.raises(ValueError, match=r"got 'middle', which does not exist\)\. Candidates: "):
         OnnxExtractor(path, map="middle")
     with pytest.raises(ValueError, match=r"got 'half', of shape \(1, 16\)\)"):
         OnnxExtractor(path, map="half")

@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_refused_in_words(convert, tmp_path):
     path = convert(SmallReid())
     with pytest.raises(ValueError, match="give --data.height 48 --data.width 24"):
         OpenVinoExtractor(path, size=(64, 32))
-    with pytest.raises(ValueError, match=r"got 'middle', which is not there\)\. Candidates: .* \(1, 16, 6, 3\)"):
+    with pytest.raises(ValueError, match=r"got 'middle', which does not exist\)\. Candidates: .* \(1, 16, 6, 3\)"):
         OpenVinoExtractor(path, map="middle")
     path.with_suffix(".bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"no weights of reid.xml at .*reid.bin"):

@@ -90,7 +90,7 @@ def test_every_size_has_its_channels_and_a_sixteenth_of_the_resolution(name):
 
 
 def test_strides_stay_and_there_are_no_imagenet_weights():
-    with pytest.raises(ValueError, match="the strides of osnet_x0_25 stay as they are"):
+    with pytest.raises(ValueError, match="the strides of osnet_x0_25 cannot be changed"):
         Backbone("osnet_x0_25", last_stride=1)
     with pytest.raises(ValueError, match="osnet_x1_0 has no ImageNet weights here"):
         Backbone("osnet_x1_0", "imagenet")

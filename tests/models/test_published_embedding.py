@@ -128,7 +128,7 @@ def test_a_neck_without_a_norm_is_read_too(network, published):
 )
 def test_layers_that_look_like_a_neck_and_are_not_known_are_refused(published, beside):
     name = next(iter(beside)).split(".")[0]
-    with pytest.raises(ValueError, match=rf"not known: {name}\..*Remove them from the file"):
+    with pytest.raises(ValueError, match=rf"unknown layers .*: {name}\..*Remove them from the file"):
         published("base.", beside)
 
 

@@ -153,10 +153,10 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
 @pytest.mark.parametrize("option", ["--backbone.last_stride=1", "--backbone.stem=fast_reid"])
 def test_what_a_network_of_timm_does_not_have_is_refused(option):
     config = from_yaml("data:\n  root: x\n", "--backbone.name=timm/resnet18", option)
-    with pytest.raises(ValueError, match="timm/resnet18 stays as timm made it"):
+    with pytest.raises(ValueError, match="timm/resnet18 cannot be changed"):
         build_extractor(config, published=False)
     other = from_yaml("data:\n  root: x\n", "--backbone.name=resnet18", "--backbone.normalisation=clip")
     with pytest.raises(
-        ValueError, match="backbone.normalisation is for networks in files of ONNX or OpenVINO or of timm"
+        ValueError, match="backbone.normalisation is for networks from ONNX or OpenVINO files or from timm"
     ):
         build_extractor(other, published=False)

@@ -123,7 +123,7 @@ def test_a_sparse_matrix_alone_and_with_weights_in_place_of_its_values(make_adja
     torch.testing.assert_close(convolution(x, matrix, edge_weight), expected)
     only_where = to_torch_csr_tensor(edge_index, torch.ones_like(edge_weight), size=6)
     torch.testing.assert_close(convolution(x, only_where, edge_weight), expected)
-    with pytest.raises(ValueError, match=r"values of the sparse matrix, or none \(got shape \(1,\)\)"):
+    with pytest.raises(ValueError, match=r"values of the sparse matrix, or None \(got shape \(1,\)\)"):
         convolution(x, matrix, edge_weight[:1])
 
 

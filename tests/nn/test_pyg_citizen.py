@@ -215,7 +215,7 @@ def test_other_graphs_are_refused(directed):
         with pytest.raises(ValueError, match=expected + got):
             convolution(x, graph)
     for form in ("COO", "CSC"):
-        with pytest.raises(ValueError, match=r"no edge_weight.*beside torch.sparse_c.*to_sparse_csr"):
+        with pytest.raises(ValueError, match=r"no edge_weight.*with torch.sparse_c.*to_sparse_csr"):
             convolution(x, forms[form][0], weight)
     with pytest.raises(ValueError, match=rf"{len(weight)} numbers.*got shape \({len(weight)}, 1\)"):
         convolution(x, edge_index, weight[:, None])

@@ -141,9 +141,9 @@ def test_intervals_are_over_people():
 
 
 def test_what_cannot_be_decided_is_refused():
-    with pytest.raises(ValueError, match="of one and of two people .got 0 and 2"):
+    with pytest.raises(ValueError, match="of one person and of two .got 0 and 2"):
         evaluate_open_set([[0.1, 0.2]], [1], [2, 3], [0], [1, 1])
-    with pytest.raises(ValueError, match="of one and of two people .got 1 and 0"):
+    with pytest.raises(ValueError, match="of one person and of two .got 1 and 0"):
         evaluate_open_set([[0.1]], [1], [1], [0], [1])
     with pytest.raises(ValueError, match="NaN for query 0"):
         evaluate_open_set([[0.1, np.nan]], [1], [1, 2], [0], [1, 1])

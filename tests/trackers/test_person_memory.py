@@ -144,7 +144,7 @@ def test_calibration_looks_every_track_up_among_all_others_and_remembers_none(em
 
 def test_what_cannot_be_answered_is_refused_and_nothing_is_remembered(embedder, pictures):
     memory = PersonMemory(embedder)
-    with pytest.raises(ValueError, match="no calibration of the fusion weight 0.5.*memory.calibrate"):
+    with pytest.raises(ValueError, match="no calibration for the fusion weight 0.5.*memory.calibrate"):
         memory.see(Track(pictures[0]))
     memory = memory_of(embedder)
     memory.false_alarms = 0.01

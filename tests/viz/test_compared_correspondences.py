@@ -17,7 +17,7 @@ def test_every_graph_has_its_lines_and_its_words():
     (lines,) = [found for found in left.collections if isinstance(found, LineCollection)]
     assert len(lines.get_segments()) == 2 and not right.collections
     assert [axes.get_title() for axes in figure.axes] == ["attention", "none"]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["shares", "no edge between the pictures"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["shares", "no edges between the pictures"]
 
 
 def test_lines_of_one_row_stay_apart():

@@ -1,4 +1,4 @@
-"""A small web page on one gallery."""
+"""A small web page for one gallery."""
 
 from cace_pyg.gallery.page.app import gallery_page
 from cace_pyg.gallery.page.serve import serve

@@ -44,29 +44,29 @@ _FILES = {
 }
 _LOG = logging.getLogger(__name__)
 _MOST_HITS = 100
-_LARGEST_NUMBER = 2**53  # that JavaScript counts to
+_LARGEST_NUMBER = 2**53  # the largest integer that JavaScript represents exactly
 _LONGEST_LINE = 500
-_MOST_SEARCHES = 16  # whose pictures are in memory, 10 MiB each
-_LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept to be explained: 3 MiB
-_LEFT = "nobody waits for this answer any more"
+_MOST_SEARCHES = 16  # at once; the picture of each is in memory, up to 10 MiB
+_LARGEST_KEPT = (1024, 1024)  # pixels of a query that is kept for explanations: 3 MiB
+_LEFT = "the client has gone"
 _FIGURES = ("correspondences", "conditional_maps")
 
 
 def gallery_page(gallery: Gallery, hosts: Sequence[str], patience: float = 30) -> Starlette:
-    """An ASGI application on one gallery.
+    """An ASGI application for one gallery.
 
-    Routes: ``GET /`` the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body gives both
-    rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or
-    ``conditional_maps``) a PNG; ``GET /person?person=7`` the page of a person, ``GET /sightings?person=7`` what it
-    shows, ``POST /correct?a=…&b=…&same=yes`` (or ``no``) keeps what somebody says of two pictures and identifies
-    everybody again, on a page that this machine alone can reach. Errors come as ``{"error": …}``. One search or drawing
-    runs at a time; who does not wait for it any more is passed over. Sixteen searches can wait, their pictures included
-    that are still coming.
+    Routes: ``GET /``, the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body returns
+    both rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences``
+    (or ``conditional_maps``) returns a PNG; ``GET /person?person=7``, the page of a person; ``GET
+    /sightings?person=7``, its data; ``POST /correct?a=…&b=…&same=yes`` (or ``no``) stores a correction of two pictures
+    and identifies everybody again, if only this machine can reach the page. Errors come as ``{"error": …}``. One search
+    or drawing runs at a time; it is skipped if the client has gone. Sixteen searches can wait, including those whose
+    pictures are still arriving.
 
     Args:
         gallery: what is searched.
-        hosts: names that the page may be asked for under, against DNS rebinding; ``*``: any.
-        patience: seconds until a picture must be here.
+        hosts: host names that the page answers to, against DNS rebinding; ``*``: any.
+        patience: seconds within which a picture must have arrived.
     """
     page = _Page(gallery, "*" not in hosts, patience)
     routes = [Route(path, _file(*file)) for path, file in _FILES.items()]
@@ -100,7 +100,7 @@ class _Page:
         self.searches = 0
         self.queries = RecentQueries()
         self.turn = asyncio.Lock()
-        self.warning: str | None = None  # of scores that are not those of the calibration; once for all
+        self.warning: str | None = None  # that the scores differ from the calibration's; computed once
 
     async def stats(self, request: Request) -> Response:
         stats = await run_in_threadpool(self.gallery.stats)
@@ -116,7 +116,7 @@ class _Page:
         where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
         if self.searches >= _MOST_SEARCHES:
             busy = f"{_MOST_SEARCHES} searches are under way; try again in a moment"
-            raise HTTPException(503, busy, {"Connection": "close"})  # the rest of the picture is not waited for
+            raise HTTPException(503, busy, {"Connection": "close"})  # do not wait for the rest of the picture
         self.searches += 1
         try:
             return await self._search(request, where, top_k)
@@ -187,7 +187,7 @@ class _Page:
         _refuse_other_sites(request)
         _refuse_unknown(request, ("a", "b", "same"))
         if not self.private:
-            raise HTTPException(403, "corrections are made on the machine itself: everybody can reach this page")
+            raise HTTPException(403, "corrections are off because other machines can reach this page")
         a, b, same = (request.query_params.get(name, "") for name in ("a", "b", "same"))
         if same not in ("yes", "no"):
             raise HTTPException(400, f"Expected same yes or no (got {same[:40]!r})")
@@ -196,13 +196,13 @@ class _Page:
             with _told():
                 self.people.say(a, b, same == "yes")
                 found = self.people.identify()
-            now = {one.image: one.person for one in self.people.sightings()}
+            now = {sighting.image: sighting.person for sighting in self.people.sightings()}
             return JSONResponse({"people": found.people, "changed": found.changed, "a": now[a], "b": now[b]})
 
         return await self._in_turn(request, say)
 
     async def _in_turn(self, request: Request, work: Callable[[], Response]) -> Response:
-        """Work in a thread, after those who came before; not for somebody who has gone meanwhile."""
+        """Run work in a thread, in order of arrival; skip it if the client has gone meanwhile."""
         async with self.turn:
             if await request.is_disconnected():
                 raise HTTPException(503, _LEFT)
@@ -219,7 +219,7 @@ def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """A page of another site must not search here, though the browser would let it send."""
+    """Refuse requests from pages of other sites, which the browser would send."""
     headers = request.headers
     origin = headers.get("origin")
     same = origin is None or origin.split("://")[-1] == headers.get("host")
@@ -228,7 +228,7 @@ def _refuse_other_sites(request: Request) -> None:
 
 
 def _refuse_unknown(request: Request, known: Sequence[str]) -> None:
-    """A filter under a misspelt name would be no filter."""
+    """Refuse unknown parameters: a misspelt filter would filter nothing."""
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
         raise HTTPException(400, f"Expected the parameters {', '.join(known)} (got {unknown[0][:40]})")
@@ -243,7 +243,7 @@ def _whole(request: Request, name: str, default: int, most: int = _MOST_HITS) ->
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What is wrong with a person or a pair is told to whoever asked."""
+    """Turn errors about a person or a pair into an answer to the client."""
     try:
         yield
     except (ValueError, FileNotFoundError, IncompleteNeighboursError) as error:
@@ -268,7 +268,7 @@ class RecentQuery(NamedTuple):
     found: SearchResult
 
     def hit(self, image: str) -> SearchHit | None:
-        """The hit of an image; none where it was not among them."""
+        """The hit for an image; None if it was not found."""
         return next((hit for hit in (*self.found.hits, *self.found.first_stage) if hit.image == image), None)
 
 
@@ -281,7 +281,7 @@ class RecentQueries:
         self._lock = threading.Lock()
 
     def keep(self, query: RecentQuery) -> str:
-        """Keep one, forget the oldest; returns its token."""
+        """Keep a query and forget the oldest; returns its token."""
         token = secrets.token_urlsafe(16)
         with self._lock:
             self._queries[token] = query
@@ -290,7 +290,7 @@ class RecentQueries:
         return token
 
     def get(self, token: str) -> RecentQuery | None:
-        """The query of a token; none where it is unknown or forgotten."""
+        """The query of a token; None if it is unknown or forgotten."""
         with self._lock:
             return self._queries.get(token)
 
@@ -307,7 +307,7 @@ _HEADERS = {
 
 
 class OneLineErrors:
-    """What goes wrong here is one line in the log, and the client learns no more than that it did."""
+    """Logs an unexpected error as one line; the client learns only that something went wrong."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -324,18 +324,18 @@ class OneLineErrors:
             await self.app(scope, receive, send_noted)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # a panic of LanceDB's is no Exception
+        except BaseException as error:  # a panic of LanceDB is not an Exception
             place = traceback.extract_tb(error.__traceback__)[-1]
             told = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_LINE]
             _LOG.error("%s failed: %s (%s, line %s)", scope.get("path"), told, place.filename, place.lineno)
             if started or scope["type"] != "http":
                 raise
-            answer = JSONResponse({"error": "this went wrong on the server; its terminal says more"}, 500)
+            answer = JSONResponse({"error": "something went wrong on the server; see its terminal"}, 500)
             await answer(scope, receive, send)
 
 
 class SafeHeaders:
-    """Nothing from elsewhere is loaded, nothing is shown elsewhere; what says nothing of caching is not cached."""
+    """Headers so that the page loads nothing from other sites, is not framed by them, and is not cached by default."""
 
     def __init__(self, app: ASGIApp):
         self.app = app

@@ -1,5 +1,5 @@
 "use strict";
-// One search at a time: what comes back from an older one is thrown away.
+// One search at a time: the answer of an older one is ignored.
 const at = (id) => document.getElementById(id);
 const FIGURES = ["correspondences", "conditional_maps"];
 let picture = null;
@@ -7,8 +7,8 @@ let query = null;
 let lists = { hits: [], first_stage: [] };
 let shown = null; // { list, position } in the dialog
 let searches = 0;
-let calibration = null; // what the probabilities rest on
-let drawing = new AbortController(); // stops what is drawn for a picture that is left
+let calibration = null; // summary of the calibration
+let drawing = new AbortController(); // stops drawing for a picture that is no longer shown
 
 function make(tag, { text, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
@@ -31,7 +31,7 @@ async function answered(response) {
 
 async function start() {
   const stats = await (await answered(await fetch("stats"))).json();
-  const where = stats.private ? "This runs on your machine alone" : "Everybody who reaches this machine can search";
+  const where = stats.private ? "Only your machine can reach this page" : "Everybody who can reach this machine can search";
   at("about").textContent = `${stats.images.toLocaleString()} pictures. ${where}; your picture is not stored.`;
   for (const [camera, count] of Object.entries(stats.cameras)) {
     if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
@@ -51,7 +51,7 @@ async function start() {
 
 function choose(file) {
   if (!file) return;
-  at("why").close(); // what it shows belongs to the search before
+  at("why").close(); // it shows the previous search
   picture = file;
   URL.revokeObjectURL(at("preview").src);
   at("preview").src = URL.createObjectURL(file);
@@ -94,8 +94,8 @@ async function search() {
     for (const name of ["hits", "first_stage"]) show(name);
     drawLine();
     at("answer").hidden = false;
-    const spent = Object.values(found.seconds).reduce((sum, one) => sum + one, 0);
-    say(found.hits.length ? `${found.hits.length} nearest, in ${Math.round(1000 * spent)} ms.` : "Nothing found: the filter lets nothing through.");
+    const spent = Object.values(found.seconds).reduce((sum, seconds) => sum + seconds, 0);
+    say(found.hits.length ? `${found.hits.length} nearest, in ${Math.round(1000 * spent)} ms.` : "Nothing found: no picture passes the filter.");
   } catch (error) {
     if (number !== searches) return;
     at("answer").hidden = true;
@@ -114,7 +114,7 @@ function change(hit) {
 
 const percent = (probability) => `${(100 * probability).toFixed(probability < 0.1 || probability > 0.9 ? 1 : 0)} %`;
 
-// The line between likely and unlikely: probabilities never rise down the ranking, so it stands between two hits.
+// The line between likely and unlikely: probabilities never rise down the ranking, so it is between two hits.
 function drawLine() {
   const rated = lists.hits.filter((hit) => typeof hit.probability === "number");
   at("line").hidden = rated.length === 0;
@@ -191,7 +191,7 @@ async function draw(figure, image, signal) {
   told.textContent = "Drawing …";
   told.className = "drawing busy";
   try {
-    await new Promise((done) => setTimeout(done, 150)); // who only passes by asks for nothing
+    await new Promise((done) => setTimeout(done, 150)); // no request when just stepping through the pictures
     if (signal.aborted) return;
     const response = await answered(await fetch(`explain?${new URLSearchParams({ query, image, figure })}`, { signal }));
     const drawn = URL.createObjectURL(await response.blob());

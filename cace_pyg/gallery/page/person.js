@@ -25,18 +25,18 @@ async function asked(path, values, options) {
 
 const file = (image) => image.split(/[\\/]/).pop();
 
-function picture(one, words) {
-  const image = make("img", { alt: "", src: `thumbnail?${new URLSearchParams({ image: one.image })}`, loading: "lazy" });
+function picture(sighting, words) {
+  const image = make("img", { alt: "", src: `thumbnail?${new URLSearchParams({ image: sighting.image })}`, loading: "lazy" });
   const lines = words.filter(Boolean).map((text) => make("span", { class: "quiet", text }));
   const button = make("button", { type: "button", class: "hit", "aria-pressed": "false" }, image, ...lines);
-  button.dataset.image = one.image;
-  button.setAttribute("aria-label", `${file(one.image)}, ${words.filter(Boolean).join(", ")}`);
-  button.addEventListener("click", () => choose(one.image));
+  button.dataset.image = sighting.image;
+  button.setAttribute("aria-label", `${file(sighting.image)}, ${words.filter(Boolean).join(", ")}`);
+  button.addEventListener("click", () => choose(sighting.image));
   return make("li", {}, button);
 }
 
 function choose(image) {
-  mark(chosen.includes(image) ? chosen.filter((one) => one !== image) : [...chosen, image].slice(-2));
+  mark(chosen.includes(image) ? chosen.filter((other) => other !== image) : [...chosen, image].slice(-2));
 }
 
 function mark(images) {
@@ -57,7 +57,7 @@ async function correct(same) {
     const found = await asked("correct", { a, b, same }, { method: "POST" });
     person = found.a;
     history.replaceState(null, "", `person?person=${person}`);
-    await show(`Kept. ${found.changed} pictures are of another person now.`);
+    await show(`Stored. ${found.changed} pictures moved to another person.`);
   } catch (error) {
     say(error.message, "wrong");
   }
@@ -67,12 +67,12 @@ async function show(words = "") {
   const found = await asked("sightings", { person });
   at("title").textContent = document.title = `Person ${person}`;
   const cameras = new Map();
-  for (const one of found.sightings) {
-    const camera = one.camera ?? "";
-    cameras.set(camera, [...(cameras.get(camera) || []), one]);
+  for (const sighting of found.sightings) {
+    const camera = sighting.camera ?? "";
+    cameras.set(camera, [...(cameras.get(camera) || []), sighting]);
   }
   at("cameras").replaceChildren(...[...cameras].sort(([a], [b]) => a.localeCompare(b)).map(([camera, several]) => {
-    const rows = several.map((one) => picture(one, [one.time?.replace("T", " "), `sure ${one.confidence.toFixed(2)}`]));
+    const rows = several.map((sighting) => picture(sighting, [sighting.time?.replace("T", " "), `sure ${sighting.confidence.toFixed(2)}`]));
     const heading = make("h2", { text: camera ? `Camera ${camera}` : "Camera unknown" });
     return make("section", {}, heading, make("ol", {}, ...rows));
   }));

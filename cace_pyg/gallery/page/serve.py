@@ -1,4 +1,4 @@
-"""The page on a port."""
+"""Serves the page on a port."""
 
 import asyncio
 import ipaddress
@@ -30,15 +30,15 @@ def serve(
 
     Args:
         gallery: what is searched.
-        host: address to listen on; other than loopback, everybody who reaches it can search: there is no password.
-        port: 0: any that is free.
+        host: address to listen on. Unless it is loopback, everybody who can reach it can search: there is no password.
+        port: 0: any free port.
         browser: open the page in the browser.
-        ready: called with the server and its address when it listens.
-        patience: seconds until a client must have sent its next request, until the picture that belongs to it must be
-            here, and until the answer must have been taken; then the connection is closed.
+        ready: called with the server and its address once it listens.
+        patience: seconds within which a client must send its next request, send the whole picture, and take the answer;
+            otherwise the connection is closed.
 
     Raises:
-        RuntimeError: the address cannot be listened on.
+        RuntimeError: it cannot listen on the address.
     """
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -47,7 +47,7 @@ def serve(
     open_to_others = not _is_loopback(host)
     if open_to_others:
         print(
-            f"warning: everybody who reaches {host} can search this gallery; there is no password and no encryption",
+            f"warning: everybody who can reach {host} can search this gallery; there is no password and no encryption",
             file=sys.stderr,
         )
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
@@ -56,7 +56,7 @@ def serve(
         app,
         http=_Protocol,
         ws="none",
-        lifespan="off",  # there is none, and a second Ctrl-C would print its traceback
+        lifespan="off",  # not needed, and a second Ctrl-C would print its traceback
         log_level="warning",
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=patience,
@@ -68,15 +68,15 @@ def serve(
         webbrowser.open(address)
     if ready:
         ready(server, address)
-    with listening, suppress(KeyboardInterrupt):  # uvicorn has closed all when it passes the signal on
+    with listening, suppress(KeyboardInterrupt):  # uvicorn has closed everything when it passes on the signal
         server.run(sockets=[listening])
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP, in which the keep-alive time runs from the first moment on, whatever comes in drops.
+    """uvicorn's HTTP protocol with a time limit for each request that starts with the connection.
 
-    uvicorn's own starts after the first answer and ends with the next byte: who sends nothing, or a header now and
-    then, would stay for ever.
+    uvicorn's own limit starts after the first answer and ends with the next byte: a client that sends nothing, or a
+    header now and then, would stay for ever.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -92,7 +92,7 @@ class _Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete:  # else the next request was there already
+        if self.cycle.response_complete:  # else the next request has arrived already
             self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:

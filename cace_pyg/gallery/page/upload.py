@@ -1,4 +1,4 @@
-"""A picture that came over the network."""
+"""Reads a picture that was sent over the network."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 class UploadError(ValueError):
-    """What is wrong with an upload, and the HTTP status that says so."""
+    """An upload is not valid: the reason and the HTTP status."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -27,11 +27,11 @@ async def read_upload(stream: AsyncIterator[bytes], patience: float) -> bytes:
     """The body of a request, kept in memory only.
 
     Args:
-        stream: the body; reading stops where it is too long.
-        patience: seconds until all of it must have come.
+        stream: the body; reading stops if it is too long.
+        patience: seconds within which all of it must have arrived.
 
     Raises:
-        UploadError: more than 10 MiB (status 413), or empty (422), or not all there in time (408).
+        UploadError: it is above 10 MiB (status 413), empty (422), or not complete in time (408).
     """
     body = bytearray()
     try:
@@ -50,11 +50,11 @@ async def read_upload(stream: AsyncIterator[bytes], patience: float) -> bytes:
 
 
 def decode_upload(body: bytes) -> Image.Image:
-    """The RGB picture in a body, upright; its size is looked at before any pixel.
+    """The upright RGB picture in a body; its size is checked before any pixel is decoded.
 
     Raises:
-        UploadError: more than 40 megapixels (status 413), neither JPEG nor PNG nor WebP, whatever its name (415), or
-            truncated (422).
+        UploadError: it has more than 40 megapixels (status 413), is not JPEG, PNG or WebP, whatever its name (415), or
+            is truncated (422).
     """
     try:
         with warnings.catch_warnings():
