@@ -23,6 +23,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def whole_float32():
+    """On a GPU convolutions have 10 bits of mantissa (TF32) unless told otherwise, too few to compare numbers by."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same numbers, alone or among others."""

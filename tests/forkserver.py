@@ -1,4 +1,7 @@
-"""Processes that need not import torch: forked from one that has; and several of them as torchrun's ranks."""
+"""Processes that need not import torch: forked from one that has; and several of them as torchrun's ranks.
+
+They compute on the CPU, whatever there is. What is compared with them has to do so too: ``--device cpu``.
+"""
 
 import multiprocessing
 import os
@@ -12,7 +15,9 @@ import torch
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 # Not lancedb itself, whose threads a fork would lose.
-FORKSERVER.set_forkserver_preload(["cace_pyg.train", "cace_pyg.gallery", "pyarrow", "lance_namespace"])
+FORKSERVER.set_forkserver_preload(
+    ["tests.without_gpu", "cace_pyg.train", "cace_pyg.gallery", "pyarrow", "lance_namespace"]
+)
 
 
 def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:

@@ -198,6 +198,8 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
         arguments[-1] = str(tmp_path / "made")
         arguments += ["--train_identities=3", "--test_identities=3", "--distractors=2", "--junk=2"]
     elif name.startswith("benchmarks."):
+        if name == "benchmarks.reassociation":
+            pytest.importorskip("motmetrics")
         arguments += ["--quick"]
     assert run_module(*arguments) == 0
 

@@ -5,9 +5,10 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+import torch
+
 _PACKAGES = (
     "cace-pyg",
-    "torch",
     "torchvision",
     "torch-geometric",
     "torch-scatter",
@@ -25,6 +26,7 @@ def describe_environment(seed: int, data_fingerprint: str) -> dict[str, str]:
         "data-set fingerprint": data_fingerprint,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "torch": str(torch.__version__),  # the package's metadata may leave out which CUDA it was built for
         **found,
     }
 

@@ -15,6 +15,7 @@ from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.distances import Distances, labels_of, measure, random_scores
 from cace_pyg.engine.extraction import Extraction, extract_entries
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.moved_to import moved_to
 from cace_pyg.engine.neighbour_rows import (
     NeighbourChoice,
     NeighbourRow,
@@ -190,10 +191,10 @@ def evaluate_model(
     held_out: Splits | None = None,
     calibration: Calibration | None = None,
 ) -> Evaluation | None:
-    """Both stages, with the fusion weight that the configuration asks for; leaves the model on the CPU.
+    """Both stages, with the fusion weight that the configuration asks for.
 
     Args:
-        model: what ranks.
+        model: what ranks; it is put into evaluation mode, and is back on its own device afterwards.
         query: query pictures.
         gallery: gallery pictures.
         config: the run's.
@@ -209,14 +210,12 @@ def evaluate_model(
     device = fabric.device if fabric else find_device(config.device)
     ranks = Ranks(fabric.global_rank, fabric.world_size) if fabric else Ranks()
     gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
-    model.to(device)
-    choice = None
-    if config.neighbours.tune:
-        chosen_on = ((), ()) if held_out is None else (held_out.query, held_out.gallery)
-        choice = choose_neighbours(model, *chosen_on, config, weight, device, ranks)
-    evaluation = evaluate_two_stage(model, query, gallery, config, weight, device, ranks, calibration, choice)
-    model.to("cpu")
-    return evaluation
+    with moved_to(model, device):
+        choice = None
+        if config.neighbours.tune:
+            chosen_on = ((), ()) if held_out is None else (held_out.query, held_out.gallery)
+            choice = choose_neighbours(model, *chosen_on, config, weight, device, ranks)
+        return evaluate_two_stage(model, query, gallery, config, weight, device, ranks, calibration, choice)
 
 
 def fusion_weight_of(config: Config, chosen: float | None) -> float:

@@ -4,7 +4,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import evaluation_transform, to_tensor
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.engine.launch_fabric import find_device
+from cace_pyg.engine.moved_to import moved_to
 from cace_pyg.graph import Clues
 from cace_pyg.models import Extractor, Individual
 from cace_pyg.models.extractor import split_extracted
@@ -28,7 +29,8 @@ class Features:
     """Embeddings and clues of some images, of one network; arrays of your own are as good as :func:`extract_features`.
 
     Args:
-        embedding: ``(image, embedding)``; compared by cosine, so they are scaled to length one.
+        embedding: ``(image, embedding)``; compared by cosine, so they are scaled to length one. Like the clues it is
+            kept on the CPU.
         clues: ``(image, n, channel)``, row by row of the feature map, or the patch tokens of a transformer, without
             class and register tokens; half precision is enough.
         grid: (H, W) of the map, with H·W = n.
@@ -42,7 +44,7 @@ class Features:
     grid: tuple[int, int]
 
     def __init__(self, embedding: Tensor | ArrayLike, clues: Tensor | ArrayLike, grid: tuple[int, int]):
-        embedding, clues = torch.as_tensor(embedding), torch.as_tensor(clues)
+        embedding, clues = torch.as_tensor(embedding).cpu(), torch.as_tensor(clues).cpu()
         if embedding.dim() != 2 or clues.dim() != 3 or len(embedding) != len(clues):
             raise ValueError(
                 "Expected embeddings (image, embedding) and clues (image, n, channel) of the same images (got "
@@ -110,7 +112,7 @@ def extract_features(
     Args:
         extractor: see :class:`~cace_pyg.models.Extractor`; it has to give an embedding of its own, as
             :class:`~cace_pyg.models.PublishedEmbedding` does. It is put into evaluation mode, and is back on its own
-            device afterwards.
+            device afterwards; what is no torch module is given pictures on ``device``.
         pictures: paths, PIL images, arrays or bytes of files.
         size: (height, width) to which they are resized.
         batch_size: pictures a forward pass.
@@ -127,7 +129,7 @@ def extract_features(
     transform, where = evaluation_transform(), find_device(device)
     embeddings, several, grid = [], [], (0, 0)
     with (
-        _evaluating_on(extractor, where),
+        moved_to(extractor.eval(), where) if isinstance(extractor, torch.nn.Module) else nullcontext(),
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
         progress_bar(total=len(pictures), desc="extract", unit="picture", disable=not progress) as bar,
     ):
@@ -154,20 +156,6 @@ def extract_features(
             grid = clues.grid
             bar.update(len(batch))
     return Features(torch.cat(embeddings), torch.cat(several), grid)
-
-
-@contextmanager
-def _evaluating_on(extractor: Extractor, device: torch.device) -> Iterator[None]:
-    """The extractor in evaluation mode, and on the device for as long as it is needed there."""
-    if not isinstance(extractor, torch.nn.Module):
-        yield
-        return
-    home = next(extractor.parameters(), torch.empty(0)).device
-    extractor.eval().to(device)
-    try:
-        yield
-    finally:
-        extractor.to(home)
 
 
 class KeptFeatures(torch.nn.Module):

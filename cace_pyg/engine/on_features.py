@@ -25,6 +25,7 @@ from cace_pyg.engine.features import Features, KeptFeatures
 from cace_pyg.engine.held_out import calibrate_on
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.measure_pairs import measure_lists
+from cace_pyg.engine.moved_to import moved_to
 from cace_pyg.engine.neighbours import Reranking, SecondStage, ask_pair_stage, check_reranking, find_neighbours
 from cace_pyg.engine.training import Trainer
 from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
@@ -42,7 +43,7 @@ class FittedPairStage:
     """A trained pair stage.
 
     Attributes:
-        stage: in evaluation mode, on the CPU.
+        stage: in evaluation mode, on the CPU. Whatever takes a fitted stage leaves it on the device that it is on.
         fusion_weight: of its distance beside the individual one, chosen on held-out people; none where there were none.
         channels: of the clues that it takes.
         calibration: what fused distances mean, learned from the same people; none where there were none.
@@ -181,11 +182,8 @@ def calibrate_pair_stage(
     where = find_device(device)
     model = CaceNet(KeptFeatures(features), lambda _: fitted.stage.builder, embedding_channels=256, published=True)
     model.pair_stage = fitted.stage
-    weight = fitted.fusion_weight
-    try:
-        found = calibrate_on(model.to(where), splits.query, splits.gallery, config, weight, where, form)
-    finally:
-        fitted.stage.to("cpu")
+    with moved_to(model, where):
+        found = calibrate_on(model, splits.query, splits.gallery, config, fitted.fusion_weight, where, form)
     return replace(fitted, calibration=found)
 
 
@@ -290,9 +288,9 @@ def rerank_features(
         if weight == 0:
             return near.ranking(neighbours).whole().double()
     where = find_device(device)
-    stage = fitted.stage.to(where).eval()
+    stage = fitted.stage.eval()
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
-    try:
+    with moved_to(stage, where):
         of_query, of_gallery = (
             Extraction((), one.embedding, prepare_features(stage, one.pictures, where), views=one.views)
             for one in sides
@@ -310,8 +308,6 @@ def rerank_features(
         second_stage, ask = SecondStage(index, conditional), functools.partial(ask, title="neighbours")
         near = ask_pair_stage(near, of_query, of_gallery, second_stage, candidates, False, ask)
         return near.ranking(neighbours, weight, weight).whole().double()
-    finally:
-        fitted.stage.to("cpu")
 
 
 class _Entries(NamedTuple):

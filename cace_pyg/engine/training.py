@@ -78,8 +78,9 @@ class Trainer:
     Under ``torchrun`` every rank makes one; the first writes and validates.
 
     Args:
-        model: what is trained, in place: :func:`cace_pyg.engine.checkpoint.build_model` makes the one that ``config``
-            describes; your own may have any extractor.
+        model: what is trained, in place, and left on the device of the training:
+            :func:`cace_pyg.engine.build.build_model` makes the one that ``config`` describes; your own may have any
+            extractor.
         config: of the training: data, phases, evaluation, ``run_dir``. What it says of the model is that of ``model``.
         held_out: training pictures, and the query and gallery of training identities held out of them (may be empty),
             as :func:`cace_pyg.data.hold_out_identities` returns them; never the data set's own query and gallery, since

@@ -126,8 +126,13 @@ def test_a_weight_that_the_run_fixes_is_the_one_that_is_calibrated(trained, tiny
 
 
 def test_evaluate_tells_of_decisions_and_unknown_people(trained, tmp_path, capsys):
+    """With a fusion weight above 0, whatever this run has chosen on its few people."""
+    state = load_checkpoint(trained.best)
+    del state["format"]
+    calibration = replace(calibration_of(state), weight=0.25).as_dict()
+    save_checkpoint(tmp_path / "best.ckpt", state | {"fusion_weight": 0.25, "calibration": calibration})
     output = tmp_path / "metrics.json"
-    asked = ["--checkpoint", str(trained.best), "--output", str(output), "--evaluation.unknown_share", "0.3"]
+    asked = ["--checkpoint", str(tmp_path / "best.ckpt"), "--output", str(output), "--evaluation.unknown_share", "0.3"]
     assert evaluate([*asked, "--k_reciprocal", "--k_reciprocal.k1", "5", "--k_reciprocal.k2", "2"]) == 0
     printed, found = capsys.readouterr().out, json.loads(output.read_text())
     assert found["open_set"].keys() == {"individual", "two_stage", "k_reciprocal", "two_stage_k_reciprocal"}

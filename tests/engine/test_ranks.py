@@ -56,7 +56,7 @@ def undisturbed(tiny, make_once):
 def options_of(tiny, folder):
     chosen = {
         "config": "configs/synthetic.yaml", "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0,
-        "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16,
+        "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "device": "cpu", "embedding.channels": 16,
         "joint_phase.num_identities": 4, "joint_phase.num_instances": 4, "joint_phase.epochs": 3,
         "joint_phase.batches_per_epoch": 12, "validate_every": 1,
         "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
@@ -194,7 +194,7 @@ def test_passes_accumulate_the_mean_of_their_losses(options, tiny):
     phase = JointPhase(trainer.config, samples, Ranks())
     step, _ = trainer.fabric.setup(TrainingStep(trainer.model, phase), phase.optimizer(trainer.model))
     trainer.model.eval()
-    images, labels = next(iter(phase.batches(0)))
+    images, labels = (one.to(trainer.fabric.device) for one in next(iter(phase.batches(0))))
     assert len(list(trainer._passes(phase, step, (images, labels), 0, 0))) == 2
     weight = next(trainer.model.extractor.parameters())
     found = weight.grad.clone()
@@ -254,5 +254,5 @@ def test_synchronised_batch_norm_keeps_names_and_weights(options):
 
 
 def test_synchronised_batch_norm_wants_gpus(options, capsys):
-    assert train([*options, "--sync_batchnorm=true"]) == 2
+    assert train([*options, "--sync_batchnorm=true", "--device=cpu"]) == 2
     assert "Expected GPUs for sync_batchnorm" in capsys.readouterr().err

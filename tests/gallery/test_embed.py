@@ -29,7 +29,7 @@ print(main(sys.argv[1:] + ["-o", "vectors.npy"]), main(sys.argv[1:] + ["-o", "ve
 def expected(checkpoint, splits):
     """What evaluation extracts of the gallery's pictures."""
     embedder = Embedder(checkpoint)
-    return extract_embeddings(embedder.model, splits.gallery, embedder.config, "cpu")
+    return extract_embeddings(embedder.model, splits.gallery, embedder.config, embedder.device)
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_a_python_call_says_what_it_cannot_read(checkpoint, folder):
 def test_a_model_with_a_graph_of_body_parts_has_vectors_too(tiny, tmp_path, splits):
     checkpoint = make_checkpoint(tmp_path / "m.ckpt", tiny, **{"graph": "Semantic", "graph.sharpness": None})
     embedder = Embedder(checkpoint)
-    expected = extract_embeddings(embedder.model, splits.gallery[:4], embedder.config, "cpu")
+    expected = extract_embeddings(embedder.model, splits.gallery[:4], embedder.config, embedder.device)
     found = embed_pictures([sample.path for sample in splits.gallery[:4]], checkpoint)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 

@@ -24,19 +24,20 @@ def flipping(tiny, tmp_path_factory):
 def test_evaluation_compares_the_mean_with_the_mirrored_picture_and_keeps_the_clues(flipping, checkpoint, splits):
     embedder, plain = Embedder(flipping), Embedder(checkpoint)
     samples = splits.gallery[:3]
-    embedding, clues = extract_clues(embedder.model, samples, embedder.config, "cpu")
+    embedding, clues = extract_clues(embedder.model, samples, embedder.config, embedder.device)
     images = torch.stack([evaluation_transform()(plain.resize(Image.open(one.path))) for one in samples])
+    images = images.to(plain.device)
     with torch.no_grad():
         mean = (plain.model(images).embedding + plain.model(images.flip(3)).embedding) / 2
-        assert torch.allclose(clues.features, plain.model(images).clues.features, atol=1e-5)
-    expected = mean / mean.norm(dim=1, keepdim=True)
+        assert torch.allclose(clues.features, plain.model(images).clues.features.cpu(), atol=1e-5)
+    expected = (mean / mean.norm(dim=1, keepdim=True)).cpu()
     assert torch.allclose(embedding, expected, atol=1e-5)
-    assert (embedding - extract_embeddings(plain.model, samples, plain.config, "cpu")).abs().max() > 1e-3
+    assert (embedding - extract_embeddings(plain.model, samples, plain.config, plain.device)).abs().max() > 1e-3
 
 
 def test_galleries_and_vectors_have_what_evaluation_has(flipping, splits):
     embedder, samples = Embedder(flipping), splits.gallery[:3]
-    expected = extract_embeddings(embedder.model, samples, embedder.config, "cpu")
+    expected = extract_embeddings(embedder.model, samples, embedder.config, embedder.device)
     pictures = [one.path for one in samples]
     assert torch.allclose(embedder(pictures).embedding, expected, atol=1e-5)
     assert torch.allclose(embed_pictures(pictures, flipping), expected, atol=1e-5)

@@ -31,7 +31,7 @@ def test_both_stages_are_those_of_evaluation(checkpoint, splits, pictures, tmp_p
     made = Gallery.create(tmp_path / "people.lance", checkpoint, precision)
     made.add(pictures)
     embedder = made.embedder
-    *_, distances = measure(embedder.model, splits.query, splits.gallery, embedder.config, "cpu")
+    *_, distances = measure(embedder.model, splits.query, splits.gallery, embedder.config, embedder.device)
     two_stage = distances.two_stage(0.5)
     found = made.search([sample.path for sample in splits.query], top_k=len(pictures))
     for query, result in enumerate(found):

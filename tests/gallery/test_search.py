@@ -1,5 +1,6 @@
 """``python -m cace_pyg.search``: what it prints and writes, and what it refuses."""
 
+import importlib.util
 import json
 import shutil
 from datetime import datetime
@@ -11,6 +12,8 @@ from PIL import Image
 
 from cace_pyg import Gallery
 from cace_pyg.search import main as search
+
+NEEDS_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
 @pytest.fixture
@@ -186,7 +189,9 @@ def diverged(path, checkpoint, weight, value=float("nan")):
         (["--checkpoint", "large.ckpt"], "Expected embeddings and clues of finite numbers"),
         (["--device", "abacus"], "abacus"),
         (["--ray", "--workers", "0"], "Expected at least one worker (got 0)"),
-        (["--ray", "--ray_address", "127.0.0.1:1"], "there is no Ray cluster at 127.0.0.1:1"),
+        pytest.param(
+            ["--ray", "--ray_address", "127.0.0.1:1"], "there is no Ray cluster at 127.0.0.1:1", marks=NEEDS_RAY
+        ),
     ],
 )
 def test_what_is_refused_makes_no_gallery(folder, path, checkpoint, options, message, capsys, tmp_path, monkeypatch):

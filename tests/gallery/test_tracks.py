@@ -65,6 +65,7 @@ def groups(pictures, facts):
 def by_hand(embedder, query, pictures, facts):
     """Each entry's fused distance by loops over pictures, all of them looked at."""
     asked, there = embedder(query), embedder(pictures)
+    of_query, of_gallery = (one.prepared.to(embedder.device) for one in (asked, there))
     near = choose_views(asked.embedding, VIEWS).tolist()
     mean, weight = merge_embeddings(asked.embedding), embedder.fusion_weight
     distances = {}
@@ -72,7 +73,7 @@ def by_hand(embedder, query, pictures, facts):
         embedding = there.embedding[members]
         pairs = [
             float(embedder.model.pair_stage.distance(
-                asked.prepared.select(slice(a, a + 1)), there.prepared.select(slice(members[b], members[b] + 1))
+                of_query.select(slice(a, a + 1)), of_gallery.select(slice(members[b], members[b] + 1))
             ))
             for a in near for b in choose_views(embedding, VIEWS).tolist()
         ]  # fmt: skip
@@ -112,7 +113,8 @@ def test_a_track_is_one_hit_with_the_view_that_is_nearest(gallery, embedder, pic
         asked, views = embedder([query]), embedder(hit.pictures)
         chosen = choose_views(views.embedding, VIEWS).tolist()
         with torch.no_grad():
-            distance = embedder.model.pair_stage.distance(asked.prepared, views.prepared)
+            prepared = (one.prepared.to(embedder.device) for one in (asked, views))
+            distance = embedder.model.pair_stage.distance(*prepared)
         nearest = min(chosen, key=lambda one: float(distance[one]))
         assert float(distance[hit.pictures.index(hit.image)]) == pytest.approx(float(distance[nearest]), abs=2e-3)
 

@@ -184,6 +184,17 @@ def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint,
     assert "leave --pattern and --metadata out" in capsys.readouterr().err
     assert search([*index, "--ray", "--workers=0"]) == 2
     assert "Expected at least one worker (got 0)" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert search([*index, "--ray"]) == 2
+    assert "pip install 'cace-pyg[cluster]'" in capsys.readouterr().err
+    assert module.__name__ == "cace_pyg.gallery.add_on_ray"  # it is imported without Ray
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path, capsys, pictures, checkpoint, monkeypatch):
+    pytest.importorskip("ray")
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, "0"))
+    index = ["index", str(pictures[0].parent), "--gallery", str(tmp_path / "g"), "--checkpoint", str(checkpoint)]
     for address in ("127.0.0.1:1", "nowhere"):
         assert search([*index, "--ray", f"--ray_address={address}"]) == 2
         assert f"there is no Ray cluster at {address}" in capsys.readouterr().err
@@ -194,7 +205,3 @@ def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint,
         monkeypatch.setenv("RAY_ADDRESS", told)
         assert search([*index, "--ray", "--ray_address=auto"]) == 2
         assert f"there is no Ray cluster at {meant}, which auto is" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert search([*index, "--ray"]) == 2
-    assert "pip install 'cace-pyg[cluster]'" in capsys.readouterr().err
-    assert module.__name__ == "cace_pyg.gallery.add_on_ray"  # it is imported without Ray
