@@ -14,7 +14,7 @@ DESCRIPTION = """Train CACE-Net on a data set, evaluate both stages and write a 
 EXPLANATION = """Train CACE-Net, evaluate it in two stages, write a report.
 
   python -m cace_pyg.data synthetic data/synthetic              make the built-in data set
-  python -m cace_pyg.train --config synthetic                   train on it, some nine minutes on a CPU
+  python -m cace_pyg.train --config synthetic                   train on it, some six minutes on a CPU
   python -m cace_pyg.train --config market1501 --data.root PATH
   python -m cace_pyg.train --config mine.yaml                   settings of your own
   python -m cace_pyg.train … --dry_run                          one step and one batch of everything, nothing kept
