@@ -138,7 +138,7 @@ def test_evaluate_tells_of_decisions_and_unknown_people(trained, tmp_path, capsy
     assert 0 <= found["open_set"]["two_stage"]["expected_calibration_error"][0] <= 1
     assert found["calibration"]["people"] == 4 and 0 <= found["calibration"]["drift"] <= 1
     assert "decisions, percent [95 % over people]" in printed and "TPR at FPR 0.01: " in printed
-    assert "probabilities: expected calibration error" in printed and "of each query's nearest" in printed
+    assert "probabilities: expected calibration error" in printed and "for each query's nearest" in printed
     assert evaluate([*asked[:2], "--evaluation.unknown_share", "1.0"]) == 2
     assert "unknown_share in [0, 1)" in capsys.readouterr().err
 
@@ -150,7 +150,7 @@ def test_an_old_checkpoint_has_none_says_so_and_gets_one(trained, tiny, tmp_path
     old = tmp_path / "old.ckpt"
     save_checkpoint(old, state)
     assert evaluate(["--checkpoint", str(old)]) == 0
-    assert "probabilities: none, there is no calibration" in capsys.readouterr().out
+    assert "probabilities: none, because there is no calibration" in capsys.readouterr().out
     assert calibrate(["--checkpoint", str(old), "--split", "validation"]) == 0
     assert "pairs of 4 people" in capsys.readouterr().out
     after = load_checkpoint(tmp_path / "old_calibrated.ckpt")
@@ -197,11 +197,11 @@ def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(trained, ti
         ([], "Expected --data.root PATH, labelled pictures of your cameras (got none)"),
         (
             ["--split", "all", "--data.root", str(tiny)],
-            "people whom the model was not trained on (got its own data set",
+            "people that the model was not trained on (got its own data set",
         ),
         (["--split", "validation", "--data.hold_out", "0"], "held out of the training (got data.hold_out 0)"),
         (["--data.root", str(tmp_path / "nowhere")], "nowhere"),
-        (["--data.root", str(tiny), "--output", str(tmp_path / "no" / "new.ckpt")], "in a folder that is there"),
+        (["--data.root", str(tiny), "--output", str(tmp_path / "no" / "new.ckpt")], "in an existing folder"),
     ):
         assert calibrate([*asked, *more]) == 2
         told = capsys.readouterr().err

@@ -243,7 +243,7 @@ def test_numbers_are_chosen_on_held_out_people_and_said(tiny, tmp_path, capsys):
     tuned = replace(config, neighbours=replace(config.neighbours, tune=True))
     again = evaluate_model(model, splits.query, splits.gallery, tuned, 0.5, held_out=held_out)
     assert again.neighbours[1].metrics.mAP == pytest.approx(rows["two_stage_k_reciprocal"]["mAP"])
-    with pytest.raises(ValueError, match="there are none .data.hold_out 0.; leave it out, and give the numbers"):
+    with pytest.raises(ValueError, match="there are none .data.hold_out 0.; leave it out, and give the settings"):
         evaluate_model(model, splits.query, splits.gallery, tuned, 0.5)
 
 
@@ -254,7 +254,7 @@ def test_wrong_options_are_refused_before_anything_is_computed(tiny, tmp_path, c
         (["--k_reciprocal", "--neighbours.method=propagation"], "short for --neighbours.method k_reciprocal: give one"),
         (["--neighbours.method=propagation", "--propagation.k1=9999"], "Expected propagation.k1 below the number of"),
         (["--neighbours.method=propagate"], "neighbours.method"),
-        (["--neighbours.tune=true"], "neighbours.method where neighbours.tune chooses its numbers (got null)"),
+        (["--neighbours.tune=true"], "neighbours.method with neighbours.tune, which chooses its settings (got null)"),
         (["--propagation.k2=30"], "k2 of at most propagation.k1 (got k1 26, k2 30)"),
         (["--neighbours.candidates=0"], "neighbours.candidates"),
     ):

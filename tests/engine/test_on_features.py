@@ -148,7 +148,7 @@ def test_it_says_how_probable_it_is_and_learns_it_anew_elsewhere(fitted, tmp_pat
     near = distance <= distance.sort(1).values[:, 29:30]
     counts = near & (same | (pids[query][:, None] != pids[rest]))
     assert expected_calibration_error(elsewhere.probability(distance)[counts], same[counts]) < 0.05
-    with pytest.raises(ValueError, match="calibrate_pair_stage learns one"):
+    with pytest.raises(ValueError, match="calibrate_pair_stage learns a calibration"):
         replace(fitted, calibration=None).probability(asked)
     assert fitted.probability(0.3) == fitted.probability(torch.tensor([0.3], dtype=torch.float64))[0]
     with pytest.raises(ValueError, match="Expected numbers as distances"):
@@ -217,7 +217,7 @@ def test_features_are_kept_in_a_file(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     for name in ("other.pt", "list.pt"):
         with pytest.raises(
-            ValueError, match=f"Expected a file of Features.save .got .*{name}, which is something else"
+            ValueError, match=f"Expected a file that Features.save wrote .got .*{name}, which is not one"
         ):
             Features.load(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="no features at .*none.pt"):
