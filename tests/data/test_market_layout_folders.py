@@ -61,5 +61,5 @@ def test_two_data_sets_one_level_down_are_not_chosen_between(root):
 def test_a_part_that_holds_junk_only_is_empty(root):
     (only,) = (root / "bounding_box_test").iterdir()
     only.rename(only.with_name("-1_c1s1_000451_03.jpg"))
-    with pytest.raises(ValueError, match=r"bounding_box_test holds no pictures"):
+    with pytest.raises(ValueError, match=r"bounding_box_test contains no pictures"):
         read_market_layout(root)

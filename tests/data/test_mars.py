@@ -115,7 +115,7 @@ def damage(root, what):
     ("what", "error", "message"),
     [
         ("missing", FileNotFoundError, "1 pictures that .* names are not in .*0001C2T0001F002.jpg"),
-        ("not matlab", RuntimeError, "cannot read .*tracks_test_info.mat as a file of MATLAB"),
+        ("not matlab", RuntimeError, "cannot read .*tracks_test_info.mat as a MATLAB file"),
         ("another table", ValueError, r"Expected the numbers query_IDX in .* \(got other\)"),
         ("row", ValueError, r"Expected rows from 1 to 8 in .*query_IDX.mat \(got up to 99\)"),
         ("short list", ValueError, r"lines up to 21 of 1\)"),

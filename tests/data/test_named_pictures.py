@@ -83,13 +83,13 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"(?s)no folder for gallery in .*image_test"):
         read_dataset("market_layout", root, pattern=PATTERN)
     tree(root, ["gallery/0003_c2_1.jpg", "gallery/me.jpg"])
-    with pytest.raises(ValueError, match=r"to fit every file name from its beginning .it does not fit me.jpg in"):
+    with pytest.raises(ValueError, match=r"to match every file name from its beginning .it does not match me.jpg in"):
         read_dataset("market_layout", root, pattern=PATTERN)
     (root / "gallery" / "me.jpg").rename(root / "gallery" / "x0003_c2_1.jpg")
-    with pytest.raises(ValueError, match=r"it does not fit x0003_c2_1.jpg in .*begin it with \.\* to skip"):
+    with pytest.raises(ValueError, match=r"it does not match x0003_c2_1.jpg in .*start it with \.\* to skip"):
         read_dataset("market_layout", root, pattern=PATTERN)
     tree(root, ["bounding_box_test/0003_c2_1.jpg"])
-    with pytest.raises(ValueError, match=r"one folder for a part .*got gallery and bounding_box_test"):
+    with pytest.raises(ValueError, match=r"one folder per part .*got gallery and bounding_box_test"):
         read_dataset("market_layout", root, pattern=PATTERN)
     for name in ("market1501", "manifest"):
         with pytest.raises(ValueError, match=f"data.pattern with data.name market_layout .got {name}"):

@@ -195,7 +195,7 @@ def test_a_test_part_is_query_and_gallery(tmp_path):
     assert [one.path.name for one in splits.query] == ["a.jpg", "b.jpg"]
     assert [one.path.name for one in splits.gallery] == ["a.jpg", "b.jpg", "nobody.jpg"]
     assert check_dataset(path).passed
-    with pytest.raises(ValueError, match="either query and gallery in .*, or test in place of both"):
+    with pytest.raises(ValueError, match="either query and gallery in .*, or test instead of both"):
         read_manifest(table(tmp_path, [*TEST_ROWS, ("q.jpg", "9", "query")], "path,pid,split"))
     with pytest.raises(ValueError, match="got none for query and gallery"):
         read_manifest(table(tmp_path, TEST_ROWS[:2], "path,pid,split"))
@@ -209,7 +209,7 @@ def test_a_tree_with_a_test_part(tmp_path):
     (remark,) = check_dataset(tmp_path).remarks
     assert remark.startswith("2 of 3 queries") and "of 1 are absent" in remark
     picture(tmp_path / "query" / "cleo" / "3.jpg")
-    with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ in place of both"):
+    with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ instead of both"):
         read_image_folder(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_a_missing_picture_is_an_error_or_a_warning(public_tree, tmp_path):
     with pytest.warns(UserWarning, match=r"3,367 \(expected 3,368\)"):
         assert len(read_dataset("market1501", root, allow_partial=True).query) == 3_367
     found = check_dataset(root, "market1501", decode=False)
-    assert not found.passed and "not the whole" in str(found)
+    assert not found.passed and "not complete" in str(found)
     assert check_dataset(root, decode=False).name == "market1501"
 
 
@@ -85,7 +85,7 @@ def test_msmt17_version_2(second):
 
 
 def test_msmt17_says_what_is_wrong(second):
-    with pytest.raises(ValueError, match=r"(?s)not the whole of MSMT17.*1 \(expected 30,248\).*mask_train_v2"):
+    with pytest.raises(ValueError, match=r"(?s)MSMT17 is not complete.*1 \(expected 30,248\).*mask_train_v2"):
         read_dataset("msmt17", second)
     (second / "mask_test_v2" / "0003" / "0003_001_06_0303morning_0008_0.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of the 1 pictures of .*list_gallery.txt.*0003_001_06"):

@@ -27,5 +27,5 @@ def test_the_draw_is_the_seeds_and_not_the_orders():
 
 @pytest.mark.parametrize(("share", "takes"), [(0.01, 0), (0.99, 10)])
 def test_a_share_that_takes_nobody_or_everybody_is_refused(share, takes):
-    with pytest.raises(ValueError, match=f"some of the 10 query people.*got {share}, which takes {takes}"):
+    with pytest.raises(ValueError, match=f"some of the 10 query people.*got {share}, which removes {takes}"):
         without_unknown_people(QUERY, GALLERY, share, seed=0)

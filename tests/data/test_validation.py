@@ -53,7 +53,7 @@ def test_fractions_that_leave_too_little():
     for fraction in (0.1, 0.95):
         with pytest.raises(
             ValueError,
-            match=rf"hold_out {fraction} would hold .* of 10 training identities out.*or 0 for no validation",
+            match=rf"hold_out {fraction} would hold out .* of 10 training identities.*or 0 for no validation",
         ):
             hold_out_identities(train, fraction, seed=0)
     with pytest.raises(ValueError, match="got -0.1"):
