@@ -70,7 +70,7 @@ def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
     assert len(row["mAP_over_baseline_seeds"].split()) == 2
     capsys.readouterr()
     assert ablate(["--study", "components", *study, "--seeds", "1", *only, "--pair_phase.margin=0.9"]) == 2
-    assert "holds a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
+    assert "has a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
 
 
 def test_with_neighbours_each_row_is_followed_by_itself_re_ranked(study, tmp_path):

@@ -101,7 +101,7 @@ def test_a_run_goes_on(run, arguments, tmp_path, monkeypatch):
         ("--joint_phase.epochs=1", "Expected no joint phase with embedding.kind published"),
         ("--loss.pairwise_weight=1", "Expected no joint phase with embedding.kind published"),
         ("--backbone.weights=null", "give its file as --backbone.weights"),
-        ("--start_from=RUN", "start_from takes over a trained individual branch"),
+        ("--start_from=RUN", "start_from needs a trained individual branch"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, run, tmp_path, capsys, changed, words):

@@ -205,7 +205,7 @@ def test_without_the_extra_the_remedy_is_named(package, exported, tmp_path, monk
 
 def test_help_explains_itself(capsys):
     assert export([]) == 0
-    assert "individual.onnx: pictures (uint8)" in capsys.readouterr().out
+    assert "individual.onnx: from pictures (uint8)" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         export(["--help"])
     assert stopped.value.code == 0 and "--output" in capsys.readouterr().out
