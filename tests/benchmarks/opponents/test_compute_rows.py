@@ -65,7 +65,7 @@ def test_what_is_there_is_not_computed_again(folder, monkeypatch):
 
 
 def test_a_row_of_other_settings_is_refused(folder):
-    with pytest.raises(ValueError, match=r"to be of \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
+    with pytest.raises(ValueError, match=r"with settings \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
         compute(folder, Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4))
 
 
