@@ -38,7 +38,7 @@ def test_evaluate_finds_what_the_run_found_where_the_data_is_given(
     assert evaluate(["--checkpoint", str(bundle)]) == 2
     assert "give --data.root and --data.name if the data is elsewhere" in capsys.readouterr().err
     assert evaluate(["--checkpoint", str(bundle), "--data.root", str(tiny), "--output", str(output)]) == 0
-    found, expected = (json.loads(one.read_text()) for one in (output, trained.folder / "metrics.json"))
+    found, expected = (json.loads(path.read_text()) for path in (output, trained.folder / "metrics.json"))
     for row in ("individual", "two_stage", "fusion_weight"):
         assert found[row] == expected[row]
 

@@ -25,7 +25,7 @@ def tree(root, names):
 
 
 def short(samples):
-    return [(one.path.name, one.pid, one.camid) for one in samples]
+    return [(sample.path.name, sample.pid, sample.camid) for sample in samples]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_words_and_no_camera_and_a_test_folder(tmp_path):
         tmp_path, ["train/anna-1.jpg", "train/bob-1.jpg", "test/5_11-1.jpg", "test/51_1-1.jpg", "test/51_1-2.jpg"]
     )
     splits = read_dataset("market_layout", root, pattern=r"(?P<pid>\w+)-\d")
-    assert splits.query == splits.gallery and len({one.camid for one in splits.query}) == 3
-    assert [one.pid for one in splits.query] == [1, 1, 2] and [one.pid for one in splits.train] == [3, 4]
+    assert splits.query == splits.gallery and len({sample.camid for sample in splits.query}) == 3
+    assert [sample.pid for sample in splits.query] == [1, 1, 2] and [sample.pid for sample in splits.train] == [3, 4]
 
 
 def test_what_does_not_fit_is_named(tmp_path):
@@ -110,5 +110,5 @@ def test_without_a_pattern_check_finds_the_form_itself(tmp_path):
 def test_a_group_of_the_pattern_joins_pictures_to_tracks(tmp_path):
     names = ["query/0009_c1t4_1.jpg", "query/0009_c1t4_2.jpg", "gallery/0009_c2t4_1.jpg", "gallery/0009_c2t5_1.jpg"]
     splits = read_dataset("market_layout", tree(tmp_path, names), pattern=PATTERN + r"t(?P<track>\d+)")
-    assert [one.track for one in splits.query] == ["4", "4"] and len(set(track_labels(splits.query))) == 1
-    assert [one.track for one in splits.gallery] == ["4", "5"]
+    assert [sample.track for sample in splits.query] == ["4", "4"] and len(set(track_labels(splits.query))) == 1
+    assert [sample.track for sample in splits.gallery] == ["4", "5"]

@@ -56,7 +56,10 @@ def test_colours_and_erasing_leave_the_map_alone(sample):
     moved = AugmentationSettings(erasing=0)
     moved_and_changed = AugmentationSettings(erasing=1, colour_jitter=0.3)
     for seed in range(10):
-        a, b = (dataset(sample, training_transform(one), True)[Draw(0, seed)] for one in (moved, moved_and_changed))
+        a, b = (
+            dataset(sample, training_transform(settings), True)[Draw(0, seed)]
+            for settings in (moved, moved_and_changed)
+        )
         assert torch.equal(a.parts, b.parts) and not torch.equal(a.image, b.image)
 
 

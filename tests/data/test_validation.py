@@ -31,7 +31,7 @@ def test_every_query_can_be_answered(routes, seed):
     assert sorted(splits.train + splits.query + splits.gallery) == sorted(train)
     assert len({(sample.pid, sample.camid) for sample in splits.query}) == len(splits.query)
     for query in splits.query:
-        assert any(one.pid == query.pid and one.camid != query.camid for one in splits.gallery)
+        assert any(sample.pid == query.pid and sample.camid != query.camid for sample in splits.gallery)
     shuffled = random.Random(seed).sample(train, len(train))
     assert hold_out_identities(shuffled, 0.5, seed) == splits
 

@@ -41,8 +41,8 @@ def embeddings():
 @pytest.fixture
 def pair_distance():
     """Of any two images, symmetric."""
-    one = torch.rand(IMAGES, IMAGES, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    return (one + one.T).float()
+    drawn = torch.rand(IMAGES, IMAGES, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return (drawn + drawn.T).float()
 
 
 class Asked:
@@ -51,11 +51,11 @@ class Asked:
     def __init__(self, pair_distance, places):
         self.pair_distance, self.places, self.pairs = pair_distance, places, []
 
-    def __call__(self, one, other, lists):
+    def __call__(self, first, other, lists):
         found = []
         for position, near in enumerate(lists):
             for image in near.tolist():
-                a, b = self.places[id(one)][position], self.places[id(other)][image]
+                a, b = self.places[id(first)][position], self.places[id(other)][image]
                 self.pairs.append(frozenset((int(a), int(b))))
                 found.append(self.pair_distance[a, b])
         return torch.stack(found)

@@ -42,7 +42,7 @@ def hub(bundle, monkeypatch, tmp_path):
         cache = tmp_path / "cache" / "models--somebody--people" / "snapshots" / "0123abcd"
         for path in bundle.rglob("*"):
             name = str(path.relative_to(bundle))
-            if path.is_file() and any(fnmatch.fnmatch(name, one) for one in bound["allow_patterns"]):
+            if path.is_file() and any(fnmatch.fnmatch(name, pattern) for pattern in bound["allow_patterns"]):
                 (cache / name).parent.mkdir(parents=True, exist_ok=True)
                 (cache / name).symlink_to(path)  # as it keeps them
         return str(cache)
@@ -124,7 +124,7 @@ def test_a_pair_stage_for_a_network_of_ones_own_is_shared_without_the_network(tm
     assert found.model is None and found.pair_stage.channels == 8
     query, gallery = (features.select(torch.arange(*span)) for span in ((0, 5), (5, 60)))
     before, after = (
-        rerank_features(query, gallery, one, device="cpu", progress=False) for one in (fitted, found.pair_stage)
+        rerank_features(query, gallery, stage, device="cpu", progress=False) for stage in (fitted, found.pair_stage)
     )
     assert torch.equal(before, after)
     card = (tmp_path / "stage" / "README.md").read_text()

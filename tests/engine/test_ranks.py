@@ -121,7 +121,7 @@ def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
     while not last.exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
-    ranks = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
+    ranks = [child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1"]
     ranks[0].kill()
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed[-3000:]

@@ -187,12 +187,12 @@ def test_the_export_has_the_pair_stage_and_says_what_is_left_to_the_networks_own
     model, _ = load_model(best(run[0]), from_yaml(load_checkpoint(best(run[0]))["config"]))
     assert told["sha256"] == model.extractor.sha256 and told["normalisation"] == "imagenet"
     paths = sorted((tiny / "query").glob("*.jpg"))[:5]
-    images = evaluation_transform()(torch.stack([to_tensor(read_picture(one), (48, 24)) for one in paths]))
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(path), (48, 24)) for path in paths]))
     network = onnx.load(run[1])
     network.graph.output.append(onnx.ValueInfoProto(name=told["map"]))
     found = onnxruntime.InferenceSession(network.SerializeToString()).run([told["map"]], {"images": images.numpy()})[0]
     clues = dict(
-        zip([one.name for one in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True)
+        zip([output.name for output in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True)
     )
     sides = {f"query_{name}": clues[name][:1] for name in names} | {f"gallery_{name}": clues[name] for name in names}
     distance = sessions[1].run(["distance"], sides)[0]
@@ -248,7 +248,7 @@ def test_a_dry_run_has_no_joint_phase(run, tiny, tmp_path):
 def test_features_of_pictures_are_the_networks_own(run, network, tiny):
     paths = sorted((tiny / "query").glob("*.jpg"))[:5]
     features = extract_features(OnnxExtractor(run[1]), paths, size=(48, 24))
-    images = evaluation_transform()(torch.stack([to_tensor(read_picture(one), (48, 24)) for one in paths]))
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(path), (48, 24)) for path in paths]))
     expected = torch.nn.functional.normalize(network(images), dim=-1)
     torch.testing.assert_close(features.embedding, expected, atol=1e-5, rtol=1e-4)
     clues = network.feature_map(images).flatten(2).mT

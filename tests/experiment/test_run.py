@@ -142,7 +142,7 @@ def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path
     config, out = str(tmp_path / "published.yaml"), tmp_path / "published.json"
     network = ["--backbone.name=resnet18", f"--backbone.weights={tmp_path / 'published.pth'}"]
     (tmp_path / "published.yaml").write_text("{}")
-    data = [one for one in options if one.startswith("--data.")]
+    data = [option for option in options if option.startswith("--data.")]
     assert (
         evaluate(
             [

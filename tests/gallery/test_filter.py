@@ -227,7 +227,7 @@ def test_everything_else_is_refused_by_name(table, where, why):
     with pytest.raises(ValueError) as refused:
         rows_of(table, where)
     message = str(refused.value)
-    assert message.startswith("cannot filter by") and any(one in message for one in why.split("|")), message
+    assert message.startswith("cannot filter by") and any(reason in message for reason in why.split("|")), message
     assert "columns: image, sha256, camera, time, added, pid" in message
     assert len(message) < 1_000 and message.count("\n") < 5 and time.perf_counter() - started < 2
 
