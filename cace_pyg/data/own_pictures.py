@@ -67,7 +67,7 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
             )
     if parts[_TEST]:
         if parts["query"] or parts["gallery"]:
-            raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
+            raise ValueError(f"Expected either query and gallery in {source}, or test instead of both (got more)")
         parts |= {"query": [sample for sample in parts[_TEST] if sample.pid != _DISTRACTOR], "gallery": parts[_TEST]}
     empty = [part for part in ("query", "gallery") if not parts[part]]
     if empty:
