@@ -1,4 +1,4 @@
-"""The evaluation that people know: sort every row, then walk over the queries."""
+"""The usual evaluation: sort every row, then loop over the queries."""
 
 import numpy as np
 
@@ -13,16 +13,16 @@ def argsort_evaluation(
     lists: bool = False,
     kind: str | None = None,
 ) -> tuple[float, np.ndarray, float]:
-    """mAP, CMC and mINP by sorting, as the plain-numpy path of torchreid goes about it (which has no mINP).
+    """mAP, CMC and mINP by sorting, as in the plain-numpy code of torchreid (which has no mINP).
 
     Args:
-        distance: ``(query, gallery)``; the gallery holds no junk.
+        distance: ``(query, gallery)``; the gallery has no junk.
         query_pids: ``(query,)``.
-        gallery_pids: ``(gallery,)``; pid 0, a distractor, is nobody's.
+        gallery_pids: ``(gallery,)``; pid 0 is a distractor, which never matches.
         query_camids: ``(query,)``.
         gallery_camids: ``(gallery,)``.
         max_rank: length of the CMC curve.
-        lists: the precision at each position from a Python list, as torchreid has it; else one numpy division.
+        lists: compute the precision at each position with a Python list, as torchreid does; else one numpy division.
         kind: of the sort, as in ``np.argsort``; ``"stable"`` leaves ties in gallery order.
     """
     order = np.argsort(distance, axis=1, kind=kind)

@@ -1,4 +1,4 @@
-"""The equations with a model's weights, as written, and the baselines that others would write: nothing is shared."""
+"""The equations as written, with a model's weights, and the usual baselines; nothing is shared between pairs."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def as_written(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
 
 
 def scaled(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
-    """The same of Eq. 7 with rows and columns scaled in place of products with diagonal matrices."""
+    """Eq. 7 with scaled rows and columns instead of products with diagonal matrices."""
     x = torch.cat([x_a, x_b])
     if model.builder.form == "paper":
         inter = (x_a * model.builder.inter_weight) @ x_b.T
@@ -46,8 +46,8 @@ def scaled(model: ConditionalEmbedding, x_a: Tensor, x_b: Tensor) -> Tensor:
 def released_layer(model: ConditionalEmbedding, clues: Clues) -> Tensor:
     """The pair layer of the authors' released code: all B² ordered pairs at once, self-pairs included.
 
-    X + o(N(D − A)N g(X)) on whole matrices, the diagonal ones multiplied too. Each ordered pair's map is built on its
-    own, so a pair is computed twice, and of the second image nothing is kept.
+    X + o(N(D − A)N g(X)) on whole matrices, including products with the diagonal ones. Each ordered pair's map is
+    computed separately, so every pair is computed twice, and the second image's result is discarded.
 
     Args:
         model: with the released attention, ``residual``, ``node_wise="identity"``, ``degree_floor="released"``.

@@ -1,12 +1,14 @@
-"""What a second stage is worth by the pairs that it looks at, and how they are chosen.
+"""The gain of the second stage by the number of pairs that it compares, and by the choice of these pairs.
 
-Four ways to spend pairs: on the k nearest of each query; on the 200 nearest of those queries whose first ranking is
-least certain (the authors of CACE-Net re-rank some queries only; certain is a query whose nearest picture stands far
-before the sixth); on the pictures that are not much farther than a query's nearest; and by following the gallery's
-neighbours of what was found (``evaluation.gallery_neighbours``). "share of the gain" is that of the 200 nearest in mAP.
+There are four ways to choose pairs: the k nearest of each query; the 200 nearest of the queries with the least certain
+first ranking (the authors of CACE-Net re-rank only some queries; a query is certain if its nearest picture is much
+nearer than the sixth); the pictures that are not much farther than a query's nearest; and following the gallery's
+neighbours of good matches (``evaluation.gallery_neighbours``). "share of the gain" is relative to the mAP gain of the
+200 nearest.
 
-Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that of ``cace_pyg.fit_pair_stage``
-on their training part. Thresholds of the second and third way come from the held-out people, for query and gallery too.
+Features come from ``python -m benchmarks.extraction --keep``; the pair stage comes from ``cace_pyg.fit_pair_stage`` on
+their training part. Thresholds of the second and third way are chosen on the held-out people, also for query and
+gallery.
 """
 
 import argparse
@@ -36,21 +38,21 @@ _SIXTH = 5
 
 
 class Ranking:
-    """A query and a gallery, ranked with pairs that are chosen in several ways."""
+    """A query and a gallery, ranked with several choices of pairs."""
 
     def __init__(self, query: Features, gallery: Features, stage: FittedPairStage, samples: Sequence[list[Sample]]):
         self.weight = stage.fusion_weight or 0.0
         self.query, self.gallery = query.embedding.float(), gallery.embedding.float()
-        sides = (Extraction((), one.embedding, prepare_features(stage.stage, one, torch.device("cpu")))
-                 for one in (query, gallery))  # fmt: skip
+        sides = (Extraction((), part.embedding, prepare_features(stage.stage, part, torch.device("cpu")))
+                 for part in (query, gallery))  # fmt: skip
         self.ask = partial(measure_lists, stage.stage, *sides, pairs_per_batch=None, device="cpu")
         blocks = (block for _, block in distance_blocks(self.query, self.gallery))
         self.index = torch.cat([top_k(block, _DEEPEST) for block in blocks])
         self.conditional = self.ask([*self.index]).view(self.index.shape)
         self.near = torch.cat(
             [
-                (one[:, None].double() - self.gallery[index].double()).norm(dim=2)
-                for one, index in zip(self.query.split(64), self.index.split(64), strict=True)
+                (queries[:, None].double() - self.gallery[index].double()).norm(dim=2)
+                for queries, index in zip(self.query.split(64), self.index.split(64), strict=True)
             ]
         )
         self.protocol = partial(evaluate_blocks, **labels_of(*samples))
@@ -59,7 +61,7 @@ class Ranking:
         return self.protocol(block for _, block in distance_blocks(self.query, self.gallery))
 
     def some(self, chosen: Tensor) -> Metrics:
-        """Of the deepest list those pairs, before all others."""
+        """The metrics if the chosen pairs of the deepest list are compared, and ranked before all others."""
         fused = (1 - self.weight) * self.near + self.weight * self.conditional.double()
 
         def blocks() -> Iterator[Tensor]:
@@ -83,7 +85,7 @@ class Ranking:
 
 
 def measure(name: str, ranking: Ranking, thresholds: dict[str, float], neighbours: int) -> list[dict[str, object]]:
-    """The table's rows of one query and gallery; thresholds that are not there are set so that the shares come out."""
+    """The table's rows for one query and gallery; missing thresholds are chosen so that they give the shares."""
     place = torch.arange(ranking.index.size(1)).expand(ranking.index.shape)
     chosen = {f"nearest {k}": place < k for k in _NEAREST} | {f"nearest {_DEEPEST}": place < _DEEPEST}
     for share in _SHARES:
@@ -114,7 +116,7 @@ def measure(name: str, ranking: Ranking, thresholds: dict[str, float], neighbour
 
 
 def plot(table: list[dict[str, object]]) -> Figure:
-    """mAP and Rank-1 over pairs a query, of the people who come last."""
+    """mAP and Rank-1 against pairs per query, for the last group of people."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     last = [row for row in table if row["people"] == table[-1]["people"]]
     ways = {
@@ -126,7 +128,9 @@ def plot(table: list[dict[str, object]]) -> Figure:
         for name, part in ways.items():
             rows = [row for row in last if part in str(row["pairs chosen"])]
             rows = sorted(rows, key=lambda row: float(str(row["pairs a query"])))
-            axes.plot(*([float(str(row[one])) for row in rows] for one in ("pairs a query", key)), "o-", label=name)
+            axes.plot(
+                *([float(str(row[column])) for row in rows] for column in ("pairs a query", key)), "o-", label=name
+            )
         axes.set_xlabel("pairs a query")
         axes.set_ylabel(label)
     figure.axes[1].legend(frameon=False)
@@ -140,12 +144,12 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--neighbours", type=int, default=10, help="gallery neighbours that are followed (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--held_out", action="store_true", help="the held-out people alone")
+    parser.add_argument("--held_out", action="store_true", help="only the held-out people")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     parts, samples, stage, held = read_kept_people(parser, options)
     thresholds: dict[str, float] = {}
-    chosen = [parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery)]
+    chosen = [parts["train"].select(KeptFeatures.positions(part)) for part in (held.query, held.gallery)]
     ranking = Ranking(*chosen, stage, (held.query, held.gallery))
     rows = measure(f"held out, {len(held.query)} × {len(held.gallery)}", ranking, thresholds, options.neighbours)
     if not options.held_out:

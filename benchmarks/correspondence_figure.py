@@ -1,7 +1,7 @@
-"""The picture at the top of the README: one query beside the same person and beside a stranger who looks alike.
+"""The picture at the top of the README: a query next to the same person and next to another person who looks alike.
 
-Of the rendered test people it takes a query whose nearest picture shows a stranger by the network's own embedding, and
-the right person once the pair stage has compared the two. Lines join the clues whose edge carries most.
+The query is one of the rendered test people. By the network's own embedding its nearest picture shows another person,
+and after the pair stage it shows the right one. Lines connect the clues with the largest weights.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Pictures a second that the loader of training delivers, by augmentation, picture size and worker processes.
+"""Pictures per second of the training loader, by augmentation, picture size and number of worker processes.
 
-JPEG files of 128×64 pixels (as Market-1501 has them) are rendered into a temporary folder, then decoded, resized,
-augmented and normalised into batches of identities × instances; nobody trains on them. "decode only" has the resizing
-and normalising that every row has. "cached" has all pictures decoded and resized, in every process, before the clock
-starts. Flips and erasing come with probability 0.5, crops have 10 pixels of padding, colours change by at most 0.2
-(training has no such jitter unless asked). Each process computes on one thread.
+JPEG files of 128×64 pixels (as in Market-1501) are rendered into a temporary folder, then decoded, resized, augmented
+and normalised into batches of identities × instances, without training. "decode only" includes resizing and
+normalising, as all rows do. For "cached", every process has decoded and resized all pictures before the measurement.
+Flips and erasing have probability 0.5, crops have 10 pixels of padding, colours change by at most 0.2 (training has no
+colour jitter by default). Each process uses one thread.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _AUGMENTATIONS = {
 
 
 class Case(NamedTuple):
-    """What is timed: one augmentation with some worker processes."""
+    """A timed case: one augmentation with a number of worker processes."""
 
     augmentation: str
     workers: int
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 def make_loader(
     case: Case, samples: Sequence[Sample], size: tuple[int, int], options: argparse.Namespace
 ) -> DataLoader:
-    """The loader of joint training; a cache is filled, so that worker processes start with it."""
+    """The loader of joint training; its cache is filled before worker processes start."""
     dataset = ReidDataset(
         samples,
         training_transform(_AUGMENTATIONS[case.augmentation]),
@@ -74,7 +74,7 @@ def make_loader(
 
 
 def check(loaders: dict[Case, DataLoader]) -> None:
-    """Neither workers nor the cache change a picture; starts the workers."""
+    """Check that neither workers nor the cache change pictures; also starts the workers."""
     reference: dict[str, torch.Tensor] = {}
     for case, loader in loaders.items():
         images = torch.cat([batch.image for batch in loader])
@@ -123,7 +123,7 @@ def measure(samples: Sequence[Sample], size: tuple[int, int], options: argparse.
 
 
 def draw(table: list[dict[str, object]], options: argparse.Namespace) -> Figure:
-    """A panel a size, bars of each number of workers side by side."""
+    """One panel per size, with the bars for different numbers of workers side by side."""
     figure = Figure(figsize=(11.0, 5.4), layout="constrained")
     panels = figure.subplots(1, len(options.sizes), sharey=True, squeeze=False)[0]
     for axes, size in zip(panels, options.sizes, strict=True):
@@ -173,8 +173,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--num_identities", type=int, default=16, help="identities in a batch (default: 16)")
     parser.add_argument("--num_instances", type=int, default=4, help="pictures of each (default: 4)")
-    parser.add_argument("--batches", type=int, default=8, help="batches a round (default: 8)")
-    parser.add_argument("--pictures", type=int, default=256, help="JPEG files, 8 an identity (default: 256)")
+    parser.add_argument("--batches", type=int, default=8, help="batches per round (default: 8)")
+    parser.add_argument("--pictures", type=int, default=256, help="JPEG files, 8 per identity (default: 256)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
     options = parser.parse_args()
     if options.quick:

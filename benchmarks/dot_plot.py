@@ -1,4 +1,4 @@
-"""Times or sizes that differ by powers of ten."""
+"""Plots times or sizes that differ by powers of ten."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 
 
 def dot_plot(axes: Axes, names: Sequence[str], values: Sequence[float], title: str, unit: str) -> None:
-    """One dot a name on a log axis, its value beside it; the first name on top.
+    """One dot per name on a log axis, with its value; the first name is on top.
 
-    Bars would start at an arbitrary place of a log axis, and their lengths would mean nothing.
+    Bars would start at an arbitrary point of the log axis, so their lengths would mean nothing.
     """
     places = range(len(names))[::-1]
     axes.scatter(values, places, color="#0072b2", zorder=3)

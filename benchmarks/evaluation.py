@@ -1,8 +1,8 @@
-"""Distances, rankings and metrics of a whole test set on one thread, beside evaluation by sorting.
+"""Distances, rankings and metrics of a whole test set on one thread, compared with evaluation by sorting.
 
 Random unit embeddings with the identities, cameras and distractors of Market-1501: 3,368 queries against 15,913 images.
-Before anything is timed, every evaluation must give the same mAP, CMC and mINP. Memory is what a call needs at its
-worst moment beyond its inputs, its result included.
+Before the measurement, all evaluations must give the same mAP, CMC and mINP. Memory is the peak of a call beyond its
+inputs, including its result.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from cace_pyg.viz.style import BLUE, GREY, ORANGE, VERMILLION
 
 _CAMERAS = 6
 _DISTRACTORS = 2793 / 15913  # share of the gallery, as in Market-1501
-_SPREAD = 3.0  # length of what differs within an identity, in lengths of what they share: an mAP of about 0.3
+_SPREAD = 3.0  # spread within an identity relative to its centre, which gives an mAP of about 0.3
 _TOP = 100
 _TARGET_SECONDS, _TARGET_MB = 0.5, 256
 _STEPS, _METRICS, _SORTING = "distances, rankings", "our metrics", "by sorting"
@@ -48,12 +48,12 @@ class Row(NamedTuple):
 
     group: str
     call: Callable[[], object]
-    peak: Callable[[], int] | None  # bytes; none: not measured
+    peak: Callable[[], int] | None  # bytes; None: not measured
     slow: bool = False
 
 
 def make_test_set(options: argparse.Namespace) -> TestSet:
-    """Identities evenly, cameras at random; the last images of the gallery are distractors."""
+    """A test set with equally frequent identities and random cameras; the last gallery images are distractors."""
     rng = np.random.default_rng(options.seed)
     distractors = round(_DISTRACTORS * options.gallery)
     query_pids = np.arange(options.queries) % options.identities + 1
@@ -71,7 +71,7 @@ def _embed(shared: np.ndarray, pids: np.ndarray, rng: np.random.Generator) -> to
 
 
 def with_junk(distance: np.ndarray, labels: tuple[np.ndarray, ...], junk: int, seed: int) -> tuple[np.ndarray, ...]:
-    """The same gallery with ``junk`` images (pid −1) strewn in: what ``evaluate`` takes, its metrics unchanged."""
+    """The arguments of ``evaluate`` with ``junk`` images (pid −1) in the gallery, which do not change metrics."""
     rng = np.random.default_rng(seed)
     query_pids, gallery_pids, query_camids, gallery_camids = labels
     places = np.sort(rng.integers(0, len(gallery_pids) + 1, junk))
@@ -81,7 +81,7 @@ def with_junk(distance: np.ndarray, labels: tuple[np.ndarray, ...], junk: int, s
 
 
 def make_rows(test_set: TestSet, distance: torch.Tensor, junk: tuple[np.ndarray, ...]) -> dict[str, Row]:
-    """What is timed, from the library's own steps to evaluation by sorting."""
+    """The timed calls, from the library's own steps to evaluation by sorting."""
     plain = (distance.numpy(), *test_set.labels)
     calls = {
         "euclidean_distance": (_STEPS, lambda: euclidean_distance(test_set.query, test_set.gallery)),
@@ -96,7 +96,7 @@ def make_rows(test_set: TestSet, distance: torch.Tensor, junk: tuple[np.ndarray,
         name: Row(group, call, (lambda call=call: peak_memory(call)) if group == _STEPS else _numpy_peak(call))
         for name, (group, call) in calls.items()
     }
-    # Tracing each of its millions of Python numbers would take minutes; it needs what the row above it needs.
+    # Tracing its millions of Python numbers would take minutes; it needs the same memory as the row above.
     rows["the same with lists (torchreid)"] = Row(
         _SORTING, lambda: argsort_evaluation(*plain, lists=True), peak=None, slow=True
     )
@@ -115,7 +115,7 @@ def _numpy_peak(call: Callable[[], object]) -> Callable[[], int]:
 
 
 def check(plain: tuple[np.ndarray, ...], junk: tuple[np.ndarray, ...]) -> Metrics:
-    """The metrics, once every evaluation has given the same ones; ties need a stable sort for that."""
+    """The metrics, after checking that all evaluations agree; with ties this needs a stable sort."""
     ours = evaluate(*plain)
     with_more = evaluate(*junk)
     others = {
@@ -132,7 +132,7 @@ def check(plain: tuple[np.ndarray, ...], junk: tuple[np.ndarray, ...]) -> Metric
 
 
 def time_rows(rows: dict[str, Row], rounds: int, slow_rounds: int) -> dict[str, float]:
-    """Median seconds of each row, quick ones and slow ones in turns among themselves."""
+    """Median seconds of each row; fast rows are interleaved with each other, and so are slow ones."""
     medians = {}
     for slow, turns in ((False, rounds), (True, slow_rounds)):
         medians |= interleaved_medians({name: row.call for name, row in rows.items() if row.slow == slow}, turns)
@@ -181,7 +181,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--identities", type=int, default=750, help="identities of the queries (default: 750)")
     parser.add_argument("--channels", type=int, default=768, help="size of an embedding (default: 768)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
-    parser.add_argument("--slow_rounds", type=int, default=1, help="rounds of torchreid's way: minutes (default: 1)")
+    parser.add_argument(
+        "--slow_rounds", type=int, default=1, help="rounds of torchreid's method, which takes minutes (default: 1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of embeddings and labels (default: 0)")
     options = parser.parse_args()
     if options.quick:

@@ -1,8 +1,8 @@
-"""Seconds to turn pictures into embeddings and clues, once, by network: the time before a pair stage on frozen clues.
+"""Seconds to extract embeddings and clues of pictures with each network, as needed once before a pair stage.
 
-Decoding, resizing and the network, as ``cace_pyg.extract_features`` does it, at 256×128. Networks are given as NAME or
-NAME=WEIGHTS; the time of a network does not depend on its weights, so those of none are random. ``--keep`` leaves what
-was extracted in a folder, a file for each network.
+This includes decoding, resizing and the network, as in ``cace_pyg.extract_features``, at 256×128. Networks are given as
+NAME or NAME=WEIGHTS; without WEIGHTS they are random, which does not change the time. ``--keep`` stores the features
+in a folder, one file per network.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def network(name: str, weights: str | None) -> Extractor:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.extraction", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--data", type=Path, help="a data set in Market-1501's layout; none: rendered pictures")
+    parser.add_argument("--data", type=Path, help="a data set in Market-1501's layout (default: rendered pictures)")
     parser.add_argument("--networks", nargs="+", default=["osnet_x0_25", "mobilenet_v2", "timm/vit_small_patch16_224"])
     parser.add_argument("--keep", type=Path, help="folder for the features")
     parser.add_argument("--quick", action="store_true", help="a few rendered pictures; written to *_quick")
@@ -50,7 +50,7 @@ def main() -> None:
             extractor = network(name, weights or None)
             started, features = time.perf_counter(), {}
             for part, samples in parts.items():
-                features[part] = extract_features(extractor, [one.path for one in samples], _SIZE)
+                features[part] = extract_features(extractor, [sample.path for sample in samples], _SIZE)
             seconds, pictures = time.perf_counter() - started, sum(map(len, parts.values()))
             clues = features["train"].clues
             rows.append(
@@ -67,7 +67,7 @@ def main() -> None:
             if options.keep:
                 options.keep.mkdir(parents=True, exist_ok=True)
                 torch.save(
-                    {part: vars(one) for part, one in features.items()},
+                    {part: vars(extracted) for part, extracted in features.items()},
                     options.keep / f"{name.replace('/', '_')}_{Path(weights).stem}.pt",
                 )
             del features, clues

@@ -1,9 +1,9 @@
-"""What neighbours cost a gallery: keeping them, a query with and without them, and one picture more.
+"""The cost of kept neighbours in a gallery: making them, a query with and without them, and adding a picture.
 
-The gallery is that of ``benchmarks.gallery_search``: rendered pictures are indexed for real, larger galleries are
+The gallery is that of ``benchmarks.gallery_search``: rendered pictures are really indexed, and larger galleries are
 filled with synthetic entries; queries are rendered pictures of other people. The pair stage measures the lists of
-galleries up to ``--measured``; above, their conditional distances are drawn at random, which changes no time of a
-query. Embedding the query is left out. The lists are read into memory once (``load_s``), by the first query after a
+galleries up to ``--measured``; above that, conditional distances are random, which does not change the time of a query.
+Embedding the query is not included. The lists are read into memory once (``load_s``), by the first query after a
 change.
 """
 
@@ -29,7 +29,7 @@ _STAGES = ("first_stage", "second_stage", "neighbours")
 
 
 class Pairs:
-    """Stands for the pair stage of a gallery's lists, and counts what it is asked."""
+    """Replaces the pair stage in a gallery's lists, and counts the measured pairs."""
 
     def __init__(self, drawn: bool):
         self.drawn, self.count, self.real = drawn, 0, Gallery._measure
@@ -41,9 +41,11 @@ class Pairs:
         def of(positions: Sequence[int]) -> Callable:
             distances = None if self.drawn else some(positions)
 
-            def measure(one: int, others: np.ndarray) -> torch.Tensor:
+            def measure(position: int, others: np.ndarray) -> torch.Tensor:
                 self.count += len(others)
-                return torch.rand(len(others), generator=self.random) if distances is None else distances(one, others)
+                return (
+                    torch.rand(len(others), generator=self.random) if distances is None else distances(position, others)
+                )
 
             return measure
 
@@ -51,7 +53,7 @@ class Pairs:
 
 
 def keep(gallery: Gallery, drawn: bool) -> tuple[float, int]:
-    """Complete the lists; seconds and pairs."""
+    """Complete the lists; returns seconds and pairs."""
     pairs = Pairs(drawn)
     with patch.object(Gallery, "_measure", lambda *told: pairs(*told)):
         started = time.perf_counter()
@@ -60,13 +62,13 @@ def keep(gallery: Gallery, drawn: bool) -> tuple[float, int]:
 
 
 def latency(gallery: Gallery, queries: list[Path], neighbours: bool) -> dict[str, float]:
-    """Milliseconds of a query, all but its embedding, and of each stage."""
+    """Milliseconds of a query without its embedding, and of each stage."""
     spent: dict[str, list[float]] = {stage: [] for stage in ("query", *_STAGES[: 3 if neighbours else 2])}
     for query in queries:
         seconds = dict(gallery.search(query, top_k=10, first_stage=100, neighbours=neighbours).seconds)
         del seconds["embedding"]
-        for stage, one in (seconds | {"query": sum(seconds.values())}).items():
-            spent[stage].append(1e3 * one)
+        for stage, elapsed in (seconds | {"query": sum(seconds.values())}).items():
+            spent[stage].append(1e3 * elapsed)
     which = "with" if neighbours else "without"
     told = {f"{which}_p50_ms": float(np.median(spent["query"]))}
     told[f"{which}_p95_ms"] = float(np.quantile(spent["query"], 0.95))
@@ -76,7 +78,7 @@ def latency(gallery: Gallery, queries: list[Path], neighbours: bool) -> dict[str
 
 
 def plot(rows: list[dict]) -> Figure:
-    """Latency over the gallery's size."""
+    """Latency against the gallery's size."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     sizes = [row["images"] for row in rows]
@@ -90,20 +92,20 @@ def plot(rows: list[dict]) -> Figure:
 
 
 def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict]:
-    """Index for real, then fill up, keep neighbours and measure at every size."""
+    """Index real pictures, then fill up, keep neighbours and measure at every size."""
     settings = SyntheticSettings(
         train_identities=12 if options.quick else 100, test_identities=4 if options.quick else 20,
         images_per_identity=8, distractors=0, junk=0, seed=7,
     )  # fmt: skip
     splits = read_market_layout(make_synthetic(folder / "pictures", settings, progress=False))
     checkpoint = options.checkpoint or random_checkpoint(folder / "random.ckpt", ["--config", options.config, *rest])
-    queries = [one.path for one in splits.query][: options.queries]
-    pids, more = [one.pid for one in splits.train], [one.path for one in splits.gallery]
+    queries = [sample.path for sample in splits.query][: options.queries]
+    pids, more = [sample.pid for sample in splits.train], [sample.path for sample in splits.gallery]
     rows = []
     for size in options.sizes:
         gallery = Gallery.create(folder / f"{size}.lance", checkpoint)
         gallery.embedder.fusion_weight = gallery.embedder.fusion_weight or 0.5  # so that the second stage runs
-        gallery.add([one.path for one in splits.train], metadata=[{"metadata_pid": pid} for pid in pids])
+        gallery.add([sample.path for sample in splits.train], metadata=[{"metadata_pid": pid} for pid in pids])
         SyntheticEntries(gallery, pids).fill(gallery, size)
         gallery.optimize()
         drawn = size > options.measured

@@ -1,7 +1,7 @@
-"""What a gallery's compact clues cost in mAP and Rank-1: both stages with gallery images as int8, float16 and float32.
+"""The cost of a gallery's compact clues in mAP and Rank-1: both stages with images in int8, float16 and float32.
 
-Queries are never compressed: they come fresh from the network. A gallery keeps individual embeddings in half precision
-too, so those are rounded in both compact forms.
+Queries are never compressed: they come directly from the network. A gallery also stores individual embeddings in half
+precision, so these are rounded in both compact forms.
 """
 
 import argparse
@@ -29,20 +29,20 @@ from cace_pyg.viz.style import SERIES
 
 
 def compressed(gallery: Extraction, model: CaceNet, precision: Precision) -> tuple[Extraction, int]:
-    """A gallery as it comes back from the disk, and its clues' bytes an image."""
+    """A gallery after storing and reading it, and the bytes of clues per image."""
     codec = ClueCodec(gallery.prepared, precision)
     prepared = codec.decode(codec.encode(gallery.prepared), model)
     return Extraction(gallery.samples, gallery.embedding.half().float(), prepared), codec.bytes_per_image
 
 
 def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
-    """Both stages' results at every precision."""
+    """The results of both stages at every precision."""
     splits = read_splits(config.data)
     model, _ = load_model(checkpoint, config)
     query, gallery, _ = measure(model, splits.query, splits.gallery, config, "cpu")
     whole = sum(
-        one[0].nbytes
-        for one in (gallery.prepared.compared.features, gallery.prepared.projected, gallery.prepared.individual)
+        array[0].nbytes
+        for array in (gallery.prepared.compared.features, gallery.prepared.projected, gallery.prepared.individual)
     )
     for precision in ("float32", *get_args(Precision)):
         kept, size = (gallery, whole) if precision == "float32" else compressed(gallery, model, precision)
@@ -70,7 +70,9 @@ def plot(rows: list[dict]) -> Figure:
     exact = [row for row in rows if row["precision"] == "float32"]
     for number, precision in enumerate(get_args(Precision)):
         compact = [row for row in rows if row["precision"] == precision]
-        change = [row["two_stage_mAP"] - one["two_stage_mAP"] for row, one in zip(compact, exact, strict=True)]
+        change = [
+            row["two_stage_mAP"] - reference["two_stage_mAP"] for row, reference in zip(compact, exact, strict=True)
+        ]
         places = [place + 0.3 * number for place in range(len(change))]
         axes.bar(places, change, 0.28, color=SERIES[number], label=f"{precision}, {compact[0]['clue_bytes']:,} bytes")
     axes.axhline(0, color="#000000", lw=0.8)
@@ -83,7 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gallery_precision", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--checkpoints", type=Path, nargs="+", default=[], help="of trained models")
-    parser.add_argument("--config", default="configs/synthetic.yaml", help="of random weights, where there is none")
+    parser.add_argument(
+        "--config", default="configs/synthetic.yaml", help="of random weights, if there is no checkpoint"
+    )
     parser.add_argument("--quick", action="store_true", help="random weights, a few pictures; written to *_quick")
     options, overrides = parser.parse_known_args()
     torch.manual_seed(0)

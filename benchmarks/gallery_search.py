@@ -1,12 +1,12 @@
-"""A gallery's speed and size: pictures indexed a second, bytes an image, latency and recall of a query.
+"""A gallery's speed and size: pictures indexed per second, bytes per image, latency and recall of a query.
 
-Rendered pictures are indexed for real (decoded, embedded, committed). Larger galleries are filled with synthetic
-entries: embeddings drawn with the covariance that the model's own embeddings have between and within identities, eight
-images an identity; clues and thumbnails are those of rendered pictures, again and again. Queries are rendered pictures
-of other people. Stage one fetches the top 100 and sorts them exactly; stage two fetches their clues and compares them.
-Recall: how many of the exact 100 nearest (by brute force over the same half-precision embeddings) stage one finds.
+Rendered pictures are really indexed (decoded, embedded, committed). Larger galleries are filled with synthetic entries:
+embeddings with the covariance of the model's own embeddings between and within identities, eight images per identity,
+and repeated clues and thumbnails of rendered pictures. Queries are rendered pictures of other people. Stage one fetches
+the top 100 and sorts them exactly; stage two fetches their clues and compares them. Recall is the share of the exact
+100 nearest (by brute force over the same half-precision embeddings) that stage one finds.
 
-Without --checkpoint the weights are random: speeds are the same, recall is not.
+Without --checkpoint the weights are random: speeds are the same, but recall is not.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _CHUNK = 10_000
 
 
 def random_checkpoint(path: Path, arguments: list[str]) -> Path:
-    """A checkpoint of random weights, whose second stage counts."""
+    """A checkpoint with random weights, and with a weight for the second stage."""
     parser = config_parser("train", "")
     config = config_of(parse(parser, [*arguments, "--backbone.weights=null", "--evaluation.fusion=0.5"]), parser)
     model = build_model(config, 2, pretrained=False)
@@ -45,14 +45,16 @@ def random_checkpoint(path: Path, arguments: list[str]) -> Path:
 
 
 class SyntheticEntries:
-    """Entries like those of a real gallery, as many as one likes."""
+    """Any number of entries like those of a real gallery."""
 
     def __init__(self, gallery: Gallery, pids: list[int]):
         rows = gallery._table.rows(None, ["embedding", "clues", "thumbnail", "metadata_pid"])
         embedding = np.array([row["embedding"] for row in rows], np.float32)
         pid = np.array([row["metadata_pid"] for row in rows])
-        centres = np.stack([embedding[pid == one].mean(0) for one in np.unique(pid)])
-        within = np.concatenate([embedding[pid == one] - embedding[pid == one].mean(0) for one in np.unique(pid)])
+        centres = np.stack([embedding[pid == person].mean(0) for person in np.unique(pid)])
+        within = np.concatenate(
+            [embedding[pid == person] - embedding[pid == person].mean(0) for person in np.unique(pid)]
+        )
         self.mean = centres.mean(0)
         self.between, self.within = _root(centres - self.mean), _root(within)
         self.blobs = [(row["clues"], row["thumbnail"]) for row in rows]
@@ -65,9 +67,9 @@ class SyntheticEntries:
         return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
 
     def fill(self, gallery: Gallery, count: int) -> np.ndarray:
-        """Append entries until there are ``count``; returns the embeddings of those."""
+        """Append entries until there are ``count``; returns the embeddings of the new entries."""
         made = []
-        table = gallery._table._table  # appended as they are: indexing a million pictures would take an hour
+        table = gallery._table._table  # appended directly: indexing a million pictures would take an hour
         while len(gallery) < count:
             start, size = len(gallery), min(_CHUNK, count - len(gallery))
             made.append(self.embeddings(size))
@@ -96,12 +98,17 @@ def _root(x: np.ndarray) -> np.ndarray:
 
 
 def recall(found: list[list[str]], names: np.ndarray, embeddings: np.ndarray, queries: np.ndarray) -> float:
-    """The share of the exact nearest that was found."""
+    """The share of the exact nearest entries that was found."""
     unit = torch.nn.functional.normalize
     scores = torch.cat([unit(torch.from_numpy(part).float(), dim=-1) @ queries.T for part in _parts(embeddings)])
     exact = scores.topk(min(_TOP_K, len(scores)), dim=0).indices.T
     return float(
-        np.mean([len({*names[one.numpy()]} & {*those}) / len(one) for one, those in zip(exact, found, strict=True)])
+        np.mean(
+            [
+                len({*names[expected.numpy()]} & {*those}) / len(expected)
+                for expected, those in zip(exact, found, strict=True)
+            ]
+        )
     )
 
 
@@ -126,7 +133,7 @@ def measure(gallery: Gallery, queries: list, embedding: torch.Tensor, known: np.
 
 
 def plot(rows: list[dict]) -> Figure:
-    """Latency over the gallery's size."""
+    """Latency against the gallery's size."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     sizes = [row["images"] for row in rows]
@@ -141,7 +148,7 @@ def plot(rows: list[dict]) -> Figure:
 
 
 def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict]:
-    """Index for real, then fill up and measure at every size; bytes an image are those of real pictures."""
+    """Index real pictures, then fill up and measure at every size; bytes per image are those of real pictures."""
     settings = SyntheticSettings(
         train_identities=12 if options.quick else 100, test_identities=4 if options.quick else 20,
         images_per_identity=8, distractors=0, junk=0, seed=7,
@@ -149,7 +156,7 @@ def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict
     splits = read_market_layout(make_synthetic(folder / "pictures", settings, progress=False))
     checkpoint = options.checkpoint or random_checkpoint(folder / "random.ckpt", ["--config", options.config, *rest])
     gallery = Gallery.create(folder / "people.lance", checkpoint)
-    paths, pids = [one.path for one in splits.train], [one.pid for one in splits.train]
+    paths, pids = [sample.path for sample in splits.train], [sample.pid for sample in splits.train]
     gallery.embedder.fusion_weight = gallery.embedder.fusion_weight or 0.5  # so that the second stage runs
     started = time.perf_counter()
     gallery.add(paths, metadata=[{"metadata_pid": pid} for pid in pids])
@@ -159,7 +166,7 @@ def run(options: argparse.Namespace, rest: list[str], folder: Path) -> list[dict
     entries = SyntheticEntries(gallery, pids)
     known = gallery._table.rows(None, ["image", "embedding"])
     names, embeddings = [row["image"] for row in known], [np.array([row["embedding"] for row in known], np.float16)]
-    queries = [one.path for one in splits.query][: options.queries]
+    queries = [sample.path for sample in splits.query][: options.queries]
     embedding = gallery.embedder(queries).embedding
     rows = []
     for size in options.sizes:

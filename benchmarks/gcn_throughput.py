@@ -1,10 +1,10 @@
-"""Sparse against dense: one graph convolution and average pooling on pair graphs, over density.
+"""Sparse against dense: one graph convolution and average pooling on pair graphs, by density.
 
 Every row goes from node features (pair, 2n, channel) and a graph to pooled features (pair, 2, channel). The learned
-projection, the same matrix product in all of them, is left out, also of PyG's layers; the graph comes in the form
-that a row takes (matrices or edges), and turning matrices into edges is a row of its own. Ours are compared with the
-dense matrix product before anything is timed; GCNConv and DenseGCNConv add self-loops and smooth, so their numbers
-are others, at the same arithmetic. Backward: to node features and edge weights, as a learned graph needs.
+projection, which is the same matrix product in all rows, is left out, also in PyG's layers. The graph is given in the
+form that a row takes (matrices or edges); converting matrices to edges is a separate row. Our rows are compared with
+the dense matrix product before the measurement; GCNConv and DenseGCNConv add self-loops and smooth, so their results
+differ, with the same arithmetic. The backward pass goes to node features and edge weights, as a learned graph needs.
 """
 
 import argparse
@@ -47,7 +47,7 @@ Row = Callable[[Tensor, Tensor], Tensor]
 
 
 class Graphs(NamedTuple):
-    """Pair graphs of one density, in every form: matrices, edges of all pairs, the same as a CSR tensor."""
+    """Pair graphs of one density in all forms: matrices, edges of all pairs, and a CSR tensor of these edges."""
 
     x: Tensor
     adjacency: Tensor
@@ -58,7 +58,7 @@ class Graphs(NamedTuple):
 
 
 def make_graphs(pairs: int, n: int, channels: int, density: float) -> Graphs:
-    """Random symmetric graphs of soft weights; about ``density`` of all entries are not zero."""
+    """Random symmetric graphs with real weights; a share of about ``density`` of all entries is not zero."""
     torch.manual_seed(0)
     upper = torch.rand(pairs, 2 * n, 2 * n).triu() * (torch.rand(pairs, 2 * n, 2 * n) < density)
     adjacency = upper + upper.triu(1).mT
@@ -77,7 +77,7 @@ def to_blocks(adjacency: Tensor) -> PairBlocks:
 
 
 def make_rows(graphs: Graphs) -> dict[str, Row]:
-    """What is timed: functions of node features and weights (of the matrices or of the edges)."""
+    """The timed functions of node features and weights (of the matrices or of the edges)."""
     pairs, nodes, channels = graphs.x.shape
     ours = DiscrepancyConv(1, 1)
     gcn, dense_gcn = GCNConv(channels, channels, bias=False), DenseGCNConv(channels, channels, bias=False)
@@ -88,10 +88,10 @@ def make_rows(graphs: Graphs) -> dict[str, Row]:
 
     def as_written(x: Tensor, adjacency: Tensor) -> Tensor:
         found = []
-        for one, a in zip(x, adjacency, strict=True):
+        for features, a in zip(x, adjacency, strict=True):
             degree = a.sum(1)
             root = torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-            found.append(one - (root[:, None] * a * root) @ one)
+            found.append(features - (root[:, None] * a * root) @ features)
         return pool(torch.stack(found))
 
     def on_blocks(x: Tensor, adjacency: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def make_rows(graphs: Graphs) -> dict[str, Row]:
 
 
 def check(rows: dict[str, Row], graphs: Graphs) -> None:
-    """Every row of ours gives the numbers and the gradients of the node features of the equations as written."""
+    """Check that our rows give the same results and gradients of node features as the equations as written."""
     x = graphs.x.clone().requires_grad_()
     wanted, probe = None, None
     for name, row in rows.items():
@@ -127,8 +127,10 @@ def check(rows: dict[str, Row], graphs: Graphs) -> None:
         probe = torch.randn_like(out) if probe is None else probe
         got = (out, *torch.autograd.grad((out * probe).sum(), x))
         wanted = wanted or got
-        for one, other in zip(got, wanted, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        for actual, other in zip(got, wanted, strict=True):
+            torch.testing.assert_close(
+                actual, other, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 def _weights(name: str, graphs: Graphs) -> Tensor:
@@ -180,7 +182,7 @@ def _size(row: dict[str, object]) -> tuple[object, object, object]:
 
 
 def crossovers(table: list[dict[str, object]], sparse: str, dense: str) -> list[str]:
-    """For each size and pass, the density below which the sparse row is the faster one, on a log-log line."""
+    """For each size and pass, the density below which the sparse row is faster, interpolated on a log-log scale."""
     lines = []
     for size in dict.fromkeys(_size(row) for row in table):
         for what in ("forward", "forward + backward"):
@@ -196,7 +198,7 @@ def crossovers(table: list[dict[str, object]], sparse: str, dense: str) -> list[
 
 
 def _crossover(points: list[float], gains: list[float]) -> str:
-    """Where the sparse row stops being the faster one for good; one disturbed point in between does not count."""
+    """The density at which the sparse row stops being faster; a single disturbed point in between is ignored."""
     faster = [index for index, gain in enumerate(gains) if gain < 0]
     if not faster:
         return f"is slower already at {points[0]:.0%} than"
@@ -209,7 +211,7 @@ def _crossover(points: list[float], gains: list[float]) -> str:
 
 
 def plot(table: list[dict[str, object]]) -> Figure:
-    """Milliseconds a pair over density, a column a size, a row a pass."""
+    """Milliseconds per pair against density; one column per size, one row per pass."""
     sizes = list(dict.fromkeys(_size(row) for row in table))
     passes = list(dict.fromkeys(row["pass"] for row in table))
     figure = Figure(figsize=(4 * len(sizes) + 2, 7.5), layout="constrained")

@@ -1,9 +1,9 @@
-"""People found in a gallery: average linkage of calibrated pairs, beside DBSCAN on k-reciprocal distances.
+"""People found in a gallery: average linkage of calibrated pairs, compared with DBSCAN on k-reciprocal distances.
 
-Of Market-1501's gallery on features that are kept (``python -m benchmarks.extraction --keep``) with a pair stage of
-``cace_pyg.fit_pair_stage`` (--checkpoint, several for controls), whose checkpoint says who was held out; or of the
-gallery of a run's data set (--run RUN_DIR). What is chosen is chosen on the held-out training people. Junk is left out;
-distractors are each their own person, and are left out of the score in a second row. DBSCAN needs scikit-learn.
+This uses Market-1501's gallery with stored features (``python -m benchmarks.extraction --keep``) and a pair stage from
+``cace_pyg.fit_pair_stage`` (--checkpoint, several for controls), whose checkpoint says who was held out; or the gallery
+of a run's data set (--run RUN_DIR). Settings are chosen on the held-out training people. Junk is left out; each
+distractor is its own person, and a second row excludes them from the score. DBSCAN needs scikit-learn.
 """
 
 import argparse
@@ -45,7 +45,7 @@ _ROWS = 512
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures with their nearest by the embedding, ``(picture, k)``, and both stages' distances of these."""
+    """Pictures with their nearest neighbours by the embedding, ``(picture, k)``, and both stages' distances."""
 
     embedding: Tensor
     index: np.ndarray
@@ -54,12 +54,12 @@ class Pictures:
 
     @property
     def true(self) -> np.ndarray:
-        """Who is on each; every distractor, of pid 0, is somebody of his own."""
+        """The person of each picture; every distractor, of pid 0, is a different person."""
         return np.where(self.pids == 0, -1 - np.arange(len(self.pids)), self.pids)
 
 
 def pictures_of(features: Features, pids: Sequence[int], stage: FittedPairStage, k: int, kept: Path | None) -> Pictures:
-    """Measure the pairs of each picture and its ``k`` nearest; what was measured is kept in a file, and read there."""
+    """Measure the pairs of each picture and its ``k`` nearest; results are stored in a file and read from it."""
     graph = nearest_neighbours(features.embedding, min(k, len(features) - 1) + 1)
     index, individual = graph.index[:, 1:].numpy(), graph.distance[:, 1:].numpy()
     pairs, _ = listed_pairs(index, individual)
@@ -74,15 +74,15 @@ def pictures_of(features: Features, pids: Sequence[int], stage: FittedPairStage,
             torch.save(conditional, kept)
     if len(conditional) != len(pairs):
         raise ValueError(f"Expected {len(pairs)} pairs in {kept} (got {len(conditional)}); delete it")
-    one = np.arange(len(index))[:, None]
-    code = np.minimum(one, index) * len(index) + np.maximum(one, index)
+    picture = np.arange(len(index))[:, None]
+    code = np.minimum(picture, index) * len(index) + np.maximum(picture, index)
     place = np.searchsorted(pairs[:, 0] * len(index) + pairs[:, 1], code)
     fused = (1 - stage.fusion_weight) * individual + stage.fusion_weight * conditional.numpy()[place]
     return Pictures(features.embedding, index, fused, np.asarray(pids))
 
 
 def by_pairs(pictures: Pictures, calibration: Calibration, probability: float, unlisted: float | None) -> np.ndarray:
-    """Average linkage, as :class:`cace_pyg.gallery.people.People` joins; of no picture anything else is known."""
+    """Average linkage as in :class:`cace_pyg.gallery.people.People`, without any further constraints."""
     pairs, log_odds = log_odds_of(pictures, calibration)
     above = logit(probability)
     rest = None if unlisted is None else float(min(logit(unlisted) - above, 0))
@@ -96,7 +96,7 @@ def log_odds_of(pictures: Pictures, calibration: Calibration) -> tuple[np.ndarra
 
 
 def by_dbscan(pictures: Pictures, two_stage: bool, numbers: Sequence[tuple[float, int]]) -> Iterator[np.ndarray]:
-    """DBSCAN on k-reciprocal distances (k1 20, k2 6) for each (eps, min_samples); noise is each its own person."""
+    """DBSCAN on k-reciprocal distances (k1 20, k2 6) for each (eps, min_samples); each noise point is a person."""
     from sklearn.cluster import DBSCAN
 
     graph = nearest_neighbours(pictures.embedding, pictures.index.shape[1] + 1)
@@ -118,7 +118,9 @@ def rows_of(name: str, held: Pictures, test: Pictures, calibration: Calibration,
     """The table's rows: chosen on ``held``, scored on both."""
     default = IdentifySettings().probability
     tried = [(p, u) for p in _PROBABILITIES for u in (None, *_UNLISTED_TRIED) if u is None or u <= p]
-    scores = [_both(evaluate_clusters(by_pairs(held, calibration, *one), held.true)) for one in tried]
+    scores = [
+        _both(evaluate_clusters(by_pairs(held, calibration, *tried_setting), held.true)) for tried_setting in tried
+    ]
     probability, unlisted = tried[int(np.argmax(scores))]
 
     def chained(pictures: Pictures) -> np.ndarray:
@@ -136,7 +138,7 @@ def rows_of(name: str, held: Pictures, test: Pictures, calibration: Calibration,
     if dbscan:
         numbers = [(eps, least) for eps in _EPS for least in (2, 4)]
         for two_stage, what in ((False, "embeddings"), (True, "two stages")):
-            found = [_both(evaluate_clusters(one, held.true)) for one in by_dbscan(held, two_stage, numbers)]
+            found = [_both(evaluate_clusters(joined, held.true)) for joined in by_dbscan(held, two_stage, numbers)]
             best = numbers[int(np.argmax(found))]
             methods[f"DBSCAN, k-reciprocal on {what}, eps {best[0]}, {best[1]} (chosen)"] = (
                 lambda some, two_stage=two_stage, best=best: next(by_dbscan(some, two_stage, [best]))
@@ -161,7 +163,7 @@ def _row(name: str, part: str, method: str, found: np.ndarray, true: np.ndarray)
     shares = {key: f"{100 * value:.1f}" for key, value in vars(metrics).items() if key not in ("found", "true")}
     told = {"model": name, "pictures": f"{part}, {len(found)}", "method": method}
     row = told | shares | {"found": metrics.found, "true": metrics.true}
-    print(*row.values(), sep="  ", flush=True)  # the table comes at the end
+    print(*row.values(), sep="  ", flush=True)  # the whole table comes at the end
     return row
 
 
@@ -169,8 +171,10 @@ def of_features(options: argparse.Namespace, checkpoint: Path) -> tuple[str, Pic
     """Held-out people and the gallery of a data set in Market-1501's layout."""
     kept, splits = torch.load(options.features, weights_only=True, mmap=True), read_market_layout(options.data)
     stage, config = load_pair_stage(checkpoint), from_yaml(load_checkpoint(checkpoint)["config"])
-    number = {pid: place for place, pid in enumerate(sorted({one.pid for one in splits.train}), start=1)}
-    numbered = KeptFeatures.samples([number[one.pid] for one in splits.train], [one.camid for one in splits.train])
+    number = {pid: place for place, pid in enumerate(sorted({sample.pid for sample in splits.train}), start=1)}
+    numbered = KeptFeatures.samples(
+        [number[sample.pid] for sample in splits.train], [sample.camid for sample in splits.train]
+    )
     held = hold_out_identities(numbered, config.data.hold_out, config.seed)
     places = sorted({place for part in (held.query, held.gallery) for place in KeptFeatures.positions(part).tolist()})
     features = Features(**kept["train"]).select(torch.tensor(places))
@@ -188,7 +192,7 @@ def of_features(options: argparse.Namespace, checkpoint: Path) -> tuple[str, Pic
         return options.keep and options.keep / f"{name}_{part}.pt"
 
     held_out = pictures_of(features, pids, stage, options.candidates, file("held_out"))
-    there = [place for place, one in enumerate(splits.gallery) if one.pid >= 0]
+    there = [place for place, sample in enumerate(splits.gallery) if sample.pid >= 0]
     features = Features(**kept["gallery"]).select(torch.tensor(there))
     pids = [splits.gallery[place].pid for place in there]
     test = pictures_of(features, pids, stage, options.candidates, file("gallery"))
@@ -205,8 +209,8 @@ def of_run(run: Path) -> tuple[str, Pictures, Pictures, Calibration]:
         found = []
         for name, samples in (("held", (*held.query, *held.gallery)), ("test", splits.gallery)):
             gallery = Gallery.create(Path(folder) / name, checkpoint, device="cpu")
-            found.append(_in_gallery(gallery, {one.path: one for one in samples if one.pid >= 0}))
-        calibration = gallery.check_calibrated("nothing says how probable a pair is")
+            found.append(_in_gallery(gallery, {sample.path: sample for sample in samples if sample.pid >= 0}))
+        calibration = gallery.check_calibrated("it cannot say how probable a pair is")
     return f"{config.data.name}, {type(gallery.embedder.model.pair_stage.builder).__name__}", *found, calibration
 
 
@@ -219,7 +223,7 @@ def _in_gallery(gallery: Gallery, samples: dict[Path, Sample]) -> Pictures:
 
 
 def random_people(seed: int) -> Pictures:
-    """Noisy embeddings of 30 people, six pictures each, whose fused distances are nearer the truth."""
+    """Noisy embeddings of 30 people with six pictures each, and fused distances with less noise."""
     draw = torch.Generator().manual_seed(seed)
     pids = np.arange(1, 31).repeat(6)
     own = torch.randn(30, 24, generator=draw)[torch.from_numpy(pids) - 1]
@@ -237,7 +241,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="file of benchmarks.extraction")
     parser.add_argument("--data", type=Path, help="the data set, in Market-1501's layout")
     parser.add_argument("--checkpoint", type=Path, nargs="*", default=[], help="best.ckpt of fit_pair_stage")
-    parser.add_argument("--keep", type=Path, help="folder for measured pairs and calibrations; what is there is read")
+    parser.add_argument("--keep", type=Path, help="folder for measured pairs and calibrations; existing files are read")
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="RUN_DIR of cace_pyg.train, with a calibration")
     parser.add_argument("--candidates", type=int, default=50, help="nearest of each picture (default: 50)")
     parser.add_argument("--no_dbscan", action="store_true", help="leave DBSCAN out, and scikit-learn")
@@ -253,8 +257,8 @@ def main() -> None:
         parser.error("give --features, --data and --checkpoint, or --run, or --quick")
     else:
         made = [of_features(options, checkpoint) for checkpoint in options.checkpoint]
-        for one in (*made, *(of_run(run) for run in options.run)):
-            rows += rows_of(*one, not options.no_dbscan)
+        for case in (*made, *(of_run(run) for run in options.run)):
+            rows += rows_of(*case, not options.no_dbscan)
     save_results("identify", rows, None, options.quick)
 
 

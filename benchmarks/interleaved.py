@@ -1,4 +1,4 @@
-"""Times of several functions, measured in turns, so that a noisy machine disturbs all alike."""
+"""Times several functions in turns, so that noise of the machine affects all of them equally."""
 
 import statistics
 import time

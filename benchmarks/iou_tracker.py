@@ -1,4 +1,4 @@
-"""A tracker by overlap alone, so that what joins its tracks again can be measured apart."""
+"""A tracker that only uses overlap, to measure separately how its tracks are joined again."""
 
 from itertools import count
 
@@ -11,18 +11,18 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(2)
-    area_a, area_b = ((one[:, 2:] - one[:, :2]).prod(1) for one in (a, b))
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b))
     return common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)
 
 
 class IouTracker:
-    """Of each frame the assignment with the largest sum of overlaps (Hungarian), each at least ``least``.
+    """For each frame, the assignment with the largest sum of overlaps (Hungarian), each at least ``least``.
 
-    Boxes are expected where they would be if they went on as they went.
+    Boxes are predicted with constant velocity.
 
     Args:
-        patience: frames that a lost track is kept.
-        least: overlap.
+        patience: number of frames that a lost track is kept.
+        least: minimum overlap.
     """
 
     def __init__(self, patience: int = 2, least: float = 0.15):
@@ -51,7 +51,7 @@ class IouTracker:
 
     @staticmethod
     def _step(before: tuple[np.ndarray, np.ndarray, int] | None, box: np.ndarray) -> np.ndarray:
-        """Of a box's centre in a frame, smoothed."""
+        """The smoothed step of a box's centre per frame."""
         if before is None:
             return np.zeros(4)
         last, step, age = before

@@ -1,4 +1,4 @@
-"""Features that benchmarks.extraction has kept, with the people held out of a pair stage that was trained on them."""
+"""Features stored by benchmarks.extraction, with the people held out of a pair stage that was trained on them."""
 
 import argparse
 from pathlib import Path
@@ -31,25 +31,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_kept_people(parser: argparse.ArgumentParser, options: argparse.Namespace) -> KeptPeople:
-    """What the options name; with ``--quick`` a few people who do not exist."""
+    """The data given by the options; with ``--quick`` a few random people."""
     if options.quick:
         return _random_people()
     if None in (options.features, options.data, options.checkpoint):
         parser.error("give --features, --data and --checkpoint, or --quick")
     kept, splits = torch.load(options.features, weights_only=True, mmap=True), read_market_layout(options.data)
-    parts = {name: Features(**one) for name, one in kept.items()}
+    parts = {name: Features(**tensors) for name, tensors in kept.items()}
     samples = {"train": list(splits.train), "query": list(splits.query), "gallery": list(splits.gallery)}
     stage, config = load_pair_stage(options.checkpoint), from_yaml(load_checkpoint(options.checkpoint)["config"])
     return KeptPeople(parts, samples, stage, _held_out(samples["train"], config.data.hold_out, config.seed))
 
 
 def _held_out(train: list[Sample], share: float, seed: int) -> Splits:
-    numbered = KeptFeatures.samples([one.pid for one in train], [one.camid for one in train])
+    numbered = KeptFeatures.samples([sample.pid for sample in train], [sample.camid for sample in train])
     return hold_out_identities(numbered, share, seed)
 
 
 def _random_people() -> KeptPeople:
-    """Noisy embeddings of people whose clues tell them apart, and a stage of a few steps."""
+    """Noisy embeddings of people with distinctive clues, and a pair stage that was trained for a few steps."""
     parts, samples = {}, {}
     for number, (name, people) in enumerate((("train", 40), ("query", 12), ("gallery", 12))):
         draw = torch.Generator().manual_seed(min(number, 1))  # query and gallery show the same people
@@ -62,9 +62,9 @@ def _random_people() -> KeptPeople:
         embedding = clues.mean(1) + 0.4 * torch.randn(len(pids), 16, generator=noise)
         parts[name] = Features(embedding, clues, (4, 2))
         samples[name] = KeptFeatures.samples((pids + 1).tolist(), camids.tolist())
-    samples["query"] = [one._replace(path=Path(f"query{one.path}")) for one in samples["query"]]
+    samples["query"] = [sample._replace(path=Path(f"query{sample.path}")) for sample in samples["query"]]
     settings = PairPhaseSettings(epochs=1, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
-    labels = [[getattr(one, name) for one in samples["train"]] for name in ("pid", "camid")]
+    labels = [[getattr(sample, name) for sample in samples["train"]] for name in ("pid", "camid")]
     with torch.enable_grad():
         stage = fit_pair_stage(parts["train"], *labels, settings=settings, held_out=0.2, device="cpu")
     return KeptPeople(parts, samples, stage, _held_out(samples["train"], 0.2, 0))

@@ -1,8 +1,8 @@
-"""Both stages' metrics at MSMT17's size, some rows of distances at a time, beside the whole matrix.
+"""Both stages' metrics at MSMT17's size, in blocks of rows and with the whole matrix.
 
 Random embeddings with the identities and cameras of MSMT17: 11,659 queries against 82,161 images. The second stage's
-distances are random too: what is measured is everything around the pairs, whose own cost is that of
-``benchmarks.pair_scoring`` times queries times top k. Peak memory is that of the process, above what it held before.
+distances are also random: this measures everything except the pairs, whose cost is that of ``benchmarks.pair_scoring``
+times queries times top k. Peak memory is that of the process, above its memory before the call.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from cace_pyg.retrieval import (
     top_k,
 )
 
-_SPREAD = 3.0  # length of what differs within an identity, in lengths of what they share
+_SPREAD = 3.0  # spread within an identity relative to its centre
 _CAMERAS = 15
 _TOP = 100
 
@@ -44,7 +44,7 @@ def make(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, tuple
 
 
 def in_blocks(query: torch.Tensor, gallery: torch.Tensor, labels: tuple, conditional: torch.Tensor) -> list[Metrics]:
-    """As ``python -m cace_pyg.evaluate`` does it."""
+    """As in ``python -m cace_pyg.evaluate``."""
     index = torch.cat([top_k(block, _TOP) for _, block in distance_blocks(query, gallery)])
     distances = Distances(query, gallery, index, conditional)
     return [evaluate_blocks(distances.blocks(weight), *labels) for weight in (0.0, 0.5)]
@@ -59,7 +59,7 @@ def whole(query: torch.Tensor, gallery: torch.Tensor, labels: tuple, conditional
 
 
 def measured(call: Callable[[], list[Metrics]]) -> tuple[list[Metrics], float, float]:
-    """What a call returns, its seconds, and the most MB that the process held above what it held before."""
+    """The result of a call, its seconds, and the peak memory of the process above that before the call, in MB."""
     process, done, peak = psutil.Process(), Event(), [0]
     before = process.memory_info().rss
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--identities", type=int, default=3_060, help="(default: 3060)")
     parser.add_argument("--channels", type=int, default=256, help="of an embedding (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="of the embeddings (default: 0)")
-    parser.add_argument("--whole", action="store_true", help="whole matrices too, where memory allows")
+    parser.add_argument("--whole", action="store_true", help="also whole matrices, if memory allows")
     parser.add_argument("--quick", action="store_true", help="seconds: 300 queries, 2,000 images, both ways")
     options = parser.parse_args()
     if options.quick:

@@ -1,16 +1,16 @@
-"""Several pictures of the query's person: Market-1501's multi-query protocol, on features that are kept.
+"""Several pictures of the query's person: Market-1501's multi-query protocol, on stored features.
 
-Each query comes with all pictures of its person and its camera that the gallery folder holds; the protocol ignores
-these in the ranking of that query anyway. The gallery stays pictures. Ranked in one stage and in two: the query's
-picture alone; the mean embedding of all its pictures, the pair stage looking at the query's picture alone; and set
-against set, in one stage the nearest of all pairs of embeddings, in two the mean embedding and the pair stage's
-distance of all pairs of views. Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that
-of ``cace_pyg.fit_pair_stage`` on their training part, whose checkpoint says who was held out. --synthetic takes instead
-a run of both phases on the built-in data, with its own network.
+Each query has all pictures of its person and camera in the gallery folder; the protocol ignores these in the ranking of
+that query anyway. The gallery consists of single pictures. Three ways are ranked in one stage and in two: only the
+query's picture; the mean embedding of all its pictures, with a pair stage on the query's picture; and set against set
+(one stage: the nearest of all pairs of embeddings; two stages: the mean embedding and the pair stage's distance of all
+pairs of views). Features come from ``python -m benchmarks.extraction --keep``; the pair stage comes from
+``cace_pyg.fit_pair_stage`` on their training part, whose checkpoint says who was held out. With --synthetic it is
+instead a run of both phases on the built-in data, with its own network.
 
-How soft the minimum is, and how many views are kept, was chosen on the held-out people: --held_out prints that table,
-and leaves query and gallery out. --out keeps the average precision of each query. Intervals are of a paired bootstrap
-over people, who are drawn with all their queries.
+The softness of the minimum and the number of views were chosen on the held-out people: --held_out only prints that
+table, without query and gallery. --out stores the average precision of each query. Intervals are from a paired
+bootstrap over people, who are drawn with all their queries.
 """
 
 import argparse
@@ -52,7 +52,7 @@ _RESAMPLES = 10_000
 
 
 class Asked(NamedTuple):
-    """Queries and gallery; ``together`` are the positions in the gallery of each query's further pictures."""
+    """Queries and gallery; ``together`` are the gallery positions of each query's further pictures."""
 
     query: Extraction
     gallery: Extraction
@@ -60,13 +60,13 @@ class Asked(NamedTuple):
 
 
 def further_pictures(query: Sequence[Sample], gallery: Sequence[Sample]) -> list[Tensor]:
-    """Gallery pictures of each query's own person and camera."""
-    pids, camids = (torch.tensor([getattr(one, name) for one in gallery]) for name in ("pid", "camid"))
-    return [((pids == one.pid) & (camids == one.camid)).nonzero().flatten() for one in query]
+    """Gallery pictures with each query's own person and camera."""
+    pids, camids = (torch.tensor([getattr(sample, name) for sample in gallery]) for name in ("pid", "camid"))
+    return [((pids == sample.pid) & (camids == sample.camid)).nonzero().flatten() for sample in query]
 
 
 class Rankings:
-    """Distances by one and two stages, of each way to ask."""
+    """Distances by one and two stages, for each way to use several pictures."""
 
     def __init__(self, asked: Asked, stage: PairStage, weight: float, depth: int):
         self.asked, self.stage, self.weight, self.depth = asked, stage, weight, depth
@@ -75,10 +75,12 @@ class Rankings:
             torch.cat([query[number : number + 1], gallery[others]]) for number, others in enumerate(asked.together)
         ]
         self.single = euclidean_distance(query, gallery)
-        self.mean = euclidean_distance(torch.stack([merge_embeddings(one) for one in self.pictures]), gallery)
+        self.mean = euclidean_distance(torch.stack([merge_embeddings(shots) for shots in self.pictures]), gallery)
 
     def one_stage(self) -> dict[str, Tensor]:
-        nearest = torch.stack([euclidean_distance(one, self.asked.gallery.embedding).amin(0) for one in self.pictures])
+        nearest = torch.stack(
+            [euclidean_distance(shots, self.asked.gallery.embedding).amin(0) for shots in self.pictures]
+        )
         return {"single shot": self.single, "averaged embedding": self.mean, "set against set": nearest}
 
     def two_stages(self, views: int, softness: float) -> dict[str, Tensor]:
@@ -92,33 +94,37 @@ class Rankings:
         }
 
     def _alone(self, individual: Tensor) -> tuple[Tensor, Tensor]:
-        """The top k, and the pair stage's distances of the query's picture alone."""
+        """The top k, and the pair stage's distances from the query's single picture."""
         index = top_k(individual, self.depth)
         found = measure_lists(self.stage, self.asked.query, self.asked.gallery, [*index], None, "cpu")
         return index, found.view(index.shape)
 
     def pairs(self, individual: Tensor, views: int) -> tuple[Tensor, list[Tensor]]:
-        """The top k, and the pair stage's distances of each query's views to them, ``(view, k)`` in their order."""
+        """The top k, and the pair stage's distances from each query's views to them, ``(view, k)`` in order."""
         index = top_k(individual, self.depth)
-        chosen = [choose_views(one, views) for one in self.pictures]
+        chosen = [choose_views(shots, views) for shots in self.pictures]
         own, gallery = self.asked.query, self.asked.gallery
         # the query's picture is number 0 of its set; the others are in the gallery
         of_query: list[Tensor] = [index[number] if 0 in near else index[:0, 0] for number, near in enumerate(chosen)]
         of_gallery: list[list[Tensor]] = [[] for _ in range(len(gallery.embedding))]
         for number, near in enumerate(chosen):
-            for one in near[near > 0].tolist():
-                of_gallery[int(self.asked.together[number][one - 1])].append(index[number])
-        first = measure_lists(self.stage, own, gallery, of_query, None, "cpu").split([len(one) for one in of_query])
-        lists = [torch.cat(one) if one else index[:0, 0] for one in of_gallery]
-        second = measure_lists(self.stage, gallery, gallery, lists, None, "cpu").split([len(one) for one in lists])
+            for view in near[near > 0].tolist():
+                of_gallery[int(self.asked.together[number][view - 1])].append(index[number])
+        first = measure_lists(self.stage, own, gallery, of_query, None, "cpu").split(
+            [len(listed) for listed in of_query]
+        )
+        lists = [torch.cat(listed) if listed else index[:0, 0] for listed in of_gallery]
+        second = measure_lists(self.stage, gallery, gallery, lists, None, "cpu").split(
+            [len(listed) for listed in lists]
+        )
         taken, found = [0] * len(lists), []
         for number, near in enumerate(chosen):
             rows = []
-            for one in near.tolist():
-                if one == 0:
+            for view in near.tolist():
+                if view == 0:
                     rows.append(first[number])
                     continue
-                place = int(self.asked.together[number][one - 1])
+                place = int(self.asked.together[number][view - 1])
                 rows.append(second[place][taken[place] : taken[place] + index.size(1)])
                 taken[place] += index.size(1)
             found.append(torch.stack(rows))
@@ -128,15 +134,15 @@ class Rankings:
         columns = torch.arange(index.size(1))
         conditional = torch.stack(
             [
-                set_distance(one[:views].flatten(), columns.repeat(len(one[:views])), len(columns), softness)
-                for one in pairs
+                set_distance(by_view[:views].flatten(), columns.repeat(len(by_view[:views])), len(columns), softness)
+                for by_view in pairs
             ]
         )
         return rerank(self.mean, index, conditional, self.weight)
 
 
 def over_people(better: np.ndarray, worse: np.ndarray, people: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """The mean over queries of ``better − worse`` with its 95 % interval; people are drawn with all their queries."""
+    """The mean of ``better − worse`` over queries with its 95 % interval; people are drawn with all their queries."""
     _, number = np.unique(people, return_inverse=True)
     sums, counts = np.bincount(number, better - worse), np.bincount(number)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(_RESAMPLES, len(sums)))
@@ -145,13 +151,13 @@ def over_people(better: np.ndarray, worse: np.ndarray, people: np.ndarray, seed:
 
 
 def table_of(data: str, asked: Asked, found: dict[tuple[int, str], Metrics]) -> list[dict[str, object]]:
-    """A row for each way and number of stages."""
+    """One row for each way and number of stages."""
     rows: list[dict[str, object]] = []
     for (stages, way), metrics in found.items():
         people = np.array([asked.query.samples[position].pid for position in metrics.query_index])
         alone = found[stages, "single shot"]
         gain = over_people(metrics.average_precision, alone.average_precision, people)
-        over = "" if alone is metrics else "{:+.2f} [{:.2f}, {:.2f}]".format(*(100 * one for one in gain))
+        over = "" if alone is metrics else "{:+.2f} [{:.2f}, {:.2f}]".format(*(100 * value for value in gain))
         rows.append(
             {"data": data, "query": way, "stages": stages, "mAP": f"{100 * metrics.mAP:.2f}",
              "rank1": f"{100 * metrics.rank1:.2f}", "mAP over single shot": over}
@@ -176,7 +182,9 @@ def keep_queries(folder: Path, name: str, asked: Asked, found: dict[tuple[int, s
         )
         for row, position in enumerate(found[1, "single shot"].query_index.tolist()):
             sample = asked.query.samples[position]
-            cells = [(f"{one.average_precision[row]:.6f}", int(one.first_match[row])) for one in found.values()]
+            cells = [
+                (f"{ranked.average_precision[row]:.6f}", int(ranked.first_match[row])) for ranked in found.values()
+            ]
             writer.writerow(
                 [
                     sample.pid,
@@ -221,7 +229,7 @@ def main() -> None:
     parser.add_argument("--top_k", type=int, default=100, help="of the second stage (default: 100)")
     parser.add_argument("--views", type=int, default=VIEWS, help=f"of a set (default: {VIEWS})")
     parser.add_argument("--softness", type=float, default=SOFTNESS, help=f"of the minimum (default: {SOFTNESS:g})")
-    parser.add_argument("--held_out", action="store_true", help="views and softness on the held-out people, no more")
+    parser.add_argument("--held_out", action="store_true", help="only views and softness on the held-out people")
     parser.add_argument("--out", type=Path, help="folder for the average precision of each query")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--quick", action="store_true", help="seconds: drawn at random, no files")
@@ -233,7 +241,7 @@ def main() -> None:
         parser.error("give --features, --data and --checkpoint, or --synthetic with the last two, or --quick")
     name, asked, stage, weight = _random(options) if options.quick else _read(options)
     rankings = Rankings(asked, stage, weight if options.weight is None else options.weight, options.top_k)
-    pictures = sum(1 + len(one) for one in asked.together) / len(asked.together)
+    pictures = sum(1 + len(further) for further in asked.together) / len(asked.together)
     print(f"{name}: {len(asked.together)} queries of {pictures:.1f} pictures over {len(asked.gallery.embedding)}, "
           f"weight {rankings.weight:.2g}")  # fmt: skip
     if options.held_out:
@@ -246,7 +254,7 @@ def main() -> None:
 
 
 def _read(options: argparse.Namespace) -> tuple[str, Asked, PairStage, float]:
-    """What is asked for, of a run on rendered people or of kept features."""
+    """The queries and the pair stage, from a run on rendered people or from stored features."""
     splits, state = read_market_layout(options.data), load_checkpoint(options.checkpoint)
     config = from_yaml(state["config"])
     held_out, seed = config.data.hold_out, config.seed
@@ -259,15 +267,17 @@ def _read(options: argparse.Namespace) -> tuple[str, Asked, PairStage, float]:
         both = [extract(model, part, config, "cpu", part_name) for part, part_name in ((query, "q"), (gallery, "g"))]
         return "built_in", Asked(*both, further_pictures(query, gallery)), model.pair_stage, state["fusion_weight"]
     kept, fitted = torch.load(options.features, weights_only=True, mmap=True), load_pair_stage(options.checkpoint)
-    parts = {part: Features(**one) for part, one in kept.items()}
+    parts = {part: Features(**tensors) for part, tensors in kept.items()}
     of_query, of_gallery = parts["query"], parts["gallery"]
     query, gallery = splits.query, splits.gallery
     if options.held_out:
-        numbered = KeptFeatures.samples(*([getattr(one, what) for one in splits.train] for what in ("pid", "camid")))
+        numbered = KeptFeatures.samples(
+            *([getattr(sample, what) for sample in splits.train] for what in ("pid", "camid"))
+        )
         held = hold_out_identities(numbered, held_out, seed)
         query, gallery = held.query, held.gallery
         of_query, of_gallery = (parts["train"].select(KeptFeatures.positions(one)) for one in (query, gallery))
-    both = [_prepared(*one, fitted.stage) for one in ((query, of_query), (gallery, of_gallery))]
+    both = [_prepared(*side, fitted.stage) for side in ((query, of_query), (gallery, of_gallery))]
     return "market", Asked(*both, further_pictures(query, gallery)), fitted.stage, fitted.fusion_weight or 0.0
 
 
@@ -276,7 +286,7 @@ def _prepared(samples: Sequence[Sample], features: Features, stage: PairStage) -
 
 
 def _random(options: argparse.Namespace) -> tuple[str, Asked, PairStage, float]:
-    """A dozen people who do not exist, four pictures on each of two cameras."""
+    """A dozen random people with four pictures from each of two cameras."""
     draw = torch.Generator().manual_seed(0)
     pids = torch.arange(1, 13).repeat_interleave(8)
     camids = torch.tensor([1, 1, 1, 1, 2, 2, 2, 2]).repeat(12)
@@ -288,8 +298,8 @@ def _random(options: argparse.Namespace) -> tuple[str, Asked, PairStage, float]:
         fitted = fit_pair_stage(features, pids, camids, settings=settings, held_out=0.3, device="cpu")
     samples = KeptFeatures.samples(pids.tolist(), camids.tolist())
     queries = torch.arange(0, 96, 4)
-    rest = torch.tensor([one for one in range(96) if one % 4])
-    both = [_prepared([samples[one] for one in part.tolist()], features.select(part), fitted.stage)
+    rest = torch.tensor([number for number in range(96) if number % 4])
+    both = [_prepared([samples[number] for number in part.tolist()], features.select(part), fitted.stage)
             for part in (queries, rest)]  # fmt: skip
     return "random", Asked(*both, further_pictures(both[0].samples, both[1].samples)), fitted.stage, 0.3
 

@@ -1,9 +1,9 @@
-"""Re-ranking by neighbours: k-reciprocal now and in version 0.2, and messages between pictures; seconds and memory.
+"""Re-ranking by neighbours: k-reciprocal now and in version 0.2, and message passing; seconds and memory.
 
 Random embeddings with the identities of Market-1501: 3,368 queries against 15,913 images. With --msmt17 the sizes are
-those of MSMT17, and version 0.2 is left out. The nearest of each image, images² · channels products, are a row of their
-own; the rows "given the lists" are what re-ranking itself takes, some rows at a time. Rounds are interleaved
-and ratios are of medians; peak memory is that of the process above what it held before, in a call of its own.
+those of MSMT17, without version 0.2. Finding the nearest of each image, images² · channels products, is a separate row;
+the rows "given the lists" are the re-ranking itself, in blocks of rows. Rounds are interleaved and ratios are those of
+medians; peak memory is that of the process above its memory before, in a separate call.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from cace_pyg.retrieval.k_reciprocal import jaccard_distance, k_reciprocal_encod
 from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, squared_over_farthest
 from cace_pyg.retrieval.propagation import cosine_distance, propagation_encoding
 
-_SPREAD = 1.5  # length of what differs within an identity, in lengths of what they share
+_SPREAD = 1.5  # spread within an identity relative to its centre
 _BEFORE, _NOW = "k-reciprocal, version 0.2", "k-reciprocal"
 
 
@@ -41,13 +41,13 @@ def make(queries: int, gallery: int, identities: int, channels: int, seed: int) 
 
 
 def check(query: torch.Tensor, gallery: torch.Tensor) -> None:
-    """Both versions give the same distances."""
+    """Check that both versions give the same distances."""
     few = query[:200].double(), gallery[:2000].double()
     torch.testing.assert_close(k_reciprocal_distance(*few), k_reciprocal_before(*few))
 
 
 def in_blocks(query: torch.Tensor, gallery: torch.Tensor, graph: NeighbourGraph, method: str) -> None:
-    """All distances, some rows at a time; none are kept."""
+    """Compute all distances in blocks of rows, without keeping them."""
     images = one_set(query, gallery)
     encode: Callable[[], csr_array] = {
         "k-reciprocal": lambda: k_reciprocal_encoding(graph, 20, 6),
@@ -92,8 +92,8 @@ def main() -> None:
     if options.msmt17:
         del calls[_BEFORE], calls[_NOW], calls["propagation"]  # whole matrices of distances
         found = {name: measured(lambda call=call: (call(), [])[1]) for name, call in calls.items()}
-        seconds = {name: one[1] for name, one in found.items()}
-        peaks = {name: one[2] for name, one in found.items()}
+        seconds = {name: result[1] for name, result in found.items()}
+        peaks = {name: result[2] for name, result in found.items()}
     else:
         peaks = {name: measured(lambda call=call: (call(), [])[1])[2] for name, call in calls.items()}
         seconds = interleaved_medians(calls, options.rounds)

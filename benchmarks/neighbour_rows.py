@@ -1,8 +1,8 @@
-"""What neighbours are worth on features that are kept: the network alone, two stages, and re-ranking on either.
+"""The gain of re-ranking by neighbours on stored features: the network alone, two stages, and re-ranking of each.
 
-Features are those of ``python -m benchmarks.extraction --keep``; the pair stage is that of ``cace_pyg.fit_pair_stage``
-on their training part, whose checkpoint says who was held out. The fusion weight, and the numbers of the rows "tuned",
-are chosen on those people; query and gallery are ranked after that. --held_out leaves query and gallery out.
+Features come from ``python -m benchmarks.extraction --keep``; the pair stage comes from ``cace_pyg.fit_pair_stage`` on
+their training part, whose checkpoint says who was held out. The fusion weight, and the settings of the rows "tuned",
+are chosen on those people; query and gallery are ranked afterwards. --held_out leaves query and gallery out.
 """
 
 import argparse
@@ -31,12 +31,12 @@ _METHODS = KReciprocalSettings(), PropagationSettings()
 
 
 class Ranked:
-    """A query and a gallery, all of whose pairs have been measured; ``pairs`` and ``seconds`` say what that took."""
+    """A query and a gallery with all measured pairs; ``pairs`` and ``seconds`` are the cost of measuring."""
 
     def __init__(self, query: Features, gallery: Features, stage: FittedPairStage, options: argparse.Namespace):
         of_query, of_gallery = (
-            Extraction((), one.embedding, prepare_features(stage.stage, one, torch.device("cpu")))
-            for one in (query, gallery)
+            Extraction((), part.embedding, prepare_features(stage.stage, part, torch.device("cpu")))
+            for part in (query, gallery)
         )
         self.pairs, started = 0, time.perf_counter()
 
@@ -57,7 +57,7 @@ class Ranked:
 def rows_of(
     name: str, ranked: Ranked, weight: float, choices: dict[str, list[NeighbourChoice]], measure: Measure
 ) -> list:
-    """The table's rows of one query and gallery."""
+    """The table's rows for one query and gallery."""
     found = {"the network alone": measure(ranked.distances.blocks(0.0))}
     found[f"two stages, weight {weight:.2g}"] = measure(ranked.distances.blocks(weight))
     for how, several in choices.items():
@@ -67,9 +67,9 @@ def rows_of(
                 fusion = f", fusion {choice.fusion:.2g}" if row.name.startswith("two_stage") else ""
                 found[f"{row.name}, {how} ({numbers}{fusion})"] = row.metrics
     return [
-        {"people": name, "ranking": ranking, "mAP": f"{100 * one.mAP:.2f}", "rank1": f"{100 * one.rank1:.2f}",
+        {"people": name, "ranking": ranking, "mAP": f"{100 * metrics.mAP:.2f}", "rank1": f"{100 * metrics.rank1:.2f}",
          "pairs": ranked.pairs, "seconds of pairs": ranked.seconds}
-        for ranking, one in found.items()
+        for ranking, metrics in found.items()
     ]  # fmt: skip
 
 
@@ -86,21 +86,21 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=50, help="nearest of each picture (default: 50)")
     parser.add_argument("--pairs", choices=("all", "mutual"), default="all", help="of the candidates (default: all)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--held_out", action="store_true", help="the held-out people alone")
+    parser.add_argument("--held_out", action="store_true", help="only the held-out people")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     parts, samples, stage, held = read_kept_people(parser, options)
     if options.quick:
         options.top_k = options.candidates = 20
-    ranked = Ranked(*(parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery)), stage,
-                    options)  # fmt: skip
+    ranked = Ranked(*(parts["train"].select(KeptFeatures.positions(part)) for part in (held.query, held.gallery)),
+                    stage, options)  # fmt: skip
     measure, pairs = protocol(held.query, held.gallery), ranked.near.second_stage
     individual = ranked.distances.individual()
     weights = [step / 20 for step in range(21)]
     labels = labels_of(held.query, held.gallery)
     weight = choose_fusion_weight(individual, pairs.index, pairs.conditional, **labels, weights=weights).weight
-    configured = [NeighbourChoice(one, one, weight) for one in _METHODS]
-    chosen = [search_choice(ranked.near, one, weight, measure)[0] for one in configured]
+    configured = [NeighbourChoice(method, method, weight) for method in _METHODS]
+    chosen = [search_choice(ranked.near, choice, weight, measure)[0] for choice in configured]
     choices = {"as published": configured, "tuned": chosen}
     rows = rows_of(f"held out, {len(held.query)} × {len(held.gallery)}", ranked, weight, choices, measure)
     if not options.held_out:

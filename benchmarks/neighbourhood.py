@@ -1,7 +1,8 @@
-"""The picture of docs/neighbours.md: some rendered people as a graph of neighbours, before and after the pair stage.
+"""The picture in docs/neighbours.md: some rendered people as a graph of neighbours, before and after the pair stage.
 
-An edge joins two pictures that are among each other's nearest. Shown are the people of the test set between whom the
-individual embedding draws most edges: the person with the most, then again and again the one with the most to those.
+An edge joins two pictures that are among each other's nearest. It shows the people of the test set with the most edges
+between them by the individual embedding: first the person with the most, then repeatedly the one with the most edges
+to those chosen.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def mutual_edges(graph: NeighbourGraph, k: int) -> list[tuple[int, int]]:
 
 
 def confused_people(edges: list[tuple[int, int]], pids: list[int], count: int) -> list[int]:
-    """People between whom most edges run; distractors, whom nobody knows apart, are none."""
+    """The people with the most edges between them, without distractors, whose identities are unknown."""
     between = torch.zeros(max(pids) + 1, max(pids) + 1)
     for a, b in edges:
         if pids[a] != pids[b] and min(pids[a], pids[b]) > 0:

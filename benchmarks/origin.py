@@ -1,4 +1,4 @@
-"""Where a benchmark's numbers come from."""
+"""The origin of a benchmark's numbers."""
 
 import os
 import platform
@@ -50,4 +50,4 @@ def _commit() -> str:
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=False
     )
-    return found.stdout.strip() or os.environ.get("GIT_COMMIT", "unknown")  # a copy without its history may be told
+    return found.stdout.strip() or os.environ.get("GIT_COMMIT", "unknown")  # for a copy without its git history

@@ -1,10 +1,10 @@
-"""The recommended pair stage beside its own matrix products: one query's second stage, and a step of the pair phase.
+"""The recommended pair stage compared with its own matrix products: a query's second stage, and a pair-phase step.
 
-The products are recorded while the code runs, with their shapes, strides and precision, and then run alone on drawn
-numbers. No code that computes the same products can be faster; what is above 1 is everything between them. The second
-stage starts from prepared clues and looks at K gallery images, in chunks as an evaluation does; the step is that of 96
-triplets at 128 clues of 128 channels, forward, backward and AdamW. Threads: 1 for the second stage, as a server would
-have for each query, and all cores for the step (``--threads``).
+The products are recorded while the code runs, with their shapes, strides and precision, and then run alone on random
+numbers. No code with the same products can be faster; everything above 1 is the time between them. The second stage
+starts from prepared clues and compares K gallery images, in chunks as in an evaluation. The step has 96 triplets with
+128 clues of 128 channels: forward, backward and AdamW. Threads: 1 for the second stage, as on a server for each query,
+and all cores for the step (``--threads``).
 """
 
 import argparse
@@ -34,7 +34,7 @@ SECOND_STAGE_CLUES = (72, 128, 192)
 
 
 class Recorder(TorchDispatchMode):
-    """Notes every matrix product that runs: the operator, and what it would take to run it again."""
+    """Records every matrix product that runs: the operator, and the arguments to run it again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Recorder(TorchDispatchMode):
 
 
 def own_products(function: Callable[[], object]) -> Callable[[], None]:
-    """The matrix products of ``function`` and nothing else."""
+    """Only the matrix products of ``function``."""
     with Recorder() as recorder:
         function()
 
@@ -64,7 +64,7 @@ def own_products(function: Callable[[], object]) -> Callable[[], None]:
 
 
 def make_model(n: int, channels: int) -> CaceNet:
-    """The recipe of ``configs/on_top.yaml``, on top of nothing."""
+    """The recipe of ``configs/on_top.yaml``, without a network below it."""
     torch.manual_seed(0)
     features = Features(torch.rand(2, 16), torch.zeros(2, n, channels), (n // 8, 8))
     graph = functools.partial(CorrespondenceAttention, width=64, sharpness=16.0)
@@ -89,7 +89,7 @@ def second_stage(n: int, channels: int, gallery: int, chunk: int, dtype: torch.d
 
 
 def training_step(n: int, channels: int, anchors: int, dtype: torch.dtype) -> Callable[[], None]:
-    """One step of the pair phase on cached clues, as :class:`cace_pyg.engine.pair_phase.PairPhase` does it."""
+    """One step of the pair phase on cached clues, as in :class:`cace_pyg.engine.pair_phase.PairPhase`."""
     settings, model = PairPhaseSettings(), make_model(n, channels)
     model.pair_stage.train()
     optimizer = torch.optim.AdamW(model.pair_branch(), settings.learning_rate)
@@ -166,13 +166,13 @@ def main() -> None:
         type=int,
         nargs="+",
         default=SECOND_STAGE_CLUES,
-        help="clues an image in the second stage, multiples of 8",
+        help="clues per image in the second stage, multiples of 8",
     )
-    parser.add_argument("--step_n", type=int, default=128, help="clues an image in the training step (default: 128)")
+    parser.add_argument("--step_n", type=int, default=128, help="clues per image in the training step (default: 128)")
     parser.add_argument("--channels", type=int, default=128, help="size of a clue (default: 128)")
     parser.add_argument("--gallery", type=int, default=100, help="gallery images, K (default: 100)")
     parser.add_argument("--chunk", type=int, default=64, help="pairs at once, as evaluation does (default: 64)")
-    parser.add_argument("--anchors", type=int, default=96, help="triplets of a step (default: 96)")
+    parser.add_argument("--anchors", type=int, default=96, help="triplets per step (default: 96)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the step (default: all cores)")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""One query against K gallery images: the backends beside the equations as written and the bare matrix product.
+"""One query against K gallery images: the backends compared with the equations as written and the bare matrix product.
 
-Every row computes the same embeddings of the same pairs; before anything is timed they are compared. Clues come from
-per-image caches where a backend has them, as in the second stage of an evaluation. "as written" multiplies the matrices
-of Eq. 2-7, the diagonal ones W, W' and D^-1/2 too; "as written, scaled" scales rows and columns instead, which the
-paper does not say but everybody would do. The bare product is that of the clues (or of the attention's projections) of
-all pairs and nothing else: no backend can be faster. "bare products" are those of the map path, which a function of
-each node before pooling needs: the inter block, and each of the four blocks times its clues.
+Every row computes the same embeddings of the same pairs; this is checked before the measurement. Clues come from
+per-image caches if a backend has them, as in the second stage of an evaluation. "as written" multiplies the matrices
+of Eq. 2-7, including the diagonal ones W, W' and D^-1/2; "as written, scaled" scales rows and columns instead, which
+the paper does not say but is the obvious way. The bare product is only that of the clues (or of the attention's
+projections) of all pairs: no backend can be faster. "bare products" are those that a function of each node before
+pooling needs: the inter block, and each of the four blocks times its clues.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SLOW = ("message_passing", "segment_csr", "sparse_matrix", "pooled_messages")
 
 
 def make_model(backend: str, case: str, channels: int) -> ConditionalEmbedding:
-    """The model of a row; weights come from torch's random state."""
+    """The model of a row; its weights come from torch's random state."""
     form, node_wise, width = CASES[case]
     settings = ConditionalSettings(backend=backend, node_wise=node_wise, width=width)
     head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
@@ -42,7 +42,7 @@ def make_model(backend: str, case: str, channels: int) -> ConditionalEmbedding:
 
 
 def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: bool) -> dict:
-    """The functions to time, checked to give the same numbers; each returns ``(pair, 2, embedding)``."""
+    """The functions to time, after checking that they agree; each returns ``(pair, 2, embedding)``."""
     torch.manual_seed(0)
     grid = (n // 8, 8)
     query, images = Clues(torch.rand(1, n, channels), grid), Clues(torch.rand(gallery, n, channels), grid)
@@ -51,11 +51,11 @@ def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: 
     def backend_row(backend: str):
         model = make_model(backend, case, channels)
         model.load_state_dict(reference.state_dict())
-        one, many = model.prepare(query), model.prepare(images)
+        query_operand, many = model.prepare(query), model.prepare(images)
         starts = range(0, gallery, chunk)
 
         def run() -> torch.Tensor:
-            found = [model(one, many.select(slice(start, start + chunk))) for start in starts]
+            found = [model(query_operand, many.select(slice(start, start + chunk))) for start in starts]
             return torch.cat([torch.stack(both, dim=1) for both in found])
 
         return run
@@ -77,15 +77,20 @@ def make_rows(case: str, n: int, channels: int, gallery: int, chunk: int, slow: 
 
 
 def map_products(model: ConditionalEmbedding, query: Clues, images: Clues, chunk: int) -> Callable[[], None]:
-    """The matrix products of the map path and nothing else."""
-    one, many = model.prepare(query), model.prepare(images)
-    keys = one.compared.features * (model.builder.inter_weight if model.builder.form == "paper" else 1.0)
+    """Only the matrix products of the convolution of whole maps."""
+    query_operand, many = model.prepare(query), model.prepare(images)
+    keys = query_operand.compared.features * (model.builder.inter_weight if model.builder.form == "paper" else 1.0)
 
     def run() -> None:
         for start in range(0, len(images), chunk):
             part = many.select(slice(start, start + chunk))
             inter = keys @ part.compared.features.mT
-            one.intra @ part.projected, part.intra @ part.projected, inter @ part.projected, inter.mT @ part.projected
+            (
+                query_operand.intra @ part.projected,
+                part.intra @ part.projected,
+                inter @ part.projected,
+                inter.mT @ part.projected,
+            )
 
     return run
 
@@ -117,7 +122,7 @@ def measure(case: str, options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def plot(table: list[dict[str, object]]) -> Figure:
-    """One panel a case: milliseconds a pair of every form."""
+    """One panel per case: milliseconds per pair of every form."""
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     for axes, case in zip(figure.subplots(2, 2).flat, CASES, strict=True):
         rows = [row for row in table if row["case"] == case]
@@ -133,12 +138,12 @@ def main() -> None:
         "python -m benchmarks.pair_scoring", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds: does it run?")
-    parser.add_argument("--n", type=int, default=192, help="clues an image, a multiple of 8 (default: 192)")
+    parser.add_argument("--n", type=int, default=192, help="clues per image, a multiple of 8 (default: 192)")
     parser.add_argument("--channels", type=int, default=2048, help="size of a clue (default: 2048)")
     parser.add_argument("--gallery", type=int, default=100, help="gallery images, K (default: 100)")
     parser.add_argument("--chunk", type=int, default=64, help="pairs at once, as evaluation does (default: 64)")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
-    parser.add_argument("--slow", action="store_true", help="time the edge-list backends too: much slower")
+    parser.add_argument("--slow", action="store_true", help="also time the edge-list backends, which are much slower")
     options = parser.parse_args()
     if options.quick:
         options.n, options.channels, options.gallery, options.rounds = 48, 128, 8, 3

@@ -1,10 +1,10 @@
-"""People who come back, joined again with one stage and with two: IDF1 and identity switches in rendered scenes.
+"""Recognising people who come back, with one stage and with two: IDF1 and identity switches in rendered scenes.
 
-A tracker that goes by overlap follows people within each camera (``iou_tracker.py``). It loses them behind a pillar,
-behind each other, and when they leave. Each finished track is then given to ``cace_pyg.trackers.PersonMemory``, which
-says who it is. Identities are those of all cameras together. Nothing is learned or chosen on the scenes that are
-measured: the calibration of tracks comes from a scene of 72 other people, and the rate of false alarms, for one stage
-and for two apart, is the best of five on three scenes of others again. Needs motmetrics (extra ``test``).
+A tracker by overlap follows people within each camera (``iou_tracker.py``). It loses them behind a pillar, behind each
+other, and when they leave. Each finished track is then given to ``cace_pyg.trackers.PersonMemory``, which says who it
+is. Identities are shared by all cameras. Nothing is learned or chosen on the measured scenes: the calibration of tracks
+comes from a scene of 72 other people, and the rate of false alarms, separately for one stage and for two, is the best
+of five on three scenes of yet other people. Needs motmetrics (extra ``test``).
 """
 
 import argparse
@@ -30,8 +30,8 @@ from cace_pyg.retrieval import Calibration
 from cace_pyg.trackers import PersonMemory, Track, TrackCollector
 
 RATES = (0.02, 0.05, 0.1, 0.2, 0.4)
-_CALIBRATION, _CHOICE = 1000, 100  # first seeds; scenes that are measured count from 0
-_SAME = 0.5  # overlap from which a box is a person's
+_CALIBRATION, _CHOICE = 1000, 100  # first seeds; measured scenes start at 0
+_SAME = 0.5  # minimum overlap of a box with a person's
 _DRAWS = 10_000
 _ALONE, _ONE, _TWO, _TRUTH = "tracker alone", "one stage", "two stages", "truth of each track"
 _PICTURES = "two stages, calibrated on pictures"  # by the checkpoint's own calibration
@@ -39,13 +39,13 @@ _PICTURES = "two stages, calibrated on pictures"  # by the checkpoint's own cali
 
 @dataclass(frozen=True)
 class Replay:
-    """A scene as the tracker followed it.
+    """A scene with the tracker's results.
 
     Attributes:
-        tracks: finished, in the order of their end.
-        pids: who is on most boxes of each.
+        tracks: finished tracks, in the order of their ends.
+        pids: the person in most boxes of each track.
         frames: without their pictures.
-        numbers: which number the tracker gave each detection of a frame.
+        numbers: the tracker's number for each detection of a frame.
     """
 
     tracks: list[Track]
@@ -55,7 +55,7 @@ class Replay:
 
 
 def replay(settings: SceneSettings) -> Replay:
-    """Let the tracker follow everybody through a scene."""
+    """Track everybody through a scene."""
     cameras = range(settings.cameras)
     trackers = [IouTracker() for _ in cameras]
     collectors = [TrackCollector(str(camera), patience=3, channel_order="rgb") for camera in cameras]
@@ -78,11 +78,11 @@ def replay(settings: SceneSettings) -> Replay:
 
 
 def measure(scene: Replay, persons: Sequence[int]) -> dict[str, float]:
-    """IDF1 and identity switches where each track is the person of that number.
+    """IDF1 and identity switches, with the given person of each track.
 
-    Tracks too short to be kept are people of their own. A box and a person are matched from half overlap on.
+    Tracks that are too short to be kept are different people. Boxes and people match if they overlap by at least half.
     """
-    of_track = {(one.camera, one.tracker_id): person for one, person in zip(scene.tracks, persons, strict=True)}
+    of_track = {(track.camera, track.tracker_id): person for track, person in zip(scene.tracks, persons, strict=True)}
     found = motmetrics.MOTAccumulator()
     for moment, (frame, numbers) in enumerate(zip(scene.frames, scene.numbers, strict=True)):
         keys = [(str(frame.camera), number) for number in numbers.tolist()]
@@ -94,7 +94,7 @@ def measure(scene: Replay, persons: Sequence[int]) -> dict[str, float]:
 
 
 class CachingMemory(PersonMemory):
-    """The same with less work, where scenes are replayed at several rates: what was measured stays measured."""
+    """A memory that caches measurements, because scenes are replayed at several rates."""
 
     def _keep(self, track: Track, person: int) -> Any:
         known = self.__dict__.setdefault("cache", {})
@@ -102,18 +102,18 @@ class CachingMemory(PersonMemory):
             known[id(track)] = track, super()._keep(track, person)
         return replace(known[id(track)][1], person=person)
 
-    def _distances(self, one: Any, others: Sequence[Any]) -> torch.Tensor:
+    def _distances(self, entry: Any, others: Sequence[Any]) -> torch.Tensor:
         known = self.__dict__.setdefault("pairs", {})
-        keys = [(id(one.views), id(two.views)) for two in others]
+        keys = [(id(entry.views), id(other.views)) for other in others]
         missing = [at for at, key in enumerate(keys) if key not in known]
         if missing:
-            found = super()._distances(one, [others[at] for at in missing])
+            found = super()._distances(entry, [others[at] for at in missing])
             known.update(zip([keys[at] for at in missing], found, strict=True))
         return torch.stack([known[key] for key in keys])
 
 
 def join(scene: Replay, memory: PersonMemory, false_alarms: float) -> list[int]:
-    """The person of each track, by a memory that is empty at first."""
+    """The person of each track, by an initially empty memory."""
     memory.forget(before=np.inf)
     memory.false_alarms = false_alarms
     return [memory.see(track).person for track in scene.tracks]
@@ -121,7 +121,7 @@ def join(scene: Replay, memory: PersonMemory, false_alarms: float) -> list[int]:
 
 def compare(embedder: Embedder, settings: SceneSettings, calibration: SceneSettings, scenes: int, choice: int,
             rates: Sequence[float]) -> Iterator[dict[str, object]]:  # fmt: skip
-    """A row for each way to join tracks and each scene."""
+    """One row for each method of joining tracks and each scene."""
     ways: dict[str, tuple[PersonMemory, Calibration]] = {}
     with progress_bar(total=1 + choice + scenes, desc="scenes", unit="scene") as bar:
         known = replay(calibration)
@@ -146,7 +146,7 @@ def compare(embedder: Embedder, settings: SceneSettings, calibration: SceneSetti
 
 
 def chosen_rates(rows: list[dict], rates: Sequence[float]) -> dict[str, float]:
-    """Of each way, the rate with the best mean IDF1 on the scenes for the choice."""
+    """For each method, the rate with the best mean IDF1 on the scenes for the choice."""
 
     def mean(name: str, rate: float) -> float:
         found = [r["IDF1"] for r in rows if (r["part"], r["joined_by"], r["false_alarms"]) == ("choice", name, rate)]
@@ -157,14 +157,14 @@ def chosen_rates(rows: list[dict], rates: Sequence[float]) -> dict[str, float]:
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % of the mean, by bootstrap over scenes."""
+    """The 95 % interval of the mean, by bootstrap over scenes."""
     drawn = np.random.default_rng(0).choice(differences, (_DRAWS, len(differences))).mean(1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 
 def report(rows: list[dict], rates: dict[str, float]) -> list[str]:
-    """Means over the measured scenes, and what two stages are better by."""
+    """Means over the measured scenes, and the gain of two stages."""
 
     def of(name: str, column: str) -> np.ndarray:
         wanted = ("measured", name, rates.get(name))
@@ -188,8 +188,10 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.reassociation", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, help="of the built-in data, such as runs/synthetic of make demo")
-    parser.add_argument("--scenes", type=int, default=10, help="that are measured")
-    parser.add_argument("--first_camera", type=int, default=1, help="of the built-in data, which was trained on 1 to 6")
+    parser.add_argument("--scenes", type=int, default=10, help="number of measured scenes")
+    parser.add_argument(
+        "--first_camera", type=int, default=1, help="of the built-in data, where 1 to 6 are for training"
+    )
     parser.add_argument("--quick", action="store_true", help="random weights, few people; written to *_quick")
     options = parser.parse_args()
     settings = SceneSettings(first_camera=options.first_camera)

@@ -1,4 +1,4 @@
-"""People who walk through several cameras, leave and come back, frame by frame; nobody real is in it."""
+"""Rendered people who walk through several cameras, leave and come back, frame by frame; no real people."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,34 +15,34 @@ from cace_pyg.data.rendering.scene import Camera, draw_background
 from cace_pyg.data.synthetic_plan import SyntheticSettings, camera_of
 
 HEIGHT, WIDTH = 112, 336  # pixels of a frame
-_BODY = 96  # pixels of a box that a body fills as it fills the pictures of the built-in data
+_BODY = 96  # height in pixels of a box that a body fills as in the pictures of the built-in data
 _FACTOR = 3  # supersampling: ImageDraw has no anti-aliasing
 _PILLAR = (0.52, 0.66)  # of the width, in front of everybody who crosses
-_VISIBLE = 0.4  # share of a box from which a detector finds a person
-_MISSED = 0.04  # share of the boxes that it misses nevertheless
+_VISIBLE = 0.4  # minimum visible share of a box for a detector to find a person
+_MISSED = 0.04  # share of these boxes that it misses anyway
 _JITTER = 0.03  # of a box's size, standard deviation
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What happens; cameras are those of the built-in data, the people are nobody's who is in it."""
+    """Settings of a scene; cameras are those of the built-in data, people are different ones."""
 
     people: int = 24
-    """Who walk by."""
+    """Number of people."""
     family_size: int = 6
-    """How many of them share clothes and build, and differ in details."""
+    """Number of people who share clothes and build, and differ in details."""
     cameras: int = 4
-    """At different places."""
+    """Number of cameras, at different places."""
     visits: int = 4
-    """Times that each person walks through a camera."""
+    """How often each person walks through a camera."""
     visit: int = 24
-    """Frames that it takes."""
+    """Frames of a walk."""
     length: int = 320
     """Frames of each camera."""
     first_camera: int = 1
-    """Number of the first camera in the built-in data, whose training saw 1 to 6."""
+    """Number of the first camera in the built-in data, where 1 to 6 are for training."""
     seed: int = 0
-    """Of people and ways."""
+    """Of people and paths."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Frame:
 
     Attributes:
         camera: from 0.
-        time: number of the moment.
+        time: number of the frame.
         picture: uint8 ``(height, width, 3)``, RGB.
-        people: who is to be seen, ``(person,)``.
-        truth: where, x0, y0, x1, y1 in pixels, ``(person, 4)``.
+        people: the visible people, ``(person,)``.
+        truth: their boxes x0, y0, x1, y1 in pixels, ``(person, 4)``.
         detections: boxes that a detector found, ``(detection, 4)``.
     """
 
@@ -73,7 +73,7 @@ class _Visit:
     start: int
     frames: int
     across: tuple[float, float]  # of the width
-    down: float  # pixels between the feet and the lower edge: who is nearer stands lower
+    down: float  # pixels between the feet and the lower edge: nearer people are lower
     nearness: tuple[float, float]  # factors on the size
     yaw: tuple[float, float]  # radians
 
@@ -82,30 +82,30 @@ class _Visit:
 
 
 def walk_through(settings: SceneSettings) -> Iterator[Frame]:
-    """The frames of all cameras, in the order of time.
+    """The frames of all cameras, in time order.
 
-    A pillar stands before each camera. Whoever crosses behind it, or behind somebody else, is lost for some frames.
+    There is a pillar in front of each camera. A person behind it, or behind another person, is lost for some frames.
     """
     rng = np.random.default_rng((settings.seed, 0))
     families = -(-settings.people // settings.family_size)
     people = [
-        one
+        person
         for number in range(families)
-        for one in draw_family(rng, f"scene-{settings.seed}-{number}", settings.family_size)
+        for person in draw_family(rng, f"scene-{settings.seed}-{number}", settings.family_size)
     ][: settings.people]
     visits = [visit for person in range(len(people)) for visit in _plan(settings, person, rng)]
     looks = [camera_of(SyntheticSettings(), settings.first_camera + camera) for camera in range(settings.cameras)]
     backgrounds = [_background(look, rng) for look in looks]
     for time in range(settings.length):
         for camera, look in enumerate(looks):
-            here = [one for one in visits if one.camera == camera and 0 <= time - one.start < one.frames]
+            here = [visit for visit in visits if visit.camera == camera and 0 <= time - visit.start < visit.frames]
             if here:
                 stream = np.random.default_rng((settings.seed, 1, camera, time))
                 yield _frame(look, backgrounds[camera], people, here, time, stream)
 
 
 def _plan(settings: SceneSettings, person: int, rng: np.random.Generator) -> list[_Visit]:
-    """One visit in each part of the time, so that nobody is at two places at once."""
+    """One visit in each part of the time, so that nobody is in two places at once."""
     part = settings.length // settings.visits
     visits = []
     for number in range(settings.visits):
@@ -134,9 +134,9 @@ def _background(look: Camera, rng: np.random.Generator) -> Canvas:
     """Panels side by side, each as wide as a picture of the built-in data."""
     canvas, panel = Canvas(WIDTH * _FACTOR, HEIGHT * _FACTOR), HEIGHT * _FACTOR // 2
     for x in range(0, canvas.width, panel):
-        one = Canvas(panel, canvas.height)
-        draw_background(one, look, rng)
-        canvas.image.paste(one.image, (x, 0))
+        part = Canvas(panel, canvas.height)
+        draw_background(part, look, rng)
+        canvas.image.paste(part.image, (x, 0))
     return canvas
 
 
@@ -173,14 +173,14 @@ def _place(look: Camera, person: Person, visit: _Visit, done: float) -> Placemen
 
 
 def _box(placement: Placement) -> tuple[float, float, float, float]:
-    """Twice as high as wide, with a margin, in pixels of the frame; cut at the frame's edges."""
+    """A box twice as high as wide, with a margin, in pixels of the frame; clipped to the frame."""
     x, y, body = placement.x / _FACTOR, placement.y / _FACTOR, placement.scale / _FACTOR
     half, middle = 0.58 * body, y + 0.5 * body
     return max(x - half / 2, 0), max(middle - half, 0), min(x + half / 2, WIDTH), min(middle + half, HEIGHT)
 
 
 def _visible_share(boxes: np.ndarray) -> np.ndarray:
-    """Of each box, what neither the pillar nor a nearer person's body covers; bodies fill two thirds of a box."""
+    """The share of each box that neither the pillar nor a nearer body covers; bodies fill two thirds of a box."""
     shares = np.empty(len(boxes))
     hidden = np.zeros((HEIGHT, WIDTH), bool)
     hidden[:, round(_PILLAR[0] * WIDTH) : round(_PILLAR[1] * WIDTH)] = True
@@ -193,7 +193,7 @@ def _visible_share(boxes: np.ndarray) -> np.ndarray:
 
 
 def _develop(canvas: Canvas, look: Camera, rng: np.random.Generator) -> np.ndarray:
-    """As :mod:`cace_pyg.data.rendering.render` does it, for a whole frame: the light is one for all who are on it."""
+    """Camera effects as in :mod:`cace_pyg.data.rendering.render`, for a whole frame with the same light for all."""
     codes = canvas.image.getchannel("A")
     edges = ImageChops.difference(codes, ImageChops.offset(codes, 1, 1)).point([0] + [95] * 255)
     picture = canvas.image.convert("RGB")

@@ -1,4 +1,4 @@
-"""A benchmark's results: on the screen, as CSV and as a plot."""
+"""Saves a benchmark's results: on the screen, as CSV and as a plot."""
 
 import csv
 import os
@@ -14,22 +14,23 @@ _GAP = "  "
 
 
 def save_results(name: str, rows: list[dict[str, object]], figure: Figure | None, quick: bool) -> Path:
-    """Print ``rows`` as a table and write them to ``results/<name>.csv``, ``figure`` beside it as PNG.
+    """Print ``rows`` as a table and write them to ``results/<name>.csv``, with ``figure`` as PNG next to it.
 
-    A file appears whole or not at all. The CSV starts with ``# `` and :func:`origin`; read it with ``comment="#"``.
-    Floats are shown with 4 significant digits, on the screen and in the file; format what needs more or fewer.
+    Files are written completely or not at all. The CSV starts with ``# `` and :func:`origin`; read it with
+    ``comment="#"``. Floats have 4 significant digits, on the screen and in the file; format those that need more or
+    fewer.
 
     Args:
-        name: of the benchmark, without an ending.
-        rows: one dictionary a row, all with the same columns.
-        figure: drawn with axes labelled in units; none: no plot.
+        name: of the benchmark, without extension.
+        rows: one dictionary per row, all with the same columns.
+        figure: drawn with axes labelled in units; None: no plot.
         quick: the files are ``<name>_quick.*``, which git ignores.
 
     Returns:
         The path of the CSV.
 
     Raises:
-        ValueError: no rows, or rows of different columns.
+        ValueError: there are no rows, or rows have different columns.
     """
     _check(rows)
     columns = list(rows[0])
@@ -61,12 +62,12 @@ def _cell(value: object) -> str:
         return ""
     if not isinstance(value, float):
         return str(value)
-    # Whole numbers of more than four digits stay as they are: 13370.2 is 13370, not 1.337e+04.
+    # Numbers with more than four digits before the point are rounded to integers: 13370.2 is 13370, not 1.337e+04.
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _is_number(rows: list[dict[str, object]], column: str) -> bool:
-    """Whether all that stands in a column is a number, be it formatted already."""
+    """Whether all values in a column are numbers, possibly formatted already."""
     try:
         [float(str(row[column]).replace(",", "")) for row in rows if row[column] not in (None, "")]
     except ValueError:

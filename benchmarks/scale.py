@@ -1,10 +1,11 @@
-"""What galleries of millions and billions of pictures take, reckoned from the measured results of other benchmarks.
+"""The cost of galleries of millions and billions of pictures, computed from the measured results of other benchmarks.
 
-Measured, and read from ``benchmarks/results``: pictures indexed a second and core, bytes a picture, the time to make
-the index of a million pictures, and both stages' time for a query on a million. All else is arithmetic: a large gallery
-is so many galleries of a million pictures, each searched for every query, whose own picture is encoded too; encoding
-on a GPU is the network's operations, counted, over a share of the device's published rate, or the decoding of a
-machine's cores if that is slower, and both are paid. Prices are inputs, not facts.
+Measured, and read from ``benchmarks/results``: pictures indexed per second and core, bytes per picture, the time to
+make the index of a million pictures, and both stages' time for a query on a million. Everything else is arithmetic. A
+large gallery consists of galleries of a million pictures, each searched for every query; the query's own picture is
+encoded, too. The time to encode on a GPU is the network's counted operations divided by a share of the device's
+published rate, or the time to decode on a machine's cores if that is longer; both are paid for. Prices are inputs, not
+facts.
 """
 
 import argparse
@@ -34,15 +35,15 @@ MODELS = {  # results file, options of the network whose operations are counted
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one model, on one core.
+    """Measured figures of one model, on one core.
 
     Attributes:
-        bytes: on disk, a picture, without the index.
-        encoded: pictures a second, decoded, embedded and committed.
+        bytes: on disk per picture, without the index.
+        encoded: pictures per second: decoded, embedded and committed.
         index_hours: core hours to make the index of a shard.
-        query_ms: core milliseconds that a query costs in one shard, stage one.
-        pairs_ms: core milliseconds of stage two, a query.
-        flop: operations of the backbone, a picture (counted; a multiplication with its addition is two).
+        query_ms: core milliseconds of a query in one shard, stage one.
+        pairs_ms: core milliseconds of a query, stage two.
+        flop: operations of the backbone per picture (counted; a multiplication with its addition is two).
     """
 
     bytes: float
@@ -54,7 +55,7 @@ class Measured:
 
     @classmethod
     def read(cls, name: str) -> "Measured":
-        """From the results of ``benchmarks.gallery_search``."""
+        """Read the results of ``benchmarks.gallery_search``."""
         file, arguments = MODELS[name]
         own, small = _rows(file), _rows("gallery_search.csv")
         smaller = max(own)  # the index of a million was measured with the small model; wider embeddings take longer
@@ -78,7 +79,7 @@ def _rows(file: str) -> dict[int, dict[str, float]]:
 
 
 def flop_of(arguments: Sequence[str]) -> float:
-    """Operations of one picture through a configuration's individual branch."""
+    """Operations of a configuration's individual branch for one picture."""
     parser = config_parser("train", "")
     config = config_of(parse(parser, list(arguments)), parser)
     model = build_model(config, 2, pretrained=False).eval()
@@ -88,7 +89,7 @@ def flop_of(arguments: Sequence[str]) -> float:
 
 
 def reckon(pictures: int, measured: Measured, prices: argparse.Namespace) -> list[tuple[str, str]]:
-    """What a gallery takes: names and values."""
+    """The cost of a gallery: names and values."""
     shards = -(-pictures // SHARD)
     core_hours = pictures / measured.encoded / 3600
     network = measured.flop / (prices.gpu_share * prices.gpu_tflops * 1e12)  # seconds a picture
@@ -133,7 +134,7 @@ def table(prices: argparse.Namespace) -> str:
 
 
 def _number(value: float) -> str:
-    """Two digits that count."""
+    """A number with two significant digits."""
     return f"{float(f'{value:.2g}'):,.10g}"
 
 
@@ -167,8 +168,10 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gpu_hour", type=float, default=3, help="$ for a GPU (default: 3)")
     parser.add_argument("--storage_gb_month", type=float, default=0.023, help="$ for a GB and month (default: 0.023)")
     parser.add_argument("--gpu_tflops", type=float, default=989, help="published bf16 rate (default: 989, an H100)")
-    parser.add_argument("--gpu_share", type=float, default=0.3, help="of that rate that is reached (default: 0.3)")
-    parser.add_argument("--decoded", type=float, default=1000, help="pictures a second and core (default: 1000)")
+    parser.add_argument(
+        "--gpu_share", type=float, default=0.3, help="share of that rate that is reached (default: 0.3)"
+    )
+    parser.add_argument("--decoded", type=float, default=1000, help="pictures per second and core (default: 1000)")
     parser.add_argument("--machine_cores", type=int, default=64, help="(default: 64)")
     parser.add_argument("--machine_tb", type=float, default=8, help="TB of its disk (default: 8)")
     parser.add_argument("--quick", action="store_true", help="the same; it takes a second")

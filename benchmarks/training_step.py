@@ -1,10 +1,10 @@
 """The pairwise stage of one training step, forward and backward: all pairs of a 4x4 batch.
 
-Two forms, each beside its baseline: the paper's (Eq. 2-7 on whole matrices, every unordered pair once; "as written"
-with the diagonal matrices multiplied, "as written, scaled" with rows and columns scaled instead), and the authors'
-released layer, written again from its description (all B² ordered pairs at once, diagonal matrices multiplied). The
-gradients of the clues and of all parameters are compared before anything is timed; memory is the most that a step holds
-beyond its inputs. BatchNorm and losses come after and are the same for all.
+There are two forms, each with its baseline: the paper's (Eq. 2-7 on whole matrices, every unordered pair once; "as
+written" multiplies the diagonal matrices, "as written, scaled" scales rows and columns instead), and the authors'
+released layer, rewritten from its description (all B² ordered pairs at once, with products of diagonal matrices). The
+gradients of the clues and of all parameters are compared before the measurement; memory is the peak of a step beyond
+its inputs. BatchNorm and losses come later and are the same for all.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FORMS = ("paper", "released")
 
 
 def make_model(form: str, backend: str, channels: int) -> ConditionalEmbedding:
-    """The pair stage of a form; weights come from torch's random state."""
+    """The pair stage of a form; its weights come from torch's random state."""
     settings = {"width": channels // 16, **RELEASED} if form == "released" else PAPER
     head = EmbeddingHead(channels, EMBEDDING, batch_norm=False)
     builder = CorrespondenceAttention(channels, form)
@@ -40,7 +40,7 @@ def make_model(form: str, backend: str, channels: int) -> ConditionalEmbedding:
 
 
 def all_one_by_one(one_pair: Callable[..., Tensor], model: ConditionalEmbedding, clues: Clues) -> Tensor:
-    """f(a|b) of all pairs from a function of one, a ≤ b once: ``(image a, image b, embedding)``."""
+    """f(a|b) of all pairs, from a function of one pair that is called for a ≤ b: ``(image a, image b, embedding)``."""
     images = len(clues)
     first, second = torch.triu_indices(images, images)
     x = clues.features.unbind()
@@ -51,7 +51,7 @@ def all_one_by_one(one_pair: Callable[..., Tensor], model: ConditionalEmbedding,
 
 
 def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callable[[], Tensor], list[Tensor]]]:
-    """What computes the table of all pairs in each way, and the parameters whose gradients it has."""
+    """Functions that compute the table of all pairs in each way, with their parameters."""
     reference = make_model(form, "pooled", channels)
     forms: dict[str, tuple[Callable[[], Tensor], list[Tensor]]] = {}
     if form == "paper":
@@ -73,7 +73,7 @@ def make_forms(form: str, channels: int, clues: Clues) -> dict[str, tuple[Callab
 
 
 def measure(form: str, options: argparse.Namespace) -> list[dict[str, object]]:
-    """The table of one form, forward alone and with the backward pass."""
+    """The table of one form, for the forward pass and for both passes."""
     torch.manual_seed(0)
     images = options.identities * options.instances
     clues = Clues(torch.rand(images, options.n, options.channels).requires_grad_(), (options.n // 8, 8))
@@ -116,16 +116,16 @@ def measure(form: str, options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def relative_errors(gradients: dict[str, list[Tensor]], baseline: str) -> dict[str, float]:
-    """Of each form the largest ‖difference‖ / ‖gradient‖ to the baseline, over the clues and all parameters."""
+    """For each form, the largest ‖difference‖ / ‖gradient‖ from the baseline, over the clues and all parameters."""
     wanted = gradients[baseline]
     return {
-        name: max(float((one - other).norm() / other.norm()) for one, other in zip(got, wanted, strict=True))
+        name: max(float((gradient - other).norm() / other.norm()) for gradient, other in zip(got, wanted, strict=True))
         for name, got in gradients.items()
     }
 
 
 def plot(table: list[dict[str, object]]) -> Figure:
-    """Time and memory of a step, one column of panels a form."""
+    """Time and memory of a step, one column of panels per form."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 2)
     for column, form in enumerate(FORMS):
@@ -141,7 +141,7 @@ def main() -> None:
         "python -m benchmarks.training_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds: does it run?")
-    parser.add_argument("--n", type=int, default=192, help="clues an image, a multiple of 8 (default: 192)")
+    parser.add_argument("--n", type=int, default=192, help="clues per image, a multiple of 8 (default: 192)")
     parser.add_argument("--channels", type=int, default=2048, help="size of a clue (default: 2048)")
     parser.add_argument("--identities", type=int, default=4, help="identities of the batch (default: 4)")
     parser.add_argument("--instances", type=int, default=4, help="pictures of each identity (default: 4)")

@@ -118,7 +118,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> object:
-    """``from cace_pyg import Gallery`` loads what a gallery needs, and no training code."""
+    """Import names when they are used: ``from cace_pyg import Gallery`` loads no training code."""
     for room, names in _ROOMS.items():
         if name in names:
             # cace_pyg.evaluate is the command

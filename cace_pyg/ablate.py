@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.ablate``: the rows of an ablation, with their statistics."""
+"""``python -m cace_pyg.ablate``: run the rows of an ablation, with statistics."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from cace_pyg.experiment.ablation_table import write_ablation
 from cace_pyg.experiment.studies import STUDIES, StudyName, StudyRow
 from cace_pyg.user_path import user_path
 
-DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, and say what each of them gains.
+DESCRIPTION = """Run the rows of a table of the paper, each for several seeds, and show the gain of each row.
 
   python -m cace_pyg.ablate --study components --config synthetic --run_dir runs/ablation
   python -m cace_pyg.ablate --study alignment --config synthetic --run_dir runs/ablation --quick
@@ -20,10 +20,11 @@ alignment  (Table 2): the graph builders
 mixup      (Table 3): α of the mix-up identity loss, in joint training
 pooling    (ours):    Eq. 7 to the letter, with a residual, with magnitudes, with a verification head and what it pools
 
-The individual branch is trained once a seed, and every row starts from it. A row that is done is kept: if it was
-stopped, the same command goes on. RUN_DIR/STUDY holds table.md, table.csv and gains.png, the other folders the runs.
+The individual branch is trained once per seed, and every row starts from it. Finished rows are kept: after an
+interruption, the same command continues. RUN_DIR/STUDY contains table.md, table.csv and gains.png; the other folders
+contain the runs.
 
-Dotted options are those of python -m cace_pyg.train and count for every row, such as --data.root PATH."""
+Dotted options are those of python -m cace_pyg.train and apply to every row, such as --data.root PATH."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        print("stopped; the same command continues from the last complete epoch", file=sys.stderr)
         return 130
     print(files[0].read_text())
     print("\n".join(f"written: {path}" for path in files))
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--study", required=True, choices=get_args(StudyName))
     parser.add_argument("--config", required=True, help="YAML file, or name, of the run that the rows vary")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds: 3 are 0, 1 and 2 (default: 3)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds: 3 means 0, 1 and 2 (default: 3)")
     parser.add_argument("--run_dir", type=user_path, default="runs/ablation", help="folder (default: runs/ablation)")
     parser.add_argument("--quick", action="store_true", help="a quarter of the epochs of both phases")
     parser.add_argument("--skip", action="append", default=[], metavar="ROW", help="leave a row out; may be repeated")

@@ -1,4 +1,4 @@
-"""Numbers with bounds, which the commands check; to a type checker they are plain ``int`` and ``float``."""
+"""Numbers with bounds, which the commands check; for a type checker they are plain ``int`` and ``float``."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.calibrate``: what a model's distances mean, learned from labelled pictures."""
+"""``python -m cace_pyg.calibrate``: learn what a model's distances mean, from labelled pictures."""
 
 import argparse
 import json
@@ -20,17 +20,17 @@ from cace_pyg.retrieval.calibration import shortly_above
 from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Learn what the distances of a trained model mean on your cameras: how probable it is that two pictures
-show one person, and which distance a stranger hardly ever comes below. Training does it on its held-out people; cameras
-differ, so do it again with labelled pictures of yours. Nothing else of the model changes.
+show one person, and which distance unknown people hardly ever fall below. Training does this on its held-out people;
+cameras differ, so do it again with labelled pictures from yours. Nothing else in the model changes.
 
   python -m cace_pyg.calibrate --checkpoint RUN_DIR/checkpoints/best.ckpt --data.root PATH
   python -m cace_pyg.calibrate --checkpoint OLD.ckpt --split validation
   python -m cace_pyg.calibrate --checkpoint people.lance/model.ckpt --data.root PATH --output people.lance/model.ckpt
 
-The people must be ones that neither the network nor the pair stage was trained on: on those it makes no mistakes. The
-second line is for a checkpoint that is older than calibrations, the third renews the one of a gallery. A rate of false
-alarms of one in a hundred needs a hundred people, one in a thousand a thousand. Do not calibrate on the query and
-gallery of a benchmark whose results you report. docs/decision.md says more.
+Neither the network nor the pair stage may have been trained on these people: on people from its training a model makes
+no mistakes. The second line is for an old checkpoint without a calibration; the third renews that of a gallery. A rate
+of false alarms of one in a hundred needs a hundred people, one in a thousand needs a thousand. Do not calibrate on the
+query and gallery of a benchmark whose results you report. See docs/decision.md.
 
 Dotted options override the run's configuration, such as --data.name image_folder, --data.pattern REGEX, --device cuda,
 --evaluation.top_k 50.
@@ -72,19 +72,19 @@ def _parser() -> argparse.ArgumentParser:
         "--split",
         choices=("test", "all", "validation"),
         default="test",
-        help="whose pictures: query and gallery of the data set (default); all people of it, one picture a camera of "
-        "each as a query; or the people that the run itself held out",
+        help="pictures to use: query and gallery of the data set (default); all its people, with one picture per "
+        "camera of each as a query; or the people that the run itself held out",
     )
     parser.add_argument(
         "--form",
         choices=("logistic", "isotonic"),
         default="logistic",
-        help="of the curve: two numbers (default), or any that never rises, for thousands of pairs",
+        help="of the curve: two numbers (default), or any curve that never rises, for thousands of pairs",
     )
     parser.add_argument(
         "--output",
         type=user_path,
-        help="of the calibrated checkpoint; the same file: in place (default: NAME_calibrated.ckpt beside it)",
+        help="the calibrated checkpoint; may be the same file (default: NAME_calibrated.ckpt next to it)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -95,22 +95,24 @@ _FLAT = 1.0  # log-odds between the nearest and the farthest pair
 
 
 def describe(calibration: Calibration) -> str:
-    """What was learned, in some lines."""
+    """A few lines about the calibration."""
     lines = [
         f"{calibration.pairs:,} pairs of {calibration.people} people, {calibration.matches:,} of them of one person; "
-        f"each query among {calibration.gallery:,.0f} pictures of others",
+        f"each query was compared with {calibration.gallery:,.0f} pictures of others",
         f"expected calibration error, on people left out in turn: {calibration.error:.3f}",
-        f"smallest rate of false alarms that so many people can answer for: "
+        f"smallest rate of false alarms for this number of people: "
         f"{shortly_above(calibration.smallest_rate())}, in a gallery of {calibration.gallery:,.0f} pictures or fewer; "
         "more in a larger one",
     ]
     if calibration.knots[0][1] - calibration.knots[-1][1] < _FLAT:
         lines.append(
-            "warning: the probability hardly depends on the distance, so it says nothing about anybody, however small "
-            "its error: this network does not tell these people apart"
+            "warning: the probability hardly depends on the distance, so it is useless, however small its error: this "
+            "network does not distinguish these people"
         )
     if calibration.people < _FEW:
-        lines.append(f"warning: {calibration.people} people are few: expect another curve of others; label a hundred")
+        lines.append(
+            f"warning: {calibration.people} people are few, and others may give another curve; label a hundred"
+        )
     if calibration.error > 0.05:
         lines.append("warning: the probabilities are off by more than 0.05 on average; label more people")
     return "\n".join(lines)
@@ -118,7 +120,7 @@ def describe(calibration: Calibration) -> str:
 
 def _check_output(output: Path) -> None:
     if output.is_dir() or not output.parent.is_dir():
-        raise ValueError(f"Expected --output FILE in a folder that is there (got {output})")
+        raise ValueError(f"Expected --output FILE in an existing folder (got {output})")
 
 
 def _calibrate(known: argparse.Namespace, overrides: list[str], output: Path) -> Calibration:
@@ -148,12 +150,12 @@ def _people(config: Config, split: str, state: dict[str, Any]) -> tuple[tuple[Sa
         if not splits.query:
             raise ValueError(
                 "Expected people held out of the training (got data.hold_out 0); give --data.root PATH with labelled "
-                "pictures of others"
+                "pictures of other people"
             )
     elif split == "all":
         if fingerprint(splits) == state.get("environment", {}).get("data-set fingerprint"):
             raise ValueError(
-                f"Expected people whom the model was not trained on (got its own data set, {config.data.root}); give "
+                f"Expected people that the model was not trained on (got its own data set, {config.data.root}); give "
                 "another --data.root, or --split validation"
             )
         everybody = (*splits.train, *splits.query, *splits.gallery)

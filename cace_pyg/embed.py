@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.embed``: pictures to vectors."""
+"""``python -m cace_pyg.embed``: write the embeddings of pictures to a file."""
 
 import argparse
 import sys
@@ -11,16 +11,16 @@ from cace_pyg.gallery.vector_file import names_path, vector_file
 from cace_pyg.progress import progress_bar
 from cace_pyg.user_path import user_path
 
-DESCRIPTION = """Write the individual embedding of each picture, a vector of unit length, for programs of your own.
+DESCRIPTION = """Write the individual embedding of each picture, a vector of unit length, for your own programs.
 
   python -m cace_pyg.embed FOLDER --checkpoint RUN_DIR/checkpoints/best.ckpt -o vectors.parquet
   python -m cace_pyg.embed A.jpg B.jpg --checkpoint RUN_DIR/checkpoints/best.ckpt -o vectors.npy
 
 vectors.parquet has the columns path (absolute) and embedding, and needs pyarrow: pip install 'cace-pyg[parquet]'.
-vectors.npy is an array (picture, embedding) of float32; vectors.names.txt has the path of each row, a line each.
+vectors.npy is an array (picture, embedding) of float32; vectors.names.txt has the path of each row, one per line.
 In Python: cace_pyg.embed_pictures(pictures, checkpoint).
 Exit status 0: all is well; 1: some pictures could not be read; 2: nothing was written."""
-_SHOWN = 20  # pictures that cannot be read
+_SHOWN = 20  # unreadable pictures to list
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m cace_pyg.embed", description=DESCRIPTION, formatter_class=kind)
-    parser.add_argument("pictures", type=user_path, nargs="+", help="files, or folders with all that is below them")
+    parser.add_argument("pictures", type=user_path, nargs="+", help="files, or folders with their subfolders")
     parser.add_argument(
         "--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle"
     )
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _embed(known: argparse.Namespace) -> int:
-    pictures = [one for path in known.pictures for one in (sorted_pictures(path) if path.is_dir() else [path])]
+    pictures = [file for path in known.pictures for file in (sorted_pictures(path) if path.is_dir() else [path])]
     embedder = Embedder(known.checkpoint, known.device)
     channels, unreadable = embedder.embedding_channels, []
     with vector_file(known.output, channels, embedder.fingerprint) as write:

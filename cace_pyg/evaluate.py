@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.evaluate``: both stages of a trained model on a data set, or a published network."""
+"""``python -m cace_pyg.evaluate``: evaluate both stages of a trained model, or a published network."""
 
 import argparse
 import json
@@ -27,15 +27,15 @@ from cace_pyg.engine.training import people_of_pair_phase
 from cace_pyg.retrieval import Metrics, SingleShot
 from cace_pyg.user_path import user_path
 
-DESCRIPTION = """Rank a gallery by individual distance, then the top k again by the conditional one.
+DESCRIPTION = """Rank a gallery by individual distance, then re-rank the top k by conditional distance.
 
   python -m cace_pyg.evaluate --checkpoint RUN_DIR/checkpoints/best.ckpt
   torchrun --nproc_per_node 4 -m cace_pyg.evaluate --checkpoint …    several GPUs or machines, see docs/ranks.md
   python -m cace_pyg.evaluate --config market1501 --data.root PATH --backbone.weights PATH
 
 With --checkpoint the configuration is the run's. With --config the network at backbone.weights is evaluated as it was
-published, by its pooled features and its own neck: torchvision's, timm's, or one of fast-reid, torchreid or a strong
-baseline (--backbone.stem); or a file of ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino).
+published, by its pooled features and its own neck: a network of torchvision, timm, fast-reid, torchreid or a strong
+baseline (--backbone.stem), or an ONNX (--backbone.name onnx) or OpenVINO (--backbone.name openvino) file.
 
 Dotted options override either, such as --data.root PATH, --evaluation.top_k 50, --evaluation.fusion paper | auto | 0.5,
 --evaluation.average_precision trapezoid, --evaluation.unknown_share 0.3 (people who are not in the gallery,
@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle")
-    what.add_argument("--config", type=user_path, help="YAML file, or name, of settings that name a published network")
-    parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are printed only")
+    what.add_argument("--config", type=user_path, help="YAML file, or name, of settings with a published network")
+    parser.add_argument("--output", type=user_path, help="JSON file for the metrics; without it they are only printed")
     parser.add_argument(
         "--split",
         choices=("test", "validation"),
@@ -91,13 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--k_reciprocal",
         action="store_true",
-        help="short for --neighbours.method k_reciprocal: re-rank by k-reciprocal neighbours (Zhong et al., 2017), "
-        "those of the individual embeddings, and those that both stages decide",
+        help="short for --neighbours.method k_reciprocal: re-rank by k-reciprocal neighbours (Zhong et al., 2017), by "
+        "the individual embeddings and by both stages",
     )
     parser.add_argument(
         "--single_shot",
         action="store_true",
-        help="also measure by CUHK03's protocol: one gallery picture of each identity, drawn 100 times",
+        help="also use CUHK03's protocol: one gallery picture of each identity, drawn 100 times",
     )
     return parser
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(known: argparse.Namespace, overrides: list[str]) -> list[str]:
     given = {option.partition("=")[0] for option in overrides}
     if "--run_dir" in given:
-        raise ValueError("an evaluation has no run folder: leave --run_dir out; --output FILE keeps the metrics")
+        raise ValueError("an evaluation has no run folder: leave --run_dir out; --output FILE stores the metrics")
     if not known.k_reciprocal:
         return overrides
     if "--neighbours.method" in given:
@@ -114,7 +114,7 @@ def _overrides(known: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 
 def _prepare_output(path: Path) -> None:
-    """Before an hour of work."""
+    """Check the output file before an hour of work."""
     if path.is_dir():
         raise ValueError(f"Expected --output to name a JSON file (got the folder {path})")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,16 +123,16 @@ def _prepare_output(path: Path) -> None:
 def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]] | None:
     state = load_checkpoint(known.checkpoint)
     if "network" not in state and any(option.startswith("--backbone.weights") for option in overrides):
-        raise ValueError("a checkpoint holds its own weights: leave --backbone.weights out, or give --config instead")
+        raise ValueError("a checkpoint has its own weights: leave --backbone.weights out, or give --config instead")
     config = from_yaml(state["config"], *overrides)
     try:
         splits, chosen_on, environment = _read(config, known)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error}\ndata.root, {Path(config.data.root).absolute()}, stands in the checkpoint; give --data.root and "
-            "--data.name where the data lies elsewhere"
+            f"{error}\ndata.root, {Path(config.data.root).absolute()}, is from the checkpoint; give --data.root and "
+            "--data.name if the data is elsewhere"
         ) from error
-    fabric = launch_fabric(replace(config, precision="32-true"))  # evaluation is exact, whatever training was
+    fabric = launch_fabric(replace(config, precision="32-true"))  # full precision, whatever the training used
     model, state = load_model(known.checkpoint, config)
     evaluation = evaluate_model(
         model,
@@ -151,7 +151,7 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
     content = metrics_of(evaluation, environment, decisions)
     if not known.single_shot:
         return results_table(evaluation, decisions=decisions), content
-    distances = evaluation.distances  # from here on whole: query × gallery of them
+    distances = evaluation.distances  # from here on the whole query × gallery matrix
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
     curves = single_shots(stages, labels_of(evaluation.query.samples, evaluation.gallery.samples), config.seed)
     return results_table(evaluation, curves, decisions), content | as_json(curves)
@@ -173,7 +173,7 @@ def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str,
 
 
 def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, Splits | None, dict[str, str]]:
-    """What is ranked, what numbers are chosen on where they are, and where it was."""
+    """The data to rank, the data to choose settings on (if any), and the environment."""
     splits = read_splits(config.data)
     environment = describe_environment(config.seed, fingerprint(splits))
     held_out = None

@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.export``: a trained model as two ONNX files, or as a bundle to share."""
+"""``python -m cace_pyg.export``: export a trained model as two ONNX files, or as a bundle to share."""
 
 import argparse
 import json
@@ -13,19 +13,19 @@ from cace_pyg.user_path import user_path
 
 DESCRIPTION = """Write a trained model as two ONNX files, for programs without torch.
 
-individual.onnx: pictures (uint8) to unit-length embeddings and what the second stage needs of each picture.
-pair.onnx: that of one query and of many gallery pictures to the second stage's distances.
+individual.onnx: from pictures (uint8) to unit-length embeddings and the second stage's input of each picture.
+pair.onnx: from the second stage's inputs of one query and many gallery pictures to its distances.
 
-A frozen network of ONNX or OpenVINO stays in its own file: in place of individual.onnx there is clues.onnx, from the
-network's map to what the second stage needs; pictures and embeddings are left to the network.
+A frozen ONNX or OpenVINO network stays in its own file. Then there is clues.onnx instead of individual.onnx, from the
+network's map to the second stage's input; the network itself turns pictures into embeddings and the map.
 
-Both are run in onnxruntime and compared with torch before they are kept. What a program has to know besides (size of
-the pictures, fusion weight, top k) stands in their metadata: docs/export.md. Needs pip install 'cace-pyg[onnx]'.
+Both files are run in onnxruntime and compared with torch before they are kept. Their metadata have what else a program
+needs (size of the pictures, fusion weight, top k): docs/export.md. Needs pip install 'cace-pyg[onnx]'.
 
 With --bundle FOLDER the result is a folder to share instead: weights (safetensors), settings, calibration, results, a
-model card and check sums. Every command takes the folder as --checkpoint: docs/sharing.md. Needs no ONNX.
+model card and check sums. Every command takes the folder as --checkpoint: docs/sharing.md. Does not need ONNX.
 
-The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
+The configuration is the checkpoint's; dotted options override it, such as
 --evaluation.fusion paper | auto | 0.5, --evaluation.top_k 50."""
 
 
@@ -57,9 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", required=True, type=user_path, help="RUN_DIR/checkpoints/best.ckpt, or a bundle"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--output", type=user_path, help="folder of both files (default: RUN_DIR/onnx; beside a bundle)")
+    form.add_argument(
+        "--output", type=user_path, help="folder for both files (default: RUN_DIR/onnx, or next to a bundle)"
+    )
     form.add_argument("--bundle", type=user_path, help="new folder, for a bundle instead of ONNX files")
-    parser.add_argument("--licence", help="of the bundle, in words, such as 'CC BY-NC 4.0' (default: none is stated)")
+    parser.add_argument("--licence", help="of the bundle, in words, such as 'CC BY-NC 4.0' (default: not stated)")
     parser.add_argument(
         "--results", type=user_path, help="for the bundle, JSON of evaluate --output (default: RUN_DIR/metrics.json)"
     )
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _bundle(known: argparse.Namespace, overrides: list[str]) -> str:
     if overrides:
         raise ValueError(
-            f"a bundle holds the checkpoint as it is: leave {overrides[0]} out, and give it where the bundle is used"
+            f"a bundle contains the checkpoint unchanged: leave {overrides[0]} out, and give it when you use the bundle"
         )
     files = write_bundle(known.bundle, known.checkpoint, known.results, known.licence)
     return "\n".join(f"written: {path} ({path.stat().st_size:,} bytes)" for path in files)
@@ -84,7 +86,7 @@ def _export(known: argparse.Namespace, overrides: list[str]) -> Exported:
 
 
 def _run_folder(checkpoint: Path) -> Path:
-    """The run that a checkpoint stands in; its own folder, where it was taken out of one."""
+    """The folder of a checkpoint's run; the checkpoint's own folder if it is not in a run."""
     folder = checkpoint.absolute().parent
     return folder.parent if folder.name == "checkpoints" else folder
 

@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.identify``: the pictures of a gallery joined into people."""
+"""``python -m cace_pyg.identify``: join the pictures of a gallery into people."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from cace_pyg.gallery.describe_people import (
 from cace_pyg.gallery.people import IdentifySettings, People
 from cace_pyg.user_path import user_path
 
-DESCRIPTION = """Join the pictures of a gallery into people, across cameras, and keep who is who as its column person.
+DESCRIPTION = """Join the pictures of a gallery into people, across cameras, and store the result in its column person.
 
   python -m cace_pyg.identify --gallery people.lance
   python -m cace_pyg.identify --gallery people.lance --person 7 --figure person.png
@@ -27,9 +27,9 @@ DESCRIPTION = """Join the pictures of a gallery into people, across cameras, and
   python -m cace_pyg.identify --gallery people.lance --not_same A.jpg B.jpg
   python -m cace_pyg.identify --gallery people.lance --remove 7 --erase
 
-The first line measures what it needs of new pictures and goes on where it was stopped; a new picture joins a person or
-founds one, and nobody's number changes. --same and --not_same are kept and obeyed ever after. The model needs a
-calibration (python -m cace_pyg.calibrate). docs/people.md says more. A join is no proof of identity.
+The first line computes the missing distances of new pictures, and continues after an interruption. A new picture joins
+a person or starts a new one, and existing numbers do not change. --same and --not_same are stored and always obeyed.
+The model needs a calibration (python -m cace_pyg.calibrate). See docs/people.md. A join is no proof of identity.
 Exit status 0: all is well; 2: nothing could be done."""
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         return 130
     return 0
 
@@ -66,32 +66,32 @@ def _parser() -> argparse.ArgumentParser:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--person", type=int, metavar="NUMBER", help="show a person's sightings, in time order")
     for name, told in (
-        ("explain", "which pairs made two pictures one person, or why they are two"),
-        ("same", "two pictures show one person: kept, and everybody identified again"),
-        ("not_same", "they do not"),
-        ("take_back", "nothing was said of them"),
+        ("explain", "show which pairs made two pictures one person, or why they are two people"),
+        ("same", "two pictures show one person: store this, and identify everybody again"),
+        ("not_same", "two pictures show different people: store this, and identify everybody again"),
+        ("take_back", "forget what was said about two pictures"),
     ):
         action.add_argument(f"--{name}", nargs=2, metavar=("A", "B"), type=user_path, help=told)
     action.add_argument(
-        "--export", type=user_path, metavar="FOLDER", help="write what was said as pairs.csv and pictures.csv"
+        "--export", type=user_path, metavar="FOLDER", help="write the corrections as pairs.csv and pictures.csv"
     )
+    action.add_argument("--remove", type=int, metavar="NUMBER", help="remove a person: all pictures and corrections")
     action.add_argument(
-        "--remove", type=int, metavar="NUMBER", help="remove a person: every sighting, and what was said"
-    )
-    action.add_argument(
-        "--anew", action="store_true", help="join all pictures anew; numbers stay where most pictures do"
+        "--anew",
+        action="store_true",
+        help="join all pictures again from scratch; people keep their numbers if most pictures stay together",
     )
     parser.add_argument(
         "--probability",
         type=float,
-        help="two groups of pictures are one person above this one, the mean of their pairs; more: fewer wrong joins, "
-        "more people (default: 0.1, see docs/people.md, or that of the last time)",
+        help="two groups of pictures are one person if the mean of their pairs is above this; a higher value gives "
+        "fewer wrong joins and more people (default: 0.1, see docs/people.md, or the last value)",
     )
     parser.add_argument(
         "--ignore_times",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="two pictures of one camera at one time may show one person (default: they do not, or as the last time)",
+        help="two pictures of one camera at one time may show one person (default: they may not, or the last choice)",
     )
     parser.add_argument("--erase", action="store_true", help="with --remove: leave nothing of them on disk")
     parser.add_argument("--figure", type=user_path, help="with --person: PNG or SVG of the sightings, by camera")
@@ -109,7 +109,7 @@ def _check(known: argparse.Namespace) -> None:
         if wrong:
             raise ValueError(f"{told} (got none)")
     if known.figure and (known.figure.suffix.lower() not in (".png", ".svg") or not known.figure.parent.is_dir()):
-        raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
+        raise ValueError(f"Expected --figure FILE.png or FILE.svg in an existing folder (got {known.figure})")
 
 
 def _run(known: argparse.Namespace, people: People) -> None:
@@ -124,7 +124,7 @@ def _run(known: argparse.Namespace, people: People) -> None:
     elif known.remove is not None:
         removed = people.remove(known.remove, known.erase)
         print(f"removed: {removed} pictures of person {known.remove}; left in the gallery: {len(people.gallery)}")
-        print("their files stay where they are: indexing their folder again would add them again")
+        print("their files were not deleted: indexing their folder again would add them again")
     else:
         _identify(known, people)
 
@@ -140,7 +140,7 @@ def _identify(known: argparse.Namespace, people: People) -> None:
             people.say(pair[0], pair[1], same)
     if known.take_back:
         people.take_back(*known.take_back)
-        print("taken back. People stay as they are joined now; --anew joins all pictures again without it")
+        print("taken back. People stay as they are now; --anew joins all pictures again without this correction")
     print(describe_identified(people.identify(settings, known.anew, progress=True)))
     if warning := describe_drift(people.gallery, f"the gallery {people.gallery.path}"):
         print(warning, file=sys.stderr)

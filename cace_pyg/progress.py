@@ -1,4 +1,4 @@
-"""How far a loop is: a bar on a terminal; elsewhere, in a file or a pipe, a line now and then."""
+"""Shows the progress of a loop: a bar on a terminal; otherwise, in a file or a pipe, an occasional line."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ _INTERVAL = 30.0  # s between two lines of one loop
 
 
 class ProgressBar(Protocol):
-    """What is used here of tqdm's interface."""
+    """The part of tqdm's interface that is used here."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
@@ -30,14 +30,14 @@ class ProgressBar(Protocol):
 
 
 class _Lines:
-    """A progress bar in plain lines: one each half minute, and one at the end.
+    """A progress bar in plain lines: one every half minute, and one at the end.
 
-    Where ``leave`` is false, a loop that never got to a line ends without one.
+    If ``leave`` is false, a loop that ends before its first line prints none.
     """
 
     def __init__(self, iterable: Iterable[Any] | None, total: int | None, desc: str, unit: str, leave: bool):
         self.iterable = () if iterable is None else iterable
-        self.total = length_hint(iterable) if total is None else total  # 0: not known, or nothing to do
+        self.total = length_hint(iterable) if total is None else total  # 0: unknown, or nothing to do
         self.desc, self.unit, self.leave = desc, unit, leave
         self._file = sys.stderr
         self._done, self._postfix = 0, ""
@@ -89,15 +89,15 @@ def progress_bar(
     leave: bool = True,
     disable: bool = False,
 ) -> ProgressBar:
-    """tqdm where ``sys.stderr`` is a terminal now; elsewhere lines like "joint 7/60: 45/45 step, 9.8 s, triplet=0.58".
+    """tqdm if ``sys.stderr`` is a terminal; otherwise lines like "joint 7/60: 45/45 step, 9.8 s, triplet=0.58".
 
     Args:
-        iterable: to walk through; without one, call ``update``.
-        desc: what is done.
-        unit: of what is counted.
-        total: how many there are, if the iterable does not know.
-        leave: whether the bar stays when it is done; without a terminal, whether a loop of less than half a minute has
-            a line.
+        iterable: to iterate over; without one, call ``update``.
+        desc: describes the loop.
+        unit: of the count.
+        total: number of steps, if the iterable does not know it.
+        leave: whether the bar stays at the end; without a terminal, whether a loop of less than half a minute prints a
+            line.
         disable: show nothing.
     """
     if disable or sys.stderr.isatty():
@@ -106,6 +106,6 @@ def progress_bar(
 
 
 def write_line(message: str) -> None:
-    """A line to ``sys.stdout`` above the bars; at once, so that it is in its place where both streams share a file."""
+    """Write a line to ``sys.stdout`` above the bars, unbuffered, so that the order is right if both share a file."""
     tqdm.write(message)
     sys.stdout.flush()

@@ -1,6 +1,7 @@
-"""Whatever holds a picture, as a decoded one.
+"""Decodes pictures from files, bytes, arrays and PIL images.
 
-:mod:`cace_pyg.data.mediapipe_parser` runs this file where the library is not installed: it imports nothing else of it.
+:mod:`cace_pyg.data.mediapipe_parser` runs this file without the library installed, so it must not import the rest of
+the library.
 """
 
 import functools
@@ -12,26 +13,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Picture = str | Path | bytes | np.ndarray | Image.Image
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # no other: Pillow runs Ghostscript for PostScript
-BROKEN = Exception  # of a decoder: OSError, SyntaxError, struct.error, RuntimeError from AVIF; no list is complete
-_BEHIND = (128, 128, 128)  # the grey that stands where a picture is transparent
+BROKEN = Exception  # decoders raise OSError, SyntaxError, struct.error, RuntimeError (AVIF), and others
+_BEHIND = (128, 128, 128)  # grey background of transparent pictures
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value
 
 
 def read_picture(picture: Picture) -> Image.Image:
     """An RGB picture from a file's path, the bytes of a file, a PIL image, or an array.
 
-    Upright: where EXIF data says how the camera was held, the picture is turned by it. Grey values of 12 and 16 bits
-    and floats from 0 to 1 are scaled to 8 bits. What is transparent lies on mid grey, whatever colour is hidden there.
-    Of several frames or pages the first is taken.
+    The picture is upright: it is rotated by the orientation in its EXIF data. Grey values of 12 and 16 bits and floats
+    from 0 to 1 are scaled to 8 bits. Transparent pixels are blended with mid grey. Of several frames or pages the first
+    is used.
 
     Args:
-        picture: a file is JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF where Pillow has it; an array is (height, width, 3)
-            or (height, width), uint8, uint16, or floats from 0 to 1.
+        picture: a file is JPEG, PNG, WebP, BMP, GIF, TIFF, or AVIF if Pillow supports it; an array is (height, width,
+            3) or (height, width), uint8, uint16, or floats from 0 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, no picture, or far too large; its depth is not known (32-bit numbers, floats
-            outside 0 to 1); or an array of another shape, type or range.
+        ValueError: it is truncated, not a picture, or far too large; its range is unknown (32-bit numbers, floats
+            outside 0 to 1); or an array has another shape, type or range.
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
@@ -73,12 +74,12 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _in_8_bits(values: np.ndarray, picture: Image.Image) -> np.ndarray:
-    """Grey values of more bits than Pillow's modes L and RGB have; Pillow itself would clip them to white."""
+    """Scale grey values of more than 8 bits; Pillow itself would clip them to white."""
     if picture.mode == "F":
         return _from_floats(values)
     tags = getattr(picture, "tag_v2", {})
-    if picture.mode == "I" and picture.format != "PNG":  # of PNG, older versions of Pillow read 16 bits so
-        raise ValueError("grey values of 32 bits, or with a sign, do not say what is white; save it with 8 or 16 bits")
+    if picture.mode == "I" and picture.format != "PNG":  # older versions of Pillow use this mode for 16-bit PNG
+        raise ValueError("grey values of 32 bits, or with a sign, have no defined white; save it with 8 or 16 bits")
     bits = tags.get(_BITS, (16,))[0]
     grey = np.round(values.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
@@ -101,8 +102,8 @@ def _from_array(array: np.ndarray) -> Image.Image:
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
         if array.max() <= 255:
             raise ValueError(
-                f"Expected a uint16 picture from 0 to 65535 (got at most {array.max()}, which is nearly black); is it "
-                "of 8 bits? Then give array.astype(numpy.uint8)"
+                f"Expected a uint16 picture from 0 to 65535 (got at most {array.max()}, which is nearly black); if it "
+                "has 8 bits, give array.astype(numpy.uint8)"
             )
         array = np.round(array / 257).astype(np.uint8)
     if array.dtype != np.uint8:

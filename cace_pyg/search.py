@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.search``: a gallery that lasts, and who is in it."""
+"""``python -m cace_pyg.search``: keep a gallery on disk, and search people in it."""
 
 import argparse
 import json
@@ -40,13 +40,14 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
   python -m cace_pyg.search serve --gallery people.lance
   python -m cace_pyg.search index FOLDER --gallery people.lance --ray --workers 8
 
-Needs LanceDB: pip install 'cace-pyg[gallery]', and for --ray 'cace-pyg[cluster]'. The gallery keeps a copy of
+Needs LanceDB: pip install 'cace-pyg[gallery]', and for --ray 'cace-pyg[cluster]'. The gallery contains a copy of
 the model, so only index needs a checkpoint.
 Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done; 3: query
 --false_alarms found nobody we know."""
-INDEX = """Add all pictures of a folder to a gallery, and make it if there is none. Pictures that are in it and have not
-changed are left alone, so the same command goes on where it was stopped. Instead of a folder, a table (.csv, .parquet)
-with a column path, from its own folder on: its pictures, and columns from the others."""
+INDEX = """Add all pictures of a folder to a gallery, and make the gallery if there is none. Pictures that are in it and
+have not changed are skipped, so the same command continues after an interruption. Instead of a folder you can give a
+table (.csv, .parquet) with a column path (relative to the table's folder); its other columns become columns of the
+gallery."""
 WHERE = "SQL over the columns (stats lists them): \"camera = 'c3' and time > timestamp '2026-01-31 12:00:00'\""
 
 
@@ -64,12 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what was counted is in the gallery, the same command goes on", file=sys.stderr)
+        print("stopped; counted pictures are in the gallery, and the same command continues", file=sys.stderr)
         return 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, as those of the commands; argparse would print the usage before it."""
+    """Reports errors in one line, like the commands; argparse would print the usage first."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
@@ -84,26 +85,28 @@ def _parser() -> argparse.ArgumentParser:
         ("add", _add, "add single pictures to a gallery"),
         ("remove", _remove, "remove pictures from a gallery"),
         ("query", _query, "find the person of a picture"),
-        ("serve", _serve, "a web page to look people up, on this machine"),
-        ("optimize", _optimize, "put its files together, delete what earlier versions left, renew its index"),
-        ("stats", _stats, "what a gallery holds"),
+        ("serve", _serve, "a web page to search people, on this machine"),
+        ("optimize", _optimize, "merge its files, delete earlier versions, renew its index"),
+        ("stats", _stats, "show what is in a gallery"),
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
         command.set_defaults(run=run)
         command.add_argument("--gallery", required=True, type=user_path, help="its folder, such as people.lance")
-        command.add_argument("--checkpoint", type=user_path, help="the model; refused where the gallery has another")
+        command.add_argument(
+            "--checkpoint", type=user_path, help="the model; must be the gallery's if there is a gallery"
+        )
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
     return parser
 
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, that names the pictures")
+    command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, with the pictures")
     command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
-        "--metadata", type=user_path, help="columns from a .csv or .parquet with a column path, from FOLDER on"
+        "--metadata", type=user_path, help="columns from a .csv or .parquet with a column path, relative to FOLDER"
     )
     command.add_argument(
         "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
@@ -111,10 +114,10 @@ def _index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--neighbours",
         action="store_true",
-        help="keep each picture's neighbours by both stages, for query --neighbours; add, remove and later index "
-        "commands then keep them complete (docs/neighbours.md)",
+        help="store each picture's neighbours by both stages, for query --neighbours; add, remove and later index "
+        "commands then update them (docs/neighbours.md)",
     )
-    command.add_argument("--workers", type=int, help="of Ray (default: a worker for each GPU, or core where none is)")
+    command.add_argument("--workers", type=int, help="of Ray (default: one per GPU, or per core without GPUs)")
     command.add_argument("--ray_address", help="of a running cluster: auto, or HOST:6379 (default: start one here)")
 
 
@@ -127,24 +130,26 @@ def _remove_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("pictures", type=user_path, nargs="*")
     command.add_argument("--where", help=WHERE)
     command.add_argument("--missing", action="store_true", help="pictures whose file is gone")
-    command.add_argument("--force", action="store_true", help="also where --missing finds more than half of them gone")
+    command.add_argument(
+        "--force", action="store_true", help="remove even if --missing finds more than half of them gone"
+    )
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("picture", type=user_path, nargs="+")
-    command.add_argument("--together", action="store_true", help="the pictures show one person: ask for them as one")
+    command.add_argument("--together", action="store_true", help="the pictures show one person and are one query")
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
-    command.add_argument("--first_stage", type=int, help="how many the second stage looks at (default: the model's)")
+    command.add_argument("--first_stage", type=int, help="how many the second stage compares (default: the model's)")
     command.add_argument("--where", help=WHERE)
     command.add_argument(
         "--false_alarms",
         type=float,
         metavar="RATE",
         help="say whether the person is known at all; RATE, such as 0.01, is the share of people who are not in the "
-        "gallery that may be taken for one who is; nobody we know: exit status 3 (docs/decision.md)",
+        "gallery that may be mistaken for one who is; exit status 3: nobody we know (docs/decision.md)",
     )
     command.add_argument(
-        "--neighbours", action="store_true", help="rank by the neighbours that index --neighbours has kept"
+        "--neighbours", action="store_true", help="rank by the neighbours that index --neighbours stored"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -153,17 +158,19 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _serve_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    command.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: only this machine)")
+    command.add_argument("--port", type=int, default=8000, help="0: any free port (default: 8000)")
     command.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
 def _optimize_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--erase", action="store_true", help="leave nothing of removed pictures on disk; nobody else may use it"
+        "--erase",
+        action="store_true",
+        help="leave nothing of removed pictures on disk; nobody else may use the gallery meanwhile",
     )
     command.add_argument(
-        "--views_alone", action="store_true", help="of each track keep the clues of its views alone (docs/tracks.md)"
+        "--views_alone", action="store_true", help="keep only the clues of the views of each track (docs/tracks.md)"
     )
 
 
@@ -184,7 +191,7 @@ def _open(known: argparse.Namespace) -> Gallery:
     if known.checkpoint is not None and _calibration_of(known.checkpoint) != _calibration_of(own):
         print(
             f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, whose own is used. "
-            f"To give it one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
+            f"To give it a new one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
             file=sys.stderr,
         )
     return gallery
@@ -198,18 +205,20 @@ def _index(known: argparse.Namespace) -> int:
     if not known.ray and (known.workers is not None or known.ray_address):
         raise ValueError("--workers and --ray_address are for --ray (got none); give it, or leave them out")
     pictures, facts = _told_pictures(known)
-    column_types(facts.metadata)  # before a gallery is made
+    column_types(facts.metadata)  # check them before a gallery is made
     if known.ray:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes on this process go to its log files
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage data for Ray's makers
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its messages about this process go to its log files
         expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
         if known.precision not in (None, kept := gallery.stats()["precision"]):
-            raise ValueError(f"{known.gallery} keeps clues as {kept}: leave --precision out, or make another --gallery")
+            raise ValueError(
+                f"{known.gallery} stores clues as {kept}: leave --precision out, or make another --gallery"
+            )
     elif known.checkpoint is None:
         raise ValueError(
-            f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes it"
+            f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes one"
         )
     else:
         gallery = Gallery.create(known.gallery, known.checkpoint, known.precision or "int8", known.device)
@@ -239,7 +248,7 @@ def _told_pictures(known: argparse.Namespace) -> tuple[list[Path], PictureFacts]
         pictures = sorted_pictures(known.folder)
         return pictures, _facts(known, pictures)
     if known.pattern or known.metadata:
-        raise ValueError(f"{known.folder} tells of its pictures itself: leave --pattern and --metadata out")
+        raise ValueError(f"{known.folder} is a table with its own columns: leave --pattern and --metadata out")
     pictures = pictures_of_table(known.folder)
     return pictures, facts_from_table(pictures, known.folder.parent, known.folder)
 
@@ -266,12 +275,12 @@ def _add(known: argparse.Namespace) -> int:
 
 def _remove(known: argparse.Namespace) -> int:
     if not (known.pictures or known.where or known.missing):
-        raise ValueError("Expected pictures, --where SQL or --missing (got none): nothing says what to remove")
+        raise ValueError("Expected pictures, --where SQL or --missing, to know what to remove (got none)")
     gallery = _open(known)
     missing = gallery.missing() if known.missing else []
     if len(missing) > len(gallery) / 2 and not known.force:
         raise ValueError(
-            f"{len(missing)} of {len(gallery)} files are gone, such as {missing[0]}: is their disk there? "
+            f"{len(missing)} of {len(gallery)} files are gone, such as {missing[0]}: is their disk mounted? "
             "--missing --force removes them"
         )
     unknown = [str(path) for path in known.pictures if path not in gallery]
@@ -286,18 +295,18 @@ def _remove(known: argparse.Namespace) -> int:
 def _query(known: argparse.Namespace) -> int:
     formats = (".png", ".svg")
     if known.figure and (known.figure.suffix.lower() not in formats or not known.figure.parent.is_dir()):
-        raise ValueError(f"Expected --figure FILE.png or FILE.svg in a folder that is there (got {known.figure})")
+        raise ValueError(f"Expected --figure FILE.png or FILE.svg in an existing folder (got {known.figure})")
     if len(known.picture) > 1 and not known.together:
         raise ValueError(
-            f"Expected one picture (got {len(known.picture)}); if they show one person, give --together, else ask for "
-            "one after the other"
+            f"Expected one picture (got {len(known.picture)}); if they show one person, give --together, else search "
+            "for one after the other"
         )
     gallery = _open(known)
     rate = known.false_alarms
     asked = known.top_k, known.where, known.first_stage, rate, known.neighbours
     found = gallery.search(known.picture, *asked, together=True)
     if rate is not None and not len(found):
-        what = "the gallery is empty" if known.where is None else f"--where {known.where} lets nothing through"
+        what = "the gallery is empty" if known.where is None else f"nothing passes --where {known.where}"
         raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")
     if known.json:
         told = hits_as_dicts(found) if rate is None else decision_as_dict(found, rate)

@@ -1,9 +1,9 @@
-"""Import torchvision, also beside a torch it was not compiled for.
+"""Import torchvision, even with a torch that it was not compiled for.
 
-The torchvision wheel on PyPI is linked against the CUDA build of torch. Beside a CPU-only torch its C++ operators
-do not load, and ``import torchvision`` dies while registering the shape rules of ``nms``, an operator this library
-never calls. Declaring the missing schemas first lets models, transforms and data sets work. Where the operators
-load, nothing is declared.
+The torchvision wheel on PyPI is linked against the CUDA build of torch. With a CPU-only torch its C++ operators do not
+load, and ``import torchvision`` fails while registering the shape rules of ``nms``, an operator that this library never
+calls. If the missing schemas are declared first, models, transforms and data sets work. If the operators load, nothing
+is declared.
 """
 
 import importlib
@@ -15,14 +15,14 @@ _MISSING_SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_declared: list[torch.library.Library] = []  # a Library takes its schemas with it when it is collected
+_declared: list[torch.library.Library] = []  # schemas vanish when their Library is garbage-collected
 
 
 def import_torchvision(submodule: str = "") -> ModuleType:
     """Return ``torchvision`` or ``torchvision.<submodule>``, imported on any build of torch.
 
     Raises:
-        RuntimeError: torchvision cannot be imported for another reason than the missing operators.
+        RuntimeError: torchvision cannot be imported for another reason.
     """
     name = f"torchvision.{submodule}" if submodule else "torchvision"
     try:

@@ -16,14 +16,14 @@ EXPLANATION = """Train CACE-Net, evaluate it in two stages, write a report.
   python -m cace_pyg.data synthetic data/synthetic              make the built-in data set
   python -m cace_pyg.train --config synthetic                   train on it, some six minutes on a CPU
   python -m cace_pyg.train --config market1501 --data.root PATH
-  python -m cace_pyg.train --config mine.yaml                   settings of your own
+  python -m cace_pyg.train --config mine.yaml                   your own settings
   python -m cace_pyg.train … --dry_run                          one step and one batch of everything, nothing kept
   python -m cace_pyg.train … --graph FullyConnected             another graph builder
-  python -m cace_pyg.train … --run_dir runs/mine --resume       go on where a run was stopped
+  python -m cace_pyg.train … --run_dir runs/mine --resume       continue an interrupted run
   torchrun --nproc_per_node 4 -m cace_pyg.train …               several GPUs or machines, see docs/ranks.md
   python -m cace_pyg.train --help                               every option with its unit and default
 
-A run folder holds config.yaml, log.csv, metrics.json, checkpoints/ and report.html."""
+A run folder contains config.yaml, log.csv, metrics.json, checkpoints/ and report.html."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(EXPLANATION)
         return 0
     parser = config_parser("train", DESCRIPTION)
-    parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR, or begin it")
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, or start it")
     parser.add_argument("--dry_run", action="store_true", help="try everything on a few pictures and keep nothing")
     try:
         parsed = parse(parser, arguments)
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on from the last whole epoch", file=sys.stderr)
+        print("stopped; the same command with --resume continues from the last complete epoch", file=sys.stderr)
         return 130
     if evaluation is None:  # another rank has it
         return 0
@@ -60,11 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_restarts(resume: bool) -> None:
-    """A run that was started again must not take what another run had left for its own."""
+    """Check that a restarted run continues itself, and not what another run has left."""
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not resume:
         raise ValueError(
-            "torchrun --max-restarts starts a run again after a failure: give --resume, which begins a run where there "
-            "is none, and else goes on with it"
+            "torchrun --max-restarts starts a run again after a failure: give --resume, which continues a run, or "
+            "starts it if there is none"
         )
 
 

@@ -1,15 +1,15 @@
-"""Paths as people type them."""
+"""Paths as users type them."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
 
 
 def user_path(text: str) -> Path:
-    """The path that an argument of a command means: ``~`` is the home folder, which a shell leaves in ``--key=~/x``.
+    """The path in a command's argument; ``~`` is the home folder, which a shell does not replace in ``--key=~/x``.
 
     Raises:
-        ArgumentTypeError: the text is empty, which ``Path`` would take for the current folder.
+        ArgumentTypeError: the text is empty, which ``Path`` would treat as the current folder.
     """
     if not text:
-        raise ArgumentTypeError("Expected a path (got an empty text)")
+        raise ArgumentTypeError("Expected a path (got an empty string)")
     return Path(text).expanduser()

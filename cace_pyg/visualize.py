@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.visualize``: what a trained model sees."""
+"""``python -m cace_pyg.visualize``: draw what a trained model sees."""
 
 import argparse
 import sys
@@ -22,17 +22,17 @@ DESCRIPTION = """Draw what a trained model sees, as PNG and SVG.
   python -m cace_pyg.visualize correspondences A.jpg B.jpg --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.visualize ranked_lists --checkpoint RUN_DIR/checkpoints/best.ckpt
 
-The configuration is the checkpoint's; any of its dotted options can be given to override it, such as
+The configuration is the checkpoint's; dotted options override it, such as
 --evaluation.fusion paper | auto | 0.5, --data.root PATH, --data.height 256."""
-PAIR = """Compare two pictures and take their pair graph apart.
+PAIR = """Compare two pictures and analyse their pair graph.
 
 Printed: the individual, conditional and fused distance; density and degrees of the graph; the decisive
 correspondences (a maximum-weight matching: each clue is used once); the clusters of clues (communities).
 Written: matching, clusters, degrees, and graph.graphml, which Gephi opens."""
 CONDITIONAL_MAPS = """Feature maps of a query, by itself and given each gallery image (Fig. 4 of the paper): L2 norm of
-each clue, and what changes in the query and in the gallery image. Up to eight gallery images."""
-CORRESPONDENCES = """For the clues of A that weigh most: the partner in B that the model's graph gives most weight,
-beside the partner that is most similar (Fig. 5 of the paper)."""
+each clue, and the changes in the query and in the gallery image. Up to eight gallery images."""
+CORRESPONDENCES = """For the clues of A with the largest weights: the partner in B with the largest weight in the
+model's graph, next to the most similar clue (Fig. 5 of the paper)."""
 RANKED_LISTS = """The first ten gallery images of some queries, by the individual embedding and after the second stage,
 right and wrong ones framed (Fig. 6 of the paper). Evaluates the model on its data set first."""
 
@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m cace_pyg.visualize", description=DESCRIPTION, **kind)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, summary, description in (
-        ("pair", _pair, "take the pair graph of two pictures apart", PAIR),
+        ("pair", _pair, "analyse the pair graph of two pictures", PAIR),
         ("conditional_maps", _conditional_maps, "feature maps given other images (Fig. 4)", CONDITIONAL_MAPS),
-        ("correspondences", _correspondences, "the graph beside top-K similarity (Fig. 5)", CORRESPONDENCES),
+        ("correspondences", _correspondences, "the graph next to top-K similarity (Fig. 5)", CORRESPONDENCES),
         ("ranked_lists", _ranked_lists, "ranked lists of queries, both stages (Fig. 6)", RANKED_LISTS),
     ):
         command = commands.add_parser(name, help=summary, description=description, **kind)
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _folder(known: argparse.Namespace) -> Path:
-    """The folder to write into; what argparse cannot check is checked."""
+    """The folder to write into; also checks what argparse cannot check."""
     count = len(getattr(known, "pictures", ()))
     if known.command in ("pair", "correspondences") and count != 2:
         raise ValueError(f"Expected two pictures (got {count}): {known.command} A.jpg B.jpg")
@@ -100,7 +100,7 @@ def _folder(known: argparse.Namespace) -> Path:
 
 
 def _name(known: argparse.Namespace) -> str:
-    """Of a figure, from the first two pictures."""
+    """The name of a figure, from the first two pictures."""
     return f"{known.command}_{'__'.join(picture.stem for picture in known.pictures[:2])}"
 
 

@@ -36,14 +36,14 @@ def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:
         FORKSERVER.Process(target=_rank, args=(rank, count, port, file, function, arguments))
         for rank, file in enumerate(files)
     ]
-    for one in ranks:
-        one.start()
-    for one in ranks:
-        one.join(120)
-        one.kill()
-        one.join()
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        process.kill()
+        process.join()
     printed = "".join(file.read_text() for file in files)
-    assert [one.exitcode for one in ranks] == [0] * count, printed[-3000:]
+    assert [process.exitcode for process in ranks] == [0] * count, printed[-3000:]
     return printed
 
 

@@ -36,9 +36,9 @@ def test_evaluate_finds_what_the_run_found_where_the_data_is_given(
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "metrics.json"
     assert evaluate(["--checkpoint", str(bundle)]) == 2
-    assert "give --data.root and --data.name where the data lies elsewhere" in capsys.readouterr().err
+    assert "give --data.root and --data.name if the data is elsewhere" in capsys.readouterr().err
     assert evaluate(["--checkpoint", str(bundle), "--data.root", str(tiny), "--output", str(output)]) == 0
-    found, expected = (json.loads(one.read_text()) for one in (output, trained.folder / "metrics.json"))
+    found, expected = (json.loads(path.read_text()) for path in (output, trained.folder / "metrics.json"))
     for row in ("individual", "two_stage", "fusion_weight"):
         assert found[row] == expected[row]
 
@@ -79,7 +79,7 @@ def test_it_is_calibrated_into_a_checkpoint_beside_it(bundle, tiny, tmp_path, ca
     write_bundle(tmp_path / "calibrated", tmp_path / "people_calibrated.ckpt")
     assert calibration_of(load_checkpoint(tmp_path / "calibrated")) == found
     assert calibrate(["--checkpoint", str(bundle), "--data.root", str(tiny), "--output", str(bundle)]) == 2
-    assert "Expected --output FILE in a folder that is there" in capsys.readouterr().err
+    assert "Expected --output FILE in an existing folder" in capsys.readouterr().err
 
 
 def test_it_is_exported_beside_itself(bundle, tmp_path, monkeypatch):

@@ -93,10 +93,10 @@ def test_wrong_names_and_values_are_shown(arguments, words):
 )
 def test_an_old_name_is_refused_with_the_new_one(old, new, tmp_path):
     name, value = old.split("=")
-    with pytest.raises(ValueError, match=f"{name} is called {new} since version 0.2"):
+    with pytest.raises(ValueError, match=f"{name} was renamed to {new} in version 0.2"):
         configured(f"--{old}")
     (tmp_path / "old.yaml").write_text(f"{name.split('.')[0]}: {{{name.split('.')[1]}: {value}}}\n")
-    with pytest.raises(ValueError, match=f"{name} is called {new} since version 0.2"):
+    with pytest.raises(ValueError, match=f"{name} was renamed to {new} in version 0.2"):
         parse(config_parser("train", ""), [f"--config={tmp_path / 'old.yaml'}"])
 
 
@@ -126,7 +126,7 @@ def test_options_override_the_file_wherever_it_stands():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("data: [", "bad.yaml, line 1 is not YAML"), ("", "bad.yaml to hold keys"), ("3", "got 3")]
+    ("text", "words"), [("data: [", "bad.yaml, line 1 is not YAML"), ("", "bad.yaml to contain keys"), ("3", "got 3")]
 )
 def test_a_broken_file_is_named(tmp_path, text, words):
     (tmp_path / "bad.yaml").write_text(text)
@@ -218,9 +218,9 @@ def test_null_is_refused_where_a_setting_takes_none(written, key, expected):
     [
         ("--loss.margin=inf", "Expected loss.margin as a number of at least 0 (got inf)"),
         ("--graph.sharpness=.nan", "Expected graph.sharpness as a number (got "),
-        ("--run_dir=", "Expected run_dir as text (got an empty text)"),
-        ("--data.root=", "Expected data.root as text (got an empty text)"),
-        ("--graph.form=", "Expected graph.form as paper or released (got an empty text)"),
+        ("--run_dir=", "Expected run_dir as text (got an empty string)"),
+        ("--data.root=", "Expected data.root as text (got an empty string)"),
+        ("--graph.form=", "Expected graph.form as paper or released (got an empty string)"),
     ],
 )
 def test_numbers_are_finite_and_names_are_not_empty(option, words):

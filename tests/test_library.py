@@ -95,7 +95,7 @@ def test_the_file_of_a_run_tells_what_the_model_is(config, tmp_path):
     fitted = fit(model, config, splits)
     written = from_yaml(fitted.folder.config.read_text())
     assert written.conditional.mode == "smooth" and written.embedding.channels == 24
-    with pytest.raises(ValueError, match="a network of somebody's own, OwnNetwork.*load_weights"):
+    with pytest.raises(ValueError, match="a custom network, OwnNetwork.*load_weights"):
         load_model(fitted.folder.best, written)
     again = CaceNet(
         OwnNetwork(), TopKSimilarity, held_out.num_identities, 24, conditional=ConditionalSettings("smooth")
@@ -109,5 +109,5 @@ def test_an_extractor_without_channels_or_with_channels_last_is_refused():
         CaceNet(torch.nn.Conv2d(3, 8, 3), TopKSimilarity, 2)
     network = OwnNetwork()
     network.forward = lambda images: network.layers(images).permute(0, 2, 3, 1)
-    with pytest.raises(ValueError, match=r"give a map \(image, 8, H, W\) \(got \(2, 6, 3, 8\)\)"):
+    with pytest.raises(ValueError, match=r"return a map \(image, 8, H, W\) \(got \(2, 6, 3, 8\)\)"):
         CaceNet(network, TopKSimilarity, 2)(torch.zeros(2, 3, 48, 24))

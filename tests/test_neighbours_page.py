@@ -31,7 +31,7 @@ def test_its_program_runs():
 
 
 def test_its_options_are_options():
-    options = [one.split() for one in re.findall(r"`(--[a-z_]+\.[a-z0-9_]+ [^`]+)`", PAGE)]
-    words = [word for one in options for word in one]
+    options = [option.split() for option in re.findall(r"`(--[a-z_]+\.[a-z0-9_]+ [^`]+)`", PAGE)]
+    words = [word for option in options for word in option]
     assert len(words) > 16
     parse(config_parser("train", ""), ["--data.root=x", *words])

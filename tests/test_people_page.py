@@ -44,8 +44,8 @@ def test_every_block_runs_in_order(tiny, tmp_path, monkeypatch, capsys):
                 people = People(Gallery.open("people.lance"))
                 name = {row["image"]: row for row in people.gallery.told()}
                 images = sorted(name)[:16]
-                for one, other in zip(images[::2], images[1::2], strict=True):
-                    people.say(one, other, Path(one).name[:4] == Path(other).name[:4])
+                for first, second in zip(images[::2], images[1::2], strict=True):
+                    people.say(first, second, Path(first).name[:4] == Path(second).name[:4])
                 people.identify()
                 people.export("corrections")
             assert run_module(*words[2:]) == 0, line

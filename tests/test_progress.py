@@ -47,7 +47,7 @@ def test_a_long_loop_has_a_line_each_half_minute(clock, capsys):
 @pytest.mark.parametrize(("seconds", "lines"), [(1.0, []), (8.0, ["4/5 batch, 32.0 s", "5/5 batch, 40.0 s"])])
 def test_what_does_not_stay_has_lines_if_it_is_long(clock, capsys, seconds, lines):
     walk(progress_bar(range(5), desc="extract", unit="batch", leave=False), clock, seconds)
-    assert capsys.readouterr().err.splitlines() == [f"extract: {one}" for one in lines]
+    assert capsys.readouterr().err.splitlines() == [f"extract: {line}" for line in lines]
 
 
 def test_counted_by_hand(clock, capsys):

@@ -153,13 +153,13 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
         arguments[-1] = small_cnn_weights(tmp_path)
         arguments += ["--backbone.name=small_cnn", "--data.name=market_layout", f"--data.root={tiny}"]
     elif name == "cace_pyg.ablate":
-        short = [one for one in options if not one.startswith("--run_dir")]
+        short = [option for option in options if not option.startswith("--run_dir")]
         skip = [f"--skip={row.name}" for row in STUDIES["components"][1:]]
         arguments += [*short, *skip, f"--run_dir={tmp_path / 'ablation'}", "--seeds=1"]
     elif name == "cace_pyg.export":  # the fixture has run it
         assert arguments[1:] == ["--checkpoint", "runs/synthetic/checkpoints/best.ckpt"]
         files = request.getfixturevalue("exported")[1].iterdir()
-        assert {one.name for one in files} == {"individual.onnx", "pair.onnx"}
+        assert {file.name for file in files} == {"individual.onnx", "pair.onnx"}
         return
     elif name == "cace_pyg.calibrate":
         best = str(shutil.copy(trained.best, tmp_path / "best.ckpt"))

@@ -85,7 +85,9 @@ def test_the_wheel_takes_a_step_of_the_demo_where_there_is_no_clone(built, tiny,
 def test_pythons_that_are_allowed_are_named_alike_everywhere():
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", str(PROJECT["requires-python"]).replace(" ", "")).groups()
     allowed = [f"3.{minor}" for minor in range(int(low), int(high))]
-    classified = [one.rsplit(" ", 1)[-1] for one in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", one)]
+    classified = [
+        classifier.rsplit(" ", 1)[-1] for classifier in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", classifier)
+    ]
     assert classified == allowed
     for name in ("Makefile", "CONTRIBUTING.md"):
         assert f"Python {allowed[0]} to {allowed[-1]}" in (ROOT / name).read_text(), name
@@ -94,7 +96,7 @@ def test_pythons_that_are_allowed_are_named_alike_everywhere():
 
 def test_no_address_is_a_placeholder():
     assert all(
-        re.fullmatch(r"https://[\w.-]+\.\w+/\S+", one) and "example" not in one for one in PROJECT["urls"].values()
+        re.fullmatch(r"https://[\w.-]+\.\w+/\S+", url) and "example" not in url for url in PROJECT["urls"].values()
     )
 
 
@@ -103,7 +105,7 @@ def test_the_image_is_made_of_the_tested_versions():
     tested = re.search(r"Python (3\.\d+)", (ROOT / "constraints.txt").read_text())[1]
     assert [line for line in lines if line.startswith("FROM")] == [f"FROM python:{tested}-slim"]
     installs = [line for line in lines if "pip install" in line]
-    assert installs and all(one.count("pip install") == one.count("-c constraints.txt") for one in installs)
+    assert installs and all(line.count("pip install") == line.count("-c constraints.txt") for line in installs)
     (extras,) = (line.removeprefix("ARG EXTRAS=").split(",") for line in lines if line.startswith("ARG EXTRAS="))
     assert set(extras) <= PROJECT["optional-dependencies"].keys()
     assert lines[-1] == f'ENTRYPOINT ["{next(iter(PROJECT["scripts"]))}"]'
@@ -127,8 +129,11 @@ def test_the_constraints_hold_every_package_that_is_asked_for():
         for line in (ROOT / "constraints.txt").open()
         if "==" in line
     }
-    asked = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
-    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", one)[0]).lower() for one in asked}
+    asked = [
+        *PROJECT["dependencies"],
+        *(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra),
+    ]
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower() for requirement in asked}
     assert names - pinned <= {"mediapipe"}
 
 
@@ -138,7 +143,7 @@ def test_the_citation_has_this_version_and_the_paper():
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     paper = cited["preferred-citation"]
     assert paper["url"] == PROJECT["urls"]["Paper"] and paper["title"].startswith("Devil's in the Details")
-    assert all(one.keys() == {"given-names", "family-names"} for one in paper["authors"])
+    assert all(author.keys() == {"given-names", "family-names"} for author in paper["authors"])
 
 
 def test_the_changes_begin_with_this_version():

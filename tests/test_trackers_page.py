@@ -17,7 +17,7 @@ CHECKPOINT = '"runs/synthetic/checkpoints/best.ckpt"'
 
 
 def program(word):
-    (found,) = [one for one in PROGRAMS if word in one]
+    (found,) = [program for program in PROGRAMS if word in program]
     return found
 
 
@@ -30,7 +30,7 @@ def frames():
 def test_whoever_walks_through_two_cameras_is_told_of(trained, frames, capsys):
     names = ("entrance", "hall")
     trackers = {name: IouTracker() for name in names}
-    detections = {(names[one.camera], one.time): one.detections for one in frames}
+    detections = {(names[shown.camera], shown.time): shown.detections for shown in frames}
 
     def follow(camera, frame):
         boxes = detections[camera, frame[1]]
@@ -43,7 +43,7 @@ def test_whoever_walks_through_two_cameras_is_told_of(trained, frames, capsys):
     )
     text = text.replace("update(frame,", "update(frame[0],")  # with its time, by which the boxes are found
     told = {
-        "video": [(one.time, names[one.camera], (one.picture[..., ::-1], one.time)) for one in frames],
+        "video": [(shown.time, names[shown.camera], (shown.picture[..., ::-1], shown.time)) for shown in frames],
         "follow": follow,
     }
     exec(text, told)
@@ -53,7 +53,7 @@ def test_whoever_walks_through_two_cameras_is_told_of(trained, frames, capsys):
     assert len(lines) >= 6 and all(re.fullmatch(wanted, line) for line in lines)
     assert len(told["memory"]) == len([line for line in lines if line.endswith("is new")])
 
-    tracks = [Track([one.picture[:, :48]], str(one.camera), one.time, one.time) for one in frames[:12]]
+    tracks = [Track([shown.picture[:, :48]], str(shown.camera), shown.time, shown.time) for shown in frames[:12]]
     exec(program("calibrate"), told | {"tracks": tracks, "pids": np.arange(12) % 4})
     assert re.fullmatch(r"4 people; the smallest rate of false alarms is 0\.200\n", capsys.readouterr().out)
 
@@ -66,7 +66,7 @@ def test_the_file_for_ultralytics_is_written(exported, tmp_path, monkeypatch):
 
 def test_boxmot_takes_the_model_as_the_page_says(trained, frames):
     pytest.importorskip("boxmot")
-    frame = next(one for one in frames if len(one.detections) > 1)
+    frame = next(shown for shown in frames if len(shown.detections) > 1)
     rows = np.array([[*box, 0.9, 0] for box in frame.detections], dtype=np.float32)
     told = {"detections": rows, "frame": np.ascontiguousarray(frame.picture[..., ::-1])}
     exec(program("boxmot").replace(CHECKPOINT, repr(str(trained.best))), told)
@@ -92,12 +92,12 @@ def test_ultralytics_calls_the_model_as_the_page_says(trained, frames):
 
         def track(self, frame, persist, tracker):
             self.function(predictor)
-            (one,) = predictor.trackers
-            return one.update(Boxes(rows, frame.shape[:2]), frame)
+            (bot_sort,) = predictor.trackers
+            return bot_sort.update(Boxes(rows, frame.shape[:2]), frame)
 
-    frame = next(one for one in frames if len(one.detections) > 1)
+    frame = next(shown for shown in frames if len(shown.detections) > 1)
     rows = np.array([[*box, 0.9, 0] for box in frame.detections], dtype=np.float32)
     told = {"yolo": Yolo(), "frame": np.ascontiguousarray(frame.picture[..., ::-1])}
     exec(program("add_callback").replace(CHECKPOINT, repr(str(trained.best))), told)
     assert len(told["results"]) == len(rows)
-    assert {one.smooth_feat.shape for one in predictor.trackers[0].tracked_stracks} == {(16,)}
+    assert {track.smooth_feat.shape for track in predictor.trackers[0].tracked_stracks} == {(16,)}

@@ -19,7 +19,7 @@ def home(tmp_path, monkeypatch):
 
 def test_a_tilde_is_the_home_folder_and_nothing_is_no_path(home):
     assert user_path("~/crops") == home / "crops" and user_path("crops~") == Path("crops~")
-    with pytest.raises(ArgumentTypeError, match="got an empty text"):
+    with pytest.raises(ArgumentTypeError, match="got an empty string"):
         user_path("")
 
 

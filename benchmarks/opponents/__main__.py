@@ -1,17 +1,16 @@
-"""Opponents on the same frozen clues: same people, triplets, steps and seeds, ranked by the official protocol.
+"""Other methods on the same frozen clues: same people, triplets, steps and seeds, ranked by the official protocol.
 
-graph: the recipe of configs/on_top.yaml; no_graph: the same without an edge, the control; part, nearest_counterpart,
-fully_connected: other builders; smoothing: neighbours added instead of subtracted; aligned_clues: the mean
-similarity of the clues that the attention joins; qaconv: best matches (Liao and Shao, 2020); transmatcher: two layers
-of query-key similarity with learned priors (Liao and Shao, 2021), the second above an encoder layer of its own, which
-is what makes its training slow; transmatcher_one_layer: the first alone; k_reciprocal: re-ranking by neighbours (Zhong
-et al., 2017).
+graph: the recipe of configs/on_top.yaml; no_graph: the same without edges, the control; part, nearest_counterpart,
+fully_connected: other builders; smoothing: neighbours added instead of subtracted; aligned_clues: the mean similarity
+of the clues that the attention connects; qaconv: best matches (Liao and Shao, 2020); transmatcher: two layers of
+query-key similarity with learned priors (Liao and Shao, 2021), the second with its own encoder layer, which makes its
+training slow; transmatcher_one_layer: only the first; k_reciprocal: re-ranking by neighbours (Zhong et al., 2017).
 
-Features are those that `python -m benchmarks.extraction --data ROOT --keep FOLDER` leaves. A hundred training people
-are held out: on them the fusion weight of each row is chosen, and, for the rows of --search, the learning rate in a
-shorter training, then the clue dropout at that rate. After that query and gallery are looked at, once a row and seed.
-Every row leaves a file in --out, with the average precision of each query; a row whose file is there is not computed
-again. --time measures microseconds a pair instead: run it on a machine that does nothing else.
+Features come from `python -m benchmarks.extraction --data ROOT --keep FOLDER`. A hundred training people are held out.
+On them the fusion weight of each row is chosen, and, for the rows of --search, first the learning rate in a shorter
+training, then the clue dropout at that rate. Query and gallery are used after that, once per row and seed. Every row
+has a file in --out, with the average precision of each query; rows with a file are not computed again. --time measures
+microseconds per pair instead: run it on an idle machine.
 """
 
 import argparse
@@ -68,7 +67,7 @@ def main() -> None:
 
 
 def _few_people() -> People:
-    """A dozen people who do not exist, on two cameras, in three pictures each; eight of them are trained on."""
+    """A dozen random people with three pictures from each of two cameras; eight of them are for training."""
     draw = torch.Generator().manual_seed(0)
     labels = [(pid, camera) for pid in range(1, 13) for camera in (1, 2, 2)]
     parts = labels + [(pid, 1) for pid in range(1, 9)] + labels[: 3 * 8]
@@ -86,34 +85,38 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="*", choices=UNTRAINED + TRAINED, default=UNTRAINED + TRAINED)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=1200, help="(default: 1200)")
-    parser.add_argument("--anchors", type=int, default=96, help="triplets a step (default: 96)")
-    parser.add_argument("--confusions", type=int, default=20, help="wrong people a negative is of (default: 20)")
+    parser.add_argument("--anchors", type=int, default=96, help="triplets per step (default: 96)")
+    parser.add_argument(
+        "--confusions", type=int, default=20, help="number of nearest wrong people for negatives (default: 20)"
+    )
     parser.add_argument("--mirror", type=float, default=0.0, help="share of mirrored pictures (default: 0)")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of training")
-    parser.add_argument("--top_k", type=int, default=100, help="ranked again for each query (default: 100)")
+    parser.add_argument(
+        "--top_k", type=int, default=100, help="pictures that are re-ranked for each query (default: 100)"
+    )
     parser.add_argument(
         "--deeper", nargs="*", type=int, default=[], help="further depths than --top_k, of the same nets"
     )
     parser.add_argument(
-        "--neighbours", action="store_true", help="re-rank by neighbours of both stages, too, at --top_k"
+        "--neighbours", action="store_true", help="also re-rank by neighbours of both stages, at --top_k"
     )
-    parser.add_argument("--follow", nargs="*", type=int, default=[], help="also let the second stage follow so many "
-                        "gallery neighbours; of several counts the held-out people choose one")  # fmt: skip
+    parser.add_argument("--follow", nargs="*", type=int, default=[], help="also let the second stage follow this many "
+                        "gallery neighbours; one of several counts is chosen on the held-out people")  # fmt: skip
     parser.add_argument("--elsewhere", nargs=2, metavar=("FEATURES", "DATA"), help="another data set, ranked with the "
-                        "weight that was chosen on the first: cameras nobody labelled")  # fmt: skip
+                        "weight that was chosen on the first: cameras without labels")  # fmt: skip
     parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")
-    parser.add_argument("--fusion", type=float, help="weight of the pair stage; give one where the network knows the "
-                        "held-out people, who cannot choose it then (default: they do)")  # fmt: skip
+    parser.add_argument("--fusion", type=float, help="weight of the pair stage; needed if the network was trained "
+                        "on the held-out people (default: chosen on them)")  # fmt: skip
     parser.add_argument("--width", type=int, default=64, help="channels of projected clues (default: 64)")
     parser.add_argument("--held_out", type=int, default=100, help="training people (default: 100)")
     own = ["aligned_clues", "qaconv", *TRANSMATCHER_LAYERS]
-    parser.add_argument("--search", nargs="*", choices=TRAINED, default=own, help="rows with a learning rate and a "
-                        "clue dropout of their own; the others have 1e-3 and 0.5")  # fmt: skip
+    parser.add_argument("--search", nargs="*", choices=TRAINED, default=own, help="rows with their own learning rate "
+                        "and clue dropout; the others have 1e-3 and 0.5")  # fmt: skip
     parser.add_argument("--search_steps", type=int, default=600, help="(default: 600)")
     parser.add_argument("--learning_rates", nargs="+", type=float, default=[1e-3, 3e-4, 3e-3])
-    parser.add_argument("--clue_dropouts", nargs="*", type=float, default=[0.0], help="beside 0.5 (default: 0)")
-    parser.add_argument("--table", action="store_true", help="print the table of what is in --out, compute nothing")
-    parser.add_argument("--time", action="store_true", help="microseconds a pair instead")
+    parser.add_argument("--clue_dropouts", nargs="*", type=float, default=[0.0], help="besides 0.5 (default: 0)")
+    parser.add_argument("--table", action="store_true", help="only print the table of the files in --out")
+    parser.add_argument("--time", action="store_true", help="measure microseconds per pair instead")
     parser.add_argument("--rounds", type=int, default=15, help="of --time (default: 15)")
     parser.add_argument("--quick", action="store_true", help="random features and few steps: does it run?")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What each row is worth: trained, weighed on held-out people, and ranked."""
+"""Computes the rows: trains, chooses the weight on held-out people, and ranks."""
 
 import argparse
 import time
@@ -33,7 +33,7 @@ _SEARCHED = ("learning_rate", "clue_dropout")
 
 
 def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options: argparse.Namespace) -> None:
-    """Every row and seed that has no file yet."""
+    """Compute every row and seed that has no file yet."""
     for row in dict.fromkeys(["individual", *options.rows]):
         if row in UNTRAINED:
             path = options.out / f"{row}.json"
@@ -59,22 +59,22 @@ def search(row: str, people: People, recipe: Recipe, source: dict[str, Any], opt
 
     def score(learning_rate: float, clue_dropout: float) -> float:
         tried = {"learning_rate": learning_rate, "clue_dropout": clue_dropout}
-        for one in content["tried"]:
-            if tried.items() <= one.items():
-                return one["mAP"]
+        for attempt in content["tried"]:
+            if tried.items() <= attempt.items():
+                return attempt["mAP"]
         started = time.perf_counter()
         model, config = build(row, people.features, replace(short, **tried), seed=0)
         train(model, config, people)
         choice = _choose(measure_row(model, config, people, "held_out")[2], people)
-        _, mAP, rank1 = max(choice.curve, key=lambda one: one[1])
+        _, mAP, rank1 = max(choice.curve, key=lambda point: point[1])
         found = {"mAP": mAP, "rank1": rank1, "fusion_weight": choice.weight}
         content["tried"].append(tried | found | {"seconds": round(time.perf_counter() - started, 1)})
         write_row(path, content)
         print(f"{row} {content['tried'][-1]}", flush=True)
         return mAP
 
-    rate = max(options.learning_rates, key=lambda one: score(one, recipe.clue_dropout))
-    dropout = max([recipe.clue_dropout, *options.clue_dropouts], key=lambda one: score(rate, one))
+    rate = max(options.learning_rates, key=lambda learning_rate: score(learning_rate, recipe.clue_dropout))
+    dropout = max([recipe.clue_dropout, *options.clue_dropouts], key=lambda clue_dropout: score(rate, clue_dropout))
     return replace(recipe, learning_rate=rate, clue_dropout=dropout)
 
 
@@ -95,8 +95,8 @@ def trained_row(
         recipe: see there.
         seed: of weights, batches and dropout.
         deeper: further depths of the second stage to rank at.
-        neighbours: re-rank by neighbours that both stages decide, too.
-        follow: counts of gallery neighbours to follow, of which the held-out people choose one for each depth.
+        neighbours: also re-rank by neighbours that both stages choose.
+        follow: counts of gallery neighbours to follow; one is chosen on the held-out people for each depth.
     """
     started = time.perf_counter()
     model, config = build(row, people.features, recipe, seed)
@@ -126,7 +126,7 @@ def trained_row(
 def _elsewhere(
     title: str, model: CaceNet, config: Config, people: People, content: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The other data set by the network alone and by both stages, with the weight that was chosen at home."""
+    """The other data set by the network alone and by both stages, with the weight chosen on the first data set."""
     *_, distances = measure_row(model, config, people, "elsewhere")
     labels = labels_of(*people.elsewhere)
     found = {}
@@ -140,7 +140,7 @@ def _elsewhere(
 def _ranked(
     title: str, model: CaceNet, config: Config, people: People, fusion: float | None, neighbours: bool
 ) -> dict[str, Any]:
-    """What a trained row is worth at one depth of the second stage, and with neighbours that it has decided."""
+    """The results of a trained row at one depth of the second stage, also with neighbours that it chooses."""
     started = time.perf_counter()
     choice = _choose(measure_row(model, config, people, "held_out")[2], people)
     weight = choice.weight if fusion is None else fusion
@@ -150,7 +150,7 @@ def _ranked(
     seconds = {"validation": chosen - started, "test": time.perf_counter() - chosen}
     content = {
         "fusion_weight": weight,
-        "validation": [dict(zip(("weight", "mAP", "rank1"), one, strict=True)) for one in choice.curve],
+        "validation": [dict(zip(("weight", "mAP", "rank1"), point, strict=True)) for point in choice.curve],
         "bytes_a_gallery_picture": bytes_a_picture(measured[1].prepared),
         "test": queries_of(two_stage),
     }
@@ -165,14 +165,14 @@ def _ranked(
 def _followed(
     title: str, model: CaceNet, config: Config, people: People, weight: float, counts: Sequence[int], neighbours: bool
 ) -> dict[str, Any]:
-    """The same where the second stage follows as many gallery neighbours as the held-out people like best."""
+    """The same with a second stage that follows the number of gallery neighbours that is best on held-out people."""
     tried = []
     for count in counts:
         at = replace(config, evaluation=replace(config.evaluation, gallery_neighbours=count))
         distances = measure_row(model, at, people, "held_out", weight)[2]
         found = evaluate_blocks(distances.blocks(weight), **labels_of(*people.held_out))
         tried.append({"gallery_neighbours": count, "mAP": found.mAP, "rank1": found.rank1})
-    count = max(tried, key=lambda one: one["mAP"])["gallery_neighbours"]
+    count = max(tried, key=lambda attempt: attempt["mAP"])["gallery_neighbours"]
     at = replace(config, evaluation=replace(config.evaluation, gallery_neighbours=int(count)))
     started = time.perf_counter()
     measured = measure_row(model, at, people, "test", weight)
@@ -195,7 +195,7 @@ def _with_neighbours(
     weight: float,
     methods: Sequence[str] = ("k_reciprocal", "propagation"),
 ) -> dict[str, Any]:
-    """What is measured, re-ranked by neighbours that both stages decide."""
+    """The results after re-ranking by neighbours that both stages choose."""
     settings, labels, content = (KReciprocalSettings(), PropagationSettings()), labels_of(*people.test), {}
     choice = NeighbourChoice(*settings, weight)
     near = measure_neighbours(model, *measured, config, choice, weight, find_device(config.device))

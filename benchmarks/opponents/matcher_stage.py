@@ -1,4 +1,4 @@
-"""Anybody's matcher in the place of the pair stage."""
+"""Any matcher in place of the pair stage."""
 
 from typing import Protocol
 
@@ -13,18 +13,18 @@ class Matcher(Protocol):
     """A module that scores pairs of pictures by their clues."""
 
     def keys(self, clues: Clues) -> Tensor:
-        """What is kept of each picture, ``(image, n, any)``."""
+        """The matcher's input of each picture, ``(image, n, any)``."""
 
     def __call__(self, keys_a: Tensor, keys_b: Tensor) -> Tensor:
-        """The score of each pair, ``(pair,)``, larger for one person, the same whichever picture comes first."""
+        """The score of each pair, ``(pair,)``, larger for one person, and symmetric."""
 
 
 class MatcherStage(PairStage):
-    """A pair stage without a graph, so that the same loop trains it and the same second stage ranks by it.
+    """A pair stage without a graph, for the same training loop and the same second stage.
 
     Args:
         channels: size of a clue.
-        matcher: what scores; its distance is minus the score, of either sign.
+        matcher: computes the scores; the distance is minus the score, and may be negative.
     """
 
     backend = "none"
@@ -48,4 +48,4 @@ class MatcherStage(PairStage):
         return self.distance(a, b)  # edges mean nothing to a matcher
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
-        raise NotImplementedError("figures are drawn of a graph, and a matcher has none")
+        raise NotImplementedError("figures show a graph, and a matcher has none")

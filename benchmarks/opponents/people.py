@@ -1,4 +1,4 @@
-"""Features of a data set with the people who are trained on, held out and tested."""
+"""Features of a data set with the people for training, validation and test."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +16,14 @@ _MOST_QUERIES = 500
 
 @dataclass(frozen=True)
 class People:
-    """Pictures by their position among ``features``.
+    """Pictures, given by their positions in ``features``.
 
     Attributes:
-        features: of training pictures, query and gallery, one after the other.
+        features: of training pictures, query and gallery, in this order.
         train: pictures of the training people who are not held out.
-        held_out: pictures of those who are: at most 500 as queries, all as gallery.
+        held_out: pictures of those who are held out: at most 500 as queries, all as gallery.
         test: the data set's own query and gallery.
-        elsewhere: every picture of another data set, each a query once, of people and cameras that nothing knows.
+        elsewhere: all pictures of another data set, each once as a query, of people and cameras that were never seen.
     """
 
     features: Features
@@ -34,10 +34,10 @@ class People:
 
 
 def read_people(file: Path, root: Path, held_out: int) -> People:
-    """What ``python -m benchmarks.extraction --keep`` left, with the labels of a data set in Market-1501's layout.
+    """A file of ``python -m benchmarks.extraction --keep``, with the labels of a data set in Market-1501's layout.
 
     Raises:
-        FileNotFoundError: no such file, or no data set.
+        FileNotFoundError: there is no such file or no data set.
         ValueError: the features are of other pictures.
     """
     features, labels, counts = _read(file, root)
@@ -45,11 +45,11 @@ def read_people(file: Path, root: Path, held_out: int) -> People:
 
 
 def add_elsewhere(people: People, file: Path, root: Path) -> People:
-    """The same with all pictures of another data set.
+    """Add all pictures of another data set.
 
     Raises:
-        FileNotFoundError: no such file, or no data set.
-        ValueError: the features are of other pictures, or of another network.
+        FileNotFoundError: there is no such file or no data set.
+        ValueError: the features are of other pictures, or from another network.
     """
     features, labels, _ = _read(file, root)
     if (features.channels, features.grid) != (people.features.channels, people.features.grid):
@@ -57,8 +57,8 @@ def add_elsewhere(people: People, file: Path, root: Path) -> People:
             f"Expected features of one network (got {features.channels} channels on {features.grid} in {file} and "
             f"{people.features.channels} on {people.features.grid})"
         )
-    both = [torch.cat([getattr(one, what) for one in (people.features, features)]) for what in ("embedding", "clues")]
-    before = [(0, 0)] * len(people.features)  # so that positions go on
+    both = [torch.cat([getattr(part, what) for part in (people.features, features)]) for what in ("embedding", "clues")]
+    before = [(0, 0)] * len(people.features)  # so that positions continue
     samples = KeptFeatures.samples(*zip(*before, *labels, strict=True))[len(before) :]
     return replace(people, features=Features(*both, features.grid), elsewhere=(tuple(samples), tuple(samples)))
 
@@ -78,13 +78,13 @@ def _read(file: Path, root: Path) -> tuple[Features, list[tuple[int, int]], dict
 
 
 def split_people(features: Features, labels: list[tuple[int, int]], counts: tuple[int, int], held_out: int) -> People:
-    """Hold some training people out; always the same ones.
+    """Hold out some training people, always the same ones.
 
     Args:
         features: training pictures, then queries, then the gallery.
         labels: pid and camid of each.
-        counts: training pictures and queries.
-        held_out: people.
+        counts: number of training pictures and of queries.
+        held_out: number of people.
     """
     pids, camids = zip(*labels, strict=True)
     samples = KeptFeatures.samples(pids, camids)

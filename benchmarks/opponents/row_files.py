@@ -1,4 +1,4 @@
-"""A file for each row and seed: what was trained how, and what became of every query."""
+"""A file for each row and seed, with the training settings and the result of every query."""
 
 import json
 import os
@@ -11,7 +11,7 @@ _DIGITS = 7
 
 
 def read_row(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The file of a row; none: it has not been computed.
+    """The file of a row; None if it has not been computed.
 
     Raises:
         ValueError: it was computed with other settings.
@@ -22,12 +22,12 @@ def read_row(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     other = {key: found["settings"].get(key) for key in settings if found["settings"].get(key) != settings[key]}
     if other:
         wanted = {key: settings[key] for key in other}
-        raise ValueError(f"Expected {path} to be of {wanted} (got {other}); give another folder as --out")
+        raise ValueError(f"Expected {path} with settings {wanted} (got {other}); give another folder as --out")
     return found
 
 
 def write_row(path: Path, content: dict[str, Any]) -> None:
-    """The whole file or nothing."""
+    """Write the file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(content, ensure_ascii=False) + "\n")

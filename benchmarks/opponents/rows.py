@@ -1,4 +1,4 @@
-"""The rows of the table: each a model on the same features, trained by the same loop."""
+"""The rows of the table: models on the same features, trained by the same loop."""
 
 import functools
 import tempfile
@@ -48,19 +48,19 @@ _STEPS_OF_AN_EPOCH = 60
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all rows share, and what each may have of its own.
+    """Settings that all rows share, and settings that each row may have.
 
     Attributes:
         steps: of training.
-        anchors: triplets of a step.
-        confusions: a negative is one of this many nearest wrong people.
-        clue_dropout: share of clues hidden in training.
+        anchors: triplets per step.
+        confusions: negatives come from this many nearest wrong people.
+        clue_dropout: share of clues dropped in training.
         mirror: share of pictures whose map is mirrored in training.
         learning_rate: of AdamW at the start; then cosine to 0.
-        width: channels of what the clues are projected to.
-        top_k: pictures that the second stage ranks again.
+        width: channels of the projected clues.
+        top_k: pictures that the second stage re-ranks.
         precision: of training, see :class:`cace_pyg.config.Config`.
-        fusion: weight of the pair stage; none: chosen on the held-out people.
+        fusion: weight of the pair stage; None: chosen on the held-out people.
     """
 
     steps: int = 1200
@@ -75,7 +75,7 @@ class Recipe:
     fusion: float | None = None
 
     def config(self, conditional: ConditionalSettings, graph: Callable[[int], GraphBuilder], seed: int) -> Config:
-        """For the library's own loop; the last step's weights are kept, and nothing is validated on the way."""
+        """For the library's own loop; the last step's weights are used, without validation in between."""
         epochs = max(1, self.steps // _STEPS_OF_AN_EPOCH)
         if self.steps % epochs:
             raise ValueError(f"Expected steps in epochs of {_STEPS_OF_AN_EPOCH}, such as 1200 (got {self.steps})")
@@ -102,8 +102,8 @@ class Recipe:
 def build(row: str, features: Features, recipe: Recipe, seed: int) -> tuple[CaceNet, Config]:
     """The model of a row, untrained, and its configuration.
 
-    ``graph`` is the recipe of ``configs/on_top.yaml``, ``no_graph`` the same without an edge; so the other builders of
-    Table 2, and smoothing (Table 1, "Normal").
+    ``graph`` is the recipe of ``configs/on_top.yaml``, ``no_graph`` the same without edges; likewise the other builders
+    of Table 2, and smoothing (Table 1, "Normal").
     """
     torch.manual_seed(seed)
     channels, n = features.channels, features.clues.size(1)
@@ -140,7 +140,7 @@ def train(model: CaceNet, config: Config, people: People) -> None:
 def measure_row(
     model: CaceNet, config: Config, people: People, part: str, weight: float | None = None
 ) -> tuple[Extraction, Extraction, Distances]:
-    """What is kept of the query and gallery of ``held_out`` or ``test``, and both stages' distances of them.
+    """Query and gallery of ``held_out`` or ``test`` as extracted, and both stages' distances.
 
     With a fusion ``weight`` the second stage follows ``config.evaluation.gallery_neighbours``.
     """
@@ -149,6 +149,6 @@ def measure_row(
 
 
 def bytes_a_picture(kept: PairOperand) -> int:
-    """In float32, as it is in memory; without edges within a picture, which no row has."""
+    """Bytes per picture in float32, as in memory; without edges within a picture, which no row has."""
     tensors = kept.compared.features, kept.projected, kept.individual
-    return sum(one[0].numel() * one.element_size() for one in tensors)
+    return sum(tensor[0].numel() * tensor.element_size() for tensor in tensors)

@@ -1,4 +1,4 @@
-"""Microseconds a pair of each row, one query against many pictures."""
+"""Microseconds per pair of each row, one query against many pictures."""
 
 import torch
 
@@ -7,17 +7,17 @@ from benchmarks.opponents.rows import TRAINED, Recipe, build, bytes_a_picture
 from cace_pyg import Features
 from cace_pyg.graph import Clues
 
-_PAIRS_PER_BATCH = 64  # as the second stage does it
+_PAIRS_PER_BATCH = 64  # as in the second stage
 
 
 @torch.no_grad()
 def time_rows(features: Features, recipe: Recipe, rounds: int) -> list[dict[str, object]]:
-    """The second stage alone, pictures prepared, in turns; weights as they are made, since none changes the time.
+    """Time only the second stage on prepared pictures, in turns; with initial weights, which do not change the time.
 
     Args:
-        features: a query first, then ``top_k`` pictures at least.
+        features: a query first, then at least ``top_k`` pictures.
         recipe: of all rows.
-        rounds: of which medians are taken.
+        rounds: medians are taken over these.
     """
     pairs = recipe.top_k
     functions, sizes = {}, {}

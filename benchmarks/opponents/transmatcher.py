@@ -7,20 +7,20 @@ from cace_pyg.graph import Clues
 
 
 class TransMatcher(torch.nn.Module):
-    """Levels of clues, each matched by a layer of its own; the sum of their scores (Liao and Shao, NeurIPS 2021).
+    """Levels of clues, each matched by its own layer; the sum of their scores (Liao and Shao, NeurIPS 2021).
 
-    The first level is the projected clues, each further one what a transformer encoder layer makes of the one before.
+    The first level is the projected clues; each further one is a transformer encoder layer's output for the one before.
 
-    What differs from the authors' code, beside the frozen clues below it: clues of the first level have length one
-    (clue dropout changes their lengths in training); the prior is kept symmetric, so that the score does not depend on
-    which picture comes first; all layers are 64 channels wide instead of 512, and their hidden layers four times that,
-    as there; two layers instead of three.
+    Differences from the authors' code, besides the frozen clues: clues of the first level have unit length (clue
+    dropout changes their lengths in training); the prior is symmetric, so that the score does not depend on which
+    picture comes first; all layers are 64 channels wide instead of 512, with hidden layers four times as wide, as
+    there; and there are two layers instead of three.
 
     Args:
         channels: size of a clue.
-        n: clues a picture.
+        n: clues per picture.
         width: channels of each level.
-        layers: levels.
+        layers: number of levels.
     """
 
     def __init__(self, channels: int, n: int, width: int = 64, layers: int = 2):
@@ -34,35 +34,35 @@ class TransMatcher(torch.nn.Module):
         self.score_norm = torch.nn.BatchNorm1d(1)
 
     def keys(self, clues: Clues) -> Tensor:
-        """What is kept of a picture: the projected clues of all levels side by side, ``(image, n, layers · width)``."""
+        """The matcher's input of a picture: the projected clues of all levels, ``(image, n, layers · width)``."""
         levels = [torch.nn.functional.normalize(self.projection(clues.features), dim=-1)]
         for layer in self.encoder:
             levels.append(layer(levels[-1]))
         return torch.cat([layer.projection(level) for layer, level in zip(self.decoder, levels, strict=True)], dim=-1)
 
     def forward(self, keys_a: Tensor, keys_b: Tensor) -> Tensor:
-        """The score of each pair, ``(pair,)``, larger for one person; one picture a may stand for all pairs."""
+        """The score of each pair, ``(pair,)``, larger for one person; one picture a may be shared by all pairs."""
         of_a, of_b = (keys.chunk(len(self.decoder), dim=-1) for keys in (keys_a, keys_b))
         score = sum(layer(*level) for layer, *level in zip(self.decoder, of_a, of_b, strict=True))
         return self.score_norm(score).squeeze(1)
 
 
 class MatchingLayer(torch.nn.Module):
-    r"""Query-key similarity, a learned prior of where counterparts lie, maxima both ways, and a small network.
+    r"""Query-key similarity, a learned prior on the positions of counterparts, maxima both ways, and a small network.
 
-    Without softmax and values: :math:`S_{ij} = (q_i \cdot k_j) \, σ(P_{ij})`, q and k by one projection. The maximum
-    over j of each i and over i of each j, each passed as a vector of n numbers through BatchNorm, a linear layer,
-    BatchNorm, ReLU and a linear layer; both results are added up, and normalised over the batch.
+    Without softmax and values: :math:`S_{ij} = (q_i \cdot k_j) \, σ(P_{ij})`, with q and k from one projection. The
+    maxima over j for each i, and over i for each j, are vectors of n numbers, which pass through BatchNorm, a linear
+    layer, BatchNorm, ReLU and a linear layer; both results are added, and normalised over the batch.
 
     Args:
-        n: clues a picture.
+        n: clues per picture.
         width: channels of a level.
     """
 
     def __init__(self, n: int, width: int):
         super().__init__()
         self.projection = torch.nn.Linear(width, width)
-        self.prior = torch.nn.Parameter(torch.zeros(n, n))  # theirs is nearly 0 at first
+        self.prior = torch.nn.Parameter(torch.zeros(n, n))  # the authors' is nearly 0 initially
         self.match_norm = torch.nn.BatchNorm1d(1)
         self.hidden = torch.nn.Linear(n, 4 * width)
         self.hidden_norm = torch.nn.BatchNorm1d(4 * width)

@@ -1,4 +1,4 @@
-"""Files and options, checked before the parser reads them: it would import any class and open any file they name."""
+"""Checks files and options before the parser reads them: it would import any class and open any file they name."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ import yaml
 from cace_pyg.config.settings import Config
 from cace_pyg.graph import GraphBuilder
 
-_RENAMED = {  # what version 0.1 called it
+_RENAMED = {  # names of version 0.1
     "conditional.engine": "conditional.backend",
     "evaluation.k1": "k_reciprocal.k1",
     "evaluation.k2": "k_reciprocal.k2",
@@ -25,16 +25,16 @@ _RENAMED = {  # what version 0.1 called it
     "train.validate_every": "validate_every",
     "train": "joint_phase",
 }
-_DEEPEST = 8  # keys within keys; a YAML file may hold itself
+_DEEPEST = 8  # nested keys; a YAML file may contain itself
 
 
 def checked_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The arguments with ``--config`` and its value before all others, and what they and the file say, by dotted key.
+    """The arguments with ``--config`` and its value first, and the values in them and in the file, by dotted key.
 
     Raises:
-        ValueError: an old name; a class that is not one of ours or of PyG's layers; a group of settings that is
-            something else; a file that is no YAML; the name of no configuration.
-        FileNotFoundError: a file that comes with the library is looked for where it is not.
+        ValueError: a name is outdated, a class is not one of ours or a PyG layer, a group of settings is something
+            else, a file is not YAML, or there is no configuration of this name.
+        FileNotFoundError: a file that comes with the library is given with a wrong path.
     """
     options, files = [], []
     remaining = iter(arguments)
@@ -59,7 +59,7 @@ def checked_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, An
 
 
 def check_tree(tree: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for what a configuration file may not hold, see :func:`checked_arguments`."""
+    """Raise ``ValueError`` for contents that a configuration file may not have, see :func:`checked_arguments`."""
     values = flat(tree)
     check_renamed(values)
     for key in values:
@@ -89,15 +89,15 @@ def flat(tree: dict[str, Any], prefix: str = "", depth: int = 0) -> dict[str, An
 
 
 def check_renamed(names: Iterable[str]) -> None:
-    """Raise ``ValueError`` for a name of version 0.1; it says the new one."""
+    """Raise ``ValueError`` for a name of version 0.1; the message has the new name."""
     for name in names:
         for old, new in _RENAMED.items():
             if name == old or name.startswith(f"{old}."):
-                raise ValueError(f"{name} is called {new}{name.removeprefix(old)} since version 0.2: use that name")
+                raise ValueError(f"{name} was renamed to {new}{name.removeprefix(old)} in version 0.2: use that name")
 
 
 def _given(options: Sequence[str]) -> dict[str, str]:
-    """What each ``--key value`` or ``--key=value`` says."""
+    """The value of each ``--key value`` or ``--key=value``."""
     given = {}
     for option, following in pairwise([*options, ""]):
         if option.startswith("--"):
@@ -126,7 +126,7 @@ def _yaml_or_text(value: str) -> Any:
         return value
 
 
-_GROUPS = {one.name for one in fields(Config) if is_dataclass(get_type_hints(Config)[one.name])}
+_GROUPS = {field.name for field in fields(Config) if is_dataclass(get_type_hints(Config)[field.name])}
 _CLASSES = {
     "graph": ("a class of cace_pyg.graph", "cace_pyg.graph."),
     "conditional.convolution": ("the name of a layer of torch_geometric.nn", "torch_geometric.nn."),
@@ -139,7 +139,7 @@ def _example(group: str) -> str:
 
 
 def _check_class(key: str, value: Any) -> None:
-    """Look a class up among ours or PyG's layers, by its name."""
+    """Look up a class by name among ours or PyG's layers."""
     what, room = _CLASSES[key]
     path = value.get("class_path") if isinstance(value, dict) else value
     name = path.removeprefix(room).removeprefix("conv.") if isinstance(path, str) else ""
@@ -151,13 +151,13 @@ def _check_class(key: str, value: Any) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or usual
         raise ValueError(
-            f"Expected {key} as {what} (got {path!r}); near names: {', '.join(near)}. A class of your own is given in "
-            "Python, in the Config: none is imported because a file or an option names it"
+            f"Expected {key} as {what} (got {path!r}); near names: {', '.join(near)}. Give a class of your own in "
+            "Python, in the Config: classes named in files or options are never imported"
         )
 
 
 def _config_file(value: str) -> str:
-    """A word alone, such as ``synthetic``, is the configuration of that name that is installed with the library."""
+    """The file of a configuration; a single word, such as ``synthetic``, is one that comes with the library."""
     if "\n" in value or Path(value).expanduser().is_file():
         return value
     package = Path(str(package_files("cace_pyg")))
@@ -177,13 +177,15 @@ def _config_file(value: str) -> str:
 
 
 class _KeysOnce(yaml.SafeLoader):
-    """The safe loader, but a key that stands twice is an error: the first would be forgotten."""
+    """The safe loader, but a duplicate key is an error: the first would be ignored."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} is duplicated", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -201,5 +203,5 @@ def _read_tree(value: str) -> dict[str, Any]:
         raise ValueError(f"{name}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         shown = repr(tree)[:60]
-        raise ValueError(f"Expected {name} to hold keys such as data: and joint_phase: (got {shown}…); see configs/")
+        raise ValueError(f"Expected {name} to contain keys such as data: and joint_phase: (got {shown}…); see configs/")
     return tree

@@ -1,4 +1,4 @@
-"""From options and YAML files to the typed tree, and back to text."""
+"""Parses options and YAML files to the typed tree, and converts it back to text."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ _NO_MATTER = ("run_dir", "device", "threads", "data.workers")  # may differ betw
 
 
 def config_parser(command: str, description: str) -> ArgumentParser:
-    """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option a field.
+    """The parser of every command that takes a configuration: ``--config FILE`` and one dotted option per field.
 
-    The line under a field is its help. Reading them all takes a third of a second, so without a description, where
-    nobody asks for help, there is none.
+    The line under a field is its help. Reading all of them takes a third of a second, so without a description the
+    options have no help.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=bool(description))
     parser = ArgumentParser(
@@ -44,10 +44,10 @@ def config_parser(command: str, description: str) -> ArgumentParser:
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse, and let an error in a name show the near ones. Options override the file, wherever ``--config`` stands.
+    """Parse the arguments; errors in names suggest near ones. Options override the file, wherever ``--config`` is.
 
     Raises:
-        ValueError: an unknown option, key or class, a value of the wrong type, or a file that is no YAML; in at most
+        ValueError: an option, key or class is unknown, a value has the wrong type, or a file is not YAML; in at most
             five lines.
     """
     ordered, said = checked_arguments(arguments)
@@ -63,9 +63,9 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
 
 
 def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
-    """The typed tree of what was parsed."""
+    """The typed tree of the parsed arguments."""
     made = parser.instantiate(parsed)
-    config = Config(**{one.name: getattr(made, one.name) for one in fields(Config)})
+    config = Config(**{field.name: getattr(made, field.name) for field in fields(Config)})
     config.graph = _class_and_settings(config.graph)
     if config.conditional.convolution is not None:
         config.conditional.convolution = _class_and_settings(config.conditional.convolution)
@@ -73,10 +73,10 @@ def config_of(parsed: Namespace, parser: ArgumentParser) -> Config:
 
 
 def _class_and_settings(made: Callable[..., T]) -> functools.partial[T]:
-    """What jsonargparse wraps in instantiators of its own, as ``functools.partial`` of the class."""
+    """A class and its settings, which jsonargparse wraps in its own instantiators, as ``functools.partial``."""
     if not isinstance(made, functools.partial):
         return functools.partial(made)
-    return functools.partial(next(one for one in made.args if isinstance(one, type)), **made.keywords)
+    return functools.partial(next(part for part in made.args if isinstance(part, type)), **made.keywords)
 
 
 def from_yaml(text: str, *overrides: str) -> Config:
@@ -92,9 +92,9 @@ def from_yaml(text: str, *overrides: str) -> Config:
 
 
 def differences(before: str, now: str) -> list[str]:
-    """What two YAML texts of :meth:`Config.to_yaml` differ in, a line each, but for where and on what the run runs.
+    """The differences of two YAML texts of :meth:`Config.to_yaml`, one per line, except for folder and machine.
 
-    A setting that the run knows nothing of, since it is older than the setting, counts as the default.
+    A setting that is missing in the run, because the run is older than the setting, counts as the default.
     """
     defaults = Config(DataSettings(root=".")).to_yaml()
     old, new, usual = (flat(yaml.safe_load(text)) for text in (before, now, defaults))

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in a few plain words."""
+"""Errors about settings, in a few plain words."""
 
 import difflib
 import math
@@ -27,7 +27,7 @@ _WORDS = {
     "PositiveInt": "a whole number above 0",
 }
 _CLASSES = ("graph", "conditional.convolution")
-_LINES, _CHARACTERS = 5, 300  # of an error; more is a value of somebody's, not our words
+_LINES, _CHARACTERS = 5, 300  # of an error; more would be a user's value, not our words
 
 
 def plain_error(message: str, said: Mapping[str, Any], parser: ArgumentParser) -> str:
@@ -35,8 +35,8 @@ def plain_error(message: str, said: Mapping[str, Any], parser: ArgumentParser) -
 
     Args:
         message: jsonargparse's.
-        said: what file and options say, by dotted key.
-        parser: that refused it.
+        said: values of the file and the options, by dotted key.
+        parser: the parser.
     """
     keys = re.findall(r'Parser key "([\w.]+)"', message)
     chosen = re.search(r"class_path='[\w.]*?(\w+)'", message)
@@ -60,10 +60,10 @@ def plain_error(message: str, said: Mapping[str, Any], parser: ArgumentParser) -
 
 
 def check_values(parsed: Namespace) -> None:
-    """Refuse null where a setting takes none, empty text and numbers that are not finite, which jsonargparse lets pass.
+    """Refuse wrong nulls, empty strings and numbers that are not finite, which jsonargparse accepts.
 
     Raises:
-        ValueError: names the setting and what it takes.
+        ValueError: a value is wrong; the message names the setting and the values that it takes.
     """
     for key, kind in _field_types().items():
         _check(key, kind, parsed.get(key))
@@ -78,7 +78,7 @@ def _check(key: str, kind: Any, value: Any) -> None:
 
 
 def _expected(key: str, kind: Any, value: Any) -> str:
-    got = "null" if value is None else "an empty text" if value == "" else repr(value)
+    got = "null" if value is None else "an empty string" if value == "" else repr(value)
     return f"Expected {key} as {_in_words(kind)} (got {got if len(got) <= 60 else f'{got[:60]}…'})"
 
 
@@ -109,7 +109,7 @@ def _settings_of_builder(name: str) -> dict[str, Any]:
 
 
 def _near_names(message: str, parser: ArgumentParser) -> list[str]:
-    """The options that look like the unknown one that an error complains of."""
+    """The options that look like the unknown one in an error."""
     options = [option for action in parser._actions for option in action.option_strings]
     if found := re.search(r"arguments: (--[\w.]+)", message):
         return difflib.get_close_matches(found[1], options, n=4, cutoff=0.5)

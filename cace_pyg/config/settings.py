@@ -40,19 +40,19 @@ class BackboneSettings:
     """null (random), imagenet (downloaded), or the path of a state dict (torchvision, timm, fast-reid, …), of an .onnx
     or of OpenVINO's .xml."""
     last_stride: int | None = None
-    """1 doubles the resolution of the feature map; 2 leaves the network as it is; null: 1 where torchvision's."""
+    """1 doubles the resolution of the feature map; 2 leaves the network unchanged; null: 1 for torchvision's."""
     stem: Stem = "torchvision"
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
     normalisation: Normalisation | None = None
-    """Of timm, onnx and openvino, the images they take: imagenet (its mean and deviation), symmetric (-1 to 1:
-    TransReID, CLIP-ReID), clip, unit (0 to 1), pixels (0 to 255); null: as timm or the file says, else imagenet, or
-    pixels for openvino."""
+    """For timm, onnx and openvino: the images they take: imagenet (its mean and deviation), symmetric (-1 to 1:
+    TransReID, CLIP-ReID), clip, unit (0 to 1), pixels (0 to 255); null: by timm or the file, else imagenet, or pixels
+    for openvino."""
     map: str | None = None
-    """Of onnx and openvino: tensor, or node, that is the map of clues; null: what the last global pooling reads."""
+    """For onnx and openvino: tensor, or node, with the map of clues; null: the input of the last global pooling."""
     output: str | None = None
-    """Of onnx and openvino: the output that is the embedding; null: the only one (image, embedding)."""
+    """For onnx and openvino: the output that is the embedding; null: the only one (image, embedding)."""
     channel_order: ChannelOrder | None = None
-    """Of onnx and openvino: rgb or bgr; null: as the file says, else rgb for onnx, bgr for openvino."""
+    """For onnx and openvino: rgb or bgr; null: by the file, else rgb for onnx, bgr for openvino."""
 
 
 @dataclass
@@ -60,22 +60,22 @@ class EmbeddingSettings:
     """Individual and conditional embedding."""
 
     kind: Literal["trained", "published"] = "trained"
-    """published: the network's own embedding, neck included, is the individual one; the pair stage alone is trained."""
+    """published: the individual embedding is the network's own, with its neck; only the pair stage is trained."""
     channels: PositiveInt = 768
     """Size of an embedding (the authors' code: 768)."""
     batch_norm: bool = True
     """Normalise embeddings over the batch; false is the paper's bare 1×1 convolution."""
     pooling: Pooling = "mean"
-    """Of the individual embedding where it is trained: mean (the paper), or generalised_mean with a learned exponent
-    from 3 (the authors' code). Conditional embeddings average in any case."""
+    """Of a trained individual embedding: mean (the paper), or generalised_mean with a learned exponent, initially 3
+    (the authors' code). Conditional embeddings always use the mean."""
     cache: str | None = None
-    """Folder that keeps what a published network made of each picture, for other runs: embedding and clues, in half
-    precision; null: each run extracts anew."""
+    """Folder that stores a published network's embedding and clues of each picture for other runs, clues in half
+    precision; null: each run extracts them again."""
 
     def __post_init__(self) -> None:
         if self.cache is not None and self.kind != "published":
             raise ValueError(
-                f"Expected embedding.kind published with embedding.cache, which is for networks that stay as they are "
+                f"Expected embedding.kind published with embedding.cache, which is for networks that are not trained "
                 f"(got {self.kind}); give --embedding.kind published, or leave the cache out"
             )
 
@@ -85,7 +85,7 @@ class JointPhaseSettings:
     """The joint phase (§4.2 of the paper)."""
 
     epochs: NonNegativeInt = 80
-    """Passes over the training pictures (the paper: 80); 0 leaves the phase out."""
+    """Passes over the training pictures (the paper: 80); 0 skips the phase."""
     batches_per_epoch: PositiveInt | None = None
     """Steps of an epoch; null: as many as one pass needs."""
     num_identities: int = 4
@@ -101,11 +101,11 @@ class JointPhaseSettings:
     warmup_epochs: NonNegativeFloat = 5.0
     """Epochs in which the learning rate grows linearly from 0 (the paper: 5)."""
     detach_clues: bool = True
-    """Keep the pairwise losses out of the backbone; they can wreck it. False is the paper."""
+    """Do not train the backbone with the pairwise losses, which can ruin it. False is the paper."""
     accumulate: PositiveInt = 1
-    """Passes in which a rank's share of a batch is computed; fewer pictures in memory, triplets within a pass only."""
+    """Number of passes for a rank's share of a batch: fewer pictures in memory, but triplets only within a pass."""
     pairs_across_ranks: bool = False
-    """Under torchrun: triplets and pairs between the pictures of all ranks, as one process has them (docs/ranks.md)."""
+    """Under torchrun: triplets and pairs across all ranks, as in one process (docs/ranks.md)."""
 
 
 @dataclass
@@ -113,21 +113,21 @@ class PairPhaseSettings:
     """The second phase: the pair branch alone, on frozen clues, with the individual ranking's confusions."""
 
     epochs: NonNegativeInt = 40
-    """0 leaves the phase out, and with it the second stage."""
+    """0 skips the phase, and with it the second stage."""
     batches_per_epoch: PositiveInt = 60
     """Steps of an epoch."""
     anchors: PositiveInt = 96
-    """Triplets of a batch."""
+    """Triplets in a batch."""
     confusions: PositiveInt = 20
-    """A negative is drawn from this many nearest wrong identities of its anchor."""
+    """Negatives are drawn from this many nearest wrong identities of the anchor."""
     data: str | None = None
-    """NAME:ROOT of another training set for this phase alone, of people whom the network has not seen; null: data."""
+    """NAME:ROOT of another training set for this phase, of people that the network has not seen; null: data."""
     clues: Literal["cached", "fresh"] = "cached"
-    """cached: clues stay in memory, 4·n·channels bytes a picture; fresh: anew each step, augmented."""
+    """cached: clues stay in memory, 4·n·channels bytes per picture; fresh: computed at each step, augmented."""
     clue_dropout: NonNegativeFloat = 0.5
-    """Probability of leaving a whole clue out, of anchor, match and non-match alike; 0: none."""
+    """Probability of dropping a whole clue, for anchor, match and non-match; 0: never."""
     mirror: ClosedUnitInterval = 0.0
-    """Probability of mirroring the map of clues, left for right, of each picture by itself; 0: never."""
+    """Probability of mirroring a picture's map of clues; 0: never."""
     learning_rate: PositiveFloat = 1e-3
     """Of AdamW after warm-up; then cosine to 0."""
     weight_decay: NonNegativeFloat = 1e-2
@@ -143,7 +143,7 @@ class PairPhaseSettings:
 
 
 class Policy(TypedDict):
-    """Of a protocol what the settings choose, named as :func:`cace_pyg.retrieval.evaluate` has it."""
+    """The settings of a protocol, named as in :func:`cace_pyg.retrieval.evaluate`."""
 
     same_camera: Literal["remove", "keep"]
     average_precision: Literal["step", "trapezoid"]
@@ -154,32 +154,32 @@ class EvaluationSettings:
     """Two-stage retrieval (§3.5)."""
 
     top_k: PositiveInt = 100
-    """Gallery pictures that the second stage ranks again for each query."""
+    """Gallery pictures that the second stage re-ranks for each query."""
     gallery_neighbours: NonNegativeInt = 0
-    """Nearest pictures of a gallery picture that the second stage goes on to from there, best first, instead of
-    further down the query's own list (docs/candidates.md); 0: it looks at the nearest of the query."""
+    """The second stage follows this many nearest pictures of a good gallery match, best match first, instead of the
+    query's own list (docs/candidates.md); 0: it compares the query's nearest."""
     fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
     average_precision: Literal["step", "trapezoid"] = "step"
-    """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never more."""
+    """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never larger."""
     same_camera: Literal["remove", "keep"] = "remove"
-    """What becomes of gallery pictures of the query's own identity and camera; remove is the protocol."""
+    """Gallery pictures with the query's own identity and camera; remove is the protocol."""
     unknown_share: ClosedUnitInterval = 0.0
-    """Share of the query people, drawn by the seed, whose pictures are taken out of the gallery: unknown people."""
+    """Share of the query people, drawn by the seed, whose pictures are removed from the gallery: unknown people."""
     flip: bool = False
-    """Average the individual embedding with that of the mirrored picture; twice the time. Clues stay as they are."""
+    """Average the individual embedding with that of the mirrored picture; twice the time. Clues are not averaged."""
     batch_size: PositiveInt = 64
-    """Pictures a forward pass."""
+    """Pictures per forward pass."""
     pairs_per_batch: PositiveInt | None = None
-    """Pairs a forward pass of the second stage; null: 64, all of one query, on a CPU, 2048 of several on a GPU."""
+    """Pairs per forward pass of the second stage; null: 64 of one query on a CPU, 2048 of several on a GPU."""
     clues_on_disk: str | None = None
-    """Folder for the clues of pictures, also of the pair phase, where memory is too small for them; null: memory."""
+    """Folder for the clues of pictures, also in the pair phase, if memory is too small for them; null: memory."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.unknown_share < 1:
             raise ValueError(
                 f"Expected evaluation.unknown_share in [0, 1), such as 0.3 (got {self.unknown_share}); with 1 nobody "
-                "would be left to be found"
+                "could be found"
             )
 
     def policy(self) -> Policy:
@@ -189,22 +189,22 @@ class EvaluationSettings:
 
 @dataclass
 class NeighbourSettings:
-    """Re-ranking by the neighbours that pictures have in common, a further row for each stage (docs/neighbours.md)."""
+    """Re-ranking by the neighbours that pictures have in common, one more row for each stage (docs/neighbours.md)."""
 
     method: Literal["k_reciprocal", "propagation"] | None = None
-    """k_reciprocal (Zhong et al., 2017), propagation (Zhang et al., 2020: messages between pictures); null: none."""
+    """k_reciprocal (Zhong et al., 2017), or propagation (Zhang et al., 2020: message passing); null: none."""
     candidates: PositiveInt = 50
-    """Nearest pictures of each picture, queries and gallery alike, among which the pair stage finds its neighbours."""
+    """Nearest pictures of each picture, queries and gallery; the pair stage chooses its neighbours among them."""
     pairs: Literal["all", "mutual"] = "all"
-    """Of the candidates all, or only those that are each other's: fewer pairs, and worth less (docs/neighbours.md)."""
+    """all candidates, or only mutual ones: fewer pairs, but a smaller gain (docs/neighbours.md)."""
     fusion: Literal["auto"] | ClosedUnitInterval = "auto"
-    """Weight of the conditional distance among neighbours, in [0, 1]; auto: that of the second stage."""
+    """Weight of the conditional distance in choosing neighbours, in [0, 1]; auto: the second stage's."""
     tune: bool = False
-    """Choose the numbers of the method, and this weight, on held-out identities, for each row apart."""
+    """Choose the settings of the method, and this weight, on held-out identities, for each row separately."""
 
     def __post_init__(self) -> None:
         if self.tune and self.method is None:
-            raise ValueError("Expected neighbours.method where neighbours.tune chooses its numbers (got null)")
+            raise ValueError("Expected neighbours.method with neighbours.tune, which chooses its settings (got null)")
 
 
 @dataclass
@@ -212,11 +212,11 @@ class KReciprocalSettings:
     """k-reciprocal re-ranking (Zhong et al., 2017): neighbours.method k_reciprocal."""
 
     k1: PositiveInt = 20
-    """Neighbours looked at (Zhong et al.: 20)."""
+    """Number of neighbours (Zhong et al.: 20)."""
     k2: PositiveInt = 6
     """Neighbours to average over (Zhong et al.: 6)."""
     original_weight: ClosedUnitInterval = 0.3
-    """Weight of the distance that is ranked again (Zhong et al.: 0.3)."""
+    """Weight of the original distance (Zhong et al.: 0.3)."""
 
     def __post_init__(self) -> None:
         if self.k2 > self.k1:
@@ -225,16 +225,16 @@ class KReciprocalSettings:
 
 @dataclass
 class PropagationSettings:
-    """Messages between pictures (Zhang et al., 2020): neighbours.method propagation."""
+    """Message passing between pictures (Zhang et al., 2020): neighbours.method propagation."""
 
     k1: PositiveInt = 26
-    """Neighbours that describe a picture, itself among them (Zhang et al.: 26)."""
+    """Neighbours that describe a picture, including itself (Zhang et al.: 26)."""
     k2: PositiveInt = 7
-    """Neighbours that it hears, itself among them (Zhang et al.: 7)."""
+    """Neighbours that send messages to it, including itself (Zhang et al.: 7)."""
     exponent: NonNegativeFloat = 2.0
-    """Of the cosine that weighs what it hears (Zhang et al.: 2)."""
+    """Exponent of the cosine that weights messages (Zhang et al.: 2)."""
     original_weight: ClosedUnitInterval = 0.0
-    """Weight of the distance that is ranked again (Zhang et al.: 0)."""
+    """Weight of the original distance (Zhang et al.: 0)."""
 
     def __post_init__(self) -> None:
         if self.k2 > self.k1:
@@ -249,13 +249,13 @@ class Config:
     run_dir: str = "runs/run"
     """Folder of everything the run writes; it must not exist yet, unless --resume."""
     start_from: str | None = None
-    """Checkpoint of another run, RUN_DIR/checkpoints/best.ckpt, whose individual branch this one begins with."""
+    """Checkpoint of another run, RUN_DIR/checkpoints/best.ckpt, whose individual branch this run starts with."""
     seed: NonNegativeInt = 0
     """Of weights, sampling and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 (the second GPU), mps."""
     precision: Precision = "32-true"
-    """Fabric's precision of training; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true."""
+    """Fabric's precision of training; auto: bf16-mixed if the device multiplies bfloat16 in hardware, else 32-true."""
     threads: PositiveInt | None = None
     """CPU threads of torch; null: all cores."""
     compile: str | None = None
@@ -263,7 +263,7 @@ class Config:
     sync_batchnorm: bool = False
     """Under torchrun, on GPUs: BatchNorm over the pictures of all ranks."""
     validate_every: PositiveInt = 10
-    """Epochs of either phase between validations on the held-out identities."""
+    """Epochs between validations on the held-out identities, in both phases."""
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     graph: Callable[[int], GraphBuilder] = CorrespondenceAttention
     """Graph builder: a class of cace_pyg.graph and its own settings (--graph.form paper); from Python the class, or
@@ -283,20 +283,20 @@ class Config:
         """Every field with its value, defaults included; :func:`cace_pyg.config.from_yaml` reads it back.
 
         Raises:
-            ValueError: a graph or a convolution that no file can name, such as a lambda.
+            ValueError: a graph or a convolution cannot be named in a file, such as a lambda.
         """
         return yaml.safe_dump(_plain(self), sort_keys=False, allow_unicode=True)
 
 
 def _plain(value: Any) -> Any:
-    """As YAML takes it; a class, or ``functools.partial`` of one, by its name and its arguments."""
+    """A value for YAML; a class, or ``functools.partial`` of one, becomes its name and its arguments."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {setting.name: _plain(getattr(value, setting.name)) for setting in fields(value)}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(entry) for entry in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
-            return kind(value)  # jsonargparse's numbers with bounds are kinds of their own, which YAML does not know
+            return kind(value)  # jsonargparse's bounded numbers are types that YAML does not know
     return _named_class(value) if callable(value) else value
 
 
@@ -305,10 +305,10 @@ def _named_class(make: Callable[..., Any]) -> dict[str, Any]:
     if not isinstance(made, type):
         raise ValueError(
             "Expected graph and conditional.convolution as a class, or functools.partial of one with its settings "
-            f"(got {make!r}), since the configuration is kept as a file"
+            f"(got {make!r}), because the configuration is stored as a file"
         )
     known = inspect.signature(made).parameters.values()
-    usual = {one.name: one.default for one in known if one.default is not one.empty}
+    usual = {parameter.name: parameter.default for parameter in known if parameter.default is not parameter.empty}
     room = "cace_pyg.graph" if issubclass(made, GraphBuilder) else "torch_geometric.nn"
     path = f"{room}.{made.__name__}" if made.__module__.startswith(room) else f"{made.__module__}.{made.__qualname__}"
     return {"class_path": path, "init_args": usual | given}

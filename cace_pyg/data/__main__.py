@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.data``: make the built-in data set, check one that is there, or find body parts in it."""
+"""``python -m cace_pyg.data``: make the built-in data set, check a data set, or find body parts in it."""
 
 import sys
 from argparse import ArgumentTypeError
@@ -22,13 +22,13 @@ EXPLANATION = """Data sets.
   python -m cace_pyg.data parse ROOT        label maps of body parts for its pictures (--graph Semantic), with MediaPipe
   python -m cace_pyg.data COMMAND --help    every option"""
 SYNTHETIC = """Make the built-in data set: rendered pedestrians in Market-1501's layout, with part labels."""
-CHECK = """Say which reader fits a data set, count its pictures, identities and cameras beside what its authors
-published, and decode every picture. Exit status 0: all is well; 1: pictures are missing or broken, queries have no
-match, something is left out or would flatter a result; 2: no data set. Your own data that looks like part of a public
-set: --name."""
+CHECK = """Find the reader for a data set, compare its numbers of pictures, identities and cameras with those that its
+authors published, and decode every picture. Exit status 0: all is well; 1: pictures are missing or broken, queries have
+no match, something is left out or would make results look too good; 2: no data set. For your own data that looks like
+part of a public set, give --name."""
 
-PARSE = """Find the body parts of every picture in ROOT and its folders, and write label maps to ROOT/parts. Where no
-pose is found, horizontal stripes stand in, and are counted. Needs MediaPipe 0.10.21, in this interpreter or that of
+PARSE = """Find the body parts of every picture in ROOT and its folders, and write label maps to ROOT/parts. If no pose
+is found, horizontal stripes are used instead, and counted. Needs MediaPipe 0.10.21, in this interpreter or in that of
 --python. Exit status 0: all pictures have a map; 1: some cannot be read; 2: nothing could be done."""
 
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command continues", file=sys.stderr)
         return 130
 
 
@@ -63,12 +63,12 @@ def _parser() -> ArgumentParser:
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
     check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
-    commands.add_subcommand("check", check, help="look at a data set that is there")
+    commands.add_subcommand("check", check, help="check a data set")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)
     parse.add_argument("root", type=str, help="a data set, or a folder of crops")
     parse.add_argument("--python", type=str, default=sys.executable, help="interpreter that has MediaPipe")
-    parse.add_argument("--overwrite", action="store_true", help="make maps that are there anew")
-    parse.add_argument("--draw", type=str, help="PNG file: some pictures beside their maps, to look at")
+    parse.add_argument("--overwrite", action="store_true", help="make existing maps again")
+    parse.add_argument("--draw", type=str, help="PNG file: some pictures next to their maps, to look at")
     commands.add_subcommand("parse", parse, help="find body parts")
     return parser
 
@@ -88,7 +88,7 @@ def _check(parsed: Namespace) -> int:
 def _parse(parsed: Namespace) -> int:
     root, draw = user_path(parsed.root), None if parsed.draw is None else user_path(parsed.draw)
     if draw is not None and not (draw.suffix.lower() == ".png" and draw.parent.is_dir()):
-        raise ValueError(f"Expected --draw FILE.png in a folder that is there (got {draw})")
+        raise ValueError(f"Expected --draw FILE.png in an existing folder (got {draw})")
     made = parse_pictures(root, parsed.python, parsed.overwrite)
     print(made)
     if draw is not None:

@@ -1,4 +1,4 @@
-"""Which data set a folder is, whether it is whole, and whether its pictures can be read."""
+"""Checks which data set a folder is, whether it is complete, and whether its pictures can be read."""
 
 import filecmp
 import shlex
@@ -37,16 +37,16 @@ _SHOWN, _FEW = 20, 3
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What was found at a place.
+    """The result of a check.
 
     Attributes:
         name: the name to give as ``data.name``.
         found: sizes of the parts.
-        expected: sizes that they should have; none where any size is right.
-        unreadable: pictures that cannot be decoded, with the reason; none where they were not decoded.
-        remarks: what was left out, and what an evaluation would stumble over.
-        pattern: that read the file names, if any.
-        notes: what is worth knowing and does no harm.
+        expected: sizes that they should have; None if any size is right.
+        unreadable: pictures that cannot be decoded, with the reason; None if pictures were not decoded.
+        remarks: files that were left out, and problems for an evaluation.
+        pattern: the pattern of the file names, if any.
+        notes: facts that are good to know, but no problem.
     """
 
     root: Path
@@ -60,11 +60,11 @@ class DatasetCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether all is there and can be read."""
+        """Whether everything is there and can be read."""
         return not self.unreadable and not self.remarks and self.expected in (None, self.found)
 
     def __str__(self) -> str:
-        whole = {True: "", False: ", but not the whole of it"}[self.expected in (None, self.found)]
+        whole = {True: "", False: ", but not complete"}[self.expected in (None, self.found)]
         option = "" if self.pattern is None else f" --data.pattern {shlex.quote(self.pattern)}"
         name = f"{self.root}: {self.name}{whole} (--data.name {self.name}{option})"
         lines = [name, counts_table(self.found, self.expected)]
@@ -81,21 +81,21 @@ class DatasetCheck:
 def check_dataset(
     root: str | Path, name: DatasetName | None = None, decode: bool = True, pattern: str | None = None
 ) -> DatasetCheck:
-    """Find out what lies at ``root``; junk, which nothing uses, is not looked at.
+    """Find out which data set is at ``root``; junk, which is never used, is not checked.
 
-    Without a name every reader is tried: the public data set whose counts fit wins, then one that is partly there (its
-    cameras, half of its identities or more, and nothing beyond it), then the form of one's own data.
+    Without a name every reader is tried. A public data set with the right counts comes first, then a public one that
+    is partly there (its cameras, at least half of its identities, and nothing more), then the formats for own data.
 
     Args:
         root: folder or table.
         name: check against this data set.
-        decode: decode every picture, the slow part.
+        decode: decode every picture, which is the slow part.
         pattern: of the file names, see :func:`cace_pyg.data.read_dataset.read_dataset`; without a name:
             ``market_layout``.
 
     Raises:
-        FileNotFoundError, ValueError: no reader can read it; says what each expected. With a name: what its reader
-            says.
+        FileNotFoundError, ValueError: no reader can read it; the message says what each expected. With a name: the
+            error of its reader.
     """
     if not Path(root).exists():
         raise FileNotFoundError(f"there is no folder or table at {root}")
@@ -144,14 +144,14 @@ def _is_part(found: SplitCounts, expected: SplitCounts) -> bool:
     """Whether a data set may be a public one from which pictures are missing."""
     pairs = [(getattr(found, part), getattr(expected, part)) for part in ("train", "query", "gallery")]
     return all(
-        one.images <= whole.images and whole.identities / 2 <= one.identities <= whole.identities
-        and one.cameras == whole.cameras
-        for one, whole in pairs
+        part.images <= whole.images and whole.identities / 2 <= part.identities <= whole.identities
+        and part.cameras == whole.cameras
+        for part, whole in pairs
     )  # fmt: skip
 
 
 def _remarks(splits: Splits) -> list[str]:
-    """What an evaluation would stumble over. Not for public sets: some number training and test identities apart."""
+    """Problems for an evaluation. Not for public sets, where equal training and test pids may be different people."""
     trained = {sample.pid for sample in splits.train}
     counted, absent, same_camera = count_matches(splits.query, splits.gallery)
     copies = _copies(splits, removed=False)
@@ -173,7 +173,7 @@ def _remarks(splits: Splits) -> list[str]:
 
 
 def _notes(splits: Splits) -> list[str]:
-    """What is harmless under the protocol, and worth knowing."""
+    """Facts that are good to know, but harmless under the protocol."""
     copies = _copies(splits, removed=True)
     notes = [f"{_told(copies)}; each is removed, since its query is of the same camera"] if copies else []
     tracks = [len(set(track_labels(part))) for part in (splits.query, splits.gallery)]
@@ -183,12 +183,12 @@ def _notes(splits: Splits) -> list[str]:
 
 
 def _told(copies: Sequence[tuple[Path, Path]]) -> str:
-    few = ", ".join(f"{one} of {query}" for one, query in copies[:_FEW]) + ", …" * (len(copies) > _FEW)
+    few = ", ".join(f"{copy} of {query}" for copy, query in copies[:_FEW]) + ", …" * (len(copies) > _FEW)
     return f"pictures of the gallery that are copies of a query, byte for byte: {len(copies)} ({few})"
 
 
 def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
-    """Gallery pictures with the bytes of a query, and that query, which the protocol removes or not.
+    """Gallery pictures that are byte-identical to a query, and that query; ``removed``: by the protocol or not.
 
     Only files of equal size are read.
     """
@@ -206,22 +206,22 @@ def _copies(splits: Splits, removed: bool) -> list[tuple[Path, Path]]:
 
 
 def _read(name: DatasetName, root: str | Path, pattern: str | None = None) -> tuple[Splits, tuple[str, ...]]:
-    """The data set, and what its reader left out; the table of the counts says what is missing."""
+    """The data set, and the files that its reader left out; missing files show in the table of counts."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         splits = read_dataset(name, root, True, pattern)
-    return splits, tuple(str(one.message) for one in told if one.category is LeftOutWarning)
+    return splits, tuple(str(warning.message) for warning in told if warning.category is LeftOutWarning)
 
 
 def _unreadable(pictures: Sequence[Sample]) -> tuple[tuple[Path, str], ...]:
-    paths = list(dict.fromkeys(sample.path for sample in pictures))  # a test part is query and gallery
+    paths = list(dict.fromkeys(sample.path for sample in pictures))  # pictures of a test part are in query and gallery
     with ThreadPoolExecutor() as pool:
         reasons = list(progress_bar(pool.map(_reason, paths), total=len(paths), desc="decode", unit="picture"))
     return tuple((path, reason) for path, reason in zip(paths, reasons, strict=True) if reason)
 
 
 def _reason(path: Path) -> str:
-    """Why a picture cannot be decoded; empty if it can."""
+    """Why a picture cannot be decoded; "" if it can."""
     try:
         read_picture(path)
     except (OSError, ValueError) as error:

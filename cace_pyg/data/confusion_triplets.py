@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_BLOCK = 2**22  # distances looked at together
+_BLOCK = 2**22  # distances in memory at once
 
 
 def confusion_negatives(embeddings: Tensor, pids: Tensor, k: int) -> Tensor:
@@ -18,11 +18,11 @@ def confusion_negatives(embeddings: Tensor, pids: Tensor, k: int) -> Tensor:
         k: wrong identities to keep; all of them if there are fewer.
 
     Returns:
-        Picture positions, int64 ``(picture, min(k, identities − 1))``, nearest first; of equally near pictures the
-        first, of equally near identities the one with the smaller pid.
+        Picture positions, int64 ``(picture, min(k, identities − 1))``, nearest first; among equally near pictures the
+        first, among equally near identities the one with the smaller pid.
 
     Raises:
-        ValueError: the shapes do not fit, an embedding is not finite, there is one identity only, or ``k`` is below 1.
+        ValueError: the shapes do not fit, an embedding is not finite, there is only one identity, or ``k`` is below 1.
     """
     if embeddings.dim() != 2 or pids.shape != embeddings.shape[:1]:
         raise ValueError(
@@ -60,14 +60,14 @@ def _nearest_wrong(part: Tensor, own: Tensor, embeddings: Tensor, labels: Tensor
 class ConfusionTripletSampler:
     """Yields index triplets ``(3, anchors)``: anchors, their matches, their wrong identities.
 
-    A match comes from another camera where there is one, else from the anchor's own. Pictures without any match are
+    A match comes from another camera if there is one, else from the anchor's own. Pictures without any match are
     never anchors.
 
     Args:
         pids: ``(picture,)``.
         camids: ``(picture,)``.
-        negatives: ``(picture, k)``, see :func:`confusion_negatives`; one is drawn evenly.
-        anchors: triplets of a batch.
+        negatives: ``(picture, k)``, see :func:`confusion_negatives`; one is drawn uniformly.
+        anchors: triplets in a batch.
         batches_per_epoch: ``len()`` of the sampler.
         seed: with the epoch, determines every batch.
 
@@ -125,7 +125,7 @@ class ConfusionTripletSampler:
 
 
 def _matches(pids: list[int], camids: list[int]) -> list[Tensor]:
-    """The pictures that may be each picture's positive; identity by identity, since picture × picture is large."""
+    """The possible matches of each picture; identity by identity, since picture × picture is large."""
     by_pid: dict[int, list[int]] = defaultdict(list)
     for index, pid in enumerate(pids):
         by_pid[pid].append(index)

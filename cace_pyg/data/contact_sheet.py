@@ -1,4 +1,4 @@
-"""A page of pictures of the built-in data set: what it looks like, at a glance."""
+"""A page with pictures of the built-in data set."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def contact_sheet(root: str | Path, rows: int = 6, columns: int = 8) -> Image.Image:
-    """The first `rows` test identities, `columns` pictures each, then the first again under its label maps.
+    """The first `rows` test identities with `columns` pictures each, then the first again with its label maps.
 
-    Identities are numbered family by family, so neighbouring rows are dressed alike and differ in details.
+    Identities are numbered family by family, so people in neighbouring rows are dressed alike and differ in details.
 
     Args:
         root: a folder that `make_synthetic` made.
@@ -54,7 +54,7 @@ def _open(root: Path, name: str) -> Image.Image:
 
 
 def _overlay(root: Path, name: str) -> Image.Image:
-    """The picture in grey under the colours of its label map."""
+    """The picture in grey, with the colours of its label map on top."""
     folder, file = name.split("/")
     label_map = Image.open(root / "parts" / folder / file.replace(".jpg", ".png"), formats=["PNG"])
     grey = _open(root, name).convert("L").convert("RGB")

@@ -1,4 +1,4 @@
-"""How many pictures, identities and cameras a data set must have, and has."""
+"""Numbers of pictures, identities and cameras of a data set, expected and found."""
 
 import os
 import warnings
@@ -10,7 +10,7 @@ from cace_pyg.data.sample import Sample, Splits
 
 
 class Counts(NamedTuple):
-    """Size of one part. Distractors (pid 0) are pictures, but no identity."""
+    """Size of one part. Distractors (pid 0) count as pictures, but not as an identity."""
 
     images: int
     identities: int
@@ -27,12 +27,12 @@ class SplitCounts:
 
 
 def count(splits: Splits) -> SplitCounts:
-    """What ``splits`` hold."""
+    """The sizes of ``splits``."""
     return SplitCounts(_count(splits.train), _count(splits.query), _count(splits.gallery))
 
 
 def counts_table(found: SplitCounts, expected: SplitCounts | None = None) -> str:
-    """A line a part; with ``expected``, each number beside the one that should be there, and differences marked."""
+    """A line per part; with ``expected``, each number is compared with the expected one."""
     lines = [f"{'':8}" + "".join(f"{name:>24}" for name in Counts._fields)]
     for part in ("train", "query", "gallery"):
         has, wanted = getattr(found, part), getattr(expected, part, None)
@@ -44,27 +44,27 @@ def counts_table(found: SplitCounts, expected: SplitCounts | None = None) -> str
 
 
 def check_counts(name: str, splits: Splits, expected: SplitCounts, allow_partial: bool) -> None:
-    """See that a data set is whole.
+    """Check that a data set is complete.
 
     Args:
         name: of the data set, for the message.
-        splits: what was read.
-        expected: what its authors' release holds.
+        splits: the parts that were read.
+        expected: the sizes of its authors' release.
         allow_partial: warn instead of raising.
 
     Raises:
-        ValueError: a count differs; shows expected and found, part by part, and where the pictures lie.
+        ValueError: a count differs; the message shows expected and found counts, and the folders.
     """
     found = count(splits)
     if found == expected:
         return
     places = {part: _folder(getattr(splits, part)) for part in ("train", "query", "gallery")}
     where = "\n".join(f"  {part}: {place}" for part, place in places.items())
-    message = f"not the whole of {name}:\n{counts_table(found, expected)}\nread from\n{where}"
+    message = f"{name} is not complete:\n{counts_table(found, expected)}\nread from\n{where}"
     if not allow_partial:
         raise ValueError(
-            f"{message}\ncomplete it, or give --data.allow_partial true to work with what is there; for pictures of "
-            "your own give --data.name market_layout, which counts nothing"
+            f"{message}\ncomplete it, or give --data.allow_partial true to use it as it is; for your own pictures give "
+            "--data.name market_layout, which does not check counts"
         )
     warnings.warn(message, stacklevel=3)
 

@@ -16,8 +16,8 @@ from cace_pyg.read_picture import read_picture
 class Draw(NamedTuple):
     """One picture and the seed of its augmentation.
 
-    With the seed in the draw, an epoch is a function of the run's seed and the epoch alone, whatever the number of
-    workers and wherever a killed run goes on.
+    With the seed in the draw, an epoch depends only on the run's seed and the epoch, whatever the number of workers and
+    wherever a killed run continues.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
@@ -31,7 +31,7 @@ class Item(NamedTuple):
     label: int
     camid: int
     index: int  # type: ignore[assignment]  # as above
-    parts: Tensor  # uint8 (height, width), body part of each pixel; empty where no parts were asked for
+    parts: Tensor  # uint8 (height, width), body part of each pixel; empty if parts were not asked for
 
 
 class ReidDataset(torch.utils.data.Dataset[Item]):
@@ -42,11 +42,11 @@ class ReidDataset(torch.utils.data.Dataset[Item]):
         transform: from uint8 ``(3, height, width)`` to the network's input; with ``parts`` from picture and label map
             ``(height, width)`` to both.
         size: (height, width) in pixels.
-        labels: class of each pid, see :func:`relabel`; none: the label is the pid.
-        cache: keep decoded and resized pictures in memory, 3·height·width bytes each. Every process that decodes keeps
-            its own, so with worker processes the memory is multiplied, and their pictures are lost when they end.
-        parts: read the label map of each picture too, see :func:`cace_pyg.data.part_map.read_part_map`.
-        palette: what the labels of those maps mean.
+        labels: class of each pid, see :func:`relabel`; None: the label is the pid.
+        cache: keep decoded and resized pictures in memory, 3·height·width bytes each. Every decoding process has its
+            own cache, so worker processes multiply the memory, and their caches are lost when they end.
+        parts: also read the label map of each picture, see :func:`cace_pyg.data.part_map.read_part_map`.
+        palette: the meaning of the labels in those maps.
 
     Raises:
         ValueError: ``labels`` lacks a pid.
@@ -83,7 +83,7 @@ class ReidDataset(torch.utils.data.Dataset[Item]):
         """One picture; with a :class:`Draw` the transform's random numbers come from its seed.
 
         Raises:
-            FileNotFoundError, ValueError: the file, or the label map beside it, is missing, truncated or no picture.
+            FileNotFoundError, ValueError: the file or its label map is missing, truncated or not a picture.
         """
         index, seed = draw if isinstance(draw, Draw) else (draw, None)
         sample = self.samples[index]
@@ -91,7 +91,7 @@ class ReidDataset(torch.utils.data.Dataset[Item]):
         part_map = read_part_map(sample, self.size, self.palette) if self.parts else None
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                torch.default_generator.manual_seed(seed)  # torch.manual_seed notes the call stack for each GPU kind
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would record the call stack
             if part_map is None:
                 image, parts = self.transform(picture), torch.empty(0, dtype=torch.uint8)
             else:
@@ -104,7 +104,7 @@ class ReidDataset(torch.utils.data.Dataset[Item]):
             return _decode(self.samples[index].path, self.size)
         if index not in self._cached:
             self._cached[index] = _decode(self.samples[index].path, self.size)
-        return self._cached[index].clone()  # a transform may write into what it gets
+        return self._cached[index].clone()  # a transform may write into its input
 
 
 def relabel(samples: Sequence[Sample]) -> dict[int, int]:

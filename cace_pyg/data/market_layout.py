@@ -12,11 +12,11 @@ _FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 
 @dataclass(frozen=True)
 class NameForm:
-    """How a data set's file names give identity and camera, without their ending.
+    """How identity and camera are written in a data set's file names, without their extension.
 
     Attributes:
         pattern: regular expression of a whole name, with the groups ``pid`` and ``camid``.
-        form: the same for people.
+        form: the same in a readable form.
         example: one such name.
     """
 
@@ -33,7 +33,7 @@ _TREE = """
     bounding_box_train/   {0} …
     query/                {0} …
     bounding_box_test/    {0} …"""
-# A doubled ending (.jpg.jpg) occurs in copies of the data set; it leaves no doubt about who is shown.
+# A doubled extension (.jpg.jpg) occurs in copies of the data set; identity and camera are still clear.
 _ENDING = r"(?:\.(?i:jpe?g|png))+"
 
 
@@ -41,18 +41,18 @@ def read_market_layout(root: str | Path, names: NameForm = MARKET_NAMES) -> Spli
     """The pictures of a folder in Market-1501's layout (Zheng et al., 2015), sorted by file name; any number of them.
 
     Names are PPPP_cCsS_FFFFFF_BB.jpg (or .jpeg, .png): identity, camera, sequence, frame, box; or as ``names`` says.
-    Junk (pid −1) is left out; distractors (pid 0000) stay, in the gallery only. Folders inside the three are looked
-    into, see :func:`cace_pyg.data.sorted_pictures.pictures_below`; files that are no pictures are ignored.
+    Junk (pid −1) is left out; distractors (pid 0000) stay, and may only be in the gallery. Subfolders of the three are
+    read, too, see :func:`cace_pyg.data.sorted_pictures.pictures_below`; files that are not pictures are ignored.
 
     Args:
-        root: the folder that holds bounding_box_train, query and bounding_box_test, the one above it, or one of the
-            three.
+        root: the folder with bounding_box_train, query and bounding_box_test, the one above it, or one of the three.
         names: form of the file names.
 
     Raises:
-        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
-        ValueError: a picture's name does not parse, a part is empty, pid 0 is in train or query, or several folders
-            below ``root`` are such data sets.
+        FileNotFoundError: a folder is missing (except training, which an evaluation does not need); the message shows
+            the tree.
+        ValueError: a picture's name cannot be parsed, a part is empty, pid 0 is in train or query, or several folders
+            in ``root`` are such data sets.
     """
     root = _locate(Path(root), names)
     there = (root / _FOLDERS[0]).is_dir()
@@ -86,7 +86,7 @@ def _locate(root: Path, names: NameForm) -> Path:
     raise FileNotFoundError(
         f"no data set in Market-1501's layout at {root} (data.root); expected"
         f"{_TREE.format(names.example)}\nfound: {found or 'nothing'}. "
-        "For file names of your own: --data.pattern (docs/data.md); for the built-in data: python -m cace_pyg.data "
+        "For your own file names: --data.pattern (docs/data.md); for the built-in data: python -m cace_pyg.data "
         "synthetic ROOT"
     )
 
@@ -96,11 +96,11 @@ def _has_layout(root: Path) -> bool:
 
 
 def _read(folder: Path, names: NameForm) -> tuple[Sample, ...]:
-    found = pictures_below(folder, PICTURES + OTHER_PICTURES)  # what is no JPEG or PNG is refused by its name
+    found = pictures_below(folder, PICTURES + OTHER_PICTURES)  # other formats are refused by name
     pictures = sorted(found, key=lambda path: (path.name, path))
     samples = tuple(sample for sample in (_parse(path, names) for path in pictures) if sample.pid != -1)
     if not samples:
-        raise ValueError(f"{folder} holds no pictures (.jpg, .jpeg, .png); expected{_TREE.format(names.example)}")
+        raise ValueError(f"{folder} contains no pictures (.jpg, .jpeg, .png); expected{_TREE.format(names.example)}")
     return samples
 
 

@@ -1,4 +1,4 @@
-"""MARS, and data sets in its form: folders of tracks."""
+"""MARS, and data sets in its format: folders of tracks."""
 
 import re
 import warnings
@@ -23,21 +23,20 @@ _TREE = """
 
 
 def read_mars(root: str | Path) -> Splits:
-    """The tracks of a folder in the form of MARS (Zheng et al., ECCV 2016); any number of them.
+    """The tracks of a folder in the format of MARS (Zheng et al., ECCV 2016); any number of them.
 
-    All pictures of bbox_test with one identity, camera and track number are one entry, and each entry that is no junk
-    is in the gallery, queries too, as in the authors' own script: the queries of a person on other cameras are
-    matches. The rule of the same camera leaves each query out of its own ranking. Queries are those of
-    ``info/query_IDX.mat``; without it the first track of each person and camera, as a warning says. Training pictures
-    are read one by one.
+    All pictures in bbox_test with one identity, camera and track number are one entry. All entries except junk are in
+    the gallery, including queries, as in the authors' own script: a person's queries from other cameras are matches.
+    The same-camera rule removes each query from its own ranking. Queries are those of ``info/query_IDX.mat``; without
+    that file, the first track of each person and camera, with a warning. Training pictures are read individually.
 
     Args:
-        root: the folder that holds bbox_train and bbox_test; an evaluation does without the former.
+        root: the folder with bbox_train and bbox_test; an evaluation only needs the latter.
 
     Raises:
-        FileNotFoundError: no bbox_test, or pictures that the lists name are not there.
-        ValueError: a file name does not parse, or the lists do not fit each other or the names.
-        RuntimeError: a list of MATLAB cannot be read.
+        FileNotFoundError: there is no bbox_test, or pictures in the lists are missing.
+        ValueError: a file name cannot be parsed, or the lists do not fit each other or the names.
+        RuntimeError: a MATLAB list cannot be read.
     """
     root = Path(root)
     if not (root / _TEST).is_dir():
@@ -62,7 +61,7 @@ def read_mars(root: str | Path) -> Splits:
 
 
 def _read(folder: Path) -> list[Sample]:
-    """All but junk, by name."""
+    """All pictures except junk, sorted by name."""
     pictures = sorted(pictures_below(folder), key=lambda path: (path.name, path))
     return [sample for sample in map(_parse, pictures) if sample.pid != _JUNK]
 
@@ -88,7 +87,7 @@ def _first_of_each_camera(test: Sequence[Sample]) -> list[Sample]:
 
 
 def _by_lists(info: Path, by_name: dict[str, Sample]) -> tuple[list[Sample], list[Sample]]:
-    """The gallery and the queries as the authors' lists have them."""
+    """The gallery and the queries by the authors' lists."""
     names = (info / _NAMES).read_text(encoding="utf-8").split()
     tracks = _matrix(info / _TRACKS, "track_test_info")
     chosen = _matrix(info / _QUERIES, "query_IDX").ravel()
@@ -111,7 +110,7 @@ def _by_lists(info: Path, by_name: dict[str, Sample]) -> tuple[list[Sample], lis
         if pid == _JUNK:
             continue
         samples = [by_name[name]._replace(track=str(row)) for name in names[start - 1 : end]]
-        strange = [one.path.name for one in samples if (one.pid, one.camid) != (pid, camid)]
+        strange = [sample.path.name for sample in samples if (sample.pid, sample.camid) != (pid, camid)]
         if strange:
             raise ValueError(
                 f"Expected pictures of identity {pid} on camera {camid} in row {row} of {info / _TRACKS} (got "
@@ -127,9 +126,9 @@ def _matrix(path: Path, name: str) -> np.ndarray[Any, Any]:
 
     try:
         found = scipy.io.loadmat(path)
-    except Exception as error:  # a damaged file raises any
-        raise RuntimeError(f"cannot read {path} as a file of MATLAB: {error}") from error
+    except Exception as error:  # a damaged file may raise anything
+        raise RuntimeError(f"cannot read {path} as a MATLAB file: {error}") from error
     if name not in found or found[name].dtype.kind not in "iuf":
-        told = ", ".join(one for one in found if not one.startswith("__"))
+        told = ", ".join(key for key in found if not key.startswith("__"))
         raise ValueError(f"Expected the numbers {name} in {path} (got {told or 'nothing'})")
     return np.asarray(found[name]).astype(np.int64)

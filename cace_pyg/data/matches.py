@@ -1,4 +1,4 @@
-"""Which queries can be answered, as the labels say; nothing is measured."""
+"""Counts the queries that have a match, by the labels alone."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from cace_pyg.data.sample import Sample
 
 
 class Matches(NamedTuple):
-    """Queries by what the gallery has for them."""
+    """Numbers of queries with and without a match in the gallery."""
 
-    counted: int  # a match is there
-    absent: int  # the identity is not
-    same_camera: int  # the identity is, but only where the query's own camera took it
+    counted: int  # with a match
+    absent: int  # the identity is not in the gallery
+    same_camera: int  # the identity is in the gallery, but only in pictures of the query's own camera
 
 
 def count_matches(
@@ -21,7 +21,7 @@ def count_matches(
     """How many queries have a match, by the rules of :func:`cace_pyg.retrieval.evaluate`.
 
     Args:
-        query: pictures; one that is in the gallery too is not its own match.
+        query: pictures; a query that is also in the gallery is not its own match.
         gallery: pictures; distractors never match.
         same_camera: see :func:`cace_pyg.retrieval.evaluate`.
     """

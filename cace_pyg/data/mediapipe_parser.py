@@ -1,8 +1,8 @@
 """Body parts with MediaPipe's pose and segmentation models.
 
-This file is also a program, for a Python that has MediaPipe 0.10.21 (numpy < 2, protobuf < 5) and not this library, of
-which it runs the file ``read_picture.py`` alone. It reads one JSON object a line, ``{"picture": …, "map": …}``, writes
-the label map, and answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
+This file is also a program, for a Python that has MediaPipe 0.10.21 (numpy < 2, protobuf < 5) but not this library; it
+only uses the library's file ``read_picture.py``. It reads one JSON object per line, ``{"picture": …, "map": …}``,
+writes the label map, and answers with ``{"how": "pose" | "mask" | "box"}`` or ``{"error": …}``.
 """
 
 import functools
@@ -25,18 +25,18 @@ _STRIPES = ((0.16, HEAD), (0.5, TORSO), (0.92, LEGS), (1.0, FEET))  # lower ends
 _EARS, _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = (7, 8), (11, 12), (13, 14), (15, 16), (23, 24)
 _KNEES, _ANKLES, _HEELS, _TOES = (25, 26), (27, 28), (29, 30), (31, 32)
 _NOSE = 0
-_SLEEVE = 0.3  # of the upper arm from the shoulder belongs to the torso's reach
-_REACH = 2  # thicknesses of the nearest limb beyond which a pixel is background, whatever the mask says
-_LEAST = 0.02  # share of the picture that a mask must cover; of fewer pixels it is empty
+_SLEEVE = 0.3  # share of the upper arm, from the shoulder, that belongs to the torso
+_REACH = 2  # pixels farther than this from the nearest limb, in units of its thickness, are background
+_LEAST = 0.02  # share of the picture that a mask must cover; with less it counts as empty
 
 
 class Seen(NamedTuple):
-    """What the models see on a canvas.
+    """The models' results for a canvas.
 
     Attributes:
-        landmarks: by the pose model, pixels ``(33, 2)``, column and row; none where it finds nobody.
-        outline: bool, of the person with these landmarks, by the same model; the sharper one where the pose is right.
-        mask: bool, of anybody, by the segmentation model.
+        landmarks: from the pose model, pixels ``(33, 2)``, column and row; None if it finds nobody.
+        outline: bool, mask of the person with these landmarks, from the same model; sharper if the pose is right.
+        mask: bool, mask of any person, from the segmentation model.
     """
 
     landmarks: np.ndarray | None
@@ -45,14 +45,14 @@ class Seen(NamedTuple):
 
 
 def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, str]:
-    """The label map of the picture on a canvas, and what it was made of.
+    """The label map of the picture on a canvas, and how it was made.
 
-    With landmarks each pixel of the outline takes the part of the nearest limb. Without them, or where they stand on
-    their head or are less than half as tall as the picture, which the pose model sees in crops now and then, it takes
-    that of its height: horizontal stripes over the mask, or over the whole picture where the mask is empty.
+    With landmarks, each pixel of the outline gets the part of the nearest limb. If there are no landmarks, or if they
+    are upside down or less than half as tall as the picture (the pose model sometimes returns this for crops), the part
+    depends on the height: horizontal stripes over the mask, or over the whole picture if the mask is empty.
 
     Args:
-        seen: by the models.
+        seen: the models' results.
         box: of the picture on the canvas: left, upper, right, lower.
 
     Returns:
@@ -72,13 +72,13 @@ def body_parts(seen: Seen, box: tuple[int, int, int, int]) -> tuple[np.ndarray, 
 
 
 def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> tuple[Image.Image, str]:
-    """The label map of a picture in its size, as an indexed image, and what it was made of.
+    """The label map of a picture in its size, as an indexed image, and how it was made.
 
-    Where no pose is found, the mirrored picture is looked at too: in a third of such crops it has one.
+    If no pose is found, the mirrored picture is tried: in a third of such crops it has one.
 
     Args:
         picture: any size.
-        look: from a canvas, uint8 RGB ``(640, 640, 3)``, to what is seen on it.
+        look: applies the models to a canvas, uint8 RGB ``(640, 640, 3)``.
     """
     scale = _PERSON / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
@@ -98,7 +98,7 @@ def parse_picture(picture: Image.Image, look: Callable[[np.ndarray], Seen]) -> t
 
 
 def _nearest_part(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The part of each pixel: that of the nearest limb in reach, nearness in units of the limb's own thickness."""
+    """The part of each pixel: that of the nearest limb in reach, with distances in units of the limb's thickness."""
     rows, columns = np.indices(shape)
     pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
     best, part = np.full(shape, _REACH), np.zeros(shape, dtype=np.uint8)
@@ -114,7 +114,7 @@ def _is_there(mask: np.ndarray) -> bool:
 
 
 def _is_plausible(points: np.ndarray, height: int) -> bool:
-    """Whether nose, hips and ankles stand below each other in this order, over half the height of the crop."""
+    """Whether nose, hips and ankles are below each other in this order, over at least half of the crop's height."""
     nose, hips, ankles = (points[list(where), 1].mean() for where in ((_NOSE,), _HIPS, _ANKLES))
     return nose < hips < ankles and ankles - nose >= height / 2
 
@@ -123,7 +123,7 @@ def _limbs(points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float, int]
     """Begin, end, thickness and part of each limb."""
     neck, pelvis = points[list(_SHOULDERS)].mean(axis=0), points[list(_HIPS)].mean(axis=0)
     trunk = max(float(np.linalg.norm(neck - pelvis)), 1.0)
-    ears = points[list(_EARS)].mean(axis=0)  # the nose is no middle of a head seen from the side
+    ears = points[list(_EARS)].mean(axis=0)  # the nose is not the centre of a head in profile
     crown = ears + 0.3 * (neck - pelvis)
     broad = max(0.5 * float(np.linalg.norm(np.diff(points[list(_SHOULDERS)], axis=0))), 0.25 * trunk)
     limbs = [
@@ -170,7 +170,7 @@ def _models() -> Callable[[np.ndarray], Seen]:
 
 
 def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str, str]:
-    """Read a picture and write its map, whole or not at all; the words of this program's output for the task.
+    """Read a picture and write its map, completely or not at all; returns this program's answer to the task.
 
     Raises:
         OSError: the map cannot be written.
@@ -193,14 +193,14 @@ def answer(task: dict[str, str], look: Callable[[np.ndarray], Seen]) -> dict[str
 
 @functools.cache
 def _read_picture() -> Callable[[str], Image.Image]:
-    """The library's own function, out of its file: this Python need not have the library."""
+    """The library's own function, loaded from its file: this Python may not have the library."""
     file = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "read_picture.py")
     return runpy.run_path(file)["read_picture"]
 
 
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # the models' own words must not stand between the answers
+    os.dup2(2, 1)  # the models' own output must not mix with the answers
     look = _models()
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line), look)), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""One's own pictures whose file names say, by a pattern of one's own, who is shown and which camera took them."""
+"""Your own pictures, with identity and camera in their file names, read by your own pattern."""
 
 import re
 from pathlib import Path
@@ -12,26 +12,28 @@ _GALLERY, _TEST = ("gallery", "bounding_box_test", "image_test", "test"), ("test
 _TREE = """
   ROOT/
     train/    (or bounding_box_train, image_train)
-    query/    (or image_query; none: every picture of test is a query too)
+    query/    (or image_query; if there is none, every picture of test is a query too)
     gallery/  (or bounding_box_test, image_test, test)"""
 
 
 def read_named_pictures(root: str | Path, pattern: str) -> Splits:
     """The pictures in the folders of a training part, a query and a gallery, labelled by their names.
 
-    The folders are called train, query, gallery, or as in Market-1501 and VeRi; without a query folder each picture of
-    the test folder is a query that leaves itself out, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
-    are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
+    The folders are named train, query, gallery, or as in Market-1501 and VeRi. Without a query folder, each picture of
+    the test folder is a query (leave-one-out), see :func:`cace_pyg.data.own_pictures.splits_of`. For the files that are
+    used see :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Example: ``(?P<pid>-?\\d+)_c(?P<camid>\\d+)`` reads 0001_c1_0002.jpg, and VeRi's 0002_c002_00030600_0.jpg.
 
     Args:
         root: of these folders.
-        pattern: see :func:`compile_pattern`; it has to fit every file name, from its beginning.
+        pattern: see :func:`compile_pattern`; it must match every file name, from its beginning.
 
     Raises:
-        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
-        ValueError: no such pattern, or it does not fit a name; or see :func:`cace_pyg.data.own_pictures.splits_of`.
+        FileNotFoundError: a folder is missing (except training, which an evaluation does not need); the message shows
+            the tree.
+        ValueError: the pattern is not valid or does not match a name; see also
+            :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root, compiled = Path(root), compile_pattern(pattern)
     return splits_of(
@@ -45,10 +47,10 @@ def read_named_pictures(root: str | Path, pattern: str) -> Splits:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression with the group ``pid``, and ``camid`` and ``track`` where names tell them.
+    """A regular expression with the group ``pid``, and ``camid`` and ``track`` if they are in the names.
 
     Raises:
-        ValueError: it is none, or has other named groups.
+        ValueError: it is not a regular expression, or has other named groups.
     """
     try:
         compiled = re.compile(pattern)
@@ -57,7 +59,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     groups = set(compiled.groupindex)
     if not {"pid"} <= groups <= {"pid", "camid", "track"}:
         raise ValueError(
-            "Expected data.pattern with the named group pid, and camid and track where names tell them, such as "
+            "Expected data.pattern with the named group pid, and camid and track if they are in the names, such as "
             f"'(?P<pid>-?\\d+)_c(?P<camid>\\d+)' (got '{pattern}')"
         )
     return compiled
@@ -69,22 +71,22 @@ def _folders(root: Path) -> dict[str, str]:
     wanted = {"train": _TRAIN} | ({"query": _QUERY, "gallery": _GALLERY} if query else {"test": _TEST})
     found = {part: [name for name in names if (root / name).is_dir()] for part, names in wanted.items()}
     if not found["train"]:
-        del found["train"]  # enough to evaluate
+        del found["train"]  # an evaluation does not need it
     missing = [part for part, names in found.items() if not names]
     if missing:
         raise FileNotFoundError(f"no folder for {' and '.join(missing)} in {root} (data.root); expected{_TREE}")
     several = [names for names in found.values() if len(names) > 1]
     if several:
-        raise ValueError(f"Expected one folder for a part in {root} (got {' and '.join(several[0])}); move the others")
+        raise ValueError(f"Expected one folder per part in {root} (got {' and '.join(several[0])}); move the others")
     return {part: name for part, (name,) in found.items()}
 
 
 def _labelled(path: Path, pattern: re.Pattern[str], part: str) -> Labelled:
     found = pattern.match(path.name)
     if found is None:
-        begin = "; begin it with .* to skip what stands before" if pattern.search(path.name) else ""
+        begin = "; start it with .* to skip the text before" if pattern.search(path.name) else ""
         raise ValueError(
-            f"Expected data.pattern '{pattern.pattern}' to fit every file name from its beginning (it does not fit "
+            f"Expected data.pattern '{pattern.pattern}' to match every file name from its beginning (it does not match "
             f"{path.name} in {path.parent}){begin}"
         )
     labels = {"pid": "", "camid": "", "track": ""} | {name: label or "" for name, label in found.groupdict().items()}

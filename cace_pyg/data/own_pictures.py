@@ -1,4 +1,4 @@
-"""One's own labelled pictures, in a table or in folders, as the three parts of a data set."""
+"""Your own labelled pictures, in a table or in folders, as the three parts of a data set."""
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
@@ -10,55 +10,65 @@ from cace_pyg.data.sorted_pictures import pictures_below
 from cace_pyg.data.table import label, read_table
 
 PARTS = ("train", "query", "gallery")
-_TEST = "test"  # query and gallery in one
+_TEST = "test"  # both query and gallery
 _JUNK, _DISTRACTOR = -1, 0
 
 
 class Labelled(NamedTuple):
-    """One picture as its owner describes it."""
+    """One picture with its owner's labels."""
 
     path: Path
     pid: str
     camid: str  # empty: unknown
-    part: str  # train, query or gallery; test: query and gallery in one
-    track: str = ""  # pictures of one pid, camid and track are one query or one entry of the gallery; empty: by itself
+    part: str  # train, query or gallery; test: both query and gallery
+    track: str = ""  # pictures of one pid, camid and track are one query or one gallery entry; empty: no track
 
 
 def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
     """The parts of a data set from labelled pictures.
 
-    Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, over all parts at
-    once). As numbers they mean what the protocol says: −1 is junk and left out, 0 a distractor. Where no camera is
-    known for any picture, every picture (or track) counts as a camera of its own, so none is removed for its camera.
-    Training pictures are taken one by one, whatever their track.
+    Identities and cameras may be numbers or words (:func:`cace_pyg.data.own_pictures.as_numbers`, for all parts
+    together). Numbers have the protocol's meaning: −1 is junk and left out, 0 is a distractor. If no picture has a
+    camera, every picture (or track) counts as its own camera, so none is removed because of its camera. Training
+    pictures are used individually, whatever their track.
 
-    Of the part ``test`` every picture is a query and in the gallery; evaluation leaves each query itself out of its own
+    Every picture of the part ``test`` is a query and in the gallery; the evaluation removes each query from its own
     gallery (leave-one-out).
 
     Args:
         pictures: in any order.
-        source: where they are described, for messages.
+        source: where the labels come from, for messages.
 
     Raises:
         ValueError: query or gallery is empty, a picture occurs twice, a distractor is in train or query, or only some
             pictures have a camera.
     """
     _check(pictures, source)
-    pids = as_numbers(one.pid for one in pictures)
-    camids = as_numbers((one.camid for one in pictures if one.camid), meant=())
-    own_cameras: dict[Hashable, int] = {}  # where none is known
+    pids = as_numbers(picture.pid for picture in pictures)
+    camids = as_numbers((picture.camid for picture in pictures if picture.camid), meant=())
+    own_cameras: dict[Hashable, int] = {}  # used if no camera is known
     parts: dict[str, list[Sample]] = {part: [] for part in (*PARTS, _TEST)}
-    for number, one in enumerate(sorted(pictures, key=lambda one: (one.path.name, str(one.path))), start=1):
-        pid = pids[one.pid]
-        if pid == _DISTRACTOR and one.part not in ("gallery", _TEST):
-            raise ValueError(f"pid 0 marks distractors, expected in the gallery only (got {one.path} in {one.part})")
+    for number, picture in enumerate(
+        sorted(pictures, key=lambda picture: (picture.path.name, str(picture.path))), start=1
+    ):
+        pid = pids[picture.pid]
+        if pid == _DISTRACTOR and picture.part not in ("gallery", _TEST):
+            raise ValueError(
+                f"pid 0 marks distractors, expected in the gallery only (got {picture.path} in {picture.part})"
+            )
         if pid != _JUNK:
-            camid = camids[one.camid] if one.camid else own_cameras.setdefault((pid, one.track or one.path), number)
-            parts[one.part].append(Sample(one.path, pid, camid, "" if one.part == "train" else one.track))
+            camid = (
+                camids[picture.camid]
+                if picture.camid
+                else own_cameras.setdefault((pid, picture.track or picture.path), number)
+            )
+            parts[picture.part].append(
+                Sample(picture.path, pid, camid, "" if picture.part == "train" else picture.track)
+            )
     if parts[_TEST]:
         if parts["query"] or parts["gallery"]:
-            raise ValueError(f"Expected either query and gallery in {source}, or test in place of both (got more)")
-        parts |= {"query": [one for one in parts[_TEST] if one.pid != _DISTRACTOR], "gallery": parts[_TEST]}
+            raise ValueError(f"Expected either query and gallery in {source}, or test instead of both (got more)")
+        parts |= {"query": [sample for sample in parts[_TEST] if sample.pid != _DISTRACTOR], "gallery": parts[_TEST]}
     empty = [part for part in ("query", "gallery") if not parts[part]]
     if empty:
         raise ValueError(f"Expected pictures for query and gallery in {source} (got none for {' and '.join(empty)})")
@@ -67,11 +77,11 @@ def splits_of(pictures: Sequence[Labelled], source: Path) -> Splits:
 
 def _check(pictures: Sequence[Labelled], source: Path) -> None:
     seen: set[Path] = set()
-    for one in pictures:
-        if one.path in seen:
-            raise ValueError(f"Expected each picture once in {source} (got {one.path} twice)")
-        seen.add(one.path)
-    without = [one.path for one in pictures if not one.camid]
+    for picture in pictures:
+        if picture.path in seen:
+            raise ValueError(f"Expected each picture once in {source} (got {picture.path} twice)")
+        seen.add(picture.path)
+    without = [picture.path for picture in pictures if not picture.camid]
     if without and len(without) < len(pictures):
         raise ValueError(
             f"Expected a camera for every picture in {source}, or for none (got none for {len(without)} of "
@@ -82,20 +92,21 @@ def _check(pictures: Sequence[Labelled], source: Path) -> None:
 _TREE = """
   ROOT/
     train/    anna/entrance/1.jpg …     part/identity/camera/picture, or
-    query/    bob/1.jpg …               part/identity/picture where no camera is known
-    gallery/  bob/2.jpg …               (or test/ in place of both: each query leaves itself out)
-              bob/entrance/7/1.jpg …    part/identity/camera/track/picture where tracks are known"""
+    query/    bob/1.jpg …               part/identity/picture if no camera is known
+    gallery/  bob/2.jpg …               (or test/ instead of both: leave-one-out)
+              bob/entrance/7/1.jpg …    part/identity/camera/track/picture if tracks are known"""
 
 
 def read_image_folder(root: str | Path) -> Splits:
     """The pictures below ``ROOT/{train,query,gallery}/IDENTITY/[CAMERA/[TRACK/]]``, or ``ROOT/{train,test}/…``.
 
-    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. Which files
-    are taken says :func:`cace_pyg.data.sorted_pictures.pictures_below`.
+    Names of identities and cameras are numbers or words, see :func:`cace_pyg.data.own_pictures.splits_of`. For the
+    files that are used see :func:`cace_pyg.data.sorted_pictures.pictures_below`.
 
     Raises:
-        FileNotFoundError: a folder is missing (but for training, which an evaluation does without); shows the tree.
-        ValueError: a picture lies deeper or less deep, or see :func:`cace_pyg.data.own_pictures.splits_of`.
+        FileNotFoundError: a folder is missing (except training, which an evaluation does not need); the message shows
+            the tree.
+        ValueError: a picture is at another folder depth; see also :func:`cace_pyg.data.own_pictures.splits_of`.
     """
     root = Path(root)
     one_set = (root / _TEST).is_dir() and not any((root / part).is_dir() for part in ("query", "gallery"))
@@ -129,15 +140,16 @@ def read_manifest(path: str | Path) -> Splits:
 
     Raises:
         FileNotFoundError: the table, or a picture in it, is missing.
-        ImportError: a Parquet table without pyarrow.
-        ValueError: no table, a column is missing, a cell is empty or unknown; names row and column.
+        ImportError: it is a Parquet table and pyarrow is missing.
+        ValueError: it is not a table, a column is missing, or a cell is empty or unknown; the message names row and
+            column.
     """
     path = Path(path)
     rows = read_table(path)
     missing = [name for name in _COLUMNS if rows and name not in rows[0]]
     if not rows or missing:
         raise ValueError(
-            f"Expected rows with the columns path, pid, split, and camid where cameras are known, in {path} "
+            f"Expected rows with the columns path, pid, split, and camid if cameras are known, in {path} "
             f"(got {', '.join(map(str, rows[0])) if rows else 'no row'})"
         )
     return splits_of([_labelled(row, number, path) for number, row in enumerate(rows, start=1)], path)
@@ -160,19 +172,19 @@ def _labelled(row: dict[str, Any], number: int, table: Path) -> Labelled:
 
 
 def as_numbers(words: Iterable[str], meant: Sequence[int] = (_JUNK, _DISTRACTOR)) -> dict[str, int]:
-    """A number for every word, and another one for another word.
+    """A different number for every different word.
 
-    Each is what it says if all are whole numbers and no two say the same; otherwise they are 1, 2, … in alphabetical
-    order, beside those that mean something.
+    If all words are integers with different values, these values are used. Otherwise words are numbered 1, 2, … in
+    alphabetical order, except those with a special meaning.
 
     Example: 7, 12 stay 7, 12, and 007, 0012 are 7, 12; anna, bob, 12, -1 become 2, 3, 1, −1; 021, 21 become 1, 2.
 
     Args:
         words: identities or cameras.
-        meant: numbers that stay what they are among words, however written.
+        meant: numbers with a special meaning, which are kept among words, however they are written.
 
     Raises:
-        ValueError: a number below −1.
+        ValueError: a number is below −1.
     """
     known = sorted(set(words))
     numbers = {word: number for word in known if (number := _number(word)) is not None}
@@ -186,6 +198,6 @@ def as_numbers(words: Iterable[str], meant: Sequence[int] = (_JUNK, _DISTRACTOR)
 
 
 def _number(word: str) -> int | None:
-    """Digits alone are a number, or digits and .0 after them; Python's own int() takes 5_11 for 511."""
+    """The number, if the word is digits, or digits and .0; Python's own int() would read 5_11 as 511."""
     found = re.fullmatch(r"(?a)(-?\d+)(\.0+)?", word)
     return int(found[1]) if found and len(word) < 100 else None

@@ -19,14 +19,14 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was made.
+    """How many label maps were made.
 
     Attributes:
         pose: pictures in which a person's pose was found.
-        mask: without a pose: horizontal stripes over the mask of a person.
-        box: without either: stripes over the whole picture.
-        kept: pictures that had a label map.
-        unreadable: pictures without one now, with the reason.
+        mask: pictures without a pose: horizontal stripes over the mask of a person.
+        box: pictures without either: stripes over the whole picture.
+        kept: pictures that already had a label map.
+        unreadable: pictures that still have none, with the reason.
     """
 
     pose: int
@@ -38,7 +38,7 @@ class Parsed:
     def __str__(self) -> str:
         lines = [
             f"label maps: {self.pose} from a pose; {self.mask} as stripes over the mask of a person; {self.box} as "
-            f"stripes over the whole picture; {self.kept} were there",
+            f"stripes over the whole picture; {self.kept} were there already",
             f"pictures that cannot be read: {len(self.unreadable) or 'none'}",
         ]
         lines += [f"  {path}: {reason}" for path, reason in self.unreadable[:_SHOWN]]
@@ -53,20 +53,20 @@ def parse_pictures(
     overwrite: bool = False,
     program: str = mediapipe_parser.__file__,
 ) -> Parsed:
-    """Make the label map of every picture in ``root`` and its folders, where :class:`~cace_pyg.graph.Semantic` looks.
+    """Make the label map of every picture in ``root`` and its folders, for :class:`~cace_pyg.graph.Semantic`.
 
     ``root/<folder>/<stem>.jpg`` gets ``root/parts/<folder>/<stem>.png``; a picture in ``root`` itself gets its map
-    beside ``root``. A map is whole or not there, so that a stopped command goes on.
+    next to ``root``. Maps are written completely or not at all, so an interrupted command can be continued.
 
     Args:
         root: a data set or a folder of crops.
-        python: interpreter that has MediaPipe; it need not have this library.
-        overwrite: make maps that are there anew.
-        program: what that interpreter runs, see :mod:`cace_pyg.data.mediapipe_parser`.
+        python: interpreter with MediaPipe; it does not need this library.
+        overwrite: make existing maps again.
+        program: the program for that interpreter, see :mod:`cace_pyg.data.mediapipe_parser`.
 
     Raises:
         FileNotFoundError: there are no pictures.
-        ValueError: two pictures of a folder differ in their ending alone, and would share a map.
+        ValueError: two pictures in a folder differ only in their extension, and would share a map.
         RuntimeError: the interpreter cannot be started, has no MediaPipe, or failed.
     """
     pictures = sorted_pictures(Path(root))
@@ -95,7 +95,7 @@ def _check_names(tasks: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _answers(tasks: Sequence[tuple[Path, Path]], python: str, program: str) -> Iterator[dict[str, str]]:
-    """What the other interpreter says to each task."""
+    """The other interpreter's answers to the tasks."""
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as asked:
         for picture, label_map in tasks:
             asked.write(json.dumps({"picture": str(picture.absolute()), "map": str(label_map.absolute())}) + "\n")
@@ -123,9 +123,9 @@ def _answers(tasks: Sequence[tuple[Path, Path]], python: str, program: str) -> I
 def _failure(said: str, python: str, answered: int) -> str:
     if "No module named 'mediapipe'" in said:
         return (
-            f"{python} has no MediaPipe, which finds the body parts. It needs numpy < 2, so give it an environment of "
-            "its own (Python 3.11 or 3.12): python3.11 -m venv parser && parser/bin/pip install mediapipe==0.10.21, "
-            "then --python parser/bin/python; or, where numpy may be old, pip install 'cace-pyg[semantic]'"
+            f"{python} has no MediaPipe, which finds the body parts. It needs numpy < 2, so make an environment for it "
+            "(Python 3.11 or 3.12): python3.11 -m venv parser && parser/bin/pip install mediapipe==0.10.21, "
+            "then --python parser/bin/python; or, if numpy may be old, pip install 'cace-pyg[semantic]'"
         )
     last = "\n".join(said.strip().splitlines()[-5:]) or "it said nothing"
-    return f"the parser stopped after {answered} pictures, whose maps are kept; the same command goes on.\n{last}"
+    return f"the parser stopped after {answered} pictures, whose maps are kept; the same command continues.\n{last}"

@@ -1,4 +1,4 @@
-"""Body-part label maps beside the pictures, and what their labels mean."""
+"""Body-part label maps next to the pictures, and the meaning of their labels."""
 
 import os
 from collections.abc import Sequence
@@ -42,22 +42,22 @@ LABELS: dict[PartPalette, dict[str, int]] = {
 }  # fmt: skip
 
 
-"""What the labels 0, 1, … of a palette are called by its data set, in order, and which of our body parts they are."""
+"""The names of the labels 0, 1, … of a palette in its data set, in order, and our body parts for them."""
 
 
 def common_parts(labels: Tensor, palette: PartPalette) -> Tensor:
     """Body parts (``cace_pyg.data.synthetic.PART_NAMES``) of labels in a palette.
 
     ``lip``: Look into Person, 20 labels (Gong et al., 2017). ``pascal_person_part``: 7 labels (Chen et al., 2014).
-    ``atr``: 18 labels (Liang et al., 2015). ``as_is`` leaves labels what they are. Left and right are one part, and so
-    are a limb and what it wears.
+    ``atr``: 18 labels (Liang et al., 2015). ``as_is`` keeps the labels. Left and right are one part, and so are a limb
+    and its clothes.
 
     Args:
         labels: uint8, any shape.
-        palette: where they come from.
+        palette: the palette of the labels.
 
     Raises:
-        ValueError: an unknown palette, or a label that it does not have.
+        ValueError: the palette is unknown, or does not have a label.
     """
     if palette == "as_is":
         return labels
@@ -69,12 +69,12 @@ def common_parts(labels: Tensor, palette: PartPalette) -> Tensor:
     return table[labels.long()]
 
 
-_BIT_DEPTH = 24  # the byte of a PNG file that says it
+_BIT_DEPTH = 24  # the byte of a PNG file with the bit depth
 
 
 def part_map_path(picture: Path) -> Path:
-    """Where the label map of a picture stands: ``ROOT/parts/<folder>/<stem>.png`` for ``ROOT/<folder>/<stem>.jpg``."""
-    folder = Path(os.path.abspath(picture)).parent  # a relative path may not name it; links are not followed
+    """The path of a picture's label map: ``ROOT/parts/<folder>/<stem>.png`` for ``ROOT/<folder>/<stem>.jpg``."""
+    folder = Path(os.path.abspath(picture)).parent  # a relative path may not contain it; links are not followed
     return folder.parent / "parts" / folder.name / f"{picture.stem}.png"
 
 
@@ -82,27 +82,27 @@ def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = 
     """The label map of a picture as body parts, resized to ``size`` (height, width) without mixing labels.
 
     Args:
-        sample: its path says where the map is, see :func:`part_map_path`.
+        sample: its path determines that of the map, see :func:`part_map_path`.
         size: (height, width) in pixels.
-        palette: what the labels of the file mean, see :func:`cace_pyg.data.part_map.common_parts`.
+        palette: the meaning of the labels in the file, see :func:`cace_pyg.data.part_map.common_parts`.
 
     Returns:
         uint8 ``(height, width)``; 0 is the background.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is broken or no PNG, or not one channel of 8 bits (a palette of colours is fine, its indices
-            count), or has a label that ``palette`` does not know.
+        ValueError: it is broken or not a PNG, does not have one channel of 8 bits (colour palettes are fine: their
+            indices are used), or has a label that ``palette`` does not have.
     """
     path = part_map_path(sample.path)
     if not path.is_file():
         raise FileNotFoundError(_missing(path))
     try:
-        with Image.open(path, formats=["PNG"]) as picture:  # the others lose labels
+        with Image.open(path, formats=["PNG"]) as picture:  # other formats lose labels
             mode, resized = picture.mode, picture.resize(size[::-1], Image.Resampling.NEAREST)
     except BROKEN as error:
         raise ValueError(
-            f"cannot read the label map {path}: {error}; expected a whole PNG file, make it anew"
+            f"cannot read the label map {path}: {error}; expected a complete PNG file, make it again"
         ) from error
     _check_labels(path, mode)
     try:
@@ -112,25 +112,25 @@ def read_part_map(sample: Sample, size: tuple[int, int], palette: PartPalette = 
 
 
 def check_part_maps(samples: Sequence[Sample]) -> None:
-    """Raise ``FileNotFoundError`` if a picture has no label map; says how many."""
+    """Raise ``FileNotFoundError`` if a picture has no label map; the message says how many have none."""
     missing = [path for path in map(part_map_path, (sample.path for sample in samples)) if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{_missing(missing[0])} ({len(missing)} of {len(samples)} pictures have none)")
 
 
 def _check_labels(path: Path, mode: str) -> None:
-    """Refuse colours, and the shades of grey that Pillow stretches to 0 … 255 where a pixel has fewer than 8 bits."""
+    """Refuse colours, and grey values of fewer than 8 bits, which Pillow would scale to 0 … 255."""
     if mode not in ("L", "P"):
         raise ValueError(
-            f"Expected {path} to hold one label a pixel, 8 bits (mode L or P) (got mode {mode}); save label indices, "
+            f"Expected one label of 8 bits per pixel in {path} (mode L or P) (got mode {mode}); save label indices, "
             "not colours"
         )
     with path.open("rb") as file:
         depth = file.read(_BIT_DEPTH + 1)[_BIT_DEPTH]
     if mode == "L" and depth != 8:
         raise ValueError(
-            f"Expected {path} to hold labels of 8 bits (got {depth}-bit grey, whose labels depend on the bits); save "
-            "it with 8 bits a pixel"
+            f"Expected labels of 8 bits in {path} (got {depth}-bit grey, whose labels depend on the bits); save "
+            "it with 8 bits per pixel"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures beside their label maps, to look at."""
+"""Draws pictures next to their label maps, for inspection."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _HEIGHT, _GAP, _COLUMNS = 192, 6, 8  # pixels; pairs in a row
 
 
 def part_sheet(pictures: list[Path], limit: int = 32) -> Image.Image:
-    """``limit`` of the pictures, evenly chosen, each beside its map in colours; those without a map are left out.
+    """``limit`` of the pictures, evenly chosen, each next to its map in colours; those without a map are left out.
 
     Raises:
         ValueError: no picture has a map.

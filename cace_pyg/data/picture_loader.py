@@ -9,15 +9,15 @@ from cace_pyg.data.dataset import Draw, Item, ReidDataset
 
 
 class PictureLoader(DataLoader[Any]):
-    """torch's ``DataLoader`` of a :class:`ReidDataset`; what its pictures raise is raised here, in one line.
+    """torch's ``DataLoader`` for a :class:`ReidDataset`; errors of pictures are raised unchanged, with one line.
 
-    The DataLoader itself makes a worker's error message of the whole traceback.
+    The DataLoader itself would turn a worker's whole traceback into the error message.
 
     Args:
         dataset: the pictures.
-        workers: processes that decode them; 0: this one does. They stay from one epoch to the next.
-        batch_size: pictures of a batch, in order.
-        batch_sampler: instead, the draws of each batch.
+        workers: processes that decode them; 0: only this one. They stay alive between epochs.
+        batch_size: pictures in a batch, in order.
+        batch_sampler: instead of ``batch_size``, the draws of each batch.
 
     Raises:
         FileNotFoundError, ValueError: in iteration, see :meth:`ReidDataset.__getitem__`.
@@ -39,7 +39,7 @@ class PictureLoader(DataLoader[Any]):
             collate_fn=_collate,
         )
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch has a class of its own
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch has its own class
         for batch in super().__iter__():
             if isinstance(batch, Exception):
                 raise batch

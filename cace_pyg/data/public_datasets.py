@@ -1,4 +1,4 @@
-"""Market-1501, DukeMTMC-reID, Occluded-DukeMTMC and MSMT17 as their authors distribute them, counted.
+"""Market-1501, DukeMTMC-reID, Occluded-DukeMTMC and MSMT17 as their authors distribute them, with checked counts.
 
 DukeMTMC was withdrawn by its authors: its readers are for researchers who already have it, and nothing here
 downloads it.
@@ -15,9 +15,9 @@ MARKET1501 = SplitCounts(Counts(12_936, 751, 6), Counts(3_368, 750, 6), Counts(1
 
 
 def read_market1501(root: str | Path, allow_partial: bool = False) -> Splits:
-    """Market-1501 (Zheng et al., ICCV 2015) as its authors distribute it, counted.
+    """Market-1501 (Zheng et al., ICCV 2015) as its authors distribute it, with checked counts.
 
-    Its gallery folder holds 19,732 pictures: 3,819 with pid −1 are junk and left out, 2,798 with pid 0000 are
+    Its gallery folder has 19,732 pictures: 3,819 with pid −1 are junk and left out, 2,798 with pid 0000 are
     distractors and stay.
 
     Raises:
@@ -34,7 +34,7 @@ DUKEMTMC = SplitCounts(Counts(16_522, 702, 8), Counts(2_228, 702, 8), Counts(17_
 
 
 def read_dukemtmc(root: str | Path, allow_partial: bool = False) -> Splits:
-    """DukeMTMC-reID (Ristani et al., 2016; Zheng et al., ICCV 2017), counted.
+    """DukeMTMC-reID (Ristani et al., 2016; Zheng et al., ICCV 2017), with checked counts.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.data.market_layout.read_market_layout`, and
@@ -49,7 +49,7 @@ OCCLUDED_DUKE = SplitCounts(Counts(15_618, 702, 8), Counts(2_210, 519, 8), Count
 
 
 def read_occluded_duke(root: str | Path, allow_partial: bool = False) -> Splits:
-    """Occluded-DukeMTMC (Miao et al., ICCV 2019), counted: the folders that its authors' lists make of the pictures.
+    """Occluded-DukeMTMC (Miao et al., ICCV 2019), with checked counts: folders made by its authors' lists.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.data.market_layout.read_market_layout`, and
@@ -72,20 +72,20 @@ _TREE = """
 
 
 def read_msmt17(root: str | Path, allow_partial: bool = False, validation: bool = False) -> Splits:
-    """MSMT17 (Wei et al., CVPR 2018) as its authors distribute it, counted.
+    """MSMT17 (Wei et al., CVPR 2018) as its authors distribute it, with checked counts.
 
-    Its identities begin at 0, which means a distractor here: each is read as one more than its file name says. The
-    camera is the third field of a file name.
+    Its identities begin at 0, which means a distractor here, so 1 is added to each. The camera is the third field of a
+    file name.
 
     Args:
         root: the folder of the lists, the one above it, or one of its picture folders.
-        allow_partial: leave listed pictures out that are not on disk, and warn instead of raising.
-        validation: train on the 2,373 validation pictures too, as some published numbers do; the paper does not.
+        allow_partial: skip listed pictures that are not on disk, and warn instead of raising.
+        validation: also train on the 2,373 validation pictures, as for some published results; the paper does not.
 
     Raises:
-        FileNotFoundError: no such folder, or listed pictures are missing; shows the expected tree or the first of
-            them.
-        ValueError: a line or a file name does not parse, or the counts differ
+        FileNotFoundError: there is no such folder, or listed pictures are missing; the message shows the expected tree
+            or the first missing picture.
+        ValueError: a line or a file name cannot be parsed, or the counts differ
             (:func:`cace_pyg.data.counts.check_counts`).
     """
     root, (train, test) = _locate(Path(root))
@@ -101,7 +101,7 @@ def read_msmt17(root: str | Path, allow_partial: bool = False, validation: bool 
 
 
 def read_msmt17_trainval(root: str | Path, allow_partial: bool = False) -> Splits:
-    """:func:`read_msmt17` with the validation pictures in the training part."""
+    """:func:`read_msmt17`, with the validation pictures in the training part."""
     return read_msmt17(root, allow_partial, validation=True)
 
 
@@ -127,7 +127,7 @@ def _has_layout(root: Path, names: tuple[str, str]) -> bool:
 
 
 def _pictures(folder: Path) -> set[str]:
-    """Files of the folders in a folder, as the lists name them; 130,000 paths would take a second."""
+    """Files in the subfolders of a folder, named as in the lists; 130,000 ``Path`` objects would take a second."""
     return {f"{below.name}/{name}" for below in folder.iterdir() if below.is_dir() for name in os.listdir(below)}
 
 

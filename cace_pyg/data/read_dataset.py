@@ -1,4 +1,4 @@
-"""Any data set by its name, and how its pictures reach the network."""
+"""Reads any data set by its name; settings of data sets and of picture loading."""
 
 import warnings
 from collections.abc import Callable
@@ -39,20 +39,19 @@ DatasetName = Literal[
 
 @dataclass
 class DataSettings:
-    """The data set and how its pictures reach the network."""
+    """The data set, and how its pictures are loaded."""
 
     root: str
     """Folder of the data set, or the table of a manifest."""
     name: DatasetName = "market_layout"
-    """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: counted against what their authors published.
-    market_layout (Market-1501's folders, any size), manifest, image_folder: your own. mars: folders of tracks as MARS
-    has them, any size, track against track."""
+    """market1501, dukemtmc, occluded_duke, msmt17, msmt17_trainval: with the counts that their authors published.
+    market_layout (Market-1501's folders, any size), manifest, image_folder: your own. mars: folders of tracks as in
+    MARS, any size, track against track."""
     pattern: str | None = None
-    """Regular expression for the file names of your own pictures, with the group pid and, optional, camid and track,
-    such as '(?P<pid>-?\\d+)_c(?P<camid>\\d+)', in the folders train, query, gallery or as Market-1501 and VeRi call
-    them."""
+    """Regular expression for the file names of your own pictures, with the group pid and, optionally, camid and track,
+    such as '(?P<pid>-?\\d+)_c(?P<camid>\\d+)', in folders named train, query, gallery or as in Market-1501 and VeRi."""
     allow_partial: bool = False
-    """Warn, instead of stopping, where a public data set is not whole."""
+    """Warn, instead of stopping, if a public data set is not complete."""
     extra_train: list[str] = field(default_factory=list)
     """More training sets, each as NAME:ROOT; identities and cameras are kept apart."""
     height: PositiveInt = 384
@@ -62,7 +61,7 @@ class DataSettings:
     hold_out: ClosedUnitInterval = 0.1
     """Share of the training identities kept for validation: best checkpoint and fusion weight are chosen on them."""
     part_palette: PartPalette = "as_is"
-    """What the labels of body-part maps mean: our own parts, or those of lip, pascal_person_part, atr."""
+    """The meaning of labels in body-part maps: our own parts (as_is), or those of lip, pascal_person_part, atr."""
     workers: NonNegativeInt = 2
     """Processes that decode pictures; 0: the main one does."""
     cache: bool = False
@@ -98,19 +97,19 @@ def read_dataset(
     """Training, query and gallery pictures of a data set.
 
     Args:
-        name: a public data set, which is counted, or the form that one's own pictures have.
+        name: a public data set, whose counts are checked, or the format of your own pictures.
         root: folder, or the table of ``manifest``.
-        allow_partial: of a public data set: work with what is there, and warn.
+        allow_partial: accept an incomplete public data set, with a warning.
         pattern: how to read the file names of ``market_layout``, see
-            :func:`cace_pyg.data.named_pictures.read_named_pictures`; none: as Market-1501 has them.
+            :func:`cace_pyg.data.named_pictures.read_named_pictures`; None: Market-1501's names.
 
     Raises:
-        FileNotFoundError, ValueError: see the reader of that name; an unknown name.
+        FileNotFoundError, ValueError: the name is unknown; see also the reader of that name.
     """
     if pattern is not None:
         if name != "market_layout":
             raise ValueError(
-                f"Expected data.pattern with data.name market_layout (got {name}, which does not read file names so)"
+                f"Expected data.pattern with data.name market_layout (got {name}, which does not use a pattern)"
             )
         return read_named_pictures(root, pattern)
     if name in _PUBLIC:
@@ -123,34 +122,34 @@ def read_dataset(
 def read_splits(data: DataSettings) -> Splits:
     """``data.root``, with the training pictures of ``data.extra_train`` after its own.
 
-    It is what commands call: pictures that are left out are told in a line, without Python's lines around a warning.
+    For commands: files that are left out are reported in one line, without the extra lines of a Python warning.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_dataset.read_dataset`; an extra set is not written
-            as NAME:ROOT.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.data.read_dataset.read_dataset`; or an extra set is not
+            written as NAME:ROOT.
     """
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", LeftOutWarning)
         splits = read_dataset(data.name, data.root, data.allow_partial, data.pattern)
         extra = [read_named_root(entry, "data.extra_train", data.allow_partial).train for entry in data.extra_train]
-    for one in told:
-        if one.category is LeftOutWarning:
-            write_line(f"warning: {one.message}")
+    for warned in told:
+        if warned.category is LeftOutWarning:
+            write_line(f"warning: {warned.message}")
         else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+            warnings.warn_explicit(warned.message, warned.category, warned.filename, warned.lineno)
     return replace(splits, train=combine([splits.train, *extra])) if extra else splits
 
 
 def read_named_root(entry: str, setting: str, allow_partial: bool = False) -> Splits:
-    """:func:`read_dataset` of what is written as NAME:ROOT.
+    """:func:`read_dataset` for a data set that is written as NAME:ROOT.
 
     Args:
         entry: such as ``market1501:data/market``.
-        setting: that it comes from, for errors.
-        allow_partial: see there.
+        setting: the setting that it comes from, for error messages.
+        allow_partial: see :func:`read_dataset`.
 
     Raises:
-        FileNotFoundError, ValueError: see there; or it is not written so.
+        FileNotFoundError, ValueError: it is not written as NAME:ROOT; see also :func:`read_dataset`.
     """
     name, colon, root = entry.partition(":")
     if not colon or name not in get_args(DatasetName):

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: lists of labelled image files."""
+"""The library's form of a data set: lists of labelled image files."""
 
 import hashlib
 import itertools
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-LARGEST_LABEL = 2**60  # a tensor's whole numbers end at 2^63, and combine adds labels up
+LARGEST_LABEL = 2**60  # a tensor's integers end at 2^63, and combine adds labels
 
 
 class Sample(NamedTuple):
-    """One image file, who is on it and which camera took it."""
+    """One image file with its identity and camera."""
 
     path: Path
     pid: int  # identity; 0 is a distractor (stays in the gallery, never a match)
-    camid: int  # camera, as the file name has it
-    track: str = ""  # pictures of one pid, camid and track are one query or one entry of the gallery; "": by itself
+    camid: int  # camera, as in the file name
+    track: str = ""  # pictures of one pid, camid and track are one query or one gallery entry; "": no track
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Splits:
 
 
 def track_labels(samples: Sequence[Sample]) -> list[Hashable]:
-    """What pictures of one track have in common; a picture without a track has its own."""
+    """A label for each picture that is the same for all pictures of a track; a picture without a track has its own."""
     return [
         (sample.pid, sample.camid, sample.track) if sample.track else position
         for position, sample in enumerate(samples)
@@ -55,7 +55,7 @@ def track_labels(samples: Sequence[Sample]) -> list[Hashable]:
 def fingerprint(splits: Splits) -> str:
     """12 hexadecimal digits of the SHA-256 over part, file name and size in bytes of every picture.
 
-    Two folders with the same fingerprint hold the same files, wherever they lie; contents are not read.
+    Two folders with the same fingerprint have the same files, wherever they are; contents are not read.
     """
     digest = hashlib.sha256()
     for part in ("train", "query", "gallery"):
@@ -66,15 +66,15 @@ def fingerprint(splits: Splits) -> str:
 
 
 def combine(parts: Sequence[Sequence[Sample]]) -> tuple[Sample, ...]:
-    """The pictures of several data sets; no two of them share an identity or a camera afterwards.
+    """The pictures of several data sets, renumbered so that no two share an identity or a camera.
 
-    The first keeps its pids and camids; those of each other are moved above all before it.
+    The first keeps its pids and camids; those of each later one are shifted above all earlier ones.
 
     Args:
-        parts: training pictures; no junk and no distractors.
+        parts: training pictures, without junk and distractors.
 
     Raises:
-        ValueError: a pid below 1, or nothing given.
+        ValueError: a pid is below 1, or there are no parts.
     """
     if not parts or any(sample.pid < 1 for part in parts for sample in part):
         raise ValueError("Expected training pictures of pid 1 and above (got a smaller one, or no part at all)")

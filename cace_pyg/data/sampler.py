@@ -10,22 +10,22 @@ from cace_pyg.data.dataset import Draw
 class RandomIdentitySampler:
     """Yields batches of ``num_identities`` different identities with ``num_instances`` pictures each.
 
-    Identities come in rounds, each in a new order, so that all are seen equally often; the pictures of an identity
-    are used up before one comes again. An identity with fewer pictures than ``num_instances`` repeats some.
+    Identities come in rounds, each in a new order, so that all are used equally often. All pictures of an identity are
+    used before one is repeated. An identity with fewer pictures than ``num_instances`` repeats some.
 
     Args:
         pids: identity of each picture.
         num_identities: identities in a batch.
         num_instances: pictures of each.
         seed: with the epoch, determines every batch.
-        batches_per_epoch: none: as many as one pass over the pictures needs. ``len()`` is this number.
-        rank: of this process. Each of ``ranks`` processes gets its own identities of every batch, rank by rank; all of
-            them together see what one process would.
-        ranks: processes that share each batch.
+        batches_per_epoch: None: as many as one pass over the pictures needs. ``len()`` is this number.
+        rank: of this process. Each of ``ranks`` processes gets its own identities of every batch, in order of rank;
+            together they get the same batch as one process would.
+        ranks: number of processes that share each batch.
 
     Raises:
-        ValueError: too few identities for a batch, nobody with two pictures, identities that the ranks cannot share
-            evenly, or a number below what makes sense.
+        ValueError: there are too few identities for a batch, nobody has two pictures, the ranks cannot share the
+            identities evenly, or a number is too small.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class RandomIdentitySampler:
             )
         self.by_pid: dict[int, list[int]] = defaultdict(list)
         for index, pid in enumerate(pids):
-            self.by_pid[int(pid)].append(index)  # tensors as keys would all be different
+            self.by_pid[int(pid)].append(index)  # as keys, equal tensors would be different
         if min(num_identities, num_instances) < 2:
             raise ValueError(
                 f"Expected at least 2 identities and 2 pictures of each in a batch (got {num_identities} and "
                 f"{num_instances}); a triplet needs a match and a non-match"
             )
         if batches_per_epoch is not None and batches_per_epoch < 1:
-            raise ValueError(f"Expected batches_per_epoch of at least 1, or none (got {batches_per_epoch})")
+            raise ValueError(f"Expected batches_per_epoch of at least 1, or None (got {batches_per_epoch})")
         if len(self.by_pid) < num_identities:
             raise ValueError(
                 f"Expected at least num_identities = {num_identities} training identities (got {len(self.by_pid)}); "
@@ -93,7 +93,7 @@ class RandomIdentitySampler:
             yield [Draw(index, rng.getrandbits(62)) for index in indices][self.own]
 
     def _take(self, pid: int, unused: dict[int, list[int]], rng: random.Random) -> list[int]:
-        """The next pictures of one identity; all different as long as it has enough."""
+        """The next pictures of one identity, all different if it has enough."""
         taken: list[int] = []
         while len(taken) < self.num_instances:
             if not unused.get(pid):

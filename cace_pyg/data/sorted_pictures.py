@@ -1,4 +1,4 @@
-"""The pictures of a folder."""
+"""Finds the pictures in a folder."""
 
 import os
 import warnings
@@ -26,11 +26,11 @@ OTHER_PICTURES = (
 
 
 class LeftOutWarning(UserWarning):
-    """Files that look like pictures are not used."""
+    """Some files that look like pictures are not used."""
 
 
 def sorted_pictures(root: Path) -> list[Path]:
-    """:func:`pictures_below` a folder that has some.
+    """:func:`pictures_below`, with an error if there are none.
 
     Raises:
         FileNotFoundError: there is no such folder, or no picture in it.
@@ -44,14 +44,14 @@ def sorted_pictures(root: Path) -> list[Path]:
 
 
 def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path]:
-    """The pictures in a folder and in those below it, sorted, without label maps (``parts/<folder>/<stem>.png``).
+    """The pictures in a folder and its subfolders, sorted, without label maps (``parts/<folder>/<stem>.png``).
 
-    Links to files and folders are followed; hidden files and folders (``.ipynb_checkpoints``) are not looked at.
-    What looks like a picture and is not used is told by a :class:`LeftOutWarning`.
+    Links to files and folders are followed; hidden files and folders (``.ipynb_checkpoints``) are ignored. A
+    :class:`LeftOutWarning` reports files that look like pictures but are not used.
 
     Args:
-        folder: that is there.
-        endings: of files that are used, in lower case.
+        folder: an existing folder.
+        endings: file extensions that are used, in lower case.
 
     Raises:
         OSError: a folder cannot be read.
@@ -73,7 +73,7 @@ def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path
 
 
 def _files(folder: Path, above: frozenset[tuple[int, int]]) -> dict[Path, bool]:
-    """Files, and links to nothing (False); a folder inside itself, which links can make, ends there."""
+    """Files (True) and broken links (False); does not descend into a folder inside itself, which links can make."""
     status = folder.stat()
     here = status.st_dev, status.st_ino
     if here in above:
@@ -94,14 +94,14 @@ def _ending(path: Path) -> str:
 
 
 def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
-    """Why a file with a picture's name is not used; none if it is."""
+    """Why a file with a picture's name is not used; None if it is."""
     if not there:
         return "broken links"
     return None if _ending(path) in endings else "of formats that are not read"
 
 
 def _is_label_map(path: Path) -> bool:
-    """Whether a file stands where the label map of a picture would: ``parts/<folder>/<stem>.png`` beside a folder."""
+    """Whether a file has the path of a picture's label map: ``parts/<folder>/<stem>.png`` next to a folder."""
     folder = path.parent
     is_one = folder.parent.name == "parts" and _ending(path) == ".png"
     return is_one and (folder.parent.parent / folder.name).is_dir()

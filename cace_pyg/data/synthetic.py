@@ -1,8 +1,8 @@
-"""The built-in data set: rendered pedestrians in the folders and under the file names of Market-1501.
+"""The built-in data set: rendered pedestrians in the folders and with the file names of Market-1501.
 
-Many identities wear the same colours and differ in small details alone, which a picture shows or hides
-according to view, box and occluder. Beside each picture lies a label map of body parts, and `details.json`
-lists what can truly be seen on it. Nobody real is on these pictures.
+Many identities wear the same colours and differ only in small details, which a picture shows or hides depending on
+view, box and occluder. Each picture has a label map of body parts, and `details.json` lists what is visible in it.
+The pictures show no real people.
 """
 
 import json
@@ -42,10 +42,10 @@ from cace_pyg.progress import progress_bar
 
 __all__ = ["DETAIL_NAMES", "PART_NAMES", "SyntheticSettings", "make_synthetic"]
 
-_DRAWING = 1  # raise it whenever the same settings would give other pictures
+_DRAWING = 1  # version; increase it whenever the same settings give other pictures
 _JPEG_QUALITY = 95
 _WORTH_A_POOL = 1000  # pictures; fewer are drawn before the other processes have started
-_CHUNK = 50  # pictures a task
+_CHUNK = 50  # pictures per task
 _PASSER_BY = 0.3  # part of the occluders that are people
 _PART_COLOURS = (0, 0, 0, 240, 190, 60, 200, 60, 60, 70, 160, 230, 60, 120, 70, 150, 90, 190, 240, 240, 240)
 
@@ -56,26 +56,25 @@ def make_synthetic(
     workers: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Render the data set into the folder `root`, unless it already lies there.
+    """Render the data set into the folder `root`, unless it is already there.
 
-    The same settings give the same bytes, whatever the number of workers. All is written to a folder beside
-    `root` and renamed at the end, so `root` is never half made; the `.<name>.<id>.partial` that a killed run
-    leaves can be deleted at any time.
+    The same settings give the same bytes, whatever the number of workers. Everything is written to a folder next to
+    `root` and renamed at the end, so `root` is never incomplete. A folder `.<name>.<id>.partial`, left by a killed run,
+    can be deleted at any time.
 
     Args:
-        root: holds afterwards `bounding_box_train/`, `query/`, `bounding_box_test/` (JPEG), `parts/<folder>/`
+        root: will contain `bounding_box_train/`, `query/`, `bounding_box_test/` (JPEG), `parts/<folder>/`
             (8-bit PNG label maps of the same size and stem, indices of `PART_NAMES`), `details.json` and
             `settings.json`.
-        workers: further processes to draw in; 0 draws in this one, and so do small data sets. As always with
-            new processes, a script that asks for them must keep its own start under
-            `if __name__ == "__main__":`.
-        progress: show one bar.
+        workers: additional processes that draw; with 0, and for small data sets, this process draws. As always with
+            new processes, a script that uses them must have its main code under `if __name__ == "__main__":`.
+        progress: show a bar.
 
     Returns:
         `root` as a Path.
 
     Raises:
-        ValueError: `root` holds a data set of other settings or something else; nothing is changed then.
+        ValueError: `root` contains a data set with other settings, or something else; then nothing is changed.
     """
     root = Path(root)
     if workers < 0:
@@ -97,7 +96,7 @@ def _recorded(settings: SyntheticSettings) -> dict[str, Any]:
 
 
 def _is_made(root: Path, settings: SyntheticSettings) -> bool:
-    """Whether `root` holds exactly this data set; False where nothing is there yet."""
+    """Whether `root` contains exactly this data set; False if nothing is there yet."""
     if root.is_file():
         raise ValueError(f"root: expected a folder for the data set (got the file {root}); name another")
     if not root.exists() or not any(root.iterdir()):
@@ -106,22 +105,22 @@ def _is_made(root: Path, settings: SyntheticSettings) -> bool:
     if not record.is_file() or not (root / "details.json").is_file():
         raise ValueError(
             f"root: expected a new or empty folder, or a synthetic data set with its settings.json "
-            f"(got {root}, which holds something else); name another folder"
+            f"(got {root}, which contains something else); name another folder"
         )
     there, wanted = json.loads(record.read_text()), _recorded(settings)
     different = [name for name in {**wanted, **there} if there.get(name) != wanted.get(name)]
     if different:
         shown = ", ".join(f"{name} = {there.get(name)} instead of {wanted.get(name)}" for name in different)
         raise ValueError(
-            f"root: expected the settings asked for (got {root}, made with {shown}); "
-            "name another folder, ask for the settings it was made with, or delete it yourself"
+            f"root: expected a data set with these settings (got {root}, made with {shown}); "
+            "name another folder, give the settings that it was made with, or delete it yourself"
         )
     return True
 
 
 def _move(partial: Path, root: Path, settings: SyntheticSettings) -> None:
     try:
-        os.rename(partial, root)  # an empty folder gives way
+        os.rename(partial, root)  # replaces an empty folder
     except OSError:
         if not _is_made(root, settings):  # another process may have made the same set meanwhile
             raise
@@ -167,7 +166,7 @@ def _draw_all(
         for chunk in chunks:
             yield _draw_chunk(root, settings, chunk)
         return
-    # Forking would copy the caller's threads and CUDA state half alive; spawned processes start clean.
+    # Forking would copy the caller's threads and CUDA state in a broken form; spawned processes start clean.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         tasks = [pool.submit(_draw_chunk, root, settings, chunk) for chunk in chunks]
         try:
@@ -178,7 +177,7 @@ def _draw_all(
 
 
 def _draw_chunk(root: Path, settings: SyntheticSettings, pictures: list[PlannedPicture]) -> dict[str, dict[str, Any]]:
-    """Draw and save some pictures; returns their entries of `details.json` by path below `root`."""
+    """Draw and save some pictures; returns their entries of `details.json`, by path relative to `root`."""
     entries = {}
     for picture in pictures:
         rendering = _draw(settings, picture)

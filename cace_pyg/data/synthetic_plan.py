@@ -1,4 +1,4 @@
-"""Which pictures the built-in data set holds: who is seen where, from which side, and in which folder."""
+"""Plans the pictures of the built-in data set: person, camera, view and folder of each."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -17,12 +17,12 @@ _LEAST = {
     "train_identities": 1, "test_identities": 1, "images_per_identity": 2, "cameras": 2, "family_size": 1,
     "queries_per_identity": 1, "distractors": 0, "junk": 0, "height": 48, "width": 24, "seed": 0,
 }  # fmt: skip
-_MOST_PIDS, _MOST_CAMERAS, _MOST_PICTURES = 9999, 9, 999_999  # what the file names have digits for
+_MOST_PIDS, _MOST_CAMERAS, _MOST_PICTURES = 9999, 9, 999_999  # limited by the digits in file names
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """What `make_synthetic` renders. The test pictures do not depend on the number of training identities."""
+    """Settings of `make_synthetic`. The test pictures do not depend on the number of training identities."""
 
     train_identities: int = 1000
     """Identities to train on."""
@@ -33,17 +33,17 @@ class SyntheticSettings:
     cameras: int = 6
     """Cameras, each with its own colour cast, blur, light and background."""
     family_size: int = 6
-    """Identities that share clothing colours and build, and differ in details only."""
+    """Number of identities that share clothing colours and build, and differ only in details."""
     queries_per_identity: int = 2
-    """Queries of a test identity at most, always under different cameras."""
+    """Maximum number of queries of a test identity, from different cameras."""
     distractors: int = 100
     """Gallery pictures of further people, pid 0."""
     junk: int = 50
     """Badly cut gallery boxes, pid −1."""
     occluded: float = 0.3
-    """Chance that something stands before a person."""
+    """Probability that something hides part of a person."""
     loose: float = 0.3
-    """Chance that a box is shifted, too large, or cuts off head or feet."""
+    """Probability that a box is shifted, too large, or cuts off head or feet."""
     height: int = 96
     """Pixels."""
     width: int = 48
@@ -81,7 +81,7 @@ class SyntheticSettings:
 
 @dataclass(frozen=True)
 class PlannedPicture:
-    """One picture before it is drawn. All that is random about it follows from seed, group, index, number."""
+    """One picture before it is drawn. Everything random about it depends on seed, group, index and number."""
 
     folder: str
     pid: int
@@ -89,13 +89,13 @@ class PlannedPicture:
     view: str
     box: str
     group: str  # one of GROUPS
-    index: int  # of the person within his group
+    index: int  # of the person within the group
     number: int  # of the picture among this person's
 
     @property
     def stem(self) -> str:
-        """File name without its ending, as in Market-1501."""
-        # Distractors and junk are one picture a person but share a pid, so the person is their frame.
+        """File name without its extension, as in Market-1501."""
+        # Distractors and junk share a pid and have one picture per person, so the frame numbers the person.
         frame = 1 + (self.number if self.pid > 0 else self.index)
         pid = f"{self.pid:04d}" if self.pid >= 0 else str(self.pid)
         return f"{pid}_c{self.camid}s1_{frame:06d}_00"
@@ -117,7 +117,7 @@ def plan_pictures(settings: SyntheticSettings) -> list[PlannedPicture]:
 
 
 def choose_queries(camids: list[int], limit: int) -> list[int]:
-    """Indices of the query pictures: one a camera, each with a picture left over under another camera."""
+    """Indices of the query pictures: one per camera, each with a remaining picture from another camera."""
     chosen: list[int] = []
     for i, camid in enumerate(camids):
         if camid in {camids[j] for j in chosen}:
@@ -130,7 +130,7 @@ def choose_queries(camids: list[int], limit: int) -> list[int]:
 
 
 def person_of(settings: SyntheticSettings, group: str, index: int) -> Person:
-    """The person with this index in his group; he is drawn together with his family."""
+    """The person with this index in the group; a whole family is drawn at once."""
     family, member = divmod(index, settings.family_size)
     rng = _stream(settings, _FAMILIES, group, family)
     return draw_family(rng, f"{group}-{family}", settings.family_size)[member]
@@ -143,7 +143,7 @@ def camera_of(settings: SyntheticSettings, camid: int) -> Camera:
 
 
 def picture_stream(settings: SyntheticSettings, picture: PlannedPicture) -> np.random.Generator:
-    """Random numbers of one picture: the same in whatever process and order the pictures are drawn."""
+    """Random numbers for one picture, the same in every process and order of drawing."""
     return _stream(settings, _PICTURES, picture.group, picture.index, picture.number)
 
 
@@ -153,7 +153,7 @@ def _stream(settings: SyntheticSettings, purpose: int, group: str, *key: int) ->
 
 
 def _plan_identity(settings: SyntheticSettings, group: str, index: int, pid: int) -> list[PlannedPicture]:
-    """A person's pictures: he passes some of the cameras, and shows his four sides equally often."""
+    """A person's pictures: from some of the cameras, and from all four sides equally often."""
     rng = _stream(settings, _ITINERARIES, group, index)
     count = settings.images_per_identity
     passed = int(rng.integers(min(3, settings.cameras), settings.cameras + 1))

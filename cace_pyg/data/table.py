@@ -1,4 +1,4 @@
-"""Tables in files."""
+"""Reads tables from files."""
 
 import csv
 import re
@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 TABLES = (".csv", ".parquet")  # endings
-_NOTHING = ("", "nan", "NaN", "<NA>", "NaT")  # as pandas and numpy write it; Nan is a name
+_NOTHING = ("", "nan", "NaN", "<NA>", "NaT")  # missing values as pandas and numpy write them; Nan is a name
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV (UTF-8, with a header) or Parquet file, by column; the cells of CSV are text.
 
-    An empty cell is None, and so is what is written where nothing is known: NaN, ``nan``, ``<NA>``, ``NaT``.
+    An empty cell is None, and so are the usual markers of missing values: NaN, ``nan``, ``<NA>``, ``NaT``.
 
     Args:
         path: file ending in .csv or .parquet; the latter needs pyarrow (``pip install cace-pyg[parquet]``).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImportError: a Parquet table without pyarrow.
-        ValueError: it is no such table.
+        ImportError: it is a Parquet table and pyarrow is missing.
+        ValueError: it is not such a table.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no table at {path}; expected a .csv or .parquet file")
@@ -33,7 +33,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 def label(cell: Any) -> str:
     """The identity or camera of a cell as text; empty for None.
 
-    A whole number is the same label whether a program wrote it as 12 or, as pandas does beside empty cells, as 12.0.
+    An integer is the same label whether it is written as 12 or as 12.0, as pandas does in columns with empty cells.
     """
     word = "" if cell is None else str(cell).strip()
     return re.sub(r"(?a)^(-?\d+)\.0+$", r"\1", word)
@@ -56,7 +56,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _without_nanoseconds(table: Any) -> Any:
-    """Times that Python has: without pandas, Arrow refuses finer ones, and with it they come as pandas' own."""
+    """Times in microseconds: without pandas, Arrow refuses finer ones, and with pandas they would be pandas' type."""
     import pyarrow
 
     for place, field in enumerate(table.schema):

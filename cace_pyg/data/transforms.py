@@ -1,4 +1,4 @@
-"""From a decoded picture to the network's input."""
+"""Turns decoded pictures into the network's input."""
 
 from dataclasses import dataclass
 from typing import Protocol, overload
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from cace_pyg.torchvision_operators import import_torchvision
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what published weights expect
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as published weights expect
 
 
 @dataclass
 class AugmentationSettings:
-    """What is done at random to training pictures (§4.2 of the paper)."""
+    """Random augmentation of training pictures (§4.2 of the paper)."""
 
     flip: float = 0.5
     """Probability of mirroring left and right (the paper gives none; 0.5 is usual)."""
     crop_padding: int = 10
-    """Pixels of black border on each side, from which a picture-sized window is cut at random; 0: no crop."""
+    """Pixels of black border on each side, before a random crop to the picture's size; 0: no crop."""
     erasing: float = 0.5
     """Probability of filling a random rectangle with ImageNet's mean colour (the paper: 0.5)."""
     colour_jitter: float = 0.0
@@ -36,7 +36,7 @@ class AugmentationSettings:
 
 
 class Transform(Protocol):
-    """From uint8 ``(3, height, width)`` to the network's input; given a label map ``(height, width)`` too, to both."""
+    """Maps uint8 ``(3, height, width)`` to the network's input; with a label map ``(height, width)``, returns both."""
 
     @overload
     def __call__(self, image: Tensor, /) -> Tensor: ...
@@ -54,8 +54,8 @@ def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
 def training_transform(settings: AugmentationSettings) -> Transform:
     """uint8 ``(3, height, width)`` to normalised float of the same shape, augmented with torch's random numbers.
 
-    Given a label map ``(height, width)`` too, it returns both; the map is flipped and cut like the picture, what comes
-    in from outside is background, and colours and erasing leave it alone.
+    With a label map ``(height, width)`` it returns both; the map is flipped and cropped like the picture, with
+    background for the border, and is not changed by colour jitter and erasing.
     """
     v2 = import_torchvision("transforms.v2")
     places = v2.Compose([v2.RandomHorizontalFlip(settings.flip), _RandomWindow(settings.crop_padding)])
@@ -66,7 +66,7 @@ def training_transform(settings: AugmentationSettings) -> Transform:
 def evaluation_transform() -> Transform:
     """uint8 ``(3, height, width)`` to float of the same shape, normalised with ImageNet's mean and deviation.
 
-    Given a label map too, it returns both.
+    With a label map it returns both.
     """
     v2 = import_torchvision("transforms.v2")
     return _Transform(v2.Identity(), v2.Compose(_normalisation()))
@@ -78,7 +78,7 @@ def _normalisation() -> list[torch.nn.Module]:
 
 
 class _Transform(torch.nn.Module):
-    """What moves pixels, for picture and label map alike, then what changes their values, for the picture alone."""
+    """First geometric transforms of picture and label map, then changes of values of the picture only."""
 
     def __init__(self, places: torch.nn.Module, values: torch.nn.Module):
         super().__init__()
@@ -94,7 +94,7 @@ class _Transform(torch.nn.Module):
 
 
 class _RandomWindow(torch.nn.Module):
-    """Pad, then cut a window of the first size (torchvision's RandomCrop, whose size is the picture's own)."""
+    """Pad, then crop to the original size (torchvision's RandomCrop with the picture's own size)."""
 
     def __init__(self, padding: int):
         super().__init__()

@@ -11,21 +11,21 @@ from cace_pyg.data.sample import Sample, Splits
 def hold_out_identities(
     train: Sequence[Sample], fraction: float, seed: int, same_camera: Literal["remove", "keep"] = "remove"
 ) -> Splits:
-    """Keep some training identities for validation, wholly: none of their pictures stays in train.
+    """Hold out some training identities for validation, with all their pictures.
 
-    For each of them one picture a camera becomes a query, as in DukeMTMC-reID, but only as long as every query keeps
-    a match from another camera; the rest is the gallery. Identities with fewer than three pictures, or with one camera
-    unless ``same_camera`` is ``"keep"``, are never taken, even if fewer than asked for remain. The split depends on
-    names, not on the order of ``train``.
+    For each of them one picture per camera becomes a query, as in DukeMTMC-reID, but only while every query keeps a
+    match from another camera; the rest is the gallery. Identities with fewer than three pictures, or with one camera
+    unless ``same_camera`` is ``"keep"``, are never held out, even if there are then fewer than asked for. The split
+    depends on names, not on the order of ``train``.
 
     Args:
         train: training pictures.
-        fraction: share of all training identities to keep, in [0, 1); 0 keeps none.
+        fraction: share of all training identities to hold out, in [0, 1); 0 holds out none.
         seed: of the choice.
         same_camera: see :func:`cace_pyg.retrieval.evaluate`; ``"keep"``: the cameras of matches do not matter.
 
     Raises:
-        ValueError: the fraction is outside [0, 1), or fewer than two identities can be kept, or fewer than two stay.
+        ValueError: the fraction is outside [0, 1), fewer than two identities can be held out, or fewer than two remain.
     """
     if not train:
         raise ValueError(
@@ -45,7 +45,7 @@ def hold_out_identities(
     cameras = " from two cameras" if same_camera == "remove" else ""
     if min(count, len(parts)) < 2 or len(by_pid) - count < 2:
         raise ValueError(
-            f"data.hold_out {fraction} would hold {count} of {len(by_pid)} training identities out: expected at least "
+            f"data.hold_out {fraction} would hold out {count} of {len(by_pid)} training identities: expected at least "
             f"2 held out, of the {len(parts)} that have three pictures or more{cameras}, and at least 2 to "
             f"train on; give --data.hold_out {max(0.1, min(0.5, round(3 / len(by_pid), 2)))}, or 0 for no validation"
         )
@@ -53,13 +53,13 @@ def hold_out_identities(
     query = [sample for pid in kept for sample in parts[pid][0]]
     gallery = [sample for pid in kept for sample in parts[pid][1]]
     rest = [sample for sample in train if sample.pid not in set(kept)]
-    return Splits(*(tuple(sorted(part, key=lambda one: one.path.name)) for part in (rest, query, gallery)))
+    return Splits(*(tuple(sorted(part, key=lambda sample: sample.path.name)) for part in (rest, query, gallery)))
 
 
 def every_identity(samples: Sequence[Sample], seed: int, same_camera: Literal["remove", "keep"] = "remove") -> Splits:
-    """A query and a gallery of all people, as :func:`hold_out_identities` makes them; nobody is left to train on.
+    """A query and a gallery of all people, as :func:`hold_out_identities` makes them, without training pictures.
 
-    The gallery has the pictures of people without a query, too, and distractors.
+    The gallery also has the pictures of people without a query, and distractors.
 
     Args:
         samples: labelled pictures.
@@ -69,7 +69,7 @@ def every_identity(samples: Sequence[Sample], seed: int, same_camera: Literal["r
     Raises:
         ValueError: fewer than two people have three pictures or more, from two cameras.
     """
-    samples = [sample._replace(track="") for sample in samples]  # one picture of a camera is a query, the rest is not
+    samples = [sample._replace(track="") for sample in samples]  # single pictures are queries, not tracks
     by_pid: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.pid > 0:
@@ -84,21 +84,21 @@ def every_identity(samples: Sequence[Sample], seed: int, same_camera: Literal["r
         )
     query = {sample for part, _ in parts for sample in part}
     gallery = [sample for sample in samples if sample not in query]
-    return Splits((), *(tuple(sorted(part, key=lambda one: one.path.name)) for part in (query, gallery)))
+    return Splits((), *(tuple(sorted(part, key=lambda sample: sample.path.name)) for part in (query, gallery)))
 
 
 def _query_and_gallery(
     samples: list[Sample], rng: random.Random, same_camera: str
 ) -> tuple[list[Sample], list[Sample]] | None:
-    """At most one picture a camera, and the rest; None if the identity does not qualify."""
-    shuffled = rng.sample(sorted(samples, key=lambda one: one.path.name), len(samples))
-    if len(samples) < 3 or (same_camera == "remove" and len({one.camid for one in samples}) < 2):
+    """At most one picture per camera, and the rest; None if the identity does not qualify."""
+    shuffled = rng.sample(sorted(samples, key=lambda sample: sample.path.name), len(samples))
+    if len(samples) < 3 or (same_camera == "remove" and len({sample.camid for sample in samples}) < 2):
         return None
     query: list[Sample] = []
     for sample in shuffled:
         wider = [*query, sample]
         left = {other.camid for other in shuffled if other not in wider}
-        answered = left if same_camera == "keep" else all(left - {one.camid} for one in wider)
-        if answered and sample.camid not in {one.camid for one in query}:
+        answered = left if same_camera == "keep" else all(left - {chosen.camid} for chosen in wider)
+        if answered and sample.camid not in {chosen.camid for chosen in query}:
             query = wider
     return query, [sample for sample in shuffled if sample not in query]

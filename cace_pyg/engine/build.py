@@ -1,4 +1,4 @@
-"""Networks as a configuration says them."""
+"""Builds the networks that a configuration describes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +30,10 @@ def build_model(
 
     Args:
         config: the run.
-        num_identities: training identities; none where ``embedding.kind`` is published.
-        pretrained: load ``backbone.weights``; false where a checkpoint follows that holds them.
-        layers: pooling and neck of a published embedding, see :class:`PublishedEmbedding`, where a checkpoint follows.
+        num_identities: training identities; None if ``embedding.kind`` is published.
+        pretrained: load ``backbone.weights``; False if a checkpoint is loaded afterwards, which contains them.
+        layers: pooling and neck of a published embedding, see :class:`PublishedEmbedding`, if a checkpoint is loaded
+            afterwards.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`build_extractor`.
@@ -58,19 +59,19 @@ def build_extractor(
     Args:
         config: the run.
         published: with its own embedding.
-        pretrained: load ``backbone.weights``; a network of ONNX or OpenVINO comes from its file in any case.
+        pretrained: load ``backbone.weights``; an ONNX or OpenVINO network is read from its file in any case.
         layers: see :func:`build_model`.
 
     Raises:
-        FileNotFoundError, ValueError: its weights are missing or do not fit, it has no embedding of its own, or it has
-            no other.
+        FileNotFoundError, ValueError: its weights are missing or do not fit, or its own embedding is asked for and it
+            has none, or is not asked for and it has no other.
         RuntimeError: see :class:`OnnxExtractor`, :class:`OpenVinoExtractor` and :class:`TimmExtractor`.
     """
     settings = config.backbone
     if published and settings.weights is None:
         raise ValueError(
-            "embedding.kind published is the embedding of a network that is trained already: give its file as "
-            "--backbone.weights, or --embedding.kind trained"
+            "embedding.kind published uses the embedding of a trained network: give its file as --backbone.weights, or "
+            "give --embedding.kind trained"
         )
     weights = settings.weights if pretrained else None
     if settings.name in FROZEN:
@@ -84,7 +85,7 @@ def build_extractor(
 
 def _of_timm(settings: BackboneSettings, published: bool, size: tuple[int, int], weights: str | None) -> TimmExtractor:
     if settings.last_stride == 1 or settings.stem != "torchvision":
-        raise ValueError(f"{settings.name} stays as timm made it; leave backbone.last_stride and backbone.stem out")
+        raise ValueError(f"{settings.name} cannot be changed; leave backbone.last_stride and backbone.stem out")
     return TimmExtractor(settings.name, size, weights, published, settings.normalisation)
 
 
@@ -92,26 +93,26 @@ def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) 
     if not published:
         raise ValueError(
             f"Expected embedding.kind published with backbone.name {settings.name}, whose network is frozen (got "
-            "trained); give --embedding.kind published, or train a network with weights of torch"
+            "trained); give --embedding.kind published, or train a network with torch weights"
         )
     if settings.last_stride is not None or settings.stem != "torchvision":
         raise ValueError(
-            f"a network of {settings.name} stays as it is; leave backbone.last_stride and backbone.stem out"
+            f"a network of {settings.name} cannot be changed; leave backbone.last_stride and backbone.stem out"
         )
-    assert settings.weights is not None  # checked, as it is published
+    assert settings.weights is not None  # checked before, for a published embedding
     return FROZEN[settings.name](
         Path(settings.weights), settings.map, settings.output, settings.normalisation, settings.channel_order, size
     )
 
 
 def _check_frozen_alone(settings: BackboneSettings) -> None:
-    """Refuse what says nothing elsewhere, and a file that needs another name."""
+    """Refuse settings that have no effect for this backbone, and files that need another backbone name."""
     for name in ("map", "output", "normalisation", "channel_order"):
         of_timm = name == "normalisation" and settings.name.startswith(PREFIX)
         if getattr(settings, name) is not None and not of_timm:
-            timms = " or of timm" if name == "normalisation" else ""
+            timms = " or from timm" if name == "normalisation" else ""
             raise ValueError(
-                f"backbone.{name} is for networks in files of ONNX or OpenVINO{timms} (got it with backbone.name "
+                f"backbone.{name} is for networks from ONNX or OpenVINO files{timms} (got it with backbone.name "
                 f"{settings.name}); leave it out"
             )
     kind = {".onnx": "onnx", ".xml": "openvino"}.get(Path(settings.weights or "").suffix)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all; the models that they hold."""
+"""Writes and reads checkpoints, and builds the models in them."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ _KEYS = {"format", "config", "identities", "fusion_weight", "model", "epoch"}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, text) to a temporary file beside ``path``, then rename it.
+    """Write ``state`` (tensors, numbers, text) to a temporary file next to ``path``, then rename it.
 
     Raises:
-        RuntimeError: the folder is full or read-only; what stood at ``path`` is untouched.
+        RuntimeError: the disk is full or the folder is read-only; an earlier file at ``path`` is untouched.
     """
     try:
         with atomic_file(path) as file:
@@ -44,8 +44,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what :func:`save_checkpoint` wrote, or the folder of a bundle, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file, or the folder is no bundle.
-        ValueError: it is truncated or damaged, or not a checkpoint of this library; see :func:`read_bundle`.
+        FileNotFoundError: there is no such file, or the folder is not a bundle.
+        ValueError: it is truncated, damaged, or not a checkpoint of this library; see :func:`read_bundle`.
     """
     if is_bundle(path):
         state = {"format": _FORMAT} | read_bundle(path)
@@ -57,19 +57,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         of_gallery = path / "model.ckpt"
         meant = of_gallery if of_gallery.is_file() else path / "checkpoints" / "best.ckpt"
         whose = "gallery" if of_gallery.is_file() else "run"
-        raise FileNotFoundError(f"{path} is a folder and no bundle; the checkpoint of a {whose} is {meant}")
+        raise FileNotFoundError(f"{path} is a folder but not a bundle; the checkpoint of a {whose} is {meant}")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes RUN_DIR/checkpoints/best.ckpt and last.ckpt")
     try:
         _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken file
+    except Exception as error:  # torch raises many kinds of errors for a broken file
         why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"cannot read checkpoint {path}. It is truncated, damaged or no checkpoint ({why})") from error
+        raise ValueError(f"cannot read checkpoint {path}: truncated, damaged or not a checkpoint ({why})") from error
     if isinstance(state, dict) and state.get("format") == 1:
         raise ValueError(
-            f"{path} is a checkpoint of cace_pyg 0.1, whose weights and settings have other names (train is "
-            "joint_phase, conditional.engine is conditional.backend since 0.2): train it again, or use cace_pyg 0.1"
+            f"{path} is a checkpoint of cace_pyg 0.1, where weights and settings had other names (train is now "
+            "joint_phase, conditional.engine is now conditional.backend): train again, or use cace_pyg 0.1"
         )
     missing = _KEYS - state.keys() if isinstance(state, dict) else _KEYS
     if missing or state["format"] != _FORMAT:
@@ -82,7 +82,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_contents(state: dict[str, Any], path: Path) -> None:
-    """The file may be somebody else's: what is in it has to be what the library writes."""
+    """Check that the contents are what the library writes: the file may come from somebody else."""
     model, network = state["model"], state.get("network", {})
     wrong = [name for name, kind in (("config", str), ("identities", int)) if not isinstance(state[name], kind)]
     if not isinstance(model, dict) or not all(isinstance(value, torch.Tensor) for value in model.values()):
@@ -92,7 +92,7 @@ def _check_contents(state: dict[str, Any], path: Path) -> None:
     if wrong:
         raise ValueError(
             f"Expected text as config and network, a whole number as identities and tensors as model in the checkpoint "
-            f"{path} (got something else for {', '.join(wrong)}); train it again"
+            f"{path} (got something else for {', '.join(wrong)}); train again"
         )
     try:
         calibration_of(state)
@@ -101,23 +101,23 @@ def _check_contents(state: dict[str, Any], path: Path) -> None:
     broken = [name for name, value in model.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(
-            f"{path} holds weights that are not finite, such as {broken[0]}: the training had diverged; use an earlier "
+            f"{path} has weights that are not finite, such as {broken[0]}: the training diverged; use an earlier "
             "checkpoint, or train again at a lower learning rate"
         )
 
 
 def calibration_of(state: dict[str, Any]) -> Calibration | None:
-    """What fused distances mean, of what :func:`load_checkpoint` returned; none where nobody was held out, or older."""
+    """The calibration in what :func:`load_checkpoint` returned; None if nobody was held out, or if it is too old."""
     values = state.get("calibration")
     return None if values is None else Calibration.from_dict(values)
 
 
 def _check_sums(path: Path) -> None:
-    """torch would read a file with a hole in it."""
+    """Check the check sums of the zip file: torch would read a file with a hole in it."""
     with zipfile.ZipFile(path) as file:
         damaged = file.testzip()
     if damaged is not None:
-        raise ValueError(f"{damaged} is not what was written")
+        raise ValueError(f"{damaged} is damaged")
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -130,26 +130,26 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def load_model_state(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Put the weights of a checkpoint into a model.
+    """Load the weights of a checkpoint into a model.
 
     Raises:
-        ValueError: they are of another architecture; names the first differences.
+        ValueError: they belong to another architecture; the message names the first differences.
     """
     _load(model, state, path, "leave out the options that change the model (backbone, graph, embedding, conditional)")
 
 
 def load_individual_branch(model: CaceNet, path: Path) -> None:
-    """Put backbone, individual encoder and (if it has as many classes) classifier of a checkpoint into a model.
+    """Load backbone, individual encoder and (if the number of classes is equal) classifier of a checkpoint.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`; or one of both has the
-            embedding of a published network, which has its own file.
+        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model_state`; or the model or the
+            checkpoint has the embedding of a published network, which has its own file.
     """
     state = load_checkpoint(path)["model"]
     names = ["extractor", "encoder", *(["pooling"] if model.pooling is not None else [])]
     if model.classifier is None or "classifier.weight" not in state:
         raise ValueError(
-            f"start_from takes over a trained individual branch (got embedding.kind published, here or in {path}); "
+            f"start_from needs a trained individual branch (got embedding.kind published, here or in {path}); "
             "leave start_from out, and give the network as backbone.weights"
         )
     if state["classifier.weight"].shape == model.classifier.weight.shape:
@@ -169,7 +169,7 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, re
     ]
     if missing or unknown or misshapen:
         raise ValueError(
-            f"{path} holds another architecture: {len(missing)} weights missing {missing[:3]}, {len(unknown)} unknown "
+            f"{path} has another architecture: {len(missing)} weights missing {missing[:3]}, {len(unknown)} unknown "
             f"{unknown[:3]}, {len(misshapen)} of another shape {misshapen[:3]}; {remedy}"
         )
     model.load_state_dict(state)
@@ -177,12 +177,12 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path, re
 
 @dataclass(frozen=True)
 class LatestCheckpoint:
-    """A checkpoint to go on from.
+    """A checkpoint to continue from.
 
     Attributes:
-        state: what is in it.
+        state: its contents.
         path: of its file.
-        problem: why it is not ``last.ckpt``; empty where it is, or where that is missing.
+        problem: why it is not ``last.ckpt``; empty if it is, or if that file is missing.
     """
 
     state: dict[str, Any]
@@ -191,12 +191,12 @@ class LatestCheckpoint:
 
 
 def latest_checkpoint(folder: RunFolder) -> LatestCheckpoint | None:
-    """The newest checkpoint of a run that is whole; none where there is none at all.
+    """The newest readable checkpoint of a run; None if there are no checkpoints.
 
-    ``last.ckpt``, or where that is truncated (the machine went down while it was written) or missing the one before.
+    This is ``last.ckpt``, or the one before if that is missing or truncated (the machine went down during writing).
 
     Raises:
-        ValueError: there are checkpoints, and none can be read.
+        ValueError: there are checkpoints, but none can be read.
     """
     problems: list[str] = []
     for path in (folder.last, folder.previous):
@@ -206,25 +206,25 @@ def latest_checkpoint(folder: RunFolder) -> LatestCheckpoint | None:
             except ValueError as error:
                 problems.append(str(error))
     if problems:
-        raise ValueError("; ".join([*problems, "no whole checkpoint is left: start anew with another --run_dir"]))
+        raise ValueError("; ".join([*problems, "no readable checkpoint is left: start again with another --run_dir"]))
     return None
 
 
 _MATTERS = ("backbone", "graph", "embedding", "conditional")
-_CLASSIFIERS = ("classifier.", "pair_classifier.")  # nothing of them reaches an embedding
+_CLASSIFIERS = ("classifier.", "pair_classifier.")  # they do not affect embeddings
 
 
 def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
-    """12 hexadecimal digits of the SHA-256 over weights and settings that decide what an image becomes.
+    """12 hexadecimal digits of the SHA-256 over the weights and settings that determine the output for an image.
 
     Args:
         checkpoint: what :func:`cace_pyg.engine.checkpoint.load_checkpoint` returns.
-        flip: whether embeddings are averaged with those of mirror images, see :func:`unit_embedding`.
+        flip: whether embeddings are averaged with those of mirrored images, see :func:`unit_embedding`.
     """
     config = yaml.safe_load(checkpoint["config"])
     settings = {name: config.get(name) for name in _MATTERS}
-    settings["backbone"] = {**settings["backbone"], "weights": None}  # where they came from; they are hashed below
-    settings["conditional"] = {**settings["conditional"], "backend": None}  # the same numbers
+    settings["backbone"] = {**settings["backbone"], "weights": None}  # only where they came from; they are hashed below
+    settings["conditional"] = {**settings["conditional"], "backend": None}  # all backends give the same numbers
     settings["size"] = [config["data"]["height"], config["data"]["width"]]
     if flip:
         settings["flip"] = True
@@ -241,19 +241,19 @@ def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
 def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     """The model of a checkpoint in evaluation mode, and the rest of the checkpoint.
 
-    The file of a frozen network (ONNX, OpenVINO) is looked for in the folder ``network`` beside the checkpoint, at
-    ``backbone.weights``, and where it lay in training.
+    The file of a frozen network (ONNX, OpenVINO) is searched for in the folder ``network`` next to the checkpoint, at
+    ``backbone.weights``, and at its path during training.
 
     Raises:
         FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint` and :func:`check_network`; or the file of
-            the network is nowhere.
+            the network cannot be found.
         RuntimeError: the extra that the network needs is not installed.
     """
     state = load_checkpoint(path)
     if "own_extractor" in state:
         raise ValueError(
-            f"{path} holds a network of somebody's own, {state['own_extractor']}, which no command can build: make the "
-            "model in Python as it was made for training, then cace_pyg.load_weights(model, path) and evaluate_model"
+            f"{path} has a custom network, {state['own_extractor']}, which no command can build: make the model in "
+            "Python as for the training, then use cace_pyg.load_weights(model, path) and evaluate_model"
         )
     if "network" in state:
         weights = _find_network(state["network"], path, config.backbone.weights)
@@ -265,25 +265,25 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
 
 
 def network_facts(network: FrozenExtractor) -> dict[str, str]:
-    """What a checkpoint keeps of a network that is not in it."""
+    """What a checkpoint stores about a network that is not in it."""
     return dict(zip(_OF_NETWORK, (str(network.path), network.sha256), strict=True))
 
 
 def check_network(model: CaceNet, state: dict[str, Any], path: Path) -> None:
-    """See that the frozen network of a model is the one that a checkpoint was made with.
+    """Check that the frozen network of a model is the one that a checkpoint was made with.
 
     Args:
         model: with any extractor.
         state: what :func:`load_checkpoint` returned.
-        path: of the checkpoint, for errors.
+        path: of the checkpoint, for error messages.
 
     Raises:
-        ValueError: it is another, or one of both has none.
+        ValueError: it is another one, or only one of the two has one.
     """
     network = model.extractor if isinstance(model.extractor, FrozenExtractor) else None
     expected, found = state.get("network", {}).get("sha256"), network.sha256 if network else None
     if expected != found:
-        whose = f"{network.path}" if network else "none in a file of its own"
+        whose = f"{network.path}" if network else "no network from a file"
         raise ValueError(
             f"{path} was made with the network of SHA-256 {_short(expected)}, {state.get('network', {}).get('path')} "
             f"(got {_short(found)}, {whose}); give that file as --backbone.weights, or train the pair stage again"
@@ -291,7 +291,7 @@ def check_network(model: CaceNet, state: dict[str, Any], path: Path) -> None:
 
 
 def copy_network(network: FrozenExtractor, checkpoint: Path) -> None:
-    """Put the files of a network where :func:`load_model` looks first for that of ``checkpoint``.
+    """Copy the files of a network to where :func:`load_model` looks first for the network of ``checkpoint``.
 
     Raises:
         OSError: they cannot be read or written.
@@ -304,7 +304,7 @@ def copy_network(network: FrozenExtractor, checkpoint: Path) -> None:
 
 
 def _beside(checkpoint: Path) -> Path:
-    """The folder where the file of a frozen network may lie, as it does in a gallery and in a bundle."""
+    """The folder next to a checkpoint that may contain a frozen network, as in galleries and bundles."""
     return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / NETWORK
 
 
@@ -316,7 +316,7 @@ def _find_network(network: dict[str, str], checkpoint: Path, weights: str | None
         if place.is_file():
             return place
     raise FileNotFoundError(
-        f"{checkpoint} holds the pair stage alone; its network is the file {recorded.name} of SHA-256 "
+        f"{checkpoint} has only the pair stage; its network is the file {recorded.name} with SHA-256 "
         f"{_short(network['sha256'])}, which is not at {recorded}; put it there, or into {beside.parent}, or give "
         "--backbone.weights PATH"
     )
@@ -327,21 +327,21 @@ def _short(sha256: str | None) -> str:
 
 
 def load_weights(model: CaceNet, path: str | Path) -> float | None:
-    """Put the weights of a checkpoint into a model of your own, on the CPU, in evaluation mode.
+    """Load the weights of a checkpoint into a model of your own, on the CPU, in evaluation mode.
 
     Args:
-        model: built as it was for training.
+        model: built as for the training.
         path: ``best.ckpt`` or ``last.ckpt`` of a run.
 
     Returns:
         The fusion weight that was best on the held-out identities, if any.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`load_checkpoint`; or the weights are of another architecture.
+        FileNotFoundError, ValueError: see :func:`load_checkpoint`; or the weights belong to another architecture.
     """
     state = load_checkpoint(Path(path))
     check_network(model, state, Path(path))
-    remedy = "build the model as it was built for training"
+    remedy = "build the model as for the training"
     _load(model.cpu(), state["model"], Path(path), remedy)
     model.eval()
     return cast("float | None", state["fusion_weight"])

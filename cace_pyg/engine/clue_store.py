@@ -17,19 +17,19 @@ Kept = TypeVar("Kept", Clues, PairOperand)
 
 
 def keep_where_it_fits(images: Kept, device: torch.device | str) -> Kept:
-    """The same on ``device`` where it takes at most half of the memory that is free there, else as it is.
+    """Move the images to ``device`` if they take at most half of its free memory, else leave them.
 
-    So that a GPU does not wait for the clues of every pair; a device that is not CUDA does not say what is free.
+    So a GPU does not wait for the clues of every pair. Only CUDA devices report their free memory.
     """
     tensors = _tensors(images) if isinstance(images, PairOperand) else _tensors_of_clues(images)
     if torch.device(device).type != "cuda" or tensors[0].is_cuda:
         return images
-    size = sum(one.numel() * one.element_size() for one in tensors)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return images.to(device) if size <= torch.cuda.mem_get_info(device)[0] / 2 else images
 
 
 def store_raw_clues(batches: Iterable[Clues], count: int, folder: str | None) -> Clues:
-    """The clues of all batches as they came, see :func:`store_clues`."""
+    """The raw clues of all batches, see :func:`store_clues`."""
     whole, filled = None, 0
     for batch in batches:
         if whole is None:
@@ -43,16 +43,17 @@ def store_raw_clues(batches: Iterable[Clues], count: int, folder: str | None) ->
 
 
 def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) -> PairOperand:
-    """The prepared clues of all batches, in room that is taken once.
+    """The prepared clues of all batches, in memory that is allocated once.
 
     Args:
         batches: ``count`` images in all, on the CPU.
         count: at least 1.
-        folder: none: memory. Else files in this folder, mapped into memory: the system keeps there what fits, and
-            fetches the rest as it is wanted. They have no names, and go with the process, however it ends.
+        folder: None: in memory. Else in files in this folder that are mapped into memory: the system keeps in memory
+            what fits, and reads the rest when it is needed. The files have no names and vanish with the process,
+            however it ends.
 
     Raises:
-        ValueError: the folder is none, or too full.
+        ValueError: there is no such folder, or it is too full.
     """
     whole, filled = None, 0
     for batch in batches:
@@ -66,7 +67,7 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
 
 
 def _tensors(prepared: PairOperand) -> list[Tensor]:
-    """Those with a row for each image."""
+    """The tensors with a row for each image."""
     return [*_tensors_of_clues(prepared.compared), prepared.intra, prepared.projected, prepared.individual]
 
 
@@ -75,7 +76,7 @@ def _tensors_of_clues(clues: Clues) -> list[Tensor]:
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
-    others = (_room_like(one, count, folder) for one in (example.intra, example.projected, example.individual))
+    others = (_room_like(operand, count, folder) for operand in (example.intra, example.projected, example.individual))
     return PairOperand(_room_of_clues(example.compared, count, folder), *others)
 
 
@@ -92,7 +93,7 @@ def _room_like(tensor: Tensor, count: int, folder: str | None) -> Tensor:
 
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
-    """A tensor in a file that has no name any more."""
+    """A tensor in a file without a name."""
     size = torch.Size(shape).numel()
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -106,7 +107,7 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
 
 
 def _take(file: int, size: int) -> None:
-    """Bytes on the disk now; if they were found missing in the middle, the process would be killed."""
+    """Allocate the bytes on the disk now; if the disk became full later, the process would be killed."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:  # macOS

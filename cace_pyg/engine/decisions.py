@@ -1,4 +1,4 @@
-"""What the rankings of an evaluation are worth as decisions."""
+"""Evaluates the rankings of an evaluation as decisions."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,10 +12,10 @@ from cace_pyg.retrieval import Calibration, OpenSet, evaluate_open_set_blocks, r
 
 
 def decisions_of(evaluation: Evaluation) -> dict[str, OpenSet]:
-    """Of both stages, the second with the reliability of its probabilities where there is a calibration, and of
-    re-ranking by neighbours where it was asked for.
+    """The decisions of both stages, and of re-ranking by neighbours if it was asked for. With a calibration, those of
+    the second stage include the reliability of its probabilities.
 
-    Of nobody where the pictures show one person alone: then there is nothing to decide.
+    Empty if the pictures show only one person: then there is nothing to decide.
 
     Raises:
         ValueError: see :func:`cace_pyg.retrieval.evaluate_open_set`.
@@ -33,7 +33,7 @@ def decisions_of(evaluation: Evaluation) -> dict[str, OpenSet]:
 
 
 def decisions_by(evaluation: Evaluation, blocks: Iterable[Tensor]) -> OpenSet:
-    """Of any distances between query and gallery, such as those of k-reciprocal re-ranking."""
+    """The decisions of any distances between query and gallery, such as those of k-reciprocal re-ranking."""
     labels = labels_of(evaluation.query.samples, evaluation.gallery.samples)
     return evaluate_open_set_blocks(blocks, **labels, same_camera=evaluation.same_camera)
 
@@ -56,12 +56,12 @@ def _with_reliability(decisions: OpenSet, evaluation: Evaluation) -> OpenSet:
 
 
 def drift_warning(calibration: Calibration, drift: float, where: str) -> str:
-    """What to say of scores that are not those of the calibration; "" where they are near enough."""
+    """A warning about scores that differ from those of the calibration; "" if they are close enough."""
     if drift <= calibration.drift_limit:
         return ""
     return (
         f"warning: the scores of {where} are not those that the probabilities were learned from (Kolmogorov–Smirnov "
-        f"distance {drift:.2f}, expected at most {calibration.drift_limit:.2g}): do not trust them before python -m "
-        "cace_pyg.calibrate has learned them anew, from labelled pictures of these cameras. A few hundred pictures of "
+        f"distance {drift:.2f}, expected at most {calibration.drift_limit:.2g}): do not trust them until python -m "
+        "cace_pyg.calibrate has learned them again from labelled pictures of these cameras. A few hundred pictures of "
         "a few people can differ that much by chance"
     )

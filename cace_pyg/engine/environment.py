@@ -1,4 +1,4 @@
-"""Where a result comes from."""
+"""The environment that a result comes from."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ _PACKAGES = (
 
 
 def describe_environment(seed: int, data_fingerprint: str) -> dict[str, str]:
-    """Versions, machine, command, seed and data-set fingerprint, kept with every checkpoint and result."""
+    """Versions, machine, command, seed and data-set fingerprint, stored with every checkpoint and result."""
     found = {name: _version(name) for name in _PACKAGES}
     return {
         "command": " ".join([os.path.basename(sys.executable), *_as_module(sys.argv)]),

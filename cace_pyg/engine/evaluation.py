@@ -1,4 +1,4 @@
-"""Two-stage evaluation (§3.5 of the paper), and the rules by which both stages are weighed."""
+"""Two-stage evaluation (§3.5 of the paper), and the rules for weighting the stages."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -38,9 +38,9 @@ from cace_pyg.retrieval import (
 class Evaluation:
     """The result of both stages on one query and gallery set.
 
-    ``backend`` says what computed the second stage, and why; ``same_camera`` is that of the protocol; ``calibration``
-    is one of this fusion weight, and ``drift`` how far scores are from its own; ``neighbours`` are the rows of
-    re-ranking by neighbours, where it is asked for.
+    ``backend`` says what computed the second stage, and why; ``same_camera`` is the protocol's setting;
+    ``calibration`` belongs to this fusion weight, and ``drift`` is how far the scores are from those it was learned
+    from; ``neighbours`` are the rows of re-ranking by neighbours, if it was asked for.
     """
 
     query: Extraction
@@ -83,10 +83,10 @@ def evaluate_two_stage(
     calibration: Calibration | None = None,
     choice: NeighbourChoice | None = None,
 ) -> Evaluation | None:
-    """Rank ``gallery`` for every query by individual distance, then the top k again with the conditional one.
+    """Rank ``gallery`` for every query by individual distance, then re-rank the top k with the conditional distance.
 
-    On several ranks all take part in extraction and pairs; the first has the result, the others none. Neighbours are
-    re-ranked by ``choice``; none: as the configuration says, if it says so.
+    With several ranks, all take part in extraction and pairs; the first returns the result, the others None. Neighbours
+    are re-ranked by ``choice``; None: as the configuration says.
     """
     extracted_query, extracted_gallery, distances = measure(model, query, gallery, config, device, ranks, weight)
     if calibration is not None and calibration.weight != weight:
@@ -127,11 +127,11 @@ def evaluate_two_stage(
 
 
 def _evaluate_entries(entries: tuple[Extraction, Extraction], blocks: Iterable[Tensor], **protocol: Any) -> Metrics:
-    """The metrics; where entries are tracks, the policy says so."""
+    """The metrics; if entries are tracks, the policy says so."""
     metrics = evaluate_blocks(blocks, **protocol)
-    if all(one.views is None for one in entries):
+    if all(extraction.views is None for extraction in entries):
         return metrics
-    of_query, of_gallery = (len(one.embedding) for one in entries)
+    of_query, of_gallery = (len(extraction.embedding) for extraction in entries)
     return replace(metrics, policy=f"{metrics.policy}; track against track: {of_query} over {of_gallery}")
 
 
@@ -139,7 +139,7 @@ def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:
     """The weight that ``evaluation.fusion`` means, given the one chosen on held-out identities in training.
 
     Raises:
-        ValueError: ``auto`` where none was chosen, or a weight outside [0, 1].
+        ValueError: ``auto`` if no weight was chosen, or a weight outside [0, 1].
     """
     if fusion == "paper":
         return 1.0
@@ -198,9 +198,9 @@ def evaluate_model(
         query: query pictures.
         gallery: gallery pictures.
         config: the run's.
-        fusion_weight: the one chosen on held-out identities in training, for ``evaluation.fusion auto``.
-        fabric: of all ranks that take part, of which the first has the result; none: this process alone.
-        calibration: what fused distances mean, as the checkpoint has it; left out where it is of another weight.
+        fusion_weight: the weight chosen on held-out identities in training, for ``evaluation.fusion auto``.
+        fabric: of all ranks that take part, of which the first returns the result; None: only this process.
+        calibration: what fused distances mean, from the checkpoint; ignored if it belongs to another weight.
         held_out: query and gallery of identities held out of training, for ``neighbours.tune``.
 
     Raises:
@@ -221,7 +221,7 @@ def evaluate_model(
 def fusion_weight_of(config: Config, chosen: float | None) -> float:
     """The weight of the conditional distance that a run's configuration asks for.
 
-    Without a trained pair branch the second stage has nothing to say: its weight is 0 unless a number is given.
+    Without a trained pair branch the second stage has no information, so its weight is 0 unless a number is given.
 
     Args:
         config: the run's.

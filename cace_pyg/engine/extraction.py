@@ -1,4 +1,4 @@
-"""Every image through the backbone, once."""
+"""Passes every image through the backbone, once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
 @dataclass(frozen=True)
 class Extraction:
-    """What evaluation keeps of a list of images, on the CPU: the second stage never sees a picture again.
+    """What the evaluation needs of a list of images, on the CPU; the second stage needs no pictures any more.
 
     Attributes:
         samples: the images.
         embedding: unit-length individual embeddings, ``(image, embedding)``.
-        prepared: the pair stage's input of each image; on several ranks, of this rank's images.
-        first: position of the first image that ``prepared`` holds.
-        views: none: an image is a picture. Else it is a track: its row names the positions in ``prepared`` of its
-            views, −1 where it has fewer, ``(image, k)``; the sample is that of the first one.
+        prepared: the pair stage's input of each image; on several ranks, only of this rank's images.
+        first: position of the first image in ``prepared``.
+        views: None: each image is a picture. Otherwise each is a track: its row has the positions of its views in
+            ``prepared``, −1 if there are fewer, ``(image, k)``; its sample is that of the first view.
     """
 
     samples: tuple[Sample, ...]
@@ -45,7 +45,7 @@ class Extraction:
     views: Tensor | None = None
 
     def prepared_of(self, position: int) -> PairOperand:
-        """The pair stage's input of one image; of a track, that of its first view."""
+        """The pair stage's input of one image; for a track, that of its first view."""
         if self.views is not None:
             position = int(self.views[position, 0])
         return self.prepared.select(slice(position - self.first, position - self.first + 1))
@@ -64,15 +64,16 @@ def extract(
     name: str,
     ranks: Ranks = ALONE,
 ) -> Extraction:
-    """Unit-length individual embeddings and prepared clues of ``samples``; the model is in evaluation mode.
+    """Unit-length individual embeddings and prepared clues of ``samples``; the model must be in evaluation mode.
 
     Pictures of one person, camera and track become one entry (:func:`cace_pyg.retrieval.picture_sets.form_sets`). Their
-    views, whose clues are kept, pass the network again.
+    views, whose clues are kept, pass through the network a second time.
 
-    On several ranks each extracts its part. All get all embeddings; clues, which are large, stay where they were made.
+    With several ranks, each extracts its part. All ranks get all embeddings; clues, which are large, stay on the rank
+    that made them.
 
     Raises:
-        ValueError: see :func:`store_clues`; or there are fewer images than ranks, or tracks on several ranks.
+        ValueError: see :func:`store_clues`; or there are fewer images than ranks, or tracks with several ranks.
     """
     if any(sample.track for sample in samples):
         return _extract_tracks(model, samples, config, device, name, ranks)
@@ -102,7 +103,7 @@ def _extract_tracks(
 
 
 class Entries(NamedTuple):
-    """What the first stage compares: pictures, or tracks, whose sample is that of their first view.
+    """What the first stage compares: pictures, or tracks with the sample of their first view.
 
     Attributes:
         samples: one for each entry.
@@ -114,7 +115,7 @@ class Entries(NamedTuple):
 
 
 def extract_entries(model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str) -> Entries:
-    """What :func:`extract` gives, without what the pair stage needs."""
+    """The result of :func:`extract` without the pair stage's input."""
     if not any(sample.track for sample in samples):
         return Entries(tuple(samples), extract_embeddings(model, samples, config, device))
     sets = _form_tracks(model, samples, config, device)
@@ -133,9 +134,9 @@ def _shown(samples: Sequence[Sample], sets: PictureSets) -> tuple[Sample, ...]:
 def extract_clues(
     model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Clues]:
-    """Unit-length individual embeddings and the raw clues of ``samples``, all of them on every rank, on the CPU.
+    """Unit-length individual embeddings and the raw clues of all ``samples``, on the CPU of every rank.
 
-    With ``evaluation.clues_on_disk`` the clues are in files there.
+    With ``evaluation.clues_on_disk`` the clues are in files in that folder.
     """
     embeddings = []
 
@@ -162,9 +163,9 @@ def extract_embeddings(
 
 
 def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
-    """The images that this rank extracts: whole batches, so that every batch is one that a single rank would make.
+    """The images that this rank extracts: whole batches, the same ones that a single rank would make.
 
-    Where there are fewer batches than ranks, batches are smaller.
+    If there are fewer batches than ranks, batches are smaller.
     """
     if images < ranks.count:
         raise ValueError(f"Expected a {name} picture for each of {ranks.count} ranks (got {images}); start fewer ranks")
@@ -185,8 +186,8 @@ def _forward(
 ) -> Iterator[tuple[Tensor, Clues]]:
     """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
 
-    Clues of a published network, which are many and of many channels, are in half precision. They come from
-    ``embedding.cache`` where there is one, unless label maps are wanted, which it does not keep.
+    Clues of a published network, which are many and have many channels, are in half precision. They come from
+    ``embedding.cache`` if there is one, unless label maps are needed, which it does not store.
 
     Raises:
         FileNotFoundError: a picture has no label map.
@@ -231,7 +232,7 @@ def _through_network(
             clues = replace(clues, features=clues.features.half())
         if not (torch.isfinite(embedding).all() and torch.isfinite(clues.features).all()):
             raise RuntimeError(
-                f"an embedding or a clue is not finite ({name}): the network has diverged, where a lower learning rate "
-                "or a longer warm-up helps, or its weights are broken"
+                f"an embedding or a clue is not finite ({name}): the network has diverged (a lower learning rate or a "
+                "longer warm-up helps), or its weights are broken"
             )
         yield embedding, clues

@@ -1,4 +1,4 @@
-"""What a network that stays as it is made of pictures, kept in a folder for other runs."""
+"""Caches the embeddings and clues of a frozen network in a folder, for other runs."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ _EMBEDDING, _CLUES, _PICTURES = "embedding.npy", "clues.npy", "pictures.json"
 class FeatureCache:
     """Embeddings and clues of a published network, by picture.
 
-    Each network has a folder of its own, and each lot of pictures that were new to it a folder in there, which appears
-    whole and is never changed. So several processes may use one cache at a time, and a killed one leaves nothing that
-    anybody reads. A picture counts as new when its path, its size in bytes or its time of change is new.
+    Each network has its own folder. Each batch of new pictures gets a folder in it, which appears complete and never
+    changes. So several processes may use one cache at a time, and a killed process leaves nothing that others would
+    read. A picture counts as new if its path, its size in bytes or its modification time is new.
 
     Args:
-        folder: of the cache; made where there is none.
-        model: its extractor decides which embeddings and clues these are, by its weights.
-        config: the picture size, ``backbone`` and ``evaluation.flip`` decide too.
+        folder: of the cache; made if it does not exist.
+        model: the weights of its extractor are part of the key.
+        config: the picture size, ``backbone`` and ``evaluation.flip`` are part of the key, too.
     """
 
     def __init__(self, folder: Path, model: CaceNet, config: Config):
@@ -48,7 +48,7 @@ class FeatureCache:
         return [sample for sample in samples if _picture_key(sample) not in self.places]
 
     def add(self, samples: Sequence[Sample], batches: Iterable[tuple[Tensor, Clues]]) -> None:
-        """Keep the embeddings and clues of pictures that are new; clues in half precision.
+        """Store the embeddings and clues of new pictures; clues in half precision.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
@@ -67,7 +67,7 @@ class FeatureCache:
         self.places |= {picture: (lot, row) for row, picture in enumerate(pictures)}
 
     def batches(self, samples: Sequence[Sample], batch_size: int) -> Iterator[tuple[Tensor, Clues]]:
-        """Embeddings and clues of ``samples``, all of which are in the cache; read from the disk as they are wanted."""
+        """Embeddings and clues of ``samples``, which must all be in the cache; read from disk when they are needed."""
         files = {
             lot: tuple(np.load(lot / name, mmap_mode="r") for name in (_EMBEDDING, _CLUES))
             for lot in {self.places[_picture_key(sample)][0] for sample in samples}
@@ -82,7 +82,7 @@ class FeatureCache:
 
 
 def _write(folder: Path, count: int, batches: Iterable[tuple[Tensor, Clues]]) -> tuple[int, int]:
-    """The arrays of a lot, batch by batch; returns the grid."""
+    """Write the arrays, batch by batch; returns the grid."""
     grid, filled = (0, 0), 0
     with (folder / _EMBEDDING).open("wb") as embeddings, (folder / _CLUES).open("wb") as clues_file:
         for embedding, clues in batches:
@@ -92,14 +92,14 @@ def _write(folder: Path, count: int, batches: Iterable[tuple[Tensor, Clues]]) ->
                 if filled == 0:
                     form = {"descr": array.dtype.str, "fortran_order": False, "shape": (count, *array.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, form)
-                file.write(array.tobytes())  # a full disk is an error here; through mapped memory it would kill us
+                file.write(array.tobytes())  # a full disk is an error here; with mapped memory it would kill us
             filled += len(embedding)
     assert filled == count
     return grid
 
 
 def _network_key(model: CaceNet, config: Config) -> str:
-    """12 hexadecimal digits of the SHA-256 over all that decides what a picture becomes."""
+    """12 hexadecimal digits of the SHA-256 over everything that determines the output for a picture."""
     settings = asdict(config.backbone) | {"weights": getattr(model.extractor, "sha256", None)}
     settings |= {"size": [config.data.height, config.data.width], "flip": config.evaluation.flip}
     settings["class"] = type(model.extractor).__name__

@@ -1,4 +1,4 @@
-"""What a network made of pictures: embeddings and clues, without the pictures."""
+"""Embeddings and clues of pictures, without the pictures."""
 
 import os
 import pickle
@@ -26,7 +26,7 @@ from cace_pyg.read_picture import Picture, read_picture
 
 @dataclass
 class Features:
-    """Embeddings and clues of some images, of one network; arrays of your own are as good as :func:`extract_features`.
+    """Embeddings and clues of some images from one network; from :func:`extract_features` or arrays of your own.
 
     Args:
         embedding: ``(image, embedding)``; compared by cosine, so they are scaled to length one. Like the clues it is
@@ -48,7 +48,7 @@ class Features:
         if embedding.dim() != 2 or clues.dim() != 3 or len(embedding) != len(clues):
             raise ValueError(
                 "Expected embeddings (image, embedding) and clues (image, n, channel) of the same images (got "
-                f"{tuple(embedding.shape)} and {tuple(clues.shape)}); a map (image, H, W, channel) is "
+                f"{tuple(embedding.shape)} and {tuple(clues.shape)}); give a map (image, H, W, channel) as "
                 "map.reshape(len(map), H·W, channel), with grid=(H, W)"
             )
         if clues.size(1) != grid[0] * grid[1]:
@@ -69,20 +69,20 @@ class Features:
 
     @property
     def channels(self) -> int:
-        """Of a clue."""
+        """Channels of a clue."""
         return self.clues.size(2)
 
     def save(self, path: str | Path) -> None:
-        """Write them to a file, whole or not at all; :meth:`load` reads it."""
+        """Write them to a file, completely or not at all; :meth:`load` reads it."""
         with atomic_file(Path(path)) as file:
             torch.save({"embedding": self.embedding, "clues": self.clues, "grid": self.grid}, file)
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":
-        """What :meth:`save` wrote; clues stay on the disk until they are wanted.
+        """Read a file that :meth:`save` wrote; clues stay on disk until they are needed.
 
         Raises:
-            FileNotFoundError, ValueError: no such file, or it holds something else.
+            FileNotFoundError, ValueError: there is no such file, or it is not such a file.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"no features at {path}; Features.save makes such a file")
@@ -90,7 +90,7 @@ class Features:
             found = torch.load(path, weights_only=True, mmap=True)
             return cls(found["embedding"], found["clues"], found["grid"])
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-            raise ValueError(f"Expected a file of Features.save (got {path}, which is something else)") from error
+            raise ValueError(f"Expected a file that Features.save wrote (got {path}, which is not one)") from error
 
     def select(self, index: Tensor | slice) -> "Features":
         """The images at ``index``."""
@@ -107,7 +107,7 @@ def extract_features(
     device: str = "auto",
     progress: bool = True,
 ) -> Features:
-    """Embeddings and clues of pictures, each through the network once; clues in half precision.
+    """Embeddings and clues of pictures; each picture passes through the network once; clues are in half precision.
 
     Args:
         extractor: see :class:`~cace_pyg.models.Extractor`; it has to give an embedding of its own, as
@@ -115,17 +115,17 @@ def extract_features(
             device afterwards; what is no torch module is given pictures on ``device``.
         pictures: paths, PIL images, arrays or bytes of files.
         size: (height, width) to which they are resized.
-        batch_size: pictures a forward pass.
-        flip: average each embedding with that of the mirrored picture, at twice the cost; clues are the picture's own.
+        batch_size: pictures per forward pass.
+        flip: average each embedding with that of the mirrored picture, at twice the cost; clues are not averaged.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
 
     Raises:
-        FileNotFoundError, ValueError: a picture cannot be read; no picture; or see
+        FileNotFoundError, ValueError: a picture cannot be read, or there is none; or see
             :func:`cace_pyg.models.extractor.split_extracted`.
     """
     if isinstance(pictures, Picture) or not len(pictures):
-        raise ValueError("Expected a list of pictures (got one, or none)")
+        raise ValueError("Expected a list of pictures (got a single picture or an empty list)")
     transform, where = evaluation_transform(), find_device(device)
     embeddings, several, grid = [], [], (0, 0)
     with (
@@ -135,12 +135,14 @@ def extract_features(
     ):
 
         def reading(first: int) -> Iterator[Tensor]:
-            return threads.map(lambda one: to_tensor(read_picture(one), size), pictures[first : first + batch_size])
+            return threads.map(
+                lambda picture: to_tensor(read_picture(picture), size), pictures[first : first + batch_size]
+            )
 
         upcoming = reading(0)
         for first in range(0, len(pictures), batch_size):
             read, upcoming = upcoming, reading(first + batch_size)  # while the network works on this batch
-            batch = torch.stack([transform(one) for one in read]).to(where)
+            batch = torch.stack([transform(picture) for picture in read]).to(where)
             embedding, clues = split_extracted(extractor(batch), extractor.channels, len(batch))
             if embedding is None:
                 raise ValueError(
@@ -159,7 +161,7 @@ def extract_features(
 
 
 class KeptFeatures(torch.nn.Module):
-    """An extractor for which everything has been extracted: it is given positions instead of images."""
+    """An extractor whose features are known already: it takes positions instead of images."""
 
     def __init__(self, features: Features):
         super().__init__()
@@ -167,18 +169,18 @@ class KeptFeatures(torch.nn.Module):
         self.features = features
 
     def forward(self, images: Tensor) -> Individual:
-        # whoever only wants to see what clues look like gives a picture
+        # a picture comes from code that only needs the shape of the clues
         index = images.cpu() if images.dim() == 1 else torch.zeros(len(images), dtype=torch.long)
         chosen = self.features.clues[index].float().to(images.device)
         return Individual(self.features.embedding[index].to(images.device), Clues(chosen, self.features.grid))
 
     @staticmethod
     def samples(pids: Sequence[int], camids: Sequence[int]) -> list[Sample]:
-        """What stands for the pictures where the loops want some."""
+        """Stand-ins for pictures, for loops that need samples."""
         labels = zip(pids, camids, strict=True)
         return [Sample(Path(f"{position:09d}"), pid, camid) for position, (pid, camid) in enumerate(labels)]
 
     @staticmethod
     def positions(samples: Sequence[Sample]) -> Tensor:
-        """Those of some samples among the features."""
+        """The positions of some samples among the features."""
         return torch.tensor([int(sample.path.name) for sample in samples])

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writes files completely or not at all."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file beside ``path`` that takes its place when the block ends well; else ``path`` stays as it was."""
+    """A temporary binary file that replaces ``path`` if the block ends without an error; else ``path`` is unchanged."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -29,17 +29,21 @@ _DOTS_PER_INCH = 150
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure], formats: Sequence[str]) -> list[Path]:
-    """Write each figure in each format; the folder is made where it is missing, files of before are replaced.
+    """Write each figure in each format; the folder is made if it is missing, and earlier files are replaced.
 
     Args:
-        folder: where to.
-        figures: by file name, without its ending.
+        folder: where to write.
+        figures: by file name, without the extension.
         formats: ``png``, ``svg`` or both.
 
     Returns:
         The files.
     """
-    contents = {f"{name}.{one}": _rendered(figure, one) for name, figure in figures.items() for one in formats}
+    contents = {
+        f"{name}.{image_format}": _rendered(figure, image_format)
+        for name, figure in figures.items()
+        for image_format in formats
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with atomic_file(folder / name) as file:
@@ -49,13 +53,13 @@ def write_figures(folder: Path, figures: Mapping[str, Figure], formats: Sequence
 
 def _rendered(figure: Figure, image_format: str) -> bytes:
     rendered = io.BytesIO()
-    metadata = {"Date": None} if image_format == "svg" else None  # the same pair gives the same file
+    metadata = {"Date": None} if image_format == "svg" else None  # so that the same figure gives the same file
     figure.savefig(rendered, format=image_format, dpi=_DOTS_PER_INCH, facecolor="white", metadata=metadata)
     return rendered.getvalue()
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A table whose columns are those of any row, in order of first use; whole or not at all."""
+    """Write a table with the columns of all rows, in order of first use; completely or not at all."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -65,6 +69,6 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to a temporary file beside ``path``, then rename it."""
+    """Write to a temporary file next to ``path``, then rename it."""
     with atomic_file(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""What is learned from held-out people: how much the second stage weighs, and what its distances mean."""
+"""Learns from held-out people how to weight the second stage, and what its distances mean."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from cace_pyg.retrieval.fusion import FusionChoice
 
 
 class Validation(NamedTuple):
-    """The fusion weight with the best mAP, individual metrics, and what fused distances mean; none: too few pairs."""
+    """The fusion weight with the best mAP, individual metrics, and a calibration (None: too few pairs)."""
 
     choice: FusionChoice
     individual: Metrics
@@ -28,7 +28,7 @@ class Validation(NamedTuple):
 def validate_pairs(
     model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Validation:
-    """Choose the fusion weight on held-out people, and calibrate with it, or with the one that the run fixes."""
+    """Choose the fusion weight on held-out people, and calibrate with it, or with the weight that the run fixes."""
     of_query, of_gallery, distances = measure(model, query, gallery, config, device)
     labels = labels_of(query, gallery)
     same_camera = config.evaluation.same_camera
@@ -36,8 +36,8 @@ def validate_pairs(
     pairs = distances.index, distances.conditional
     choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
     metrics = evaluate(individual, **labels, same_camera=same_camera)
-    weight = fusion_weight_of(config, choice.weight)  # that of searches
-    if config.evaluation.gallery_neighbours and weight > 0:  # searches look at other pairs
+    weight = fusion_weight_of(config, choice.weight)  # the weight of searches
+    if config.evaluation.gallery_neighbours and weight > 0:  # searches compare other pairs
         distances = second_stage(model, of_query, of_gallery, config, device, weight=weight)
     try:
         calibration = calibrate(model, of_query, of_gallery, distances, weight, config, device)
@@ -56,7 +56,7 @@ def calibrate_on(
     device: torch.device | str,
     form: Form = "logistic",
 ) -> Calibration:
-    """What the fused distances of a model mean on the people of a query and a gallery set.
+    """Calibrate the fused distances of a model on the people of a query and a gallery set.
 
     Raises:
         ValueError: see :func:`cace_pyg.retrieval.fit_calibration`.
@@ -75,7 +75,7 @@ def calibrate(
     device: torch.device | str,
     form: Form = "logistic",
 ) -> Calibration:
-    """The same of what :func:`cace_pyg.engine.distances.measure` gave."""
+    """The same from the result of :func:`cace_pyg.engine.distances.measure`."""
     pairs = looked_at_pairs(distances, query.samples, gallery.samples, weight, config.evaluation.same_camera)
     scores = random_scores(model, query, gallery, weight, config.evaluation.pairs_per_batch, device)
     pids = [sample.pid for sample in query.samples]

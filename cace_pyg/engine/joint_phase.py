@@ -1,4 +1,4 @@
-"""The joint phase: individual losses, and with a pairwise weight the pairwise ones, on P×K batches."""
+"""The joint phase: individual losses, and pairwise losses if they have a weight, on P×K batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,8 +28,8 @@ class JointPhase:
         ranks: processes that share each batch.
 
     Raises:
-        ValueError: the ranks, or the passes of a step, cannot share the identities of a batch evenly, or too few are
-            left for a triplet.
+        ValueError: the identities of a batch cannot be shared evenly among the ranks or the passes of a step, or too
+            few are left for a triplet.
     """
 
     name = "joint"
@@ -66,7 +66,7 @@ class JointPhase:
         self.loader = PictureLoader(self.dataset, config.data.workers, batch_sampler=self.sampler)
 
     def start(self, model: CaceNet, fresh: bool, device: torch.device) -> None:
-        """Read body parts too where the pairwise losses need a graph of them."""
+        """Also read body parts if the pairwise losses need a graph of them."""
         self.dataset.parts = self.trains_pairs and model.needs_parts
 
     def optimizer(self, model: CaceNet) -> torch.optim.Optimizer:
@@ -79,7 +79,7 @@ class JointPhase:
         model.train()
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        """Pictures, labels, and label maps where the graph needs them; a function of the seed and the epoch."""
+        """Pictures, labels, and label maps if the graph needs them; they depend only on the seed and the epoch."""
         self.sampler.set_epoch(epoch)
         for images, labels, _, _, part_maps in self.loader:
             yield (images, labels, part_maps) if self.dataset.parts else (images, labels)
@@ -87,7 +87,7 @@ class JointPhase:
     def losses(
         self, model: CaceNet, images: Tensor, labels: Tensor, part_maps: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The terms whose sum is minimised."""
+        """The loss terms; their sum is minimised."""
         embedding, clues = model(images, part_maps)
         if self.settings.pairs_across_ranks:
             embedding, labels = self.ranks.gather(embedding), self.ranks.gather(labels)
@@ -102,7 +102,7 @@ class JointPhase:
         return terms
 
     def _gathered(self, clues: Clues) -> Clues:
-        """The clues of all ranks, with gradients where the pairwise losses may reach the backbone."""
+        """The clues of all ranks, with gradients if the pairwise losses may reach the backbone."""
         features = clues.features.detach() if self.settings.detach_clues else clues.features
         parts = None if clues.parts is None else self.ranks.gather(clues.parts)
         return replace(clues, features=self.ranks.gather(features), parts=parts)

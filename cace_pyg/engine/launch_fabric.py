@@ -1,4 +1,4 @@
-"""Devices, precision and ranks of a training, by Lightning Fabric."""
+"""Sets up the devices, precision and ranks of a training with Lightning Fabric."""
 
 import logging
 import os
@@ -15,17 +15,17 @@ from torch.distributed import is_torchelastic_launched
 from cace_pyg.config import Config
 from cace_pyg.models import CaceNet
 
-_PATIENCE = timedelta(hours=3)  # the other ranks wait while the first validates; torchrun notices a dead rank at once
+_PATIENCE = timedelta(hours=3)  # other ranks wait while the first validates; torchrun notices a dead rank at once
 
 
 def launch_fabric(config: Config) -> Fabric:
     """One device, or under ``torchrun`` as many ranks as it started, with DDP between them.
 
-    Gradients are averaged with gloo on CPUs and NCCL on GPUs. Parameters that a phase leaves alone have none.
+    Gradients are averaged with gloo on CPUs and NCCL on GPUs. Parameters that a phase does not train have none.
 
     Raises:
-        ValueError: an unknown device, or one of a number under ``torchrun``; float16 on a CPU, for which Fabric would
-            take bfloat16 instead.
+        ValueError: the device is unknown, or has a number under ``torchrun``; or float16 on a CPU, where Fabric would
+            use bfloat16 instead.
         RuntimeError: this machine has no such device.
     """
     logging.getLogger("lightning_fabric.utilities.rank_zero").addFilter(_is_no_advice)
@@ -37,15 +37,15 @@ def launch_fabric(config: Config) -> Fabric:
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
-    """Fabric's is not for those who type our commands: to allow TF32, and which precision they have asked for."""
+    """Hide Fabric's advice about TF32 and precision, which does not help users of our commands."""
     return not record.getMessage().startswith(("Using bfloat16", "Using 16-bit", "You are using a CUDA device"))
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device that is called ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
+    """The device named ``auto``, ``cpu``, ``cuda``, ``cuda:1`` (the second GPU) or ``mps``.
 
     Raises:
-        ValueError: another name.
+        ValueError: it is another name.
         RuntimeError: this machine has no such device.
     """
     return _one_device(str(name)).device
@@ -79,7 +79,7 @@ def _one_device(name: str, **options: Any) -> Fabric:
     number = found[2]
     try:
         return Fabric(accelerator=found[1] or "cuda", devices=1 if number is None else [int(number)], **options)
-    except (RuntimeError, ImportError, ValueError, MisconfigurationException) as error:  # it is not there
+    except (RuntimeError, ImportError, ValueError, MisconfigurationException) as error:  # there is no such device
         count = torch.cuda.device_count()
         raise RuntimeError(
             f"there is no device {name} on this machine, which has {count} GPUs that torch {torch.__version__} can "
@@ -88,7 +88,7 @@ def _one_device(name: str, **options: Any) -> Fabric:
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether in hardware: emulated, it is slower than float32."""
+    """Whether the device multiplies bfloat16 in hardware: emulated, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
@@ -100,10 +100,10 @@ def synchronise_batch_norm(model: CaceNet, device: torch.device) -> CaceNet:
     """The model with torch's ``SyncBatchNorm`` in place of every BatchNorm; its weights keep their names.
 
     Raises:
-        ValueError: ``device`` is a CPU, for which torch has none.
+        ValueError: ``device`` is a CPU, for which torch has no ``SyncBatchNorm``.
     """
     if device.type == "cpu":
         raise ValueError(
-            "Expected GPUs for sync_batchnorm, which torch has not for CPUs (got device cpu); leave it out"
+            "Expected GPUs for sync_batchnorm, which torch does not have for CPUs (got device cpu); leave it out"
         )
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -1,4 +1,4 @@
-"""What a bundle says of itself, for people: a model card (Mitchell et al., 2019) in Markdown."""
+"""The model card of a bundle (Mitchell et al., 2019) in Markdown."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ tags: [person-re-identification, image-retrieval, graph-neural-network]
 # {title}
 
 A model for person re-identification, made with cace_pyg, which is CACE-Net on PyTorch Geometric. The first stage ranks
-pictures by the embedding of each; the second ranks the nearest again by comparing pairs.
+pictures by their embeddings; the second stage re-ranks the nearest pictures by comparing pairs.
 
 {facts}
 
@@ -25,8 +25,8 @@ pictures by the embedding of each; the second ranks the nearest again by compari
 
 {use}
 
-Whenever the folder is read, its files are compared with the check sums in `SHA256SUMS`. That shows damage; it does not
-show who made them. There is no pickle in the folder, and no code.
+Whenever the folder is read, its files are compared with the check sums in `SHA256SUMS`. This detects damage; it does
+not show who made the files. The folder contains no pickle and no code.
 
 ## Results
 
@@ -36,8 +36,8 @@ show who made them. There is no pickle in the folder, and no code.
 
 {data}
 
-This card was written by a program, which does not know where the pictures were taken, what the people on them agreed
-to, or who is missing among them. Whoever shares this model should add it here: this file has no check sum.
+This card was written by a program. It does not know where the pictures were taken, what the people in them agreed to,
+or who is under-represented. Please add this before you share the model: this file has no check sum.
 
 ## Licence
 
@@ -45,19 +45,20 @@ to, or who is missing among them. Whoever shares this model should add it here: 
 
 ## Intended use
 
-To find a pedestrian again among pictures that you may use for it, and for research on how that works. A person should
-look at what is found before anything follows from it for somebody. The model makes mistakes, and more of them where
-cameras, places and people differ from those it has seen: calibrate it on your own before you rely on its probabilities.
+To find a pedestrian again in pictures that you are allowed to use for this, and for research on how that works. A
+person should check the results before they have consequences for anybody. The model makes mistakes, and makes more of
+them if cameras, places and people differ from those in its training: calibrate it on your own pictures before you rely
+on its probabilities.
 
 Re-identification is surveillance technology. This model is not for watching people without a legal basis, and not for
-decisions about people that no person takes. It compares how people look; it does not know who they are.
+automatic decisions about people. It compares how people look; it does not know who they are.
 """
 
 _WITHDRAWN = ("dukemtmc", "occluded_duke")
 _IN_WORDS = {
     "market_layout": "pictures in Market-1501's layout",
-    "manifest": "pictures named by a table",
-    "image_folder": "a tree of pictures",
+    "manifest": "pictures listed in a table",
+    "image_folder": "pictures in folders",
 }
 
 
@@ -68,10 +69,10 @@ def model_card(
 
     Args:
         title: of the model.
-        state: what the checkpoint holds, its configuration without paths of the machine.
+        state: the contents of the checkpoint, with a configuration without paths of this machine.
         fingerprint: of the model.
-        results: what ``evaluate --output`` wrote; none: not measured.
-        licence: in words; none: not stated.
+        results: what ``evaluate --output`` wrote; None: not measured.
+        licence: in words; None: not stated.
     """
     config = yaml.safe_load(state["config"])
     return _CARD.format(
@@ -81,14 +82,14 @@ def model_card(
         use=(_OF_PAIR_STAGE if "own_extractor" in state else _OF_MODEL).format(title=title),
         results="Not measured." if results is None else _results(results, state),
         data=_data(state, config),
-        licence=licence or "Nobody stated one, so nothing is allowed by it: ask whoever gave you this folder.",
+        licence=licence or "No licence was stated, so none is granted: ask whoever gave you this folder.",
     )
 
 
 def _facts(state: Mapping[str, Any], config: Mapping[str, Any], fingerprint: str) -> str:
     network = config["backbone"]["name"]
     if "own_extractor" in state:
-        network = f"{state['own_extractor']}, which is not in this folder; the pair stage alone is"
+        network = f"{state['own_extractor']}, which is not in this folder; the folder has only the pair stage"
     elif "network" in state:
         network += ", a frozen network, in the folder `network`"
     graph, conditional = config["graph"], config["conditional"]
@@ -142,7 +143,7 @@ def _results(results: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     rows = {name: row for name, row in results.items() if isinstance(row, Mapping) and "mAP" in row}
     lines = [f"| percent | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
     for name, row in rows.items():
-        cells = (f"{100 * row[one]:.1f}" if isinstance(row.get(one), int | float) else "–" for one in names)
+        cells = (f"{100 * row[metric]:.1f}" if isinstance(row.get(metric), int | float) else "–" for metric in names)
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     here, trained = (of.get("environment", {}).get("data-set fingerprint") for of in (results, state))
     where = "Query and gallery of the data set below." if here and here == trained else f"Data-set fingerprint: {here}."
@@ -155,7 +156,7 @@ def _data(state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     sets = [f"{data['name']}:{data['root']}", *data.get("extra_train", [])]
     if config["pair_phase"].get("data"):
         sets.append(f"{config['pair_phase']['data']} (second stage)")
-    told = [f"{_IN_WORDS.get(name, name)}, `{root}`" for name, _, root in (one.partition(":") for one in sets)]
+    told = [f"{_IN_WORDS.get(name, name)}, `{root}`" for name, _, root in (source.partition(":") for source in sets)]
     lines = [
         f"Trained on: {'; '.join(told)}. {state['identities']} identities; {data['hold_out']:.0%} of the data set's "
         "were held out to choose the best epoch and the fusion weight."
@@ -163,8 +164,8 @@ def _data(state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if environment.get("data-set fingerprint"):
         lines.append(f"Data-set fingerprint: {environment['data-set fingerprint']}.")
     lines.append(
-        "What may be done with the weights depends on the terms of these pictures too: ask whoever publishes them."
+        "What you may do with the weights also depends on the terms of these pictures: ask whoever publishes them."
     )
-    if any(one.startswith(_WITHDRAWN) for one in sets):
+    if any(source.startswith(_WITHDRAWN) for source in sets):
         lines.append("DukeMTMC was withdrawn by its authors, over questions of consent.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The rows of results that re-ranking by neighbours gives, and the search for their numbers."""
+"""The result rows of re-ranking by neighbours, and the search for its settings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ from cace_pyg.progress import write_line
 from cace_pyg.retrieval import Metrics, evaluate_blocks
 from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking
 
-Measure = Callable[[Iterable[Tensor]], Metrics]  # of distances that come some queries at a time
+Measure = Callable[[Iterable[Tensor]], Metrics]  # of blocks of distances, some queries each
 
 
 @dataclass(frozen=True)
 class NeighbourChoice:
-    """What neighbours are re-ranked with.
+    """The settings of re-ranking by neighbours.
 
     Attributes:
-        individual: on the individual embeddings.
-        two_stage: on neighbours that both stages decide.
-        fusion: weight of the pair stage among those; 0: there is no such row.
+        individual: for neighbours by the individual embeddings.
+        two_stage: for neighbours by both stages.
+        fusion: weight of the pair stage in ``two_stage``; 0: there is no such row.
     """
 
     individual: Reranking
@@ -46,7 +46,7 @@ class NeighbourChoice:
 
 
 def configured_choice(config: Config, weight: float) -> NeighbourChoice | None:
-    """What the configuration says, given the second stage's weight; none where neighbours are not asked for."""
+    """The configured settings, given the second stage's weight; None if neighbours are not asked for."""
     if config.neighbours.method is None:
         return None
     settings = config.k_reciprocal if config.neighbours.method == "k_reciprocal" else config.propagation
@@ -61,7 +61,7 @@ class NeighbourRow:
     Attributes:
         name: such as two_stage_k_reciprocal.
         ranking: the distances.
-        metrics: of it.
+        metrics: of the ranking.
     """
 
     name: str
@@ -72,11 +72,11 @@ class NeighbourRow:
 def neighbour_rows(
     neighbours: Neighbours, choice: NeighbourChoice, weight: float, measure: Measure
 ) -> tuple[NeighbourRow, ...]:
-    """Neighbours of the individual embeddings, and of both stages where the pair stage has a say.
+    """Rows for neighbours by the individual embeddings, and by both stages if the pair stage has a weight.
 
     Args:
         neighbours: of queries and gallery.
-        choice: with what they are re-ranked.
+        choice: the settings.
         weight: the second stage's.
         measure: the protocol.
     """
@@ -105,30 +105,30 @@ _K1 = (5, 10, 20, 30)
 _K2 = (1, 3, 6, 10)
 _ORIGINAL = (0.0, 0.1, 0.3, 0.5)
 _FUSION = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-MOST_LISTED = max(_K1)  # neighbours of a picture that a search looks at
+MOST_LISTED = max(_K1)  # neighbours of a picture that a search needs
 
 
 def search_choice(
     neighbours: Neighbours, configured: NeighbourChoice, weight: float, measure: Measure
 ) -> tuple[NeighbourChoice, dict[str, float]]:
-    """The numbers with the best mAP, for either row apart; the configured ones where none is better.
+    """The settings with the best mAP, for each row separately; the configured ones if none is better.
 
-    Give held-out identities, never those that will be tested. k1 and k2 fit the number of pictures that people have
-    there, so the people should be seen as often as those of the gallery.
+    Give held-out identities, never those that will be tested. k1 and k2 depend on the number of pictures per person, so
+    the held-out people should have as many pictures as those of the gallery.
 
     Args:
-        neighbours: of the held-out query and gallery; with lists of :data:`MOST_LISTED` all numbers are tried.
-        configured: what the configuration says.
+        neighbours: of the held-out query and gallery; with lists of :data:`MOST_LISTED` all settings are tried.
+        configured: the configured settings.
         weight: the second stage's.
         measure: the protocol.
 
     Returns:
-        The numbers, and by stage (individual, two_stage) the mAP that they reach there.
+        The settings, and the mAP that they reach there, by stage (individual, two_stage).
     """
     individual, _, mAP = _best(neighbours, configured.individual, (0.0,), 0.0, measure)
     choice, reached = replace(configured, individual=individual), {"individual": mAP}
     if neighbours.second_stage is not None:
-        weights = dict.fromkeys(one for one in (configured.fusion, weight, *_FUSION) if one > 0)
+        weights = dict.fromkeys(fusion for fusion in (configured.fusion, weight, *_FUSION) if fusion > 0)
         two_stage, fusion, mAP = _best(neighbours, configured.two_stage, weights, weight, measure)
         choice, reached = replace(choice, two_stage=two_stage, fusion=fusion), reached | {"two_stage": mAP}
     return choice, reached
@@ -137,7 +137,7 @@ def search_choice(
 def _best(
     neighbours: Neighbours, configured: Reranking, fusions: Iterable[float], weight: float, measure: Measure
 ) -> tuple[Reranking, float, float]:
-    """Settings, weight among neighbours, and their mAP."""
+    """The best settings, the pair stage's weight among neighbours, and their mAP."""
     best = (configured, 0.0, -1.0)
     for fusion, settings in product(fusions, [configured, *_grid(configured, neighbours.graph.index.size(1))]):
         ranking = neighbours.ranking(settings, fusion, weight)
@@ -167,19 +167,19 @@ def measure_neighbours(
     ranks: Ranks = ALONE,
     listed: int = 0,
 ) -> Neighbours:
-    """The nearest of all pictures; the pair stage's word on them where it has a weight.
+    """The nearest neighbours of all pictures, with the pair stage's distances if it has a weight.
 
     Args:
         model: see :func:`measure`.
-        query: what it extracted.
-        gallery: what it extracted.
-        distances: what it measured.
+        query: what was extracted.
+        gallery: what was extracted.
+        distances: what :func:`measure` returned.
         config: the run's.
-        choice: with what neighbours will be re-ranked.
+        choice: the settings of the re-ranking.
         weight: the second stage's.
         device: see :func:`measure`.
-        ranks: see there.
-        listed: neighbours of each picture to list at least.
+        ranks: see :func:`measure`.
+        listed: minimum number of neighbours to list for each picture.
     """
     candidates, listed = config.neighbours.candidates, max(listed, choice.individual.k1, choice.two_stage.k1)
     asked = weight > 0 or choice.fusion > 0
@@ -208,9 +208,9 @@ def choose_neighbours(
     device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> NeighbourChoice | None:
-    """With what neighbours are best re-ranked on held-out identities, see :func:`search_choice`; none: not asked for.
+    """The best settings on held-out identities, see :func:`search_choice`; None: not asked for.
 
-    Where that gains nothing there, a warning says so.
+    Warns if re-ranking by neighbours gains nothing there.
 
     Raises:
         ValueError: there are no held-out identities.
@@ -221,7 +221,7 @@ def choose_neighbours(
     if not query:
         raise ValueError(
             "neighbours.tune chooses on held-out identities, and there are none (data.hold_out 0); leave it out, and "
-            "give the numbers"
+            "give the settings"
         )
     measured = measure(model, query, gallery, config, device, ranks, weight)
     neighbours = measure_neighbours(model, *measured, config, configured, weight, device, ranks, MOST_LISTED)
@@ -233,6 +233,6 @@ def choose_neighbours(
         if mAP <= without:
             write_line(
                 f"warning: on the held-out identities neighbours do not help the {stage} ranking: {100 * mAP:.1f} mAP "
-                f"at best, {100 * without:.1f} without. People there may be seen too seldom, or by one camera alone"
+                f"at best, {100 * without:.1f} without. People may have too few pictures there, or only one camera"
             )
     return choice

@@ -1,4 +1,4 @@
-"""Re-ranking by neighbours, with or without the pair stage's word on who they are."""
+"""Re-ranking by neighbours, which the pair stage may help to choose."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from cace_pyg.retrieval.neighbour_graph import in_order_of
 from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, squared_over_farthest
 from cace_pyg.retrieval.propagation import cosine_distance, propagation_encoding
 
-Reranking = KReciprocalSettings | PropagationSettings  # a way to re-rank by neighbours, with its numbers
-MeasureLists = Callable[[Extraction, Extraction, Sequence[Tensor]], Tensor]  # as measure_lists does
+Reranking = KReciprocalSettings | PropagationSettings  # a method of re-ranking by neighbours, with its settings
+MeasureLists = Callable[[Extraction, Extraction, Sequence[Tensor]], Tensor]  # such as measure_lists
 
 
 @dataclass(frozen=True)
 class SecondStage:
-    """What the second stage has measured of queries and gallery.
+    """What the second stage has measured for queries and gallery.
 
     Attributes:
         index: gallery positions of the top k of each query, ``(query, k)``.
-        conditional: the pair stage's distance of those, ``(query, k)``.
+        conditional: the pair stage's distances to those, ``(query, k)``.
     """
 
     index: Tensor
@@ -34,14 +34,14 @@ class SecondStage:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Queries and gallery with their nearest, from which re-ranked distances follow, whatever the settings.
+    """Queries and gallery with their nearest neighbours; gives re-ranked distances for any settings.
 
     Attributes:
         images: queries and gallery as one set.
         graph: of the individual embeddings.
-        second_stage: what it has measured; none: it is not asked.
-        conditional: the pair stage's distance of each image to the nearest after itself, ``(image, candidates)``; where
-            it was not asked, the mean of what it said of that image.
+        second_stage: what it has measured; None: it is not used.
+        conditional: the pair stage's distances from each image to its nearest neighbours, without itself, ``(image,
+            candidates)``. A pair that was not measured has the mean of the image's measured distances.
     """
 
     images: ImageSet
@@ -54,8 +54,8 @@ class Neighbours:
 
         Args:
             settings: of the method.
-            fusion: weight of the pair stage among neighbours; 0: those of the individual embeddings.
-            weight: of the pair stage in the distance that they are mixed with: the second stage's.
+            fusion: weight of the pair stage in choosing neighbours; 0: neighbours by the individual embeddings.
+            weight: weight of the pair stage in the original distance that is mixed in: the second stage's.
 
         Raises:
             ValueError: there are too few images for these settings.
@@ -81,12 +81,12 @@ class Neighbours:
         return self.graph.reranked((1 - fusion) * individual + fusion * self.conditional)
 
     def _original(self, queries: slice, weight: float) -> Tensor:
-        """Squared individual distances over each query's largest; the second stage says who gets which of its top k."""
+        """Squared individual distances divided by each query's largest; the second stage reorders its top k."""
         squared = squared_over_farthest(self.graph, self.images, queries)
         if self.second_stage is None or weight == 0:
             return squared
         index, conditional = self.second_stage.index[queries], self.second_stage.conditional[queries]
-        own = (self.images.place[queries] - self.images.first)[:, None]  # below 0 where the query is no gallery picture
+        own = (self.images.place[queries] - self.images.first)[:, None]  # below 0 if the query is not a gallery picture
         squared.masked_fill_(torch.arange(squared.size(1)) == own, 1)
         near = squared.gather(1, index)
         individual = near.sqrt() * self.graph.farthest[self.images.place[queries], None]
@@ -95,13 +95,14 @@ class Neighbours:
 
 
 def find_neighbours(query: Tensor, gallery: Tensor, own_position: Tensor | None, listed: int) -> Neighbours:
-    """The nearest of each picture by its individual embedding.
+    """The nearest neighbours of each picture by the individual embedding.
 
     Args:
         query: embeddings of unit length, ``(query, embedding)``.
         gallery: ``(gallery, embedding)``.
-        own_position: ``(query,)``, where each query itself stands in the gallery, −1 or none where it does not.
-        listed: neighbours of each picture that will be looked at.
+        own_position: ``(query,)``, the position of each query itself in the gallery, −1 if it is not there; None: no
+            query is.
+        listed: number of neighbours of each picture.
     """
     images = one_set(query, gallery, own_position)
     graph = nearest_neighbours(images.embedding, min(listed, len(images) - 1) + 1)
@@ -117,19 +118,19 @@ def ask_pair_stage(
     mutual: bool,
     measure: MeasureLists,
 ) -> Neighbours:
-    """The same with the pair stage's distances of each picture to its nearest.
+    """Add the pair stage's distances from each picture to its nearest neighbours.
 
-    It is asked once for each unordered pair, since its distance is symmetric, and not again for those that the second
-    stage has measured.
+    Each unordered pair is measured once, since the distance is symmetric. Pairs that the second stage has measured are
+    not measured again.
 
     Args:
         neighbours: with lists of ``candidates`` or more.
         query: query pictures.
         gallery: gallery pictures.
         second_stage: what it has measured.
-        candidates: nearest of each picture that the pair stage is asked about.
-        mutual: ask only about pictures that are candidates of each other.
-        measure: asks it.
+        candidates: number of nearest neighbours of each picture to measure.
+        mutual: measure only pictures that are candidates of each other.
+        measure: measures lists of pairs.
     """
     images, near = neighbours.images, neighbours.graph.index[:, 1 : 1 + candidates]
     pairs = _unordered(torch.arange(len(images))[:, None], near, len(images))
@@ -144,12 +145,12 @@ def ask_pair_stage(
 
 
 def _unordered(a: Tensor, b: Tensor, images: int) -> Tensor:
-    """One number for each pair of images, whichever comes first."""
+    """One number for each unordered pair of images."""
     return torch.minimum(a, b) * images + torch.maximum(a, b)
 
 
 def _look_up(wanted: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The values of the wanted keys, and which of them there are; the others' are left open."""
+    """The values of the wanted keys, and which of these exist; the values of the others are undefined."""
     if not len(keys):
         return values.new_zeros(wanted.shape), torch.zeros_like(wanted, dtype=torch.bool)
     keys, order = keys.sort(stable=True)
@@ -160,23 +161,23 @@ def _look_up(wanted: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tens
 def _measure_pairs(
     pairs: Tensor, images: ImageSet, query: Extraction, gallery: Extraction, measure: MeasureLists
 ) -> Tensor:
-    """The distances of pairs of images, which are in ascending order."""
+    """The distances of pairs of images; the pairs are in ascending order."""
     distance = torch.empty(len(pairs))
     strangers = (images.place < images.first).nonzero().flatten()
     a, b = pairs // len(images), pairs % len(images)
     in_gallery = torch.arange(len(images)) - images.first
-    sides = {False: (query, strangers), True: (gallery, in_gallery)}  # where an image is in its extraction
+    sides = {False: (query, strangers), True: (gallery, in_gallery)}  # positions of images in their extraction
     for first, second in ((False, False), (False, True), (True, True)):  # queries come before the gallery
         here = ((a >= images.first) == first) & ((b >= images.first) == second)
         if here.any():
-            (one, of_one), (other, of_other) = sides[first], sides[second]
-            counts = torch.bincount(of_one[a[here]], minlength=len(one.embedding))
-            distance[here] = measure(one, other, of_other[b[here]].split(counts.tolist()))
+            (images_a, place_a), (images_b, place_b) = sides[first], sides[second]
+            counts = torch.bincount(place_a[a[here]], minlength=len(images_a.embedding))
+            distance[here] = measure(images_a, images_b, place_b[b[here]].split(counts.tolist()))
     return distance
 
 
 def check_reranking(settings: Reranking, images: int) -> None:
-    """Raise ``ValueError`` where there are too few images for so many neighbours."""
+    """Raise ``ValueError`` if there are too few images for this number of neighbours."""
     if settings.k1 >= images:
         name = method_of(settings)
         raise ValueError(
@@ -185,5 +186,5 @@ def check_reranking(settings: Reranking, images: int) -> None:
 
 
 def method_of(settings: Reranking) -> str:
-    """As ``neighbours.method`` calls it."""
+    """The method's name in ``neighbours.method``."""
     return "k_reciprocal" if isinstance(settings, KReciprocalSettings) else "propagation"

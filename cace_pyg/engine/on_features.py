@@ -1,4 +1,4 @@
-"""The pair stage on features: trained, kept, and asked, without pictures and without a configuration file."""
+"""Trains, stores and uses a pair stage on features, without pictures and without a configuration file."""
 
 import functools
 import tempfile
@@ -46,7 +46,7 @@ class FittedPairStage:
         stage: in evaluation mode, on the CPU. Whatever takes a fitted stage leaves it on the device that it is on.
         fusion_weight: of its distance beside the individual one, chosen on held-out people; none where there were none.
         channels: of the clues that it takes.
-        calibration: what fused distances mean, learned from the same people; none where there were none.
+        calibration: what fused distances mean, learned from the same people; None if there were none.
     """
 
     stage: PairStage
@@ -55,23 +55,23 @@ class FittedPairStage:
     calibration: Calibration | None = None
 
     def probability(self, distance: Tensor | ArrayLike, gallery: float | None = None) -> Tensor:
-        """P(both pictures show one person), of fused distances of pairs that the second stage looked at.
+        """P(both pictures show one person), for fused distances of pairs that the second stage compared.
 
         Args:
-            distance: such as those of :func:`rerank_features` with this stage's own fusion weight; any shape. Beyond
-                ``top_k`` nobody has looked, and a probability means nothing.
-            gallery: how many pictures were searched, see :meth:`cace_pyg.retrieval.Calibration.probability`.
+            distance: such as those of :func:`rerank_features` with this stage's own fusion weight; any shape. Pairs
+                beyond ``top_k`` were not compared, so a probability means nothing there.
+            gallery: number of pictures that were searched, see :meth:`cace_pyg.retrieval.Calibration.probability`.
 
         Returns:
-            float64, as ``distance``.
+            float64, shaped as ``distance``.
 
         Raises:
             ValueError: there is no calibration, or a distance is not finite.
         """
         if self.calibration is None:
             raise ValueError(
-                "Expected a calibrated pair stage (got one without): nobody was held out of its training, or it is "
-                "older than calibrations; calibrate_pair_stage learns one from labelled features"
+                "Expected a calibrated pair stage (got one without calibration): nobody was held out of its training, "
+                "or it is too old; calibrate_pair_stage learns a calibration from labelled features"
             )
         values = distance.detach().cpu().numpy() if isinstance(distance, Tensor) else np.asarray(distance)
         if values.dtype.kind not in "fiu":
@@ -94,29 +94,30 @@ def fit_pair_stage(
     device: str = "auto",
     precision: Precision = "auto",
 ) -> FittedPairStage:
-    """Train a pair stage on frozen clues, against the confusions of the individual ranking.
+    """Train a pair stage on frozen clues, with the confusions of the individual ranking as negatives.
 
-    The pair phase of a run, see :class:`cace_pyg.engine.pair_phase.PairPhase`, by the same loop.
+    This is the pair phase of a run, see :class:`cace_pyg.engine.pair_phase.PairPhase`, with the same loop.
 
     Args:
-        features: of pictures whose people the network has not seen; else there are no confusions, and a warning.
-        pids: who is on each.
-        camids: which camera took each; none: each is a camera of its own.
-        graph: makes the builder; none: :class:`~cace_pyg.graph.CorrespondenceAttention` as ``configs/on_top.yaml`` has
-            it.
-        conditional: of the pair stage; default: the recipe of ``configs/on_top.yaml``.
-        settings: steps, batch, dropout; none: those of ``configs/on_top.yaml``, 20 epochs of 60 steps.
-        held_out: share of the people on whom the best epoch and the fusion weight are chosen; 0: the last epoch, and no
-            weight.
-        top_k: of the second stage while validating.
+        features: of pictures of people that the network has not seen in training; otherwise there are no confusions,
+            and a warning says so.
+        pids: the person in each picture.
+        camids: the camera of each picture; None: each picture has its own camera.
+        graph: makes the builder; None: :class:`~cace_pyg.graph.CorrespondenceAttention` as in ``configs/on_top.yaml``.
+        conditional: settings of the pair stage; default: those of ``configs/on_top.yaml``.
+        settings: steps, batch, dropout; None: those of ``configs/on_top.yaml``, 20 epochs of 60 steps.
+        held_out: share of the people on whom the best epoch and the fusion weight are chosen; 0: use the last epoch,
+            without a weight.
+        top_k: of the second stage in validation.
         seed: of weights, batches and dropout.
-        run_dir: folder for checkpoints and the log; none: nothing is kept.
-        resume: go on with what is in ``run_dir``.
+        run_dir: folder for checkpoints and the log; None: nothing is stored.
+        resume: continue the run in ``run_dir``.
         device: auto, cpu, cuda, cuda:1, mps.
-        precision: of training; auto: bfloat16 where the device multiplies it itself, else float32.
+        precision: of training; auto: bfloat16 if the device multiplies it in hardware, else float32.
 
     Raises:
-        ValueError: labels do not fit the features or are below 0, too few people, or see :class:`Trainer`.
+        ValueError: labels do not fit the features or are below 0, or there are too few people; see also
+            :class:`Trainer`.
     """
     people, cameras = _labels(features, pids, camids)
     width = min(64, features.channels)
@@ -153,28 +154,28 @@ def calibrate_pair_stage(
     seed: int = 0,
     device: str = "auto",
 ) -> FittedPairStage:
-    """The same stage with probabilities learned anew, from people whom neither it nor the network was trained on.
+    """The same stage with a new calibration, from people that neither it nor the network was trained on.
 
-    One picture a camera of each person is a query, the others are the gallery, as in validation.
+    One picture per camera of each person is a query, and the others are the gallery, as in validation.
 
     Args:
         fitted: from :func:`fit_pair_stage` or :func:`load_pair_stage`.
         features: of pictures from the cameras in question.
-        pids: who is on each.
-        camids: which camera took each; none: each is a camera of its own.
+        pids: the person in each picture.
+        camids: the camera of each picture; None: each picture has its own camera.
         form: see :func:`cace_pyg.retrieval.fit_calibration`.
-        top_k: gallery pictures to look at for each query.
+        top_k: gallery pictures to compare for each query.
         seed: of the choice of queries.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:
-        ValueError: labels or channels do not fit, nobody has three pictures from two cameras, no fusion weight was
-            chosen, or see :func:`cace_pyg.retrieval.fit_calibration`.
+        ValueError: labels or channels do not fit, nobody has three pictures from two cameras, or no fusion weight was
+            chosen; see also :func:`cace_pyg.retrieval.fit_calibration`.
     """
     if features.channels != fitted.channels:
         raise ValueError(f"Expected clues of {fitted.channels} channels (got {features.channels})")
     if fitted.fusion_weight is None:
-        raise ValueError("Expected a stage with a fusion weight (got none): it is what fused distances are made with")
+        raise ValueError("Expected a stage with a fusion weight (got none): fused distances need it")
     people, cameras = _labels(features, pids, camids)
     splits = every_identity(KeptFeatures.samples(people, cameras), seed)
     settings = EvaluationSettings(top_k=top_k)
@@ -188,17 +189,17 @@ def calibrate_pair_stage(
 
 
 def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
-    """The pair stage of a checkpoint or a bundle: of :func:`fit_pair_stage`, or of any run.
+    """The pair stage of a checkpoint or a bundle, made by :func:`fit_pair_stage` or by any run.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or its graph is a class
-            of your own, which no file can name.
+            of your own, which cannot be loaded from a file.
     """
     state = load_checkpoint(Path(checkpoint))
     config, channels = from_yaml(state["config"]), state.get("channels")
     if channels is None:
         raise ValueError(
-            f"{checkpoint} is older than load_pair_stage; train it again, or use load_weights on its model"
+            f"{checkpoint} is too old for load_pair_stage; train it again, or use load_weights on its model"
         )
     empty = Features(torch.ones(1, 1), torch.zeros(1, 1, channels), (1, 1))
     model = CaceNet(
@@ -233,36 +234,36 @@ def rerank_features(
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
 
-    With ``neighbours`` those are re-ranked by the neighbours that pictures have in common, which both distances decide
-    (docs/neighbours.md); with weight 0 the embeddings alone decide, and no pair is looked at.
+    With ``neighbours``, these are re-ranked by the neighbours that pictures have in common, which both distances
+    determine (docs/neighbours.md). With weight 0 only the embeddings count, and no pair is compared.
 
     Args:
-        query: of the network whose features the stage was trained on.
-        gallery: of the same.
+        query: features of the network that the stage was trained on.
+        gallery: features of the same network.
         fitted: the pair stage.
-        top_k: gallery images to look at for each query; more than there are means all.
-        weight: of the pair stage's distance, in [0, 1]; none: the one chosen in training.
-        pairs_per_batch: pairs a forward pass; none: 64 on a CPU, 2048 on a GPU.
+        top_k: gallery images to compare with each query; all if the gallery is smaller.
+        weight: of the pair stage's distance, in [0, 1]; None: the one chosen in training.
+        pairs_per_batch: pairs per forward pass; None: 64 on a CPU, 2048 on a GPU.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: show a bar.
-        neighbours: :class:`cace_pyg.config.KReciprocalSettings` or :class:`cace_pyg.config.PropagationSettings`; none:
+        neighbours: :class:`cace_pyg.config.KReciprocalSettings` or :class:`cace_pyg.config.PropagationSettings`; None:
             no such re-ranking.
-        candidates: nearest images of each image, queries and gallery alike, among which both distances find its
-            neighbours.
+        candidates: nearest images of each image, queries and gallery alike; both distances choose its neighbours among
+            them.
         query_tracks: a label for each picture; pictures of one label are one query, compared by their mean embedding
-            and by all pairs of their views (docs/tracks.md). Rows are then labels in the order in which they first
-            occur. None: each picture is a query.
-        gallery_tracks: the same of the gallery, whose columns they become.
-        views: pictures of a track that the pair stage looks at, at most.
-        gallery_neighbours: nearest images of a gallery image that the pair stage goes on to from there, best first,
-            instead of down the query's own list (docs/candidates.md); 0: it looks at the ``top_k`` nearest.
+            and by all pairs of their views (docs/tracks.md). Rows are then labels in the order of first occurrence.
+            None: each picture is a query.
+        gallery_tracks: the same for the gallery; columns are then labels.
+        views: maximum number of pictures of a track that the pair stage compares.
+        gallery_neighbours: the pair stage follows this many nearest gallery images of a good match, best match first,
+            instead of the query's own list (docs/candidates.md); 0: it compares the ``top_k`` nearest.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
 
     Raises:
-        ValueError: clues of other channels or grids, no weight was chosen and none is given, or there are too few
-            images for so many neighbours.
+        ValueError: clues have other channels or grids, no weight was chosen and none is given, or there are too few
+            images for this number of neighbours.
     """
     if query.channels != fitted.channels or gallery.channels != fitted.channels or query.grid != gallery.grid:
         raise ValueError(
@@ -271,7 +272,7 @@ def rerank_features(
         )
     weight = fitted.fusion_weight if weight is None else weight
     if weight is None:
-        raise ValueError("Expected a weight: none was chosen in training, where nobody was held out (got none)")
+        raise ValueError("Expected a weight (got none): none was chosen in training, because nobody was held out")
     if gallery_neighbours < 0:
         raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
     if candidates < 1:
@@ -279,7 +280,7 @@ def rerank_features(
     near = None
     sides = _entries(query, query_tracks, views), _entries(gallery, gallery_tracks, views)
     embeddings = sides[0].embedding, sides[1].embedding
-    if weight == 0 and neighbours is None:  # the embeddings alone: no pair has anything to say
+    if weight == 0 and neighbours is None:  # only the embeddings count: no pair is compared
         return torch.cat([block.double() for _, block in distance_blocks(*embeddings)])
     if neighbours is not None:
         check_reranking(neighbours, sum(map(len, embeddings)))
@@ -292,8 +293,8 @@ def rerank_features(
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     with moved_to(stage, where):
         of_query, of_gallery = (
-            Extraction((), one.embedding, prepare_features(stage, one.pictures, where), views=one.views)
-            for one in sides
+            Extraction((), side.embedding, prepare_features(stage, side.pictures, where), views=side.views)
+            for side in sides
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])
@@ -311,7 +312,7 @@ def rerank_features(
 
 
 class _Entries(NamedTuple):
-    """Pictures or tracks: their embeddings, and the pictures that the pair stage looks at, see :class:`Extraction`."""
+    """Pictures or tracks: their embeddings, and the pictures that the pair stage compares, see :class:`Extraction`."""
 
     embedding: Tensor
     pictures: Features
@@ -327,18 +328,18 @@ def _entries(features: Features, tracks: Sequence[Hashable] | None, views: int) 
 
 
 def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
-    """What the pair stage, which is on ``device``, keeps of each image; on the CPU."""
+    """The pair stage's input of each image, on the CPU; the stage is on ``device``."""
     batches = features.clues.split(256)
     return PairOperand.concatenate(
-        [stage.prepare(Clues(one.float().to(device), features.grid)).to("cpu") for one in batches]
+        [stage.prepare(Clues(batch.float().to(device), features.grid)).to("cpu") for batch in batches]
     )
 
 
 def _labels(
     features: Features, pids: Sequence[int] | ArrayLike, camids: Sequence[int] | ArrayLike | None
 ) -> tuple[list[int], list[int]]:
-    """Training labels from 1, whatever numbers or words the identities and cameras have."""
-    people, cameras = (np.asarray(one) for one in (pids, range(len(features)) if camids is None else camids))
+    """Training labels from 1, for identities and cameras given as any numbers or words."""
+    people, cameras = (np.asarray(values) for values in (pids, range(len(features)) if camids is None else camids))
     for name, labels in (("pids", people), ("camids", cameras)):
         if labels.shape != (len(features),) or labels.dtype.kind not in "iuU":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The pair phase: the pair branch alone, on frozen clues, against the individual ranking's confusions."""
+"""The pair phase: trains only the pair branch, on frozen clues, with the individual ranking's confusions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,9 +24,9 @@ from cace_pyg.models import CaceNet, PairOperand
 
 
 class PairPhase:
-    """Triplets of an anchor, a match from another camera and a wrong identity that the individual ranking puts near.
+    """Triplets of an anchor, a match from another camera, and another person that the individual ranking puts near.
 
-    Not in the paper: our probes found a gain from the second stage so, and none from joint training.
+    Not in the paper: in our experiments the second stage gained from this, and gained nothing from joint training.
 
     Args:
         config: the run.
@@ -34,7 +34,7 @@ class PairPhase:
         ranks: processes that share each batch of triplets.
 
     Raises:
-        ValueError: the ranks cannot share the anchors evenly.
+        ValueError: the anchors cannot be shared evenly among the ranks.
     """
 
     name = "pair"
@@ -53,15 +53,16 @@ class PairPhase:
         self.own = ranks.share(settings.anchors, "pair_phase.anchors")
 
     def start(self, model: CaceNet, fresh: bool, device: torch.device) -> None:
-        """Rank the training pictures by the individual branch; with ``clues: cached`` keep their clues.
+        """Rank the training pictures by the individual branch; with ``clues: cached`` store their clues.
 
         Args:
             model: its individual branch is trained.
-            fresh: the phase begins here (false: it is resumed), so the conditional encoder starts as the individual.
+            fresh: the phase begins here, so the conditional encoder starts as a copy of the individual one; False: the
+                phase is resumed.
             device: of the model.
         """
         if fresh and self.config.loss.pairwise_weight == 0:
-            model.start_conditional_from_individual()  # joint training with pairwise losses has made its own
+            model.start_conditional_from_individual()  # joint training with pairwise losses has trained its own
         self.needs_parts = model.needs_parts
         self.clues: Clues | None = None
         if self.settings.clues == "cached":
@@ -85,13 +86,13 @@ class PairPhase:
         model.eval()
         model.pair_stage.train()
         if model.encoder is not None:
-            model.encoder.eval()  # it may be the pair stage's too, and stays as it is
+            model.encoder.eval()  # the pair stage may share it, and it is not trained
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.
 
-        Of this rank's share of the anchors. Beside them their body parts, ``(3·anchors, n)``, or label maps, where the
-        graph needs them.
+        These are for this rank's share of the anchors. If the graph needs them, body parts, ``(3·anchors, n)``, or
+        label maps follow.
         """
         self.sampler.set_epoch(epoch)
         self.random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
@@ -122,20 +123,20 @@ class PairPhase:
         clues = self._with_dropout(self._mirrored(clues))
         prepared = model.pair_stage.prepare(replace(clues, features=clues.features.float()))
         anchors = len(prepared) // 3
-        # slices and a copy, since the gradient of a selection by index costs as much as a matrix product
+        # slices and a copy, because the gradient of indexing costs as much as a matrix product
         anchor, others = prepared.select(slice(anchors)), prepared.select(slice(anchors, None))
         distance = model.pair_stage.distance(PairOperand.concatenate([anchor, anchor]), others)
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
     def _mirrored(self, clues: Clues) -> Clues:
-        """Some images left for right; random numbers are drawn for all ranks, see :meth:`_with_dropout`."""
+        """Mirror some images at random; random numbers are drawn for all ranks, see :meth:`_with_dropout`."""
         if self.settings.mirror == 0:
             return clues
         drawn = torch.rand(3, self.settings.anchors, generator=self.random)
         return mirror_clues(clues, (drawn[:, self.own].flatten() < self.settings.mirror).to(clues.features.device))
 
     def _with_dropout(self, clues: Clues) -> Clues:
-        """Clue dropout; the random numbers are drawn for all ranks, so that each hides what one process would."""
+        """Clue dropout; random numbers are drawn for all ranks, so that together they drop what one process would."""
         if self.settings.clue_dropout == 0:
             return clues
         drawn = torch.rand(3, self.settings.anchors, clues.features.size(1), generator=self.random)
@@ -150,13 +151,14 @@ class PairPhase:
 
 
 def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
-    """The clues of some images left for right, as if the pictures had been mirrored.
+    """Mirror the clues of some images, as if the pictures had been mirrored.
 
-    A network sees a mirrored picture nearly as a mirrored map, so that frozen clues can be augmented without it.
+    The feature map of a mirrored picture is nearly the mirrored feature map, so frozen clues can be augmented without
+    the network.
 
     Args:
         clues: of some images.
-        mirrored: which of them, ``(image,)`` booleans.
+        mirrored: which of them to mirror, ``(image,)`` booleans.
     """
 
     row_by_row = torch.arange(clues.features.size(1), device=mirrored.device)
@@ -167,19 +169,19 @@ def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
 
 
 def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
-    """Set whole clues to zero, and scale the others so that their mean is expected to stay (Srivastava et al., 2014).
+    """Set whole clues to zero, and scale the others so that the expected mean is unchanged (Srivastava et al., 2014).
 
-    The pair branch sees a few thousand confusions of the training pictures again and again, and learns them by heart;
-    with half of the clues gone no pair looks the same twice (docs/results/). A clue of zeros has no edge in a graph
-    of cosines.
+    The pair branch sees the same few thousand confusions of the training pictures again and again, and would memorise
+    them; with half of the clues dropped, no pair looks the same twice (docs/results/). A clue of zeros has no edges in
+    a graph of cosines.
 
     Args:
         clues: of some images.
-        probability: of a clue to go, in [0, 1); 0 returns the clues as they are.
+        probability: of dropping a clue, in [0, 1); 0 returns the clues unchanged.
         drawn: a number for each clue, ``(image, n)``, uniform in [0, 1).
 
     Returns:
-        The clues, in float32 where theirs have fewer bits: what is scaled up may not fit into those.
+        The clues, at least in float32: scaled values might overflow in half precision.
     """
     if probability == 0:
         return clues

@@ -1,4 +1,4 @@
-"""What cannot work, found out before anything is trained."""
+"""Checks before a training, to fail early."""
 
 from pathlib import Path
 
@@ -15,23 +15,23 @@ from cace_pyg.retrieval.metrics import nothing_counts
 
 
 def check_settings(config: Config) -> None:
-    """Refuse them before anything is made or downloaded.
+    """Check the settings before anything is made or downloaded.
 
     Raises:
-        ValueError: there is nothing to train, no such folder or compiler, or settings that do not go together.
+        ValueError: there is nothing to train, there is no such folder or compiler, or settings contradict each other.
     """
     if config.joint_phase.epochs == config.pair_phase.epochs == 0:
         raise ValueError("there is nothing to train: joint_phase.epochs and pair_phase.epochs are both 0")
     if config.embedding.kind == "published" and (config.joint_phase.epochs or config.loss.pairwise_weight):
         raise ValueError(
-            f"Expected no joint phase with embedding.kind published, which stays as it is (got joint_phase.epochs "
+            f"Expected no joint phase with embedding.kind published, which is not trained (got joint_phase.epochs "
             f"{config.joint_phase.epochs}, loss.pairwise_weight {config.loss.pairwise_weight}); give "
             "--joint_phase.epochs 0 and --loss.pairwise_weight 0, or --embedding.kind trained"
         )
     folder = config.evaluation.clues_on_disk
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(
-            f"Expected evaluation.clues_on_disk to be a folder (got {folder}, where there is none); make it, or leave "
+            f"Expected evaluation.clues_on_disk to be a folder (got {folder}, which does not exist); make it, or leave "
             "the option out"
         )
     if config.compile is not None and config.backbone.name in FROZEN:
@@ -51,31 +51,31 @@ def check_settings(config: Config) -> None:
 
 
 def check_matches(splits: Splits, config: Config) -> None:
-    """Raise ``ValueError`` if no query has a match in the gallery: there would be no result after all epochs."""
+    """Raise ``ValueError`` if no query has a match in the gallery: after all epochs there would be no result."""
     counted, *left_out = count_matches(splits.query, splits.gallery, config.evaluation.same_camera)
     if not counted:
         raise ValueError(nothing_counts(*left_out))
 
 
 def check_neighbours(splits: Splits, config: Config) -> None:
-    """Raise ``ValueError`` if query and gallery are too few pictures for the neighbours that are asked for."""
+    """Raise ``ValueError`` if query and gallery have too few pictures for the configured number of neighbours."""
     choice = configured_choice(config, 0.0)
     if choice is not None:
         check_reranking(choice.individual, len({sample.path for sample in (*splits.query, *splits.gallery)}))
 
 
 def check_trainable(model: CaceNet, config: Config, identities: int, device: torch.device) -> None:
-    """Find out now what would be found out epochs later.
+    """Raise errors now that would otherwise come epochs later.
 
     Args:
         model: as it will be trained.
         config: the run's.
-        identities: training identities.
+        identities: number of training identities.
         device: that it will be trained on.
 
     Raises:
-        ValueError: another number of classes than of identities, the pair phase has nothing to train, or pairwise
-            losses of a model without conditional embeddings.
+        ValueError: the numbers of classes and identities differ, the pair phase has nothing to train, or there are
+            pairwise losses but no conditional embeddings.
         RuntimeError: the pair stage's backend does not run on the device.
         FileNotFoundError, ValueError: see the graph builder.
     """
@@ -85,7 +85,7 @@ def check_trainable(model: CaceNet, config: Config, identities: int, device: tor
             f"{model.classifier.out_features}); those that data.hold_out keeps for validation are not trained on"
         )
     if config.loss.pairwise_weight > 0:
-        _ = model.conditional  # says what is wrong where there is none
+        _ = model.conditional  # raises an error if there is none
     _check_pair_branch(model, config)
     _check_graph(model, config)
     model.pair_stage.check_device(device)
@@ -102,7 +102,7 @@ def _check_pair_branch(model: CaceNet, config: Config) -> None:
 
 @torch.no_grad()
 def _check_graph(model: CaceNet, config: Config) -> None:
-    """Draw the graph of an empty picture, so that a builder that cannot do it says so before anything is trained."""
+    """Build the graph of an empty picture, so that a builder that cannot do it fails before anything is trained."""
     was_training, device = model.training, next(model.parameters()).device
     size = (config.data.height, config.data.width)
     picture = torch.zeros(1, 3, *size, device=device), torch.zeros(1, *size, dtype=torch.uint8, device=device)

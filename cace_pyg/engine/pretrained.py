@@ -1,4 +1,4 @@
-"""A trained model from a folder, or from the Hugging Face hub."""
+"""Loads a trained model from a folder or from the Hugging Face hub."""
 
 import re
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Pretrained:
     """A trained model.
 
     Attributes:
-        path: of the bundle on this machine; every argument called ``checkpoint``, and ``--checkpoint``, takes it.
+        path: of the bundle on this machine; ``--checkpoint`` and every argument ``checkpoint`` take it.
         config: of the training.
-        model: in evaluation mode, on the CPU; none where the bundle holds a pair stage for a network of your own.
+        model: in evaluation mode, on the CPU; None if the bundle has a pair stage for a network of your own.
         pair_stage: with its fusion weight and its calibration, for :func:`cace_pyg.rerank_features`.
     """
 
@@ -34,14 +34,14 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     """A model that ``python -m cace_pyg.export --bundle`` made.
 
     Args:
-        name: folder of a bundle, or ``OWNER/NAME`` of a repository on the Hugging Face hub that holds one. A folder of
-            that name wins.
-        revision: of the repository: a commit, a tag or a branch; none: the newest.
+        name: folder of a bundle, or ``OWNER/NAME`` of a repository on the Hugging Face hub with one. If a folder of
+            that name exists, it is used.
+        revision: of the repository: a commit, a tag or a branch; None: the newest.
 
     Raises:
         FileNotFoundError: there is neither such a folder nor such a repository.
-        ValueError: it is no bundle, or a damaged one, see :func:`cace_pyg.engine.read_bundle.read_bundle`.
-        RuntimeError: the extra ``hub`` is not installed, the hub cannot be reached, or it asks for a log-in.
+        ValueError: it is not a bundle, or it is damaged, see :func:`cace_pyg.engine.read_bundle.read_bundle`.
+        RuntimeError: the extra ``hub`` is not installed, the hub cannot be reached, or it requires a log-in.
     """
     path = Path(name).expanduser()
     if not path.exists():

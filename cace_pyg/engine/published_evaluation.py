@@ -1,4 +1,4 @@
-"""Evaluation of a published network's own embedding."""
+"""Evaluates a published network's own embedding."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,15 +32,15 @@ def evaluate_published(
 ) -> tuple[dict[str, Metrics], dict[str, SingleShot], dict[str, OpenSet], str]:
     """Rank by the embedding of the network at ``backbone.weights``, see :class:`PublishedEmbedding`.
 
-    Embeddings are compared by cosine, as fast-reid does and the strong baseline's best rows do.
+    Embeddings are compared by cosine, as in fast-reid and in the strong baseline's best rows.
 
     Returns:
-        The metrics by name, those of re-ranking by neighbours among them where it is asked for; single-shot curves
-        likewise; decisions likewise; and a description of what was evaluated.
+        The metrics by name, including those of re-ranking by neighbours if it is asked for; the single-shot curves by
+        name; the decisions by name; and a description of what was evaluated.
 
     Raises:
-        ValueError: there are no weights, they do not fit ``backbone.name``, or neighbours are to be chosen on held-out
-            identities, where there are none that the network has not seen.
+        ValueError: there are no weights, they do not fit ``backbone.name``, or neighbours should be chosen on held-out
+            identities, but the network may have seen all of them.
     """
     settings = config.backbone
     if settings.weights is None:
@@ -49,16 +49,16 @@ def evaluate_published(
         raise ValueError(f"{settings.weights} is a checkpoint of this library; give it as --checkpoint")
     if config.neighbours.tune:
         raise ValueError(
-            "neighbours.tune chooses on identities held out of training, and a published network may have seen any; "
-            "leave it out, and give the numbers"
+            "neighbours.tune chooses on identities held out of training, but a published network may have seen any; "
+            "leave it out, and give the settings"
         )
     model = build_model(replace(config, embedding=replace(config.embedding, kind="published", pooling="mean")), None)
     device = find_device(config.device)
     model.to(device)
     gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
     entries = [extract_entries(model, samples, config, device) for samples in (query, gallery)]
-    labels, policy = labels_of(*(one.samples for one in entries)), config.evaluation.policy()
-    of_query, of_gallery = (one.embedding for one in entries)
+    labels, policy = labels_of(*(side.samples for side in entries)), config.evaluation.policy()
+    of_query, of_gallery = (side.embedding for side in entries)
     distance = euclidean_distance(of_query, of_gallery)
     rows = {"individual": evaluate(distance, **labels, **policy)}
     decide = partial(evaluate_open_set_blocks, **labels, same_camera=config.evaluation.same_camera)

@@ -12,21 +12,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is; batches and epochs of the configuration are those of all together.
+    """The number of processes, and which of them this is; configured batches and epochs are for all of them together.
 
     Attributes:
         rank: of this process, from 0.
-        count: of processes.
+        count: number of processes.
     """
 
     rank: int = 0
     count: int = 1
 
     def share(self, total: int, what: str) -> slice:
-        """This rank's part of ``total`` things in a row.
+        """This rank's part of ``total`` consecutive items.
 
         Raises:
-            ValueError: they cannot be shared out evenly; ``what`` names the setting.
+            ValueError: they cannot be shared evenly; ``what`` names the setting.
         """
         if total % self.count:
             raise ValueError(f"Expected {what} to be a multiple of the {self.count} ranks (got {total})")
@@ -34,11 +34,11 @@ class Ranks:
         return slice(self.rank * size, (self.rank + 1) * size)
 
     def run(self, total: int) -> slice:
-        """This rank's part of ``total`` things in a row; the parts differ by one at most."""
+        """This rank's part of ``total`` consecutive items; the sizes of the parts differ by at most one."""
         return slice(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
     def gather_objects(self, own: T) -> list[T]:
-        """What each rank has, in the order of the ranks; small things, of any size."""
+        """The objects of all ranks, in order; for small objects of any type."""
         if self.count == 1:
             return [own]
         found: list[Any] = [None] * self.count
@@ -46,23 +46,23 @@ class Ranks:
         return found
 
     def send(self, own: T | None, sender: int) -> T:
-        """What one rank has, on every rank; the others' ``own`` is not looked at."""
+        """Send the sender's object to every rank; ``own`` of the others is ignored."""
         sent: list[Any] = [own]
         if self.count > 1:
             torch.distributed.broadcast_object_list(sent, src=sender)
         return sent[0]
 
     def take_firsts(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite these with what the first rank has in them."""
+        """Overwrite these tensors with those of the first rank."""
         if self.count > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
 
     def gather(self, own: Tensor) -> Tensor:
-        """What all ranks have of a tensor, along its first dimension, rank by rank.
+        """The tensors of all ranks, concatenated along the first dimension in the order of the ranks.
 
-        Gradients flow back to the rank that each part came from, summed over the ranks that used it: DDP's mean over
-        the ranks then makes them those of the mean of all ranks' losses.
+        Gradients flow back to the rank that each part came from, summed over the ranks that used it. DDP averages over
+        the ranks, so the result is the gradient of the mean of all ranks' losses.
         """
         if self.count == 1:
             return own
@@ -89,9 +89,9 @@ ALONE = Ranks()
 
 
 def leave_ranks() -> None:
-    """Wait for all ranks, then close the connections between them; alone, do nothing.
+    """Wait for all ranks, then close the connections between them; with a single process, do nothing.
 
-    A process that ends with open connections while others go on may be aborted, and torchrun would call that a failure.
+    A process that ends with open connections while others continue may be aborted, and torchrun would report a failure.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()

@@ -1,4 +1,4 @@
-"""A bundle: a trained model as a folder of plain files to hand on. Reading one runs nothing that is in it."""
+"""Reads bundles. A bundle is a trained model as a folder of plain files, to share; reading it runs no code from it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ WEIGHTS = "model.safetensors"
 CALIBRATION = "calibration.json"
 RESULTS = "results.json"
 SUMS = "SHA256SUMS"
-CARD = "README.md"  # people write into it, so there is no check sum of it
+CARD = "README.md"  # users edit it, so it has no check sum
 NETWORK = "network"  # folder with the file of a frozen network
 
 FORMAT = 1
@@ -34,17 +34,18 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder means to be a bundle."""
+    """Whether a folder looks like a bundle, even if it is damaged."""
     return (folder / FACTS).is_file()
 
 
 def read_bundle(folder: Path) -> dict[str, Any]:
-    """What a checkpoint of the same model would hold, except its optimizer and its log.
+    """The contents of a checkpoint of the same model, except its optimizer and its log.
 
-    Every file that is read is compared with its check sum first. They show damage; who made the bundle they don't show.
+    Every file is compared with its check sum before it is read. This detects damage; it does not show who made the
+    bundle.
 
     Raises:
-        ValueError: a file is missing, is not what was written, or is not what a bundle holds.
+        ValueError: a file is missing, is damaged, or does not belong into a bundle.
     """
     sums = _read_sums(folder)
     for name in (FACTS, CONFIGURATION, WEIGHTS):
@@ -64,8 +65,8 @@ def read_bundle(folder: Path) -> dict[str, Any]:
     try:
         state["model"] = load_file(folder / WEIGHTS)
         state["config"] = (folder / CONFIGURATION).read_text(encoding="utf-8")
-    except Exception as error:  # safetensors has an error of its own
-        raise ValueError(f"{folder} is no bundle: {WEIGHTS} or {CONFIGURATION} cannot be read ({error})") from error
+    except Exception as error:  # safetensors raises its own error
+        raise ValueError(f"{folder} is not a bundle: {WEIGHTS} or {CONFIGURATION} cannot be read ({error})") from error
     return state
 
 
@@ -76,7 +77,7 @@ def sum_of(path: Path) -> str:
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file, by its name from the folder on; the form that ``sha256sum --check`` takes."""
+    """The SHA-256 of each file, by its path in the folder; the file's format is that of ``sha256sum --check``."""
     path = folder / SUMS
     if not path.is_file():
         raise ValueError(f"{folder} is not a whole bundle: it has no {SUMS}; fetch it again")
@@ -96,30 +97,30 @@ def _check_sum(folder: Path, name: str, expected: str) -> None:
         raise ValueError(f"{folder} is not a whole bundle: {name} is missing; fetch it again")
     if (found := sum_of(path)) != expected:
         raise ValueError(
-            f"{folder} is damaged: {name} is not what was written (SHA-256 {found[:12]}… instead of {expected[:12]}…); "
-            "fetch it again. To change a model, export its checkpoint again"
+            f"{folder} is damaged: {name} has changed (SHA-256 {found[:12]}… instead of {expected[:12]}…); fetch it "
+            "again. To change a model, export its checkpoint again"
         )
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     facts = _read_json(folder / FACTS)
     if not isinstance(facts, dict) or "format" not in facts:
-        raise ValueError(f"{folder} is no bundle of cace_pyg: its {FACTS} says nothing of a format")
+        raise ValueError(f"{folder} is not a bundle of cace_pyg: its {FACTS} has no format")
     if facts["format"] != FORMAT:
         raise ValueError(f"Expected a bundle of format {FORMAT} at {folder} (got {facts['format']!r}); update cace_pyg")
     wrong = [name for name in _NEEDED if name not in facts]
     wrong += [name for name, kinds in _KINDS.items() if name in facts and not _is_one(facts[name], kinds)]
     wrong += ["fusion_weight"] if not _is_share(facts.get("fusion_weight")) else []
     if wrong:
-        raise ValueError(f"{folder} is no bundle of cace_pyg: in {FACTS}, {wrong[0]} is not what the library writes")
+        raise ValueError(f"{folder} is not a bundle of cace_pyg: in {FACTS}, {wrong[0]} is not what the library writes")
     if "network" in facts and not isinstance(facts["network"].get("sha256"), str):
-        raise ValueError(f"{folder} is no bundle of cace_pyg: in {FACTS}, network has no sha256")
+        raise ValueError(f"{folder} is not a bundle of cace_pyg: in {FACTS}, network has no sha256")
     return facts
 
 
 def _is_one(value: Any, kinds: tuple[type, ...]) -> bool:
     texts = value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else []
-    return isinstance(value, kinds) and not isinstance(value, bool) and all(isinstance(one, str) for one in texts)
+    return isinstance(value, kinds) and not isinstance(value, bool) and all(isinstance(text, str) for text in texts)
 
 
 def _is_share(value: Any) -> bool:
@@ -130,4 +131,4 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error

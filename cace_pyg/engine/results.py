@@ -13,20 +13,22 @@ from cace_pyg.retrieval.reliability import Estimate
 
 
 def single_shots(stages: Mapping[str, Tensor], labels: Labels, seed: int) -> dict[str, SingleShot]:
-    """By name of the row the CMC curve of each stage by CUHK03's protocol, from ``(query, gallery)`` distances."""
-    return {f"{name}_single_shot": evaluate_single_shot(one, **labels, seed=seed) for name, one in stages.items()}
+    """The CMC curves of all stages by CUHK03's protocol, by row name, from ``(query, gallery)`` distances."""
+    return {
+        f"{name}_single_shot": evaluate_single_shot(distance, **labels, seed=seed) for name, distance in stages.items()
+    }
 
 
 _NAMES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
 def metrics_table(rows: Mapping[str, Metrics | SingleShot], note: str) -> str:
-    """The rows in percent, the note, and how they were measured: all as the first, but for what is said of a row."""
+    """The rows in percent, the note, and how they were measured: like the first row, unless a line says otherwise."""
     width = 2 + max(map(len, rows))
     lines = [f"{'percent':{width}}" + "".join(f"{name:>9}" for name in _NAMES)]
     for name, metrics in rows.items():
         values = metrics.as_dict()
-        cells = (f"{100 * values[one]:9.1f}" if one in values else f"{'–':>9}" for one in _NAMES)
+        cells = (f"{100 * values[metric]:9.1f}" if metric in values else f"{'–':>9}" for metric in _NAMES)
         lines.append(f"{name:{width}}" + "".join(cells))
     lines.append(note)
     said: set[str] = set()
@@ -39,12 +41,12 @@ def metrics_table(rows: Mapping[str, Metrics | SingleShot], note: str) -> str:
 
 
 def as_json(rows: Mapping[str, Metrics | SingleShot]) -> dict[str, dict[str, Any]]:
-    """What ``metrics.json`` holds of further rows: fractions, and how each was measured."""
+    """Further rows for ``metrics.json``: fractions, and how each row was measured."""
     return {name: found.as_dict() | {"policy": found.policy} for name, found in rows.items()}
 
 
 def open_set_table(rows: Mapping[str, OpenSet]) -> str:
-    """Decisions of each ranking in percent, with intervals over people."""
+    """The decisions of each ranking in percent, with confidence intervals over people."""
     width = 2 + max(map(len, rows), default=0)
     lines = []
     for name, found in rows.items():
@@ -71,12 +73,12 @@ def _estimates(measures: Mapping[float, Estimate]) -> str:
 def metrics_of(
     evaluation: Evaluation, environment: dict[str, str], decisions: Mapping[str, OpenSet] | None = None
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds: fractions for each stage, and where they come from.
+    """The contents of ``metrics.json``: fractions for each stage, and where they come from.
 
     Args:
         evaluation: of both stages.
         environment: versions, machine, seed.
-        decisions: of each ranking; none: of both stages.
+        decisions: of each ranking; None: those of both stages.
     """
     decisions = decisions_of(evaluation) if decisions is None else decisions
     calibration = evaluation.calibration
@@ -95,7 +97,7 @@ def metrics_of(
 
 
 def queries_of(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """What ``queries.csv`` holds: each query that counts, and what each stage made of it."""
+    """The rows of ``queries.csv``: each query that counts, with the result of each stage."""
     stages = evaluation.stages()
     return [
         {"query": evaluation.query.samples[query].path.name}
@@ -110,7 +112,7 @@ def results_table(
     further: Mapping[str, SingleShot] | None = None,
     decisions: Mapping[str, OpenSet] | None = None,
 ) -> str:
-    """The result rows in percent, the decisions where they are given, as text."""
+    """The result rows in percent, and the decisions if they are given, as text."""
     note = f"fusion weight {evaluation.fusion_weight:.2g}; backend {evaluation.backend}"
     table = metrics_table({**evaluation.stages(), **(further or {})}, note)
     if not decisions:
@@ -123,12 +125,14 @@ def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -
     calibration, found = evaluation.calibration, decisions["two_stage"]
     if calibration is None or found.reliability is None or found.nearest is None:
         return (
-            f"probabilities: none, there is no calibration for the fusion weight {evaluation.fusion_weight:.2g}; "
-            "python -m cace_pyg.calibrate makes one"
+            "probabilities: none, because there is no calibration for the fusion weight "
+            f"{evaluation.fusion_weight:.2g}; python -m cace_pyg.calibrate makes one"
         )
-    every, nearest = ("{:.3f} [{:.3f}, {:.3f}]".format(*one.error) for one in (found.reliability, found.nearest))
+    every, nearest = (
+        "{:.3f} [{:.3f}, {:.3f}]".format(*reliability.error) for reliability in (found.reliability, found.nearest)
+    )
     note = (
-        f"probabilities: expected calibration error {every} of the pairs looked at, {nearest} of each query's nearest; "
+        f"probabilities: expected calibration error {every} for compared pairs, {nearest} for each query's nearest; "
         f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
     )
     warning = drift_warning(calibration, evaluation.drift or 0.0, "these pictures")

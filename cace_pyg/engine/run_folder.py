@@ -29,11 +29,11 @@ class RunFolder:
         self.best = self.path / "checkpoints" / "best.ckpt"
 
     def check(self, config_yaml: str, resume: bool) -> None:
-        """See whether :meth:`open` would refuse; nothing is made.
+        """Raise the errors of :meth:`open`, without making anything.
 
         Raises:
-            FileExistsError: something is there and ``resume`` is false.
-            ValueError: ``resume`` with another configuration than the run was started with.
+            FileExistsError: the folder is not empty and ``resume`` is false.
+            ValueError: ``resume`` with another configuration than at the start of the run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"Expected a folder as run_dir (got the file {self.path}); choose another --run_dir")
@@ -48,12 +48,12 @@ class RunFolder:
                 raise ValueError(
                     f"--resume continues {self.path} with the configuration it was started with, but:\n  "
                     + "\n  ".join(changed)
-                    + f"\nuse the same options, or start anew with another --run_dir, where --start_from {self.best} "
-                    "takes over what this run has learnt of single pictures"
+                    + f"\nuse the same options, or start again with another --run_dir; there --start_from {self.best} "
+                    "loads the individual branch of this run"
                 )
 
     def open(self, config_yaml: str, resume: bool) -> None:
-        """Make the folder, or enter it again.
+        """Make the folder, or continue in it.
 
         Raises:
             FileExistsError, ValueError: see :meth:`check`.
@@ -62,22 +62,22 @@ class RunFolder:
         self.check(config_yaml, resume)
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
-            for left in self.path.rglob(".*.partial"):  # by a process that was killed while it wrote
+            for left in self.path.rglob(".*.partial"):  # left by a process that was killed while writing
                 left.unlink()
             write_text(self.config, config_yaml)
         except OSError as error:
             raise RuntimeError(f"cannot write the run folder {self.path}: {error}; choose another --run_dir") from error
 
     def _holds_something(self) -> bool:
-        """More than the configuration of a run that failed before its first epoch was done."""
+        """Whether there is more than the configuration of a run that failed before its first epoch ended."""
         if not self.path.is_dir():
             return self.path.exists()
         return any(path.is_file() and path != self.config for path in self.path.rglob("*"))
 
     def write_log(self, rows: list[dict[str, Any]]) -> None:
-        """The whole log, one row an epoch; the columns are those of any row, in order of first use."""
+        """Write the whole log, one row per epoch, with the columns of all rows in order of first use."""
         write_csv(self.log, rows)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """``metrics.json``."""
+        """Write ``metrics.json``."""
         write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")

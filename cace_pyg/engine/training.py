@@ -54,17 +54,17 @@ from cace_pyg.retrieval import Calibration
 
 Phase = JointPhase | PairPhase
 
-_KNOWN = 0.99  # mAP on people whom a network has not seen is never that high
+_KNOWN = 0.99  # mAP is never that high on people that a network has not seen
 
 
 @dataclass
 class Progress:
-    """How far a run is: with the weights and the optimizer, all that a continuation needs.
+    """How far a run is. Together with the weights and the optimizer this is all that is needed to continue it.
 
-    Every random choice of an epoch is a function of the run's seed and the epoch, so no generator state is kept.
+    Every random choice of an epoch depends only on the run's seed and the epoch, so no generator state is stored.
     """
 
-    epoch: int = 0  # epochs that are done, over both phases
+    epoch: int = 0  # finished epochs of both phases
     best: float = -math.inf  # validation mAP of best.ckpt
     best_phase: str = ""
     fusion_weight: float | None = None
@@ -73,9 +73,9 @@ class Progress:
 
 
 class Trainer:
-    """Trains a model in both phases; leaves ``last.ckpt``, ``best.ckpt`` and ``log.csv`` in the run folder.
+    """Trains a model in both phases; writes ``last.ckpt``, ``best.ckpt`` and ``log.csv`` into the run folder.
 
-    Under ``torchrun`` every rank makes one; the first writes and validates.
+    Under ``torchrun`` every rank makes one; the first rank writes and validates.
 
     Args:
         model: what is trained, in place, and left on the device of the training:
@@ -83,18 +83,18 @@ class Trainer:
             extractor.
         config: of the training: data, phases, evaluation, ``run_dir``. What it says of the model is that of ``model``.
         held_out: training pictures, and the query and gallery of training identities held out of them (may be empty),
-            as :func:`cace_pyg.data.hold_out_identities` returns them; never the data set's own query and gallery, since
-            the best epoch and the fusion weight are chosen on these. The pair phase has its own where
-            ``pair_phase.data`` says so.
-        environment: kept in every checkpoint: versions, machine, data-set fingerprint.
-        resume: go on from ``last.ckpt`` if there is one, or the one before if it is truncated.
-        fabric: launched already; none: :func:`launch_fabric` of ``config``.
+            as :func:`cace_pyg.data.hold_out_identities` returns them. Never give the data set's own query and gallery,
+            since the best epoch and the fusion weight are chosen on these. The pair phase has its own people if
+            ``pair_phase.data`` is set.
+        environment: stored in every checkpoint: versions, machine, data-set fingerprint.
+        resume: continue from ``last.ckpt`` if there is one, or from the one before if it is truncated.
+        fabric: launched already; None: :func:`launch_fabric` of ``config``.
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :meth:`RunFolder.open`.
-        FileNotFoundError, ValueError: no checkpoint at ``start_from``, or one of another individual branch.
-        ValueError: ``config.conditional`` is not the model's, the model has not as many classes as there are training
-            identities, the ranks cannot share a phase's batches, or do not see one run folder.
+        FileNotFoundError, ValueError: there is no checkpoint at ``start_from``, or it has another individual branch.
+        ValueError: ``config.conditional`` is not the model's, the numbers of classes and of training identities differ,
+            the ranks cannot share a phase's batches, or they do not see the same run folder.
     """
 
     def __init__(
@@ -153,18 +153,18 @@ class Trainer:
         return self.ranks.rank == 0
 
     def run(self) -> RunFolder:
-        """Train all epochs that are left.
+        """Train all remaining epochs.
 
         Raises:
             RuntimeError: a loss is NaN or infinite, or a file cannot be written.
         """
         first_epoch = 0
         while self.phases:
-            phase = self.phases.pop(0)  # so that it goes when it is done, and the workers of its loader with it
+            phase = self.phases.pop(0)  # so that it is freed when it ends, with its loader's workers
             if self.progress.epoch < first_epoch + phase.epochs:
                 self._run_phase(phase, first_epoch)
                 if self.ranks.count > 1:
-                    gc.collect()  # of DDP, whose hooks stay on the weights as long as it lives
+                    gc.collect()  # frees DDP, whose hooks stay on the weights until then
             first_epoch += phase.epochs
         return self.folder
 
@@ -172,7 +172,7 @@ class Trainer:
         fresh = self.progress.epoch == first_epoch
         if fresh and phase.trains_pairs and self.model.is_published and self.is_first:
             self._warn_of_known_people()
-        self.ranks.take_firsts(self.model.buffers())  # each has BatchNorm's statistics of its own last step
+        self.ranks.take_firsts(self.model.buffers())  # every rank has its own BatchNorm statistics
         phase.start(self.model, fresh, self.fabric.device)
         step, optimizer = self.fabric.setup(TrainingStep(self.model, phase), phase.optimizer(self.model))
         if not fresh:
@@ -180,7 +180,7 @@ class Trainer:
         last = first_epoch + phase.epochs
         for epoch in range(self.progress.epoch + 1, last + 1):
             started = time.perf_counter()
-            # dropout and the like, whatever ran before
+            # for dropout and the like, whatever ran before
             torch.manual_seed(self.config.seed + 1_000_003 * epoch + 7_919 * self.ranks.rank)
             row = {"epoch": epoch, "phase": phase.name}
             row |= self._run_epoch(phase, step, optimizer, epoch - first_epoch - 1)
@@ -196,7 +196,7 @@ class Trainer:
     def _run_epoch(
         self, phase: Phase, training_step: _FabricModule, optimizer: torch.optim.Optimizer, epoch: int
     ) -> dict[str, float]:
-        """One pass of a phase; the mean of every loss term."""
+        """Train one epoch of a phase; returns the mean of every loss term."""
         phase.set_mode(self.model)
         steps = len(phase.sampler)
         totals: dict[str, float] = {}
@@ -221,10 +221,10 @@ class Trainer:
     def _passes(
         self, phase: Phase, training_step: _FabricModule, batch: Sequence[Tensor], epoch: int, step: int
     ) -> Iterator[dict[str, Tensor]]:
-        """Forward and backward of a batch, in as many passes as the phase wants; the loss terms of each."""
-        parts = zip(*(one.to(self.fabric.device).chunk(phase.passes) for one in batch), strict=True)
+        """Forward and backward of a batch, in as many passes as the phase asks for; yields the loss terms of each."""
+        parts = zip(*(tensor.to(self.fabric.device).chunk(phase.passes) for tensor in batch), strict=True)
         for number, part in enumerate(parts, 1):
-            waits = self.ranks.count > 1 and number < phase.passes  # the ranks add their gradients up once
+            waits = self.ranks.count > 1 and number < phase.passes  # gradients are exchanged once
             with self.fabric.no_backward_sync(training_step, enabled=waits):
                 terms = training_step(*part)
                 loss = sum(terms.values())
@@ -238,11 +238,11 @@ class Trainer:
             return means
         values = torch.tensor([*means.values()], dtype=torch.float64, device=self.fabric.device)
         reduced = self.fabric.all_reduce(values, reduce_op="mean")
-        assert isinstance(reduced, Tensor)  # as what went in; it would take containers too
+        assert isinstance(reduced, Tensor)  # for mypy: a tensor went in
         return dict(zip(means, reduced.tolist(), strict=True))
 
     def _warn_of_known_people(self) -> None:
-        """A network that was trained on the held-out people ranks them perfectly, and leaves nothing to learn from."""
+        """Warn if the network ranks held-out people perfectly: it was trained on them, and nothing is left to learn."""
         splits = self.splits["pair"]
         if not splits.query:
             return
@@ -257,7 +257,7 @@ class Trainer:
             )
 
     def _validate(self, phase: Phase) -> tuple[dict[str, float], Calibration | None]:
-        """Metrics on the held-out identities; with a trained pair branch the fusion weight, and what distances mean."""
+        """Metrics on the held-out identities; with a trained pair branch also the fusion weight and a calibration."""
         splits = self.splits[phase.name]
         held_out = (splits.query, splits.gallery, self.config, self.fabric.device)
         if not phase.trains_pairs:
@@ -290,7 +290,7 @@ class Trainer:
     def _is_best(self, row: dict[str, Any]) -> bool:
         """Whether this epoch becomes ``best.ckpt``; if so, the progress remembers its score.
 
-        The highest validation mAP wins, the later of equals; a phase starts its own contest, since the scores of the
+        The highest validation mAP wins, the later of equals. Each phase is judged separately, since the scores of the
         phases mean different things. Without held-out identities the latest epoch wins.
         """
         progress = self.progress
@@ -304,16 +304,18 @@ class Trainer:
         return True
 
     def _continue(self, latest: LatestCheckpoint) -> None:
-        """Take over what a checkpoint holds; all ranks have read it."""
+        """Load the contents of a checkpoint; all ranks have read it."""
         state = latest.state
         check_network(self.model, state, latest.path)
         load_model_state(self.model, state["model"], latest.path)
         if self.is_first and latest.path != self.folder.last:
-            os.replace(latest.path, self.folder.last)  # else what is broken would become the one before
+            os.replace(latest.path, self.folder.last)  # else the broken file would become previous.ckpt
         if self.is_first:
-            what = f"{latest.problem}; going on from the checkpoint before" if latest.problem else "going on"
+            what = f"{latest.problem}; continuing from the checkpoint before" if latest.problem else "continuing"
             write_line(f"{what}, after epoch {state['epoch']} of {sum(phase.epochs for phase in self.phases)}")
-        told = {name: state[name] for name in vars(self.progress) if name in state}  # an older one has no calibration
+        told = {
+            name: state[name] for name in vars(self.progress) if name in state
+        }  # an older checkpoint has no calibration
         self.progress = Progress(**told)
         self.optimizer_state = state["optimizer"]
         if state.get("precision"):  # the loss scale of float16
@@ -323,13 +325,13 @@ class Trainer:
         epochs = self.ranks.gather_objects(self.progress.epoch)
         if len(set(epochs)) > 1:
             raise ValueError(
-                f"Expected all ranks to go on from one epoch (got {epochs}): every machine has to see the same folder "
-                f"as --run_dir {self.folder.path}"
+                f"Expected all ranks to continue from the same epoch (got {epochs}): every machine has to see the same "
+                f"folder as --run_dir {self.folder.path}"
             )
 
 
 def people_of_pair_phase(config: Config, held_out: Splits) -> Splits:
-    """Those of ``pair_phase.data``, some of them held out; where it is none, those of the joint phase."""
+    """The people of ``pair_phase.data``, some of them held out; if it is None, those of the joint phase."""
     if config.pair_phase.data is None:
         return held_out
     train = read_named_root(config.pair_phase.data, "pair_phase.data", config.data.allow_partial).train
@@ -337,8 +339,8 @@ def people_of_pair_phase(config: Config, held_out: Splits) -> Splits:
 
 
 class Fitted(NamedTuple):
-    """A training that is done: its folder, and what the held-out identities, if any, told: the best fusion weight, and
-    what fused distances mean."""
+    """A finished training: its folder, and the best fusion weight and the calibration from held-out identities, if
+    any."""
 
     folder: RunFolder
     fusion_weight: float | None
@@ -346,7 +348,7 @@ class Fitted(NamedTuple):
 
 
 def _as_built(config: Config, model: CaceNet) -> Config:
-    """The configuration with what a model that was built elsewhere says of itself, so that the file tells the truth."""
+    """The configuration with the settings of a model that was built elsewhere, so that the stored file is right."""
     settings = model.pair_stage.settings
     if config.conditional not in (settings, ConditionalSettings()):
         raise ValueError(
@@ -375,13 +377,13 @@ def _as_built(config: Config, model: CaceNet) -> Config:
 
 
 def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) -> Fitted:
-    """Hold training identities out, train, and leave the best weights in the model, on the CPU, in evaluation mode.
+    """Hold out training identities, train, and leave the best weights in the model, on the CPU, in evaluation mode.
 
     Args:
         model: see :class:`Trainer`; its classes are the training identities that are not held out.
         config: of the training; ``data.hold_out`` says how many identities are held out.
-        splits: the whole data set; query and gallery are not looked at.
-        resume: go on with the run in ``config.run_dir``; begin it where there is none.
+        splits: the whole data set; query and gallery are not used.
+        resume: continue the run in ``config.run_dir``, or start it if there is none.
 
     Raises:
         FileExistsError, ValueError, RuntimeError: see :class:`Trainer`.
@@ -393,7 +395,7 @@ def fit(model: CaceNet, config: Config, splits: Splits, resume: bool = False) ->
 
 
 class TrainingStep(torch.nn.Module):
-    """From a batch to loss terms in one forward pass, which is what Fabric wraps for precision and DDP."""
+    """Maps a batch to loss terms in one forward pass; Fabric wraps this module for precision and DDP."""
 
     def __init__(self, model: CaceNet, phase: Phase):
         super().__init__()
@@ -412,14 +414,14 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def _density(model: CaceNet) -> dict[str, float]:
-    """The share of edges that the graph of the last training batch has, within images and between them, 0 to 1."""
+    """The density of the last training batch's graphs, within images and between them, 0 to 1."""
     assert model.pair_stage.density is not None  # a batch was trained on
     within, between = model.pair_stage.density
     return {"density_intra": float(within), "density_inter": float(between)}
 
 
 def _postfix(totals: dict[str, float], steps: int, model: CaceNet, phase: Phase) -> dict[str, str]:
-    """What the progress bar says beside the time."""
+    """What the progress bar shows next to the time."""
     said = {name: f"{total / steps:.3f}" for name, total in totals.items()}
     if phase.trains_pairs:
         said |= {name: f"{density:.0%}" for name, density in _density(model).items()}
@@ -431,15 +433,15 @@ def _check_finite(loss: Tensor, terms: dict[str, Tensor], phase: Phase, epoch: i
         values = ", ".join(f"{name} = {term.item():g}" for name, term in terms.items())
         raise RuntimeError(
             f"the loss is not finite at step {step + 1} of epoch {epoch + 1} of the {phase.name} phase: {values}. "
-            "Nothing of this epoch is kept; lower the learning rate, lengthen the warm-up or use --precision 32-true"
+            "This epoch is discarded; lower the learning rate, lengthen the warm-up or use --precision 32-true"
         )
 
 
 def _check_weights(model: CaceNet, phase: Phase, epoch: int) -> None:
-    """The last step of an epoch, or BatchNorm's statistics, can overflow behind a loss that is still finite."""
+    """Check the weights: the last step of an epoch or BatchNorm's statistics can overflow while the loss is finite."""
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise RuntimeError(
-                f"{name} is not finite after epoch {epoch + 1} of the {phase.name} phase. Nothing of this epoch is "
-                "kept; lower the learning rate, lengthen the warm-up or use --precision 32-true"
+                f"{name} is not finite after epoch {epoch + 1} of the {phase.name} phase. This epoch is discarded; "
+                "lower the learning rate, lengthen the warm-up or use --precision 32-true"
             )

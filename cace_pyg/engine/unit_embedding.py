@@ -1,4 +1,4 @@
-"""What is compared: embeddings of unit length, of one picture or averaged with its mirror image."""
+"""The embeddings that are compared: of unit length, optionally averaged with those of mirrored images."""
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ def unit_embedding(model: CaceNet, images: Tensor, part_maps: Tensor | None = No
     Args:
         model: in evaluation mode.
         images: normalised, ``(image, 3, height, width)``.
-        part_maps: label maps, where the graph needs them.
-        flip: take the mean of the embeddings of a picture and of its mirror image, left for right, before its length
-            becomes one, as fast-reid does with ``TEST.FLIP``. Clues are those of the picture itself.
+        part_maps: label maps, if the graph needs them.
+        flip: average the embeddings of a picture and of its mirror image before normalisation, as fast-reid does with
+            ``TEST.FLIP``. Clues are not averaged.
     """
     embedding, clues = model(images, part_maps)
     if flip:

@@ -1,4 +1,4 @@
-"""A checkpoint as a bundle, to hand on."""
+"""Writes a checkpoint as a bundle, to share it."""
 
 import json
 import os
@@ -29,36 +29,36 @@ from cace_pyg.engine.read_bundle import (
 from cace_pyg.models import FrozenExtractor
 
 _NO_MATTER = {"run_dir": "runs/run", "start_from": None, "evaluation.clues_on_disk": None, "embedding.cache": None}
-_OF_COMMAND = "command"  # of an environment: it names folders of the machine
+_OF_COMMAND = "command"  # entry of an environment that names folders of this machine
 
 
 def write_bundle(folder: Path, checkpoint: Path, results: Path | None = None, licence: str | None = None) -> list[Path]:
-    """Make the folder of a bundle, whole or not at all; :func:`load_checkpoint` takes it where it takes the checkpoint.
+    """Write the folder of a bundle, completely or not at all; :func:`load_checkpoint` reads it like a checkpoint.
 
-    Weights, settings and calibration are the checkpoint's, and so is what it makes of a picture. Of paths on this
-    machine only the last part is kept, and of commands nothing.
+    Weights, settings and calibration are the checkpoint's, so it gives the same outputs. Paths of this machine are
+    shortened to their last part, and commands are left out.
 
     Args:
         folder: new, or empty.
         checkpoint: ``best.ckpt`` of a run, or another bundle.
-        results: JSON file of ``evaluate --output``; none: ``metrics.json`` of the checkpoint's run, if there is one.
-        licence: in words, for the card; none: the card says that nobody stated one.
+        results: JSON file of ``evaluate --output``; None: ``metrics.json`` of the checkpoint's run, if there is one.
+        licence: in words, for the model card; None: the card says that none was stated.
 
     Returns:
         The files.
 
     Raises:
-        FileExistsError: there is something at ``folder``.
-        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model`; or ``results`` is no such
+        FileExistsError: ``folder`` exists and is not empty.
+        FileNotFoundError, ValueError: see :func:`load_checkpoint` and :func:`load_model`; or ``results`` is not such a
             file.
         RuntimeError: the folder cannot be written.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"Expected a new folder as --bundle (got {folder}, where something is); choose another")
+        raise FileExistsError(f"Expected a new or empty folder as --bundle (got {folder}); choose another")
     state = load_checkpoint(checkpoint)
     settings, network = from_yaml(state["config"]), None
     if "own_extractor" not in state:
-        network = load_model(checkpoint, settings)[0].extractor  # it can be built, or nobody could use the bundle
+        network = load_model(checkpoint, settings)[0].extractor  # fails if it cannot be built
     told = _read_results(results or _results_of(checkpoint), wanted=results is not None)
     config = yaml.safe_dump(without_folders(yaml.safe_load(state["config"])), sort_keys=False, allow_unicode=True)
     facts = _facts(state)
@@ -76,7 +76,9 @@ def write_bundle(folder: Path, checkpoint: Path, results: Path | None = None, li
         partial.mkdir(parents=True)
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
-        (partial / WEIGHTS).write_bytes(save({name: one.clone().contiguous() for name, one in state["model"].items()}))
+        (partial / WEIGHTS).write_bytes(
+            save({name: tensor.clone().contiguous() for name, tensor in state["model"].items()})
+        )
         if isinstance(network, FrozenExtractor):
             copy_network(network, partial)
         files = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())
@@ -91,7 +93,7 @@ def write_bundle(folder: Path, checkpoint: Path, results: Path | None = None, li
 
 
 def without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of a configuration without what is of one machine alone; paths of data and weights keep their names."""
+    """A configuration without the folders of this machine; paths of data and weights are shortened to their names."""
     tree: dict[str, Any] = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
     for key, value in _NO_MATTER.items():
         *group, name = key.split(".")
@@ -100,7 +102,7 @@ def without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
             place[name] = value
     data, backbone, pairs = tree["data"], tree["backbone"], tree["pair_phase"]
     data["root"] = _last(data["root"])
-    data["extra_train"] = [_of_named_root(one) for one in data.get("extra_train") or []]
+    data["extra_train"] = [_of_named_root(entry) for entry in data.get("extra_train") or []]
     if backbone.get("weights"):
         backbone["weights"] = _last(backbone["weights"])
     if pairs.get("data"):

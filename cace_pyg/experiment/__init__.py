@@ -1,1 +1,1 @@
-"""Whole runs: train, evaluate, report; ablations of many runs."""
+"""Complete runs: train, evaluate, report; and ablations of many runs."""

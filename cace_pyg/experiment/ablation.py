@@ -1,4 +1,4 @@
-"""An ablation: the same data and seeds, one thing changed a row."""
+"""Ablations: runs with the same data and seeds, where each row changes one thing."""
 
 import csv
 import json
@@ -32,15 +32,16 @@ BASELINE = "individual feature embedding"
 
 @dataclass(frozen=True)
 class RowResult:
-    """What a row reached; fractions.
+    """The result of a row; all figures are fractions.
 
     Attributes:
-        row: what was done.
+        row: the row of the study.
         mAP: of each seed.
         rank1: of each seed.
-        individual_mAP: of the first stage of the same runs, of each seed.
-        to_baseline: differences of mAP and Rank-1 to the individual ranking of the baseline's runs; none for itself.
-        to_control: differences to the row's control; none without one.
+        individual_mAP: of the first stage of the same runs, for each seed.
+        to_baseline: differences of mAP and Rank-1 to the individual ranking of the baseline's runs; None for the
+            baseline itself.
+        to_control: differences to the row's control; None without one.
     """
 
     row: StudyRow
@@ -53,32 +54,32 @@ class RowResult:
 
 @dataclass(frozen=True)
 class _Queries:
-    """Per query, ``(seed, query)`` each: average precision, and 1 where the first picture is a match."""
+    """Average precision of each query, and 1 if its first picture is a match; ``(seed, query)`` each."""
 
     average_precision: np.ndarray
     hit: np.ndarray
 
 
 class Ablation:
-    """Runs the rows of a study, each for every seed, in ``folder``.
+    """Runs the rows of a study for every seed, in ``folder``.
 
-    The individual branch is trained once a seed; every row starts from it. A run that is done is not run again, one
-    that was stopped goes on.
+    The individual branch is trained once per seed, and every row starts from it. Finished runs are not repeated, and
+    interrupted runs are continued.
 
     Args:
         rows: of the study.
-        arguments: options of ``python -m cace_pyg.train``, ``--config`` among them.
-        seeds: how many; 3 are 0, 1 and 2.
-        folder: of all runs.
-        quick: a quarter of the epochs of both phases.
+        arguments: options of ``python -m cace_pyg.train``, including ``--config``.
+        seeds: number of seeds; 3 means 0, 1 and 2.
+        folder: for all runs.
+        quick: use a quarter of the epochs of both phases.
 
     Attributes:
         fingerprint: of the data set.
         policy: how it was measured; empty before :meth:`run`.
 
     Raises:
-        ValueError: an option is wrong, or ``folder`` holds runs of another configuration.
-        FileNotFoundError: no data set, or no label maps for a row that needs them.
+        ValueError: an option is wrong, or ``folder`` has runs of another configuration.
+        FileNotFoundError: there is no data set, or there are no label maps for a row that needs them.
     """
 
     def __init__(self, rows: Sequence[StudyRow], arguments: Sequence[str], seeds: int, folder: Path, quick: bool):
@@ -101,14 +102,14 @@ class Ablation:
             if row.joint and self.is_published:
                 raise ValueError(
                     f"Expected embedding.kind trained for rows of joint training, such as {row.name!r} (got published, "
-                    "whose network stays as it is)"
+                    "whose network is not trained)"
                 )
             _check(row, self._config([*self.arguments, *row.options]), pictures)
 
     def run(self) -> list[RowResult]:
-        """Run what is left to run; the baseline's result, then those of the rows.
+        """Do the missing runs; returns the baseline's result, then those of the rows.
 
-        With ``neighbours.method`` each is followed by the same re-ranked by neighbours.
+        With ``neighbours.method`` each result is followed by the one re-ranked by neighbours.
         """
         runs = len(self.seeds) * (len(self.rows) + (not self.is_published))
         with progress_bar(total=runs, desc="ablation", unit="run") as bar:
@@ -138,7 +139,7 @@ class Ablation:
         return f"{name}, re-ranked: {self.method}"
 
     def _read_neighbours(self, folders: Sequence[RunFolder]) -> _Queries | None:
-        """Of neighbours that both stages decide; a run whose pair branch has no weight has only one kind."""
+        """The results with neighbours by both stages; a run whose pair branch has no weight has only one kind."""
         return None if self.method is None else _read(folders, f"two_stage_{self.method}", self.method)
 
     def _individual(self, seed: int, bar: ProgressBar) -> RunFolder:
@@ -159,9 +160,7 @@ class Ablation:
                 run(config, resume=True, report=False)
         elif changed := differences(folder.config.read_text(), config.to_yaml()):
             raise ValueError(
-                f"{path} holds a run of another configuration:\n  "
-                + "\n  ".join(changed)
-                + "\nchoose another --run_dir"
+                f"{path} has a run of another configuration:\n  " + "\n  ".join(changed) + "\nchoose another --run_dir"
             )
         bar.update()
         return folder
@@ -204,14 +203,14 @@ def _slug(name: str) -> str:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """What a run prints goes to a file, since the study has one progress bar; if it fails, so does the study."""
+    """Write a run's output to a file, since the study has one progress bar; if the run fails, so does the study."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file, redirect_stdout(file), redirect_stderr(file):
         yield
 
 
 def _read(folders: Sequence[RunFolder], stage: str, otherwise: str = "") -> _Queries:
-    """What a stage made of each query, or another one in runs that do not have it."""
+    """The results of a stage for each query; of the stage ``otherwise`` in runs that do not have it."""
     precision, hit = [], []
     for folder in folders:
         with folder.queries.open(newline="") as file:

@@ -20,7 +20,7 @@ def write_ablation(folder: Path, study: StudyName, results: Sequence[RowResult],
         folder: for the files.
         study: its name.
         results: the baseline's first.
-        notes: lines on origin and protocol, for the table.
+        notes: lines about origin and protocol, for the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     title = f"Ablation: {study}"
@@ -58,17 +58,17 @@ _HEAD = (
 
 
 def ablation_csv(results: Sequence[RowResult]) -> list[dict[str, Any]]:
-    """One row a result; percent."""
+    """One row per result, in percent."""
     return [_csv_row(result) for result in results]
 
 
 def ablation_markdown(results: Sequence[RowResult], title: str, notes: Sequence[str]) -> str:
-    """A table to read, what each row is, and how it was measured.
+    """The table in Markdown, with an explanation of each row and how it was measured.
 
     Args:
         results: the baseline's first.
         title: of the page.
-        notes: lines on origin and protocol.
+        notes: lines about origin and protocol.
     """
     lines = [f"# {title}", "", _HEAD, "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [_markdown_row(result) for result in results]
@@ -82,7 +82,7 @@ _LEGEND = (
     "Percent; mean ± standard deviation over seeds. Gains are over the individual ranking of the baseline of the same "
     "seed,",
     "paired by query: in brackets the bootstrap interval over queries, after ± the standard deviation over seeds. The",
-    "control has everything but what the row is about. The paper's figures are of another data set and network.",
+    "control has everything except what the row tests. The paper's figures are from another data set and network.",
 )
 
 

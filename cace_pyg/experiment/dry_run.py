@@ -1,4 +1,4 @@
-"""A trial of a whole run."""
+"""A short trial of a complete run."""
 
 import tempfile
 from collections import defaultdict
@@ -16,13 +16,13 @@ from cace_pyg.experiment.run import train_and_evaluate
 
 
 def dry_run(config: Config) -> bool:
-    """All that a run does, in little: the whole data set is read and split, then a few of its identities go through.
+    """Try out a run: the whole data set is read and split, and then a few of its identities are used.
 
-    One step of each phase at full picture size and batch, validation, checkpoints, both stages of evaluation on one
-    batch, and the report, in a temporary folder that is removed. The run folder is not touched.
+    It does one step of each phase at full picture size and batch, validation, checkpoints, both stages of evaluation
+    on one batch, and the report, in a temporary folder that is removed. The run folder is not touched.
 
     Returns:
-        Whether this process is the one that has a result, as the first of several ranks has.
+        Whether this process has the result; of several ranks only the first has.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: see :func:`cace_pyg.experiment.run.run`.
@@ -31,7 +31,7 @@ def dry_run(config: Config) -> bool:
     splits = read_splits(config.data)
     check_matches(splits, config)
     held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
-    published = config.embedding.kind == "published"  # which has no joint phase
+    published = config.embedding.kind == "published"  # has no joint phase
     identities = max(4, config.joint_phase.num_identities)
     with tempfile.TemporaryDirectory() as folder:
         short = replace(
@@ -53,11 +53,11 @@ _PICTURES = 8  # of one identity
 
 
 def excerpt(splits: Splits, identities: int, same_camera: Literal["remove", "keep"] = "remove") -> Splits:
-    """At most 8 pictures of each of a few identities; every query keeps matches where it has any.
+    """At most 8 pictures of each of a few identities; every query keeps matches if it has any.
 
     Args:
         splits: whole data set; query and gallery may be empty.
-        identities: so many training identities, and as many queries of different identities.
+        identities: number of training identities, and number of queries of different identities.
         same_camera: see :func:`cace_pyg.retrieval.evaluate`; ``"remove"``: matches come from another camera.
     """
     by_pid: dict[int, list[Sample]] = defaultdict(list)

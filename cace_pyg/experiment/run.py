@@ -1,4 +1,4 @@
-"""A whole run: read, train, evaluate, report."""
+"""A complete run: read, train, evaluate, report."""
 
 import csv
 from pathlib import Path
@@ -38,8 +38,8 @@ def run(config: Config, resume: bool, report: bool = True) -> tuple[RunFolder, E
     Under ``torchrun`` all ranks train and the first evaluates; the others return no evaluation.
 
     Raises:
-        ValueError: the configuration or the data set does not fit; raised before anything is trained.
-        FileNotFoundError: no data set at ``data.root``, or pictures without the label maps that the graph needs.
+        ValueError: the configuration and the data set do not fit; raised before anything is trained.
+        FileNotFoundError: there is no data set at ``data.root``, or pictures lack the label maps that the graph needs.
         RuntimeError: see :class:`cace_pyg.engine.training.Trainer`.
     """
     check_fusion(config)
@@ -52,13 +52,13 @@ def run(config: Config, resume: bool, report: bool = True) -> tuple[RunFolder, E
 def train_and_evaluate(
     config: Config, splits: Splits, held_out: Splits, resume: bool = False, report: bool = True
 ) -> tuple[RunFolder, Evaluation | None]:
-    """:func:`run` on pictures that are read already.
+    """:func:`run` with splits that were read already.
 
     Args:
         config: the run.
         splits: the whole data set.
         held_out: training pictures, and query and gallery of the identities held out of them.
-        resume: go on from ``last.ckpt``.
+        resume: continue from ``last.ckpt``.
         report: write ``report.html``, which takes some seconds.
     """
     check_settings(config)
@@ -102,9 +102,9 @@ def train_and_evaluate(
 
 
 def _build(config: Config, identities: int, latest: LatestCheckpoint | None, fabric: Fabric) -> CaceNet:
-    """The network with its first weights, unless a checkpoint brings them.
+    """The network with its initial weights, unless a checkpoint has them.
 
-    The first rank downloads what is to be downloaded, the others find it.
+    The first rank downloads what is needed, and the others find it there.
     """
     torch.manual_seed(config.seed)
     pretrained = latest is None and config.start_from is None

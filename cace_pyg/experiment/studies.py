@@ -11,13 +11,13 @@ class StudyRow:
     """One row.
 
     Attributes:
-        name: as in the paper, where it is there.
-        options: what differs from the configuration that was given.
-        paper: the paper's mAP and Rank-1 in percent; DukeMTMC-reID, in the mixup study Market-1501.
-        control: the row that has everything but what this one is about.
+        name: as in the paper, if it is there.
+        options: the differences from the given configuration.
+        paper: the paper's mAP and Rank-1 in percent; on DukeMTMC-reID, in the mixup study on Market-1501.
+        control: the row that has everything except what this one tests.
         explanation: what the row does.
-        joint: trains both branches further, in joint training of 4×4 batches as in the paper, for as many epochs as the
-            pair phase has and at a tenth of the learning rate.
+        joint: trains both branches further, in joint training with 4×4 batches as in the paper, for as many epochs as
+            the pair phase and at a tenth of the learning rate.
     """
 
     name: str
@@ -45,7 +45,7 @@ PAPER_BASELINES: dict[StudyName, tuple[float, float]] = {
 STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
     "components": (
         StudyRow(
-            _NO_GRAPH, (*_FROZEN, "--graph=NoAlignment"), None, None, "trained alike on the same pairs; no edge at all"
+            _NO_GRAPH, (*_FROZEN, "--graph=NoAlignment"), None, None, "same training and pairs, no edges"
         ),
         StudyRow(
             f"{_NO_GRAPH}, square",
@@ -59,7 +59,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             (*_FROZEN, "--conditional.compare=aligned_clues"),
             (78.29, 89.68),
             _NO_GRAPH,
-            "mean distance of the clues that the attention joins, no convolution",
+            "mean distance of the clues that the attention connects, no convolution",
         ),
         StudyRow(
             "+ individual GCN",
@@ -80,7 +80,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
         ),
     ),
     "alignment": (
-        StudyRow("no alignment", (*_FROZEN, "--graph=NoAlignment"), (77.03, 87.84), None, "no edge at all"),
+        StudyRow("no alignment", (*_FROZEN, "--graph=NoAlignment"), (77.03, 87.84), None, "no edges"),
         StudyRow("part alignment", (*_FROZEN, "--graph=Part"), (78.39, 89.45), "no alignment", "equal locations"),
         StudyRow(
             "top-K similarity",
@@ -98,7 +98,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             (*_FROZEN, "--graph=CorrespondenceAttention", "--graph.sharpness=1", "--graph.threshold=0"),
             None,
             "no alignment",
-            "ReLU'd cosines, nearly all clues joined",
+            "ReLU'd cosines, nearly all clues connected",
         ),
         StudyRow(
             "correspondence attention, as configured", _FROZEN, (81.29, 90.89), "no alignment", "see the configuration"
@@ -110,7 +110,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             ("--loss.pairwise_weight=0", "--pair_phase.epochs=0", "--evaluation.fusion=0"),
             None,
             None,
-            "the individual branch trained for as long",
+            "the individual branch trained equally long",
             joint=True,
         ),
         *(
@@ -136,7 +136,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             (
                 "residual, magnitude",
                 (_EMBEDDINGS, "--conditional.node_wise=magnitude"),
-                "what both pictures differ by alike cancels in f(a|b) − f(b|a)",
+                "differences that both pictures share cancel in f(a|b) − f(b|a)",
             ),
             (
                 "verification, linear",
@@ -156,7 +156,7 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             (
                 "verification, small network",
                 ("--conditional.compare=verification", "--conditional.node_wise=mlp"),
-                "a layer of its own decides what of each difference counts",
+                "a separate layer decides which part of each difference counts",
             ),
         )
         for row in (

@@ -63,7 +63,9 @@ def add_on_ray(
             _start(ray, address, workers)
         unreadable = _run(ray, gallery.path.absolute(), pictures, facts, workers, device)
     except ray.exceptions.RayError as error:
-        raise RuntimeError(f"Ray gave up: {error}; the same command goes on with what is not in the gallery") from error
+        raise RuntimeError(
+            f"Ray gave up: {error}; the same command continues with what is not in the gallery"
+        ) from error
     finally:
         if not was_running:
             ray.shutdown()
@@ -168,7 +170,7 @@ def _run(
     with progress_bar(total=len(pictures), desc=title, unit="image") as bar:
         for row in done.iter_rows():
             if row["error"]:
-                raise RuntimeError(f"a worker cannot go on: {row['error']}")
+                raise RuntimeError(f"a worker cannot continue: {row['error']}")
             unreadable += [tuple(pair) for pair in json.loads(row["unreadable"])]
             bar.update(row["done"])
     return unreadable

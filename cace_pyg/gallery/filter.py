@@ -124,7 +124,7 @@ def _named(tokens: Sequence[Token], columns: Sequence[str]) -> list[Token]:
             if not name:
                 word = kind is TokenType.VAR and text.isidentifier()
                 raise _Refusal(
-                    f"No field named {text[:_SHOWN]}" if word else f"{text[:_SHOWN]} cannot stand in a filter"
+                    f"No field named {text[:_SHOWN]}" if word else f"{text[:_SHOWN]} is not allowed in a filter"
                 )
             token = Token(TokenType.IDENTIFIER, name, token.line, token.col, token.start, token.end)
         found.append(token)

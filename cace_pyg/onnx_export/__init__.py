@@ -1,1 +1,1 @@
-"""A trained model as two ONNX files, for programs without torch."""
+"""Exports a trained model as two ONNX files, for programs without torch."""

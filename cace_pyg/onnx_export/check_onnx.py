@@ -1,4 +1,4 @@
-"""Exported models against the model they come from."""
+"""Compares exported models with the original."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,14 +15,14 @@ from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.models import CaceNet, FrozenExtractor, PairOperand
 from cace_pyg.onnx_export.modules import ExportedClues
 
-TOLERANCE = 1e-4  # of a number; of the largest of its kind where that is above 1
-_SIZES = 1, 2, 5  # pictures of a batch, gallery pictures of a query
+TOLERANCE = 1e-4  # absolute; relative to the largest number of an output if that is above 1
+_SIZES = 1, 2, 5  # pictures in a batch, and gallery pictures of a query
 _Arrays = dict[str, np.ndarray]
 _Model = Callable[[_Arrays], _Arrays]
 
 
 class _Comparison(NamedTuple):
-    """One output of both, ``(image or pair, …)``."""
+    """One output of both models, ``(image or pair, …)``."""
 
     name: str
     expected: np.ndarray
@@ -41,7 +41,7 @@ class ProbePictures(NamedTuple):
 
 
 def rendered_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
-    """Pedestrians of one family, as in the built-in data set, the same each time; ``size`` is (height, width)."""
+    """Pedestrians from the built-in data set, the same every time; ``size`` is (height, width)."""
     rng = np.random.default_rng(0)
     people, camera = draw_family(rng, "probe", count), draw_camera(rng, 0)
     drawn = [
@@ -56,7 +56,7 @@ def rendered_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
 
 
 def noise_pictures(count: int, size: tuple[int, int]) -> ProbePictures:
-    """Every pixel and every label drawn alone, the same each time; ``size`` is (height, width)."""
+    """Independent random pixels and labels, the same every time; ``size`` is (height, width)."""
     generator = torch.Generator().manual_seed(0)
     return ProbePictures(
         torch.randint(256, (count, 3, *size), generator=generator, dtype=torch.uint8),
@@ -71,19 +71,19 @@ def check_onnx(
     """Run both models in onnxruntime, on rendered pedestrians and on noise, in batches of 1, 2 and 5.
 
     Args:
-        individual: file of the first model; that of a frozen network gets the map which its own runtime gives.
-        pair: file of the second.
-        model: what they come from, in evaluation mode, on the CPU.
-        clues: what passes between them.
+        individual: file of the first model; for a frozen network, its input is the map from the network's own runtime.
+        pair: file of the second model.
+        model: the original, in evaluation mode, on the CPU.
+        clues: the tensors passed between the two models.
         size: (height, width) of a picture.
 
     Returns:
-        The largest absolute difference from torch of each output; ``distance`` is that of torch's own clues,
-        ``distance from pixels`` that of the first model's.
+        The largest absolute difference from torch for each output; ``distance`` is computed from torch's clues,
+        ``distance from pixels`` from the first model's.
 
     Raises:
-        RuntimeError: onnx finds a fault in a file, onnxruntime cannot run it, or a number differs by more than 1e-4
-            (times the largest of its kind, where that is above 1).
+        RuntimeError: onnx finds an error in a file, onnxruntime cannot run it, or a number differs by more than 1e-4
+            (times the largest number of its output if that is above 1).
     """
     try:
         models = _load(individual), _load(pair)
@@ -92,7 +92,7 @@ def check_onnx(
             for pictures in (rendered_pictures(1 + max(_SIZES), size), noise_pictures(1 + max(_SIZES), size))
             for comparison in _compare(*models, model, clues, pictures)
         ]
-    except Exception as error:  # onnx and onnxruntime raise kinds of their own, which have no parent in common
+    except Exception as error:  # onnx and onnxruntime raise their own errors, without a common base class
         raise RuntimeError(f"{type(error).__name__}: {str(error).strip()}") from error
     worst: dict[str, float] = {}
     wrong = []
@@ -100,8 +100,8 @@ def check_onnx(
         difference = float(np.abs(expected - got).max())
         allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         worst[name] = max(worst.get(name, 0.0), difference)
-        if not difference <= allowed:  # nor where it is no number
-            wrong.append(f"{name}, batch of {len(expected)}: {difference:.1e} (at most {allowed:.1e} is rounding)")
+        if not difference <= allowed:  # also refuses NaN
+            wrong.append(f"{name}, batch of {len(expected)}: {difference:.1e} (rounding: at most {allowed:.1e})")
     if wrong:
         raise RuntimeError("onnxruntime and torch differ: " + "; ".join(dict.fromkeys(wrong)))
     return worst
@@ -143,14 +143,14 @@ def _compare(
 
 
 def _by_torch(model: CaceNet, pictures: ProbePictures) -> tuple[Tensor, PairOperand]:
-    """Unit-length embeddings and prepared clues, as evaluation makes them."""
+    """Unit-length embeddings and prepared clues, as in the evaluation."""
     images = evaluation_transform()(pictures.images)
     embedding, clues = model(images, pictures.part_maps if model.needs_parts else None)
     return torch.nn.functional.normalize(embedding, dim=-1), model.pair_stage.prepare(clues)
 
 
 def _inputs(model: CaceNet, pictures: ProbePictures) -> _Arrays:
-    """Of the first model."""
+    """The inputs of the first model."""
     if isinstance(model.extractor, FrozenExtractor):
         taken = {"map": model.extractor.run(evaluation_transform()(pictures.images))[1]}
     else:

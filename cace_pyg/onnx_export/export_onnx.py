@@ -1,4 +1,4 @@
-"""A trained model as two ONNX files, for programs without torch."""
+"""Exports a trained model as two ONNX files, for programs without torch."""
 
 import gc
 import importlib
@@ -25,19 +25,19 @@ from cace_pyg.onnx_export.to_onnx import to_onnx
 if TYPE_CHECKING:
     import onnx
 
-_EXAMPLES = 2  # a size that stays open is traced with 2 or more
+_EXAMPLES = 2  # a variable size must be 2 or more in tracing
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The exported files.
 
     Attributes:
-        individual: the file that turns pictures into embeddings and clues; of a frozen network, whose pictures and
-            embeddings are left to its own file, the one that turns its map into clues.
+        individual: the file that turns pictures into embeddings and clues; for a frozen network, which has its own
+            file for that, the file that turns its map into clues.
         pair: the file that turns clues of a query and of gallery pictures into distances.
-        metadata: what both say of themselves.
-        differences: the largest absolute difference from torch of each output, see :func:`check_onnx`.
+        metadata: of both files.
+        differences: the largest absolute difference from torch for each output, see :func:`check_onnx`.
     """
 
     individual: Path
@@ -47,21 +47,21 @@ class Exported:
 
 
 def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
-    """Write ``individual.onnx`` and ``pair.onnx``; both were compared with torch before they stand in ``folder``.
+    """Write ``individual.onnx`` and ``pair.onnx``; both are compared with torch before they appear in ``folder``.
 
-    A network of ONNX or OpenVINO has a file of its own already: then ``clues.onnx`` takes the place of
-    ``individual.onnx``, and the metadata say which network, which of its tensors, and what it takes.
+    An ONNX or OpenVINO network already has its own file. Then there is ``clues.onnx`` instead of ``individual.onnx``,
+    and the metadata name the network, its tensors and its input.
 
     Args:
         checkpoint: ``best.ckpt`` of a run.
-        config: the run's, or one with other settings that leave its weights fitting.
+        config: the run's, or one with other settings that its weights still fit.
         folder: made if it is missing.
 
     Raises:
-        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`; or a setting that cannot be exported, a
-            model of 2 GiB or more, ``evaluation.fusion auto`` of a run that chose no weight.
+        FileNotFoundError, ValueError: see :mod:`cace_pyg.engine.checkpoint`; or a setting cannot be exported, the model
+            has 2 GiB or more, or ``evaluation.fusion`` is ``auto`` but the run chose no weight.
         RuntimeError: the extra ``onnx`` is not installed, the graph or the backbone cannot be exported, or onnxruntime
-            gives other numbers than torch. Nothing is kept then.
+            returns other numbers than torch. Then nothing is kept.
     """
     _check_packages()
     _check_convolution(config)
@@ -72,14 +72,14 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
-    # the same numbers as any backend, from blocks alone; auto would look at the density of the first pairs
+    # the same numbers as any backend, using only blocks; auto would need the density of the first pairs
     model, state = load_model(checkpoint, replace(config, conditional=replace(config.conditional, backend="pooled")))
     size = config.data.height, config.data.width
     examples = rendered_pictures(_EXAMPLES, size)
     clues = _clues(model, examples)
     metadata = onnx_metadata(model, clues, state, config)
     models = _individual_model(model, clues, examples, metadata), _pair_model(model, clues, examples, metadata)
-    gc.collect()  # torch traces with classes made from ours, of the same names: the next parser would find two builders
+    gc.collect()  # torch traces with copies of our classes: the next parser would find two builders of one name
     paths = folder / _first_file(model), folder / "pair.onnx"
     with _folder(folder):
         differences = _write(models, paths, lambda first, second: check_onnx(first, second, model, clues, size))
@@ -174,7 +174,7 @@ def _named(extractor: Extractor) -> str:
 
 @contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Make the folder; if it is new and the block fails, it goes again."""
+    """Make the folder; if it is new and the block fails, remove it again."""
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -191,7 +191,7 @@ def _write(
     paths: tuple[Path, Path],
     check: Callable[[Path, Path], dict[str, float]],
 ) -> dict[str, float]:
-    """Both files or none, with what ``check`` finds."""
+    """Write both files or none, with the result of ``check``."""
     with ExitStack() as stack:
         files = [stack.enter_context(atomic_file(path)) for path in paths]
         for file, model in zip(files, models, strict=True):
@@ -202,6 +202,6 @@ def _write(
         except RuntimeError as error:
             raise RuntimeError(
                 f"the exported model is not the trained one, and nothing was kept. {error}. Try another version of "
-                "onnxruntime; a graph that chooses (TopKSimilarity, graph.top_edges, graph.threshold) may choose "
-                "otherwise among equals"
+                "onnxruntime; a graph that selects edges (TopKSimilarity, graph.top_edges, graph.threshold) may select "
+                "differently among equals"
             ) from error

@@ -1,4 +1,4 @@
-"""What an exported model says of itself."""
+"""The metadata of an exported model."""
 
 import json
 from typing import Any
@@ -52,16 +52,16 @@ def _network(network: FrozenExtractor) -> dict[str, str]:
 
 
 def onnx_metadata(model: CaceNet, clues: ExportedClues, state: dict[str, Any], config: Config) -> dict[str, str]:
-    """Everything that a program needs to rank with both models and does not see in their inputs and outputs.
+    """Everything that a program needs to rank with both models, except their inputs and outputs.
 
     Args:
-        model: what is exported.
-        clues: what passes from one exported model to the other.
+        model: the exported model.
+        clues: the tensors passed from one exported model to the other.
         state: the rest of the checkpoint.
         config: of the model.
 
     Returns:
-        Texts: words as they are, everything else as JSON.
+        Texts: words unchanged, everything else as JSON.
 
     Raises:
         ValueError: see :func:`cace_pyg.engine.evaluation.fusion_weight_of`.

@@ -12,17 +12,17 @@ from cace_pyg.models.find_clue_map import ClueMap
 
 
 class ExportedClues:
-    """Which parts of :class:`~cace_pyg.models.PairOperand` are looked at in a pair, as tensors with names.
+    """The parts of :class:`~cace_pyg.models.PairOperand` that a pair needs, as named tensors.
 
-    ``compared`` without channels, ``intra`` where only inter edges stay, and ``individual`` of aligned clues say
-    nothing and are left out.
+    ``compared`` without channels, ``intra`` with inter edges only, and ``individual`` of aligned clues have no
+    information and are left out.
 
     Args:
-        model: whose second stage it is.
-        example: what its pair stage needs of any image.
+        model: the model.
+        example: its pair stage's input of any image.
 
     Attributes:
-        names: those that are left of ``compared``, ``intra``, ``projected``, ``individual`` and ``parts``.
+        names: the remaining ones of ``compared``, ``intra``, ``projected``, ``individual`` and ``parts``.
         grid: (H, W) of the feature map.
     """
 
@@ -39,7 +39,7 @@ class ExportedClues:
         self.grid = example.compared.grid
 
     def tensors(self, operand: PairOperand) -> dict[str, Tensor]:
-        """The parts by their names, each ``(image, …)``."""
+        """The parts by name, each ``(image, …)``."""
         every = {
             "compared": operand.compared.features,
             "intra": operand.intra,
@@ -51,9 +51,9 @@ class ExportedClues:
         return {name: every[name] for name in self.names}
 
     def operand(self, tensors: dict[str, Tensor]) -> PairOperand:
-        """What :meth:`tensors` gave the parts of, as far as a pair looks at them."""
+        """The inverse of :meth:`tensors`, as far as a pair needs it."""
         projected = tensors["projected"]
-        images = projected.size(0)  # len() would tie an exported model to it
+        images = projected.size(0)  # with len() an exported model would take only this size
         compared = Clues(tensors.get("compared", projected[..., :0]), self.grid, tensors.get("parts"))
         intra = tensors["intra"] if "intra" in self.names else projected.new_zeros(images, 0, 0)
         individual = tensors["individual"] if "individual" in self.names else projected.new_zeros(images, 0)
@@ -61,15 +61,15 @@ class ExportedClues:
 
 
 class IndividualBranch(torch.nn.Module):
-    """The first stage, and of the second all that depends on one image alone; the normalisation is inside.
+    """The first stage, and the part of the second that depends on one image; includes the normalisation.
 
     Args:
         model: in evaluation mode.
         clues: which parts of the prepared clues to return.
         size: (height, width) of the pictures.
 
-    Shapes: uint8 ``(image, 3, height, width)``, and where the graph looks at body parts label maps, uint8
-    ``(image, height, width)``, to ``embedding`` ``(image, embedding)``, of length one, and the clues by their names.
+    Shapes: uint8 ``(image, 3, height, width)``, and if the graph uses body parts label maps, uint8
+    ``(image, height, width)``, to ``embedding`` ``(image, embedding)``, of unit length, and the clues by name.
     """
 
     mean: Tensor
@@ -93,16 +93,16 @@ class IndividualBranch(torch.nn.Module):
 
 
 class ClueBranch(torch.nn.Module):
-    """Of the second stage all that depends on one image alone, from the map of a network that has a file of its own.
+    """The part of the second stage that depends on one image, from the map of a network with its own file.
 
     Args:
         model: in evaluation mode.
-        clue_map: how the network's file has the map.
+        clue_map: the map in the network's file.
         clues: which parts of the prepared clues to return.
         size: (height, width) of the pictures, and so of label maps.
 
-    Shapes: the map as the network gives it, ``(image, …)``, and where the graph looks at body parts label maps, uint8
-    ``(image, height, width)``, to the clues by their names.
+    Shapes: the map as the network returns it, ``(image, …)``, and if the graph uses body parts label maps, uint8
+    ``(image, height, width)``, to the clues by name.
     """
 
     def __init__(self, model: CaceNet, clue_map: ClueMap, clues: ExportedClues, size: tuple[int, int]):
@@ -125,7 +125,7 @@ class PairScorer(torch.nn.Module):
 
     Args:
         model: in evaluation mode.
-        clues: which parts of the prepared clues come in.
+        clues: which parts of the prepared clues are inputs.
 
     Shapes: the clues of the query, each ``(1, …)``, and of the gallery images, each ``(pair, …)``, to ``(pair,)``.
     """
@@ -140,13 +140,13 @@ class PairScorer(torch.nn.Module):
         return self.model.pair_stage.distance(self.clues.operand(query), self.clues.operand(gallery))
 
 
-_LABELS = 256  # that uint8 maps can have
+_LABELS = 256  # labels that uint8 maps can have
 
 
 class PartVote(torch.nn.Module):
-    """The exportable twin of :func:`~cace_pyg.graph.clues.clue_parts`: no loop over the labels that are there.
+    """The exportable twin of :func:`~cace_pyg.graph.clues.clue_parts`, without a loop over labels.
 
-    Every pixel under a clue votes for its label; what wins is said there, and the answers are the same.
+    Every pixel under a clue votes for its label; the rule and the results are the same as there.
 
     Args:
         size: (height, width) of the label maps.
@@ -165,7 +165,7 @@ class PartVote(torch.nn.Module):
             for of_row in rows
             for of_column in columns
         ]
-        # cells differ in size where sizes do not divide; the missing pixels are one behind the map, with a label apart
+        # cells differ in size if sizes do not divide; missing pixels point to an extra pixel with its own label
         outside = size[0] * size[1]
         self.register_buffer("voters", torch.nn.utils.rnn.pad_sequence(voters, True, outside), persistent=False)
 
@@ -175,7 +175,7 @@ class PartVote(torch.nn.Module):
         chosen = labels[:, self.voters]
         votes = torch.zeros(*chosen.shape[:2], _LABELS + 1, device=chosen.device)
         votes = votes.scatter_add(2, chosen, torch.ones_like(chosen, dtype=votes.dtype))
-        most, part = votes[..., 1:_LABELS].max(-1)  # the first, so the smallest, of equals
+        most, part = votes[..., 1:_LABELS].max(-1)  # the first, and so the smallest, among equals
         return torch.where(votes[..., 0] > most, 0, part + 1)
 
 

@@ -1,4 +1,4 @@
-"""A module as an ONNX model."""
+"""Converts a module to an ONNX model."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ def to_onnx(
     names: tuple[Sequence[str], Sequence[str]],
     metadata: dict[str, str],
 ) -> "onnx.ModelProto":
-    """One self-contained model with the outputs of ``module``, and the same bytes each time.
+    """One self-contained model with the outputs of ``module``, with the same bytes every time.
 
     Args:
         module: in evaluation mode.
-        inputs: example arguments; sizes that stay open are 2 or more.
-        open_sizes: of each argument those that stay open, as ``torch.export`` takes them; all are one size.
-        open_name: what the model calls it.
-        names: of the model's inputs and of its outputs, in their order.
-        metadata: kept in the model.
+        inputs: example arguments; variable sizes are 2 or more.
+        open_sizes: the variable sizes of each argument, as for ``torch.export``; all are the same size.
+        open_name: its name in the model.
+        names: of the model's inputs and outputs, in order.
+        metadata: stored in the model.
 
     Raises:
         ValueError: the weights need 2 GiB or more.
-        RuntimeError: torch cannot trace the module with these sizes open, or ONNX has no word for something in it.
+        RuntimeError: torch cannot trace the module with these variable sizes, or ONNX cannot express an operation.
     """
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
     if size > _MOST_BYTES:
         raise ValueError(f"Expected weights of less than 2 GiB, which an ONNX file can hold (got {size:,} bytes)")
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch tells its own developers what is deprecated
-            # given the module itself, torch.onnx fixes a size that cannot stay open, without a word
+            warnings.simplefilter("ignore")  # deprecations, for torch's own developers
+            # given the module itself, torch.onnx silently fixes a size that cannot vary
             program = torch.export.export(module, _owned(inputs), dynamic_shapes=open_sizes, strict=False)
             made = torch.onnx.export(
                 program,
@@ -53,9 +53,9 @@ def to_onnx(
                 external_data=False,
                 verbose=False,
             )
-            assert made is not None  # none is what the older exporter gives
+            assert made is not None  # only the older exporter returns None
             model = made.model_proto
-    except Exception as error:  # torch raises many kinds
+    except Exception as error:  # torch raises many kinds of errors
         raise RuntimeError(_root(error)) from error
     _forget_origin(model)
     _name_open_size(model, open_name)
@@ -65,19 +65,19 @@ def to_onnx(
 
 
 def _root(error: BaseException) -> str:
-    """The first line of what went wrong first; torch wraps it in advice for its own developers."""
+    """The first line of the original error; torch wraps it in advice for its own developers."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
 
 
 def _owned(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Copies that are no views: torch guards the base of a view, which the traced program does not have."""
+    """Copies that are not views: torch guards the base of a view, which the traced program does not have."""
     return _pytree.tree_map(torch.clone, inputs)
 
 
 def _name_open_size(model: "onnx.ModelProto", name: str) -> None:
-    """torch calls it s46 or so. What onnx infers in between is dropped: it can be inferred again."""
+    """Rename the variable size, which torch calls s46 or so; drop inferred shapes, which can be inferred again."""
     model.graph.ClearField("value_info")
     for described in (*model.graph.input, *model.graph.output):
         for size in described.type.tensor_type.shape.dim:
@@ -86,7 +86,7 @@ def _name_open_size(model: "onnx.ModelProto", name: str) -> None:
 
 
 def _forget_origin(model: "onnx.ModelProto") -> None:
-    """Leave out the stack traces, which hold paths of this machine."""
+    """Remove the stack traces, which contain paths of this machine."""
     graph = model.graph
     for described in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         described.ClearField("metadata_props")

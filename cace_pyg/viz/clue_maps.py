@@ -363,5 +363,5 @@ def _cluster_legend(maps: list[np.ndarray], count: int, inner_shares: Sequence[f
         )
     bare = sum(int((cells == 0).sum()) for cells in maps)
     if bare:
-        handles.append(Patch(facecolor="none", edgecolor=GREY, label=f"in none: {bare} without an edge"))
+        handles.append(Patch(facecolor="none", edgecolor=GREY, label=f"no cluster: {bare} without an edge"))
     return handles

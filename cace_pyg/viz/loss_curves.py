@@ -39,7 +39,7 @@ def loss_curves(log: Sequence[LogRow]) -> Figure:
     _check_log(log)
     losses = _series(log, [name for name in _columns(log) if _is_loss(name)])
     if not losses:
-        raise ValueError(f"Expected a loss term beside {', '.join(_NOT_LOSSES)} (got columns {_columns(log)})")
+        raise ValueError(f"Expected a loss term besides {', '.join(_NOT_LOSSES)} (got columns {_columns(log)})")
     validation = _series(log, [name for name in _columns(log) if _is_validation_map(name)])
     densities = _series(log, [name for name in _columns(log) if name.startswith(_DENSITY)])
     rates = _series(log, ["learning_rate"])

@@ -22,8 +22,8 @@ def rankings():
 
 def test_the_further_pictures_are_of_the_same_person_and_camera(rankings):
     query, gallery = rankings.asked.query.samples, rankings.asked.gallery.samples
-    for one, others in zip(query, rankings.asked.together, strict=True):
-        expected = [i for i, other in enumerate(gallery) if (other.pid, other.camid) == (one.pid, one.camid)]
+    for asking, others in zip(query, rankings.asked.together, strict=True):
+        expected = [i for i, other in enumerate(gallery) if (other.pid, other.camid) == (asking.pid, asking.camid)]
         assert others.tolist() == expected and len(expected) == 3
 
 
@@ -33,13 +33,15 @@ def test_two_stages_of_sets_are_those_of_a_loop_over_pairs(rankings):
     found = rankings.two_stages(views, softness)["set against set"]
     for number in (0, 5, 17):
         pictures = [asked.query.prepared.select(slice(number, number + 1))]
-        pictures += [asked.gallery.prepared.select(slice(int(one), int(one) + 1)) for one in asked.together[number]]
+        pictures += [
+            asked.gallery.prepared.select(slice(int(place), int(place) + 1)) for place in asked.together[number]
+        ]
         near = rankings.mean[number].argsort()[:10]
         chosen = choose_views(rankings.pictures[number], views).tolist()
         for place in near.tolist():
             other = asked.gallery.prepared.select(slice(place, place + 1))
             pairs = [float(rankings.stage.distance(pictures[view], other)) for view in chosen]
-            soft = -softness * math.log(sum(math.exp(-one / softness) for one in pairs) / len(pairs))
+            soft = -softness * math.log(sum(math.exp(-distance / softness) for distance in pairs) / len(pairs))
             expected = (1 - rankings.weight) * float(rankings.mean[number, place]) + rankings.weight * soft
             assert float(found[number, place]) == pytest.approx(expected, abs=1e-5)
 
@@ -53,7 +55,7 @@ def test_people_are_drawn_with_all_their_queries():
     assert low < mean < high and mean == pytest.approx((better - worse).mean())
     draws = []
     for _ in range(2000):
-        drawn = np.concatenate([np.flatnonzero(people == one) for one in rng.integers(60, size=60)])
+        drawn = np.concatenate([np.flatnonzero(people == person) for person in rng.integers(60, size=60)])
         draws.append((better - worse)[drawn].mean())
     assert (low, high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.02)
     alone = multi_query.over_people(better, worse, np.arange(len(people)))

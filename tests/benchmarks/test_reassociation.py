@@ -80,7 +80,7 @@ def test_a_replay_has_the_tracks_of_the_tracker_and_who_is_on_them():
     from benchmarks.reassociation import measure, replay
 
     scene = replay(LITTLE)
-    assert [one.end for one in scene.tracks] == sorted(one.end for one in scene.tracks)
+    assert [track.end for track in scene.tracks] == sorted(track.end for track in scene.tracks)
     assert set(scene.pids) == set(range(4)) and len(scene.tracks) >= 6
     alone, joined = (measure(scene, persons) for persons in (range(len(scene.tracks)), scene.pids))
     assert joined["IDF1"] > alone["IDF1"] and joined["switches"] < alone["switches"]

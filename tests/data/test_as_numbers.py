@@ -53,8 +53,8 @@ def folder_of(root, people):
 def test_folders_of_two_names_are_two_identities(tmp_path, pair):
     splits = read_image_folder(folder_of(tmp_path, [*pair, "7"]))
     assert splits.num_identities == 3
-    by_name = {one.path.parent.parent.name: one.pid for one in splits.train}
-    assert by_name == {one.path.parent.parent.name: one.pid for one in splits.query}
+    by_name = {sample.path.parent.parent.name: sample.pid for sample in splits.train}
+    assert by_name == {sample.path.parent.parent.name: sample.pid for sample in splits.query}
 
 
 ROWS = [("1.jpg", 7, 2, "train"), ("2.jpg", 9, 1, "query"), ("3.jpg", 9, 2, "gallery"), ("4.jpg", 0, 2, "gallery"),
@@ -66,7 +66,7 @@ ROWS = [("1.jpg", 7, 2, "train"), ("2.jpg", 9, 1, "query"), ("3.jpg", 9, 2, "gal
 def test_a_table_of_floats_is_the_table_of_their_numbers(tmp_path, ending, write):
     rows = [(name, write(pid), write(camid), split) for name, pid, camid, split in ROWS]
     splits = read_manifest(manifest(tmp_path, rows, ending))
-    assert [(one.pid, one.camid) for one in splits.train] == [(7, 2)]
+    assert [(sample.pid, sample.camid) for sample in splits.train] == [(7, 2)]
     assert [(one.pid, one.camid) for one in splits.gallery] == [(9, 2), (0, 2)]  # the junk is gone
 
 

@@ -76,7 +76,7 @@ def test_labels_must_cover_the_pids(samples):
 def test_an_epoch_is_the_same_with_workers_and_without(samples):
     transform = training_transform(AugmentationSettings(crop_padding=2, colour_jitter=0.1))
     dataset = ReidDataset(samples, transform, SIZE)
-    sampler = RandomIdentitySampler([one.pid for one in samples], 2, 2, seed=3)
+    sampler = RandomIdentitySampler([sample.pid for sample in samples], 2, 2, seed=3)
     alone, helped = (
         [(batch.image, batch.index) for batch in DataLoader(dataset, batch_sampler=sampler, num_workers=workers)]
         for workers in (0, 2)

@@ -66,7 +66,7 @@ def test_misplaced_distractors_and_empty_parts(root):
         read_market_layout(root)
     extra.unlink()
     (root / "query" / NAMES["query"][0]).unlink()
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="contains no pictures"):
         read_market_layout(root)
 
 

@@ -45,8 +45,8 @@ def test_names_that_are_read(root):
     for name in ("0012345_c12s1_000451_03.JPG", "0002_c3s1_000451_03.png", "0002_c3s1_000450_03.jpeg"):
         (root / "bounding_box_train" / name).write_bytes(b"x")
     train = read_market_layout(root).train
-    assert [(one.pid, one.camid) for one in train] == [(2, 1), (2, 3), (2, 3), (12345, 12)]
-    assert [one.path.name for one in train] == sorted(one.path.name for one in train)
+    assert [(sample.pid, sample.camid) for sample in train] == [(2, 1), (2, 3), (2, 3), (12345, 12)]
+    assert [sample.path.name for sample in train] == sorted(sample.path.name for sample in train)
 
 
 def test_two_data_sets_one_level_down_are_not_chosen_between(root):
@@ -61,5 +61,5 @@ def test_two_data_sets_one_level_down_are_not_chosen_between(root):
 def test_a_part_that_holds_junk_only_is_empty(root):
     (only,) = (root / "bounding_box_test").iterdir()
     only.rename(only.with_name("-1_c1s1_000451_03.jpg"))
-    with pytest.raises(ValueError, match=r"bounding_box_test holds no pictures"):
+    with pytest.raises(ValueError, match=r"bounding_box_test contains no pictures"):
         read_market_layout(root)

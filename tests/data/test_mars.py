@@ -57,7 +57,9 @@ def entries(samples):
     found = {}
     for sample, label in zip(samples, track_labels(samples), strict=True):
         found.setdefault(label, []).append(sample)
-    return [(one[0].pid, one[0].camid, one[0].path.name[:11], len(one)) for one in found.values()]
+    return [
+        (pictures[0].pid, pictures[0].camid, pictures[0].path.name[:11], len(pictures)) for pictures in found.values()
+    ]
 
 
 def test_the_lists_say_which_tracks_are_queries(tmp_path):
@@ -67,16 +69,16 @@ def test_the_lists_say_which_tracks_are_queries(tmp_path):
         (1, 1, "0001C1T0001", 3), (1, 1, "0001C1T0002", 2), (1, 2, "0001C2T0001", 4), (3, 3, "0003C3T0007", 2),
         (3, 1, "0003C1T0002", 3), (0, 1, "0000C1T0001", 2), (0, 2, "0000C2T0001", 2),
     ]  # fmt: skip
-    assert [(one.pid, one.camid, one.track) for one in splits.train] == [(5, 1, ""), (5, 2, "")]
+    assert [(sample.pid, sample.camid, sample.track) for sample in splits.train] == [(5, 1, ""), (5, 2, "")]
 
 
 def test_without_lists_the_first_track_of_a_person_and_camera_is_a_query(tmp_path):
     with pytest.warns(UserWarning, match=r"there is no query_IDX.mat .* not those of MARS's authors"):
         splits = read_mars(tree(tmp_path))
-    assert sorted(one[2] for one in entries(splits.query)) == [
+    assert sorted(entry[2] for entry in entries(splits.query)) == [
         "0001C1T0001", "0001C2T0001", "0003C1T0002", "0003C3T0007",
     ]  # fmt: skip
-    assert len(entries(splits.gallery)) == 7 and not any(one.pid == -1 for one in splits.gallery)
+    assert len(entries(splits.gallery)) == 7 and not any(sample.pid == -1 for sample in splits.gallery)
 
 
 def test_training_pictures_may_be_absent(tmp_path):
@@ -115,7 +117,7 @@ def damage(root, what):
     ("what", "error", "message"),
     [
         ("missing", FileNotFoundError, "1 pictures that .* names are not in .*0001C2T0001F002.jpg"),
-        ("not matlab", RuntimeError, "cannot read .*tracks_test_info.mat as a file of MATLAB"),
+        ("not matlab", RuntimeError, "cannot read .*tracks_test_info.mat as a MATLAB file"),
         ("another table", ValueError, r"Expected the numbers query_IDX in .* \(got other\)"),
         ("row", ValueError, r"Expected rows from 1 to 8 in .*query_IDX.mat \(got up to 99\)"),
         ("short list", ValueError, r"lines up to 21 of 1\)"),
@@ -164,14 +166,14 @@ def test_evaluation_ranks_tracks_by_the_rule_of_the_same_camera(evaluated):
         embedding = extract_embeddings(model, samples, config, "cpu")
         labels = track_labels(samples)
         names = list(dict.fromkeys(labels))
-        rows = [[i for i, one in enumerate(labels) if one == name] for name in names]
+        rows = [[i for i, label in enumerate(labels) if label == name] for name in names]
         return torch.stack([merge_embeddings(embedding[row]) for row in rows]), names
 
     (query, asked), (gallery, known) = merged(splits.query), merged(splits.gallery)
     distance = euclidean_distance(query, gallery)
     found = evaluate(
-        distance, [one[0] for one in asked], [one[0] for one in known], [one[1] for one in asked],
-        [one[1] for one in known],
+        distance, [label[0] for label in asked], [label[0] for label in known], [label[1] for label in asked],
+        [label[1] for label in known],
     )  # fmt: skip
     assert evaluation.individual.mAP == pytest.approx(found.mAP, abs=1e-9)
     assert evaluation.individual.first_match.tolist() == found.first_match.tolist()

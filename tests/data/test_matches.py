@@ -21,7 +21,7 @@ def test_the_counts_are_those_of_an_evaluation(queries, others, shared, same_cam
     query = [Sample(Path(f"q{i}"), 1 + pid, camid) for i, (pid, camid) in enumerate(queries)]
     gallery = query[:shared] + [Sample(Path(f"g{i}"), pid, camid) for i, (pid, camid) in enumerate(others)]
     found = count_matches(query, gallery, same_camera)
-    labels = [np.array([one[i] for one in part]) for i in (1, 2) for part in (query, gallery)]
+    labels = [np.array([picture[i] for picture in part]) for i in (1, 2) for part in (query, gallery)]
     own = np.r_[: len(query)]
     own[shared:] = -1
     try:

@@ -25,7 +25,7 @@ def tree(root, names):
 
 
 def short(samples):
-    return [(one.path.name, one.pid, one.camid) for one in samples]
+    return [(sample.path.name, sample.pid, sample.camid) for sample in samples]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_words_and_no_camera_and_a_test_folder(tmp_path):
         tmp_path, ["train/anna-1.jpg", "train/bob-1.jpg", "test/5_11-1.jpg", "test/51_1-1.jpg", "test/51_1-2.jpg"]
     )
     splits = read_dataset("market_layout", root, pattern=r"(?P<pid>\w+)-\d")
-    assert splits.query == splits.gallery and len({one.camid for one in splits.query}) == 3
-    assert [one.pid for one in splits.query] == [1, 1, 2] and [one.pid for one in splits.train] == [3, 4]
+    assert splits.query == splits.gallery and len({sample.camid for sample in splits.query}) == 3
+    assert [sample.pid for sample in splits.query] == [1, 1, 2] and [sample.pid for sample in splits.train] == [3, 4]
 
 
 def test_what_does_not_fit_is_named(tmp_path):
@@ -83,13 +83,13 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"(?s)no folder for gallery in .*image_test"):
         read_dataset("market_layout", root, pattern=PATTERN)
     tree(root, ["gallery/0003_c2_1.jpg", "gallery/me.jpg"])
-    with pytest.raises(ValueError, match=r"to fit every file name from its beginning .it does not fit me.jpg in"):
+    with pytest.raises(ValueError, match=r"to match every file name from its beginning .it does not match me.jpg in"):
         read_dataset("market_layout", root, pattern=PATTERN)
     (root / "gallery" / "me.jpg").rename(root / "gallery" / "x0003_c2_1.jpg")
-    with pytest.raises(ValueError, match=r"it does not fit x0003_c2_1.jpg in .*begin it with \.\* to skip"):
+    with pytest.raises(ValueError, match=r"it does not match x0003_c2_1.jpg in .*start it with \.\* to skip"):
         read_dataset("market_layout", root, pattern=PATTERN)
     tree(root, ["bounding_box_test/0003_c2_1.jpg"])
-    with pytest.raises(ValueError, match=r"one folder for a part .*got gallery and bounding_box_test"):
+    with pytest.raises(ValueError, match=r"one folder per part .*got gallery and bounding_box_test"):
         read_dataset("market_layout", root, pattern=PATTERN)
     for name in ("market1501", "manifest"):
         with pytest.raises(ValueError, match=f"data.pattern with data.name market_layout .got {name}"):
@@ -110,5 +110,5 @@ def test_without_a_pattern_check_finds_the_form_itself(tmp_path):
 def test_a_group_of_the_pattern_joins_pictures_to_tracks(tmp_path):
     names = ["query/0009_c1t4_1.jpg", "query/0009_c1t4_2.jpg", "gallery/0009_c2t4_1.jpg", "gallery/0009_c2t5_1.jpg"]
     splits = read_dataset("market_layout", tree(tmp_path, names), pattern=PATTERN + r"t(?P<track>\d+)")
-    assert [one.track for one in splits.query] == ["4", "4"] and len(set(track_labels(splits.query))) == 1
-    assert [one.track for one in splits.gallery] == ["4", "5"]
+    assert [sample.track for sample in splits.query] == ["4", "4"] and len(set(track_labels(splits.query))) == 1
+    assert [sample.track for sample in splits.gallery] == ["4", "5"]

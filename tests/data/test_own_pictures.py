@@ -38,7 +38,7 @@ def table(folder, rows=ROWS, header="path,pid,camid,split"):
 
 
 def short(samples):
-    return [(one.path.name, one.pid, one.camid) for one in samples]
+    return [(sample.path.name, sample.pid, sample.camid) for sample in samples]
 
 
 def test_a_table(tmp_path):
@@ -53,7 +53,7 @@ def test_parquet_and_csv_are_the_same(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     csv = table(tmp_path)
     columns = {name: [row[i] for row in ROWS] for i, name in enumerate(("path", "pid", "camid", "split"))}
-    columns["pid"] = [int(one) for one in columns["pid"]]
+    columns["pid"] = [int(pid) for pid in columns["pid"]]
     parquet.write_table(pyarrow.table(columns), tmp_path / "people.parquet")
     assert read_manifest(tmp_path / "people.parquet") == read_manifest(csv)
     (tmp_path / "people.parquet").write_bytes(b"x")
@@ -64,7 +64,7 @@ def test_parquet_and_csv_are_the_same(tmp_path):
 def test_without_cameras_every_picture_is_its_own(tmp_path):
     rows = [(name, pid, split) for name, pid, _, split in ROWS[:4]]
     splits = read_manifest(table(tmp_path, rows, "path,pid,split"))
-    camids = [one.camid for part in (splits.train, splits.query, splits.gallery) for one in part]
+    camids = [sample.camid for part in (splits.train, splits.query, splits.gallery) for sample in part]
     assert len(set(camids)) == 4
 
 
@@ -108,8 +108,8 @@ def test_a_tree_with_words_and_cameras(tmp_path):
         picture(tmp_path / name)
     (tmp_path / "train" / "anna" / "notes.txt").write_text("x")
     splits = read_image_folder(tmp_path)
-    assert [(one.pid, one.camid) for one in splits.train] == [(1, 1), (2, 2)]
-    assert [(one.pid, one.camid) for one in (*splits.query, *splits.gallery)] == [(3, 1), (3, 2)]
+    assert [(sample.pid, sample.camid) for sample in splits.train] == [(1, 1), (2, 2)]
+    assert [(sample.pid, sample.camid) for sample in (*splits.query, *splits.gallery)] == [(3, 1), (3, 2)]
 
 
 def test_a_tree_that_is_none(tmp_path):
@@ -135,8 +135,8 @@ def test_combined_sets_share_no_identity_and_no_camera(tmp_path):
     second = [Sample(tmp_path / "c", 1, 0), Sample(tmp_path / "d", 3, 1)]
     combined = combine([first, second, second])
     assert list(combined[:2]) == first
-    assert len({one.pid for one in combined}) == 6
-    assert len({one.camid for one in combined}) == 6
+    assert len({sample.pid for sample in combined}) == 6
+    assert len({sample.camid for sample in combined}) == 6
     with pytest.raises(ValueError, match="pid 1 and above"):
         combine([[Sample(tmp_path / "a", 0, 1)]])
 
@@ -147,7 +147,7 @@ def test_check_finds_pictures_that_cannot_be_read(tmp_path):
     (tmp_path / "g.jpg").write_bytes((tmp_path / "g.jpg").read_bytes()[:150])
     found = check_dataset(path)
     assert not found.passed
-    assert [one.name for one, _ in found.unreadable] == ["g.jpg"]
+    assert [path.name for path, _ in found.unreadable] == ["g.jpg"]
     assert "cannot be read: 1\n" in str(found) and "manifest" in str(found)
 
 
@@ -192,10 +192,10 @@ TEST_ROWS = [("1.jpg", "7", "train"), ("2.jpg", "7", "train"), ("a.jpg", "9", "t
 def test_a_test_part_is_query_and_gallery(tmp_path):
     path = table(tmp_path, TEST_ROWS, "path,pid,split")
     splits = read_manifest(path)
-    assert [one.path.name for one in splits.query] == ["a.jpg", "b.jpg"]
-    assert [one.path.name for one in splits.gallery] == ["a.jpg", "b.jpg", "nobody.jpg"]
+    assert [sample.path.name for sample in splits.query] == ["a.jpg", "b.jpg"]
+    assert [sample.path.name for sample in splits.gallery] == ["a.jpg", "b.jpg", "nobody.jpg"]
     assert check_dataset(path).passed
-    with pytest.raises(ValueError, match="either query and gallery in .*, or test in place of both"):
+    with pytest.raises(ValueError, match="either query and gallery in .*, or test instead of both"):
         read_manifest(table(tmp_path, [*TEST_ROWS, ("q.jpg", "9", "query")], "path,pid,split"))
     with pytest.raises(ValueError, match="got none for query and gallery"):
         read_manifest(table(tmp_path, TEST_ROWS[:2], "path,pid,split"))
@@ -205,11 +205,11 @@ def test_a_tree_with_a_test_part(tmp_path):
     for name in ("train/anna/1.jpg", "train/bob/1.jpg", "test/cleo/1.jpg", "test/cleo/2.jpg", "test/dora/1.jpg"):
         picture(tmp_path / name)
     splits = read_image_folder(tmp_path)
-    assert splits.query == splits.gallery and [one.pid for one in splits.query] == [3, 4, 3]
+    assert splits.query == splits.gallery and [sample.pid for sample in splits.query] == [3, 4, 3]
     (remark,) = check_dataset(tmp_path).remarks
     assert remark.startswith("2 of 3 queries") and "of 1 are absent" in remark
     picture(tmp_path / "query" / "cleo" / "3.jpg")
-    with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ in place of both"):
+    with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*test/ instead of both"):
         read_image_folder(tmp_path)
 
 
@@ -269,5 +269,7 @@ def test_pictures_of_a_track_are_of_one_camera_where_none_is_known(tmp_path):
     rows = [(name, pid, part, track) for name, pid, _, part, track in TRACKS]
     splits = read_manifest(table(tmp_path, rows, "path,pid,split,track"))
     assert tracks(splits.gallery) == [["g1.jpg", "g2.jpg"], ["g3.jpg"]]
-    assert len({one.camid for one in splits.gallery}) == 2
-    assert not {one.camid for one in splits.gallery if not one.track} & {one.camid for one in splits.query}
+    assert len({sample.camid for sample in splits.gallery}) == 2
+    assert not {sample.camid for sample in splits.gallery if not sample.track} & {
+        sample.camid for sample in splits.query
+    }

@@ -174,7 +174,7 @@ def test_every_picture_gets_its_map_once(crops):
 def test_a_parser_that_stops_says_so_and_goes_on(crops, monkeypatch):
     program = str(crops.parent / "program.py")
     monkeypatch.setenv("STOP_AT", "1")
-    with pytest.raises(RuntimeError, match="stopped after 1 pictures.*goes on.\nout of memory"):
+    with pytest.raises(RuntimeError, match="stopped after 1 pictures.*continues.\nout of memory"):
         parse_pictures(crops, program=program)
     monkeypatch.delenv("STOP_AT")
     found = parse_pictures(crops, program=program)
@@ -250,7 +250,7 @@ def test_what_is_missing_is_named(crops, tmp_path, capsys):
     assert main(["parse", str(crops), "--python", str(tmp_path / "python9")]) == 2
     assert "give another --python" in capsys.readouterr().err
     assert main(["parse", str(crops), "--draw", str(tmp_path / "no" / "sheet.png")]) == 2
-    assert "Expected --draw FILE.png in a folder that is there" in capsys.readouterr().err
+    assert "Expected --draw FILE.png in an existing folder" in capsys.readouterr().err
     lacking = tmp_path / "lacking.py"
     with pytest.raises(RuntimeError, match=r"has no MediaPipe.*mediapipe==0.10.21.*cace-pyg\[semantic\]"):
         lacking.write_text("raise SystemExit(\"ModuleNotFoundError: No module named 'mediapipe'\")")

@@ -56,7 +56,10 @@ def test_colours_and_erasing_leave_the_map_alone(sample):
     moved = AugmentationSettings(erasing=0)
     moved_and_changed = AugmentationSettings(erasing=1, colour_jitter=0.3)
     for seed in range(10):
-        a, b = (dataset(sample, training_transform(one), True)[Draw(0, seed)] for one in (moved, moved_and_changed))
+        a, b = (
+            dataset(sample, training_transform(settings), True)[Draw(0, seed)]
+            for settings in (moved, moved_and_changed)
+        )
         assert torch.equal(a.parts, b.parts) and not torch.equal(a.image, b.image)
 
 
@@ -123,21 +126,21 @@ def test_a_map_cut_anywhere_is_refused_by_name(sample, palette):
     whole = path.read_bytes()
     for length in range(len(whole) - 40):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=rf"cannot read the label map .*{path.name}.*make it anew"):
+        with pytest.raises(ValueError, match=rf"cannot read the label map .*{path.name}.*make it again"):
             read_part_map(sample, SIZE)
 
 
 def test_files_that_lose_labels_are_refused(sample):
     path = part_map_path(sample.path)
     Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(path, "JPEG")
-    with pytest.raises(ValueError, match="cannot read the label map .*expected a whole PNG file"):
+    with pytest.raises(ValueError, match="cannot read the label map .*expected a complete PNG file"):
         read_part_map(sample, SIZE)
     Image.fromarray(np.zeros(SIZE, dtype=np.uint16)).save(path)
     with pytest.raises(ValueError, match="got mode I;16"):
         read_part_map(sample, SIZE)
     path.write_bytes(grey_png_of_4_bits(np.full(SIZE, 3, dtype=np.uint8)))
     assert np.array_equal(Image.open(path), np.full(SIZE, 51))  # Pillow stretches 0 … 15 to 0 … 255
-    with pytest.raises(ValueError, match="labels of 8 bits .got 4-bit grey"):
+    with pytest.raises(ValueError, match="labels of 8 bits .*got 4-bit grey"):
         read_part_map(sample, SIZE)
 
 

@@ -22,12 +22,12 @@ def test_the_whole_set_is_read_from_three_places(public_tree, name):
     root = public_tree(name.removesuffix("_trainval"))
     splits = read_dataset(name, root)
     found = count(splits)
-    assert (found.train, found.query, found.gallery) == tuple(Counts(*one) for one in PROTOCOL[name])
+    assert (found.train, found.query, found.gallery) == tuple(Counts(*sizes) for sizes in PROTOCOL[name])
     if name != "msmt17_trainval":  # the same way as msmt17, and slow
         assert read_dataset(name, root.parent) == splits
         assert read_dataset(name, root / ("test" if name == "msmt17" else "query")) == splits
     for part in (splits.train, splits.query, splits.gallery):
-        assert [one.path.name for one in part] == sorted(one.path.name for one in part)
+        assert [sample.path.name for sample in part] == sorted(sample.path.name for sample in part)
 
 
 @pytest.mark.parametrize("name", ["market1501", "dukemtmc", "occluded_duke", "msmt17"])
@@ -55,7 +55,7 @@ def test_a_missing_picture_is_an_error_or_a_warning(public_tree, tmp_path):
     with pytest.warns(UserWarning, match=r"3,367 \(expected 3,368\)"):
         assert len(read_dataset("market1501", root, allow_partial=True).query) == 3_367
     found = check_dataset(root, "market1501", decode=False)
-    assert not found.passed and "not the whole" in str(found)
+    assert not found.passed and "not complete" in str(found)
     assert check_dataset(root, decode=False).name == "market1501"
 
 
@@ -81,11 +81,11 @@ def test_msmt17_version_2(second):
     with pytest.warns(UserWarning, match="MSMT17"):
         splits = read_dataset("msmt17_trainval", second.parent, allow_partial=True)
     assert [(one.pid, one.camid) for one in splits.train] == [(1, 1), (1, 14)]  # 0 would be a distractor
-    assert [(one.pid, one.camid) for one in (*splits.query, *splits.gallery)] == [(4, 5), (4, 6)]
+    assert [(sample.pid, sample.camid) for sample in (*splits.query, *splits.gallery)] == [(4, 5), (4, 6)]
 
 
 def test_msmt17_says_what_is_wrong(second):
-    with pytest.raises(ValueError, match=r"(?s)not the whole of MSMT17.*1 \(expected 30,248\).*mask_train_v2"):
+    with pytest.raises(ValueError, match=r"(?s)MSMT17 is not complete.*1 \(expected 30,248\).*mask_train_v2"):
         read_dataset("msmt17", second)
     (second / "mask_test_v2" / "0003" / "0003_001_06_0303morning_0008_0.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of the 1 pictures of .*list_gallery.txt.*0003_001_06"):

@@ -174,7 +174,7 @@ def test_every_picture_is_opened_with_the_formats_that_are_read():
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Image.open", "PIL.Image.open")
     ]
     assert len(opened) >= 4
-    assert [name for name, call in opened if "formats" not in [one.arg for one in call.keywords]] == []
+    assert [name for name, call in opened if "formats" not in [keyword.arg for keyword in call.keywords]] == []
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -70,7 +70,7 @@ def test_ranks_share_the_identities_of_every_batch(ranks):
     pids = [pid for pid in range(10) for _ in range(3)]
     whole = list(RandomIdentitySampler(pids, 4, 2, seed=3))
     shares = [RandomIdentitySampler(pids, 4, 2, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
-    assert len({len(one) for one in shares}) == 1
+    assert len({len(share) for share in shares}) == 1
     for together, *batches in zip(whole, *shares, strict=True):
         assert [draw for batch in batches for draw in batch] == together
         people = [{pids[draw.index] for draw in batch} for batch in batches]

@@ -28,7 +28,7 @@ def root(tmp_path):
 
 
 def names(samples):
-    return [one.path.parent.parent.name for one in samples]
+    return [sample.path.parent.parent.name for sample in samples]
 
 
 @pytest.mark.filterwarnings("error")
@@ -38,7 +38,7 @@ def test_links_to_folders_are_followed_and_loops_end(root, tmp_path):
     os.symlink(root / "train", root / "train" / "anna" / "loop")
     os.symlink("..", root / "train" / "bob" / "up")
     train = read_image_folder(root).train
-    assert sorted(names(train)) == ["anna", "bob", "dora"] and len({one.pid for one in train}) == 3
+    assert sorted(names(train)) == ["anna", "bob", "dora"] and len({sample.pid for sample in train}) == 3
     assert root / "train" / "dora" / "hall" / "2.jpg" in sorted_pictures(root)
     assert len(sorted_pictures(root)) == 5
 
@@ -89,7 +89,7 @@ def test_what_looks_like_a_picture_and_is_not_used_is_told(root, capsys):
         assert read_image_folder(root).train == before
     capsys.readouterr()
     read_splits(DataSettings(str(root), "image_folder"))
-    (line,) = [one for one in capsys.readouterr().out.splitlines() if one]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line]
     assert line.startswith("warning: files left out of ") and "Warning" not in line
     found = check_dataset(root)
     assert not found.passed and "remark: files left out of" in str(found) and "2.heic" in str(found)
@@ -101,7 +101,7 @@ def test_folders_inside_those_of_market_are_read(tmp_path):
         picture(tmp_path / part / "0003" / "0003_c1s1_000451_03.jpg")
         picture(tmp_path / part / ".ipynb_checkpoints" / "0004_c1s1_000451_03.jpg")
     splits = read_market_layout(tmp_path)
-    assert [[one.pid for one in part] for part in (splits.train, splits.query, splits.gallery)] == [[2, 3]] * 3
+    assert [[sample.pid for sample in part] for part in (splits.train, splits.query, splits.gallery)] == [[2, 3]] * 3
     (tmp_path / "query" / "0003" / "0005_c1s1_000451_03.jfif").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"file name 0005_c1s1_000451_03.jfif"):
         read_market_layout(tmp_path)

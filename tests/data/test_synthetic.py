@@ -230,7 +230,7 @@ def test_refuses_other_settings_and_foreign_folders(root, tmp_path):
     with pytest.raises(ValueError, match=r"seed = 0 instead of 7\); name another folder"):
         make_synthetic(root, replace(SMALL, seed=7), progress=False)
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="contains something else"):
         make_synthetic(tmp_path, SMALL, progress=False)
     with pytest.raises(ValueError, match="got the file"):
         make_synthetic(tmp_path / "mine.txt", SMALL, progress=False)

@@ -47,7 +47,7 @@ def test_erasing_fills_a_rectangle_with_the_mean_colour():
     erased = (after != before).any(0)
     assert erased.any() and (after[:, erased] == 0).all()
     rows, columns = erased.nonzero().T
-    height, width = (int(one.max() - one.min()) + 1 for one in (rows, columns))
+    height, width = (int(places.max() - places.min()) + 1 for places in (rows, columns))
     assert erased.sum() >= 0.9 * height * width  # some pixel may have had the mean colour before
 
 

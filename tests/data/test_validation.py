@@ -31,7 +31,7 @@ def test_every_query_can_be_answered(routes, seed):
     assert sorted(splits.train + splits.query + splits.gallery) == sorted(train)
     assert len({(sample.pid, sample.camid) for sample in splits.query}) == len(splits.query)
     for query in splits.query:
-        assert any(one.pid == query.pid and one.camid != query.camid for one in splits.gallery)
+        assert any(sample.pid == query.pid and sample.camid != query.camid for sample in splits.gallery)
     shuffled = random.Random(seed).sample(train, len(train))
     assert hold_out_identities(shuffled, 0.5, seed) == splits
 
@@ -53,7 +53,7 @@ def test_fractions_that_leave_too_little():
     for fraction in (0.1, 0.95):
         with pytest.raises(
             ValueError,
-            match=rf"hold_out {fraction} would hold .* of 10 training identities out.*or 0 for no validation",
+            match=rf"hold_out {fraction} would hold out .* of 10 training identities.*or 0 for no validation",
         ):
             hold_out_identities(train, fraction, seed=0)
     with pytest.raises(ValueError, match="got -0.1"):

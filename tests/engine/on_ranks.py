@@ -34,13 +34,13 @@ def gradients(output, arguments):
         step, _ = fabric.setup(TrainingStep(model, phase), phase.optimizer(model))
         model.eval()
         passes = []
-        for part in zip(*(one.chunk(phase.passes) for one in next(iter(phase.batches(3)))), strict=True):
+        for part in zip(*(tensor.chunk(phase.passes) for tensor in next(iter(phase.batches(3)))), strict=True):
             terms = step(*part)
             fabric.backward(sum(terms.values()) / phase.passes)
             passes.append(torch.stack([term.detach() for term in terms.values()]))
         means = torch.stack(passes).mean(0)
         means = means if ranks.count == 1 else fabric.all_reduce(means, reduce_op="mean")
-        of_weights = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+        of_weights = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
         found[phase.name] = dict(zip(terms, means, strict=True)) | of_weights
     if ranks.rank == 0:
         torch.save(found, output)

@@ -125,8 +125,12 @@ def test_an_evaluation_that_looks_at_everybody_is_the_same_and_one_that_does_not
 def test_features_are_ranked_in_the_same_way():
     query, gallery, _ = drawn(4, 40, 16)
     features = [
-        Features(one.float(), torch.rand(len(one), 8, 6, generator=torch.Generator().manual_seed(len(one))), (4, 2))
-        for one in (query, gallery)
+        Features(
+            embedding.float(),
+            torch.rand(len(embedding), 8, 6, generator=torch.Generator().manual_seed(len(embedding))),
+            (4, 2),
+        )
+        for embedding in (query, gallery)
     ]
     torch.manual_seed(0)
     stage = ConditionalEmbedding(

@@ -37,7 +37,7 @@ def test_weights_that_are_not_finite_are_refused(changed, bad):
     state = torch.load(path, weights_only=True)
     state["model"]["classifier.weight"][2, 3] = bad
     torch.save(state, path)
-    with pytest.raises(ValueError, match=r"not finite, such as classifier.weight: the training had diverged"):
+    with pytest.raises(ValueError, match=r"not finite, such as classifier.weight: the training diverged"):
         load_checkpoint(path)
 
 

@@ -36,7 +36,10 @@ def test_what_comes_out_is_what_went_in(parts, on_disk, tmp_path):
 
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_no_edges_within_images_take_no_room(on_disk, tmp_path):
-    made = [PairOperand(one.compared, torch.zeros(len(one), 0, 0), one.projected, one.individual) for one in batches(0)]
+    made = [
+        PairOperand(operand.compared, torch.zeros(len(operand), 0, 0), operand.projected, operand.individual)
+        for operand in batches(0)
+    ]
     found = store_clues(made, 7, str(tmp_path) if on_disk else None)
     assert found.intra.shape == (7, 0, 0) and torch.equal(found.projected[6], made[2].projected[0])
 
@@ -44,8 +47,8 @@ def test_no_edges_within_images_take_no_room(on_disk, tmp_path):
 @pytest.mark.parametrize("parts", [False, True])
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_raw_clues_are_kept_as_they_are_in_half_precision_too(parts, on_disk, tmp_path):
-    several = [one.compared for one in batches(parts)]
-    several = [Clues(one.features.half(), one.grid, one.parts) for one in several]
+    several = [clues.compared for clues in batches(parts)]
+    several = [Clues(clues.features.half(), clues.grid, clues.parts) for clues in several]
     found = store_raw_clues(several, 7, str(tmp_path) if on_disk else None)
     expected = Clues.concatenate(several)
     assert found.features.dtype == torch.float16 and torch.equal(found.features, expected.features)

@@ -61,7 +61,7 @@ def read_market_layout_of(query, gallery):
     from cace_pyg.data.sample import Sample
 
     return tuple(
-        [Sample(Path(f"{name}{i}"), *one) for i, one in enumerate(part)]
+        [Sample(Path(f"{name}{i}"), *labels) for i, labels in enumerate(part)]
         for name, part in (("q", query), ("g", gallery))
     )
 
@@ -71,7 +71,7 @@ def test_decisions_of_both_stages_are_those_of_their_distances(evaluated):
     decisions = decisions_of(evaluation)
     query, gallery = evaluation.query.samples, evaluation.gallery.samples
     assert len({one.pid for one in splits.gallery}) - len({one.pid for one in gallery}) == 2  # of six people
-    labels = [[getattr(one, name) for one in part] for name in ("pid", "camid") for part in (query, gallery)]
+    labels = [[getattr(sample, name) for sample in part] for name in ("pid", "camid") for part in (query, gallery)]
     distances = evaluation.distances
     fused = distances.individual().double() + 100
     fused.scatter_(1, distances.index, 0.75 * fused.gather(1, distances.index) - 75 + 0.25 * distances.conditional)
@@ -81,15 +81,15 @@ def test_decisions_of_both_stages_are_those_of_their_distances(evaluated):
         assert (
             decisions[name].unknown
             == expected.unknown
-            == sum(one.pid not in {other.pid for other in gallery} for one in query)
+            == sum(sample.pid not in {other.pid for other in gallery} for sample in query)
         )
     pairs = looked_at_pairs(distances, query, gallery, 0.25, "remove")
     probability = evaluation.calibration.probability(pairs.distance, pairs.gallery)
     error = decisions["two_stage"].reliability.error
     assert error.value == pytest.approx(expected_calibration_error(probability, pairs.same)) and error.low <= error.high
     nearest = []
-    for one in range(len(query)):
-        of_query = (pairs.query == one).nonzero().flatten()
+    for position in range(len(query)):
+        of_query = (pairs.query == position).nonzero().flatten()
         nearest.append(int(of_query[pairs.distance[of_query].argmin()]))
     expected = expected_calibration_error(probability[nearest], pairs.same[nearest])
     assert decisions["two_stage"].nearest.error.value == pytest.approx(expected)
@@ -143,7 +143,7 @@ def test_evaluate_tells_of_decisions_and_unknown_people(trained, tmp_path, capsy
     assert 0 <= found["open_set"]["two_stage"]["expected_calibration_error"][0] <= 1
     assert found["calibration"]["people"] == 4 and 0 <= found["calibration"]["drift"] <= 1
     assert "decisions, percent [95 % over people]" in printed and "TPR at FPR 0.01: " in printed
-    assert "probabilities: expected calibration error" in printed and "of each query's nearest" in printed
+    assert "probabilities: expected calibration error" in printed and "for each query's nearest" in printed
     assert evaluate([*asked[:2], "--evaluation.unknown_share", "1.0"]) == 2
     assert "unknown_share in [0, 1)" in capsys.readouterr().err
 
@@ -155,7 +155,7 @@ def test_an_old_checkpoint_has_none_says_so_and_gets_one(trained, tiny, tmp_path
     old = tmp_path / "old.ckpt"
     save_checkpoint(old, state)
     assert evaluate(["--checkpoint", str(old)]) == 0
-    assert "probabilities: none, there is no calibration" in capsys.readouterr().out
+    assert "probabilities: none, because there is no calibration" in capsys.readouterr().out
     assert calibrate(["--checkpoint", str(old), "--split", "validation"]) == 0
     assert "pairs of 4 people" in capsys.readouterr().out
     after = load_checkpoint(tmp_path / "old_calibrated.ckpt")
@@ -190,10 +190,12 @@ def test_all_people_of_another_data_set_can_be_asked(trained, tiny, tmp_path, ca
     splits = read_market_layout(other)
     everybody = [*splits.train, *splits.query, *splits.gallery]
     found = every_identity(everybody, seed=0)
-    assert sorted(one.path for one in (*found.query, *found.gallery)) == sorted(one.path for one in everybody)
-    assert {one.pid for one in found.query} == set(range(1, 19)) and not found.train
-    for one in found.query:
-        assert any(other.pid == one.pid and other.camid != one.camid for other in found.gallery)
+    assert sorted(sample.path for sample in (*found.query, *found.gallery)) == sorted(
+        sample.path for sample in everybody
+    )
+    assert {sample.pid for sample in found.query} == set(range(1, 19)) and not found.train
+    for sample in found.query:
+        assert any(other.pid == sample.pid and other.camid != sample.camid for other in found.gallery)
 
 
 def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(trained, tiny, tmp_path, capsys):
@@ -202,11 +204,11 @@ def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(trained, ti
         ([], "Expected --data.root PATH, labelled pictures of your cameras (got none)"),
         (
             ["--split", "all", "--data.root", str(tiny)],
-            "people whom the model was not trained on (got its own data set",
+            "people that the model was not trained on (got its own data set",
         ),
         (["--split", "validation", "--data.hold_out", "0"], "held out of the training (got data.hold_out 0)"),
         (["--data.root", str(tmp_path / "nowhere")], "nowhere"),
-        (["--data.root", str(tiny), "--output", str(tmp_path / "no" / "new.ckpt")], "in a folder that is there"),
+        (["--data.root", str(tiny), "--output", str(tmp_path / "no" / "new.ckpt")], "in an existing folder"),
     ):
         assert calibrate([*asked, *more]) == 2
         told = capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_queries_travel_without_the_rest_of_what_their_rank_has():
     nodes = torch.rand(40, 6, 5)
     prepared = PairOperand(Clues(torch.rand(40, 6, 4), (3, 2)), torch.rand(40, 6, 6), nodes, torch.rand(40, 2))
     alone = SimpleNamespace(rank=0, gather_objects=lambda own: [own], send=send)
-    found = [one.projected for one in every_image(Extraction((), torch.rand(40, 2), prepared), alone, 1)]
+    found = [operand.projected for operand in every_image(Extraction((), torch.rand(40, 2), prepared), alone, 1)]
     assert torch.equal(torch.cat(found), nodes)
     assert sizes == [16 * 30 * 4, 16 * 30 * 4, 8 * 30 * 4]
 

@@ -118,7 +118,7 @@ def test_what_a_killed_run_left_is_not_read_and_a_broken_picture_leaves_nothing(
     model = counted(config())
     extract_clues(model, samples[:3], config(), "cpu")
     assert model.extractor.images == 3
-    (lot,) = (one for one in network_folder.iterdir() if not one.name.startswith("."))
+    (lot,) = (path for path in network_folder.iterdir() if not path.name.startswith("."))
     assert len(json.loads((lot / "pictures.json").read_text())["pictures"]) == 3
 
 

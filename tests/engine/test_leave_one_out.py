@@ -34,11 +34,11 @@ def model_and_config(tiny, tmp_path):
 @pytest.fixture
 def pictures(tiny):
     """Three people with four pictures each, all of one camera."""
-    gallery = [one for one in read_market_layout(tiny).gallery if one.pid > 0]
-    people = sorted({one.pid for one in gallery})[:3]
-    chosen = [one for pid in people for one in [one for one in gallery if one.pid == pid][:4]]
+    gallery = [sample for sample in read_market_layout(tiny).gallery if sample.pid > 0]
+    people = sorted({sample.pid for sample in gallery})[:3]
+    chosen = [sample for pid in people for sample in [sample for sample in gallery if sample.pid == pid][:4]]
     assert len(chosen) == PICTURES
-    return [Sample(one.path, one.pid, 1) for one in chosen]
+    return [Sample(sample.path, sample.pid, 1) for sample in chosen]
 
 
 @pytest.mark.parametrize("top_k", [5, PICTURES - 1, 100])
@@ -51,9 +51,9 @@ def test_each_query_against_the_others(model_and_config, pictures, top_k):
     expected = {name: [] for name in ("individual", "two_stage", "k_reciprocal", "two_stage_k_reciprocal")}
     for number, query in enumerate(pictures):
         others = pictures[:number] + pictures[number + 1 :]
-        one = evaluate_two_stage(model, [query], others, config, 0.5, "cpu")
-        assert own_positions([query], others) is None and "the query itself" not in one.two_stage.policy
-        for name, metrics in one.stages().items():
+        alone = evaluate_two_stage(model, [query], others, config, 0.5, "cpu")
+        assert own_positions([query], others) is None and "the query itself" not in alone.two_stage.policy
+        for name, metrics in alone.stages().items():
             expected[name].append(metrics.mAP)
     measured = found.stages()
     for name, values in expected.items():
@@ -71,10 +71,10 @@ def test_a_query_takes_no_place_among_its_own_top_k(model_and_config, pictures):
 def test_a_gallery_with_further_pictures(model_and_config, pictures, tiny):
     """Distractors stand in the gallery alone, so that both are not the same list."""
     model, config = model_and_config
-    distractors = [one for one in read_market_layout(tiny).gallery if one.pid == 0][:2]
+    distractors = [sample for sample in read_market_layout(tiny).gallery if sample.pid == 0][:2]
     gallery = [distractors[0], *pictures, distractors[1]]
     assert own_positions(pictures, gallery).tolist() == list(range(1, PICTURES + 1))
     found = evaluate_two_stage(model, pictures, gallery, config, 0.5, "cpu")
     for number, query in enumerate(pictures):
-        one = evaluate_two_stage(model, [query], [p for p in gallery if p != query], config, 0.5, "cpu")
-        assert found.two_stage.average_precision[number] == pytest.approx(one.two_stage.mAP)
+        alone = evaluate_two_stage(model, [query], [p for p in gallery if p != query], config, 0.5, "cpu")
+        assert found.two_stage.average_precision[number] == pytest.approx(alone.two_stage.mAP)

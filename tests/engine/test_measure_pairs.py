@@ -28,8 +28,8 @@ def extraction(stage, images):
 
 def by_hand(stage, first, second):
     pairs = [(i, int(j)) for i, near in enumerate(LISTS) for j in near]
-    one = lambda images, i: images.prepared.select(slice(i, i + 1))  # noqa: E731
-    return torch.cat([stage.distance(one(first, i), one(second, j)) for i, j in pairs])
+    image = lambda images, i: images.prepared.select(slice(i, i + 1))  # noqa: E731
+    return torch.cat([stage.distance(image(first, i), image(second, j)) for i, j in pairs])
 
 
 @pytest.mark.parametrize("pairs_per_batch", [None, 1, 2, 4, 100])

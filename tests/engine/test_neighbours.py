@@ -41,8 +41,8 @@ def embeddings():
 @pytest.fixture
 def pair_distance():
     """Of any two images, symmetric."""
-    one = torch.rand(IMAGES, IMAGES, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    return (one + one.T).float()
+    drawn = torch.rand(IMAGES, IMAGES, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    return (drawn + drawn.T).float()
 
 
 class Asked:
@@ -51,11 +51,11 @@ class Asked:
     def __init__(self, pair_distance, places):
         self.pair_distance, self.places, self.pairs = pair_distance, places, []
 
-    def __call__(self, one, other, lists):
+    def __call__(self, first, other, lists):
         found = []
         for position, near in enumerate(lists):
             for image in near.tolist():
-                a, b = self.places[id(one)][position], self.places[id(other)][image]
+                a, b = self.places[id(first)][position], self.places[id(other)][image]
                 self.pairs.append(frozenset((int(a), int(b))))
                 found.append(self.pair_distance[a, b])
         return torch.stack(found)
@@ -243,7 +243,7 @@ def test_numbers_are_chosen_on_held_out_people_and_said(tiny, tmp_path, capsys):
     tuned = replace(config, neighbours=replace(config.neighbours, tune=True))
     again = evaluate_model(model, splits.query, splits.gallery, tuned, 0.5, held_out=held_out)
     assert again.neighbours[1].metrics.mAP == pytest.approx(rows["two_stage_k_reciprocal"]["mAP"])
-    with pytest.raises(ValueError, match="there are none .data.hold_out 0.; leave it out, and give the numbers"):
+    with pytest.raises(ValueError, match="there are none .data.hold_out 0.; leave it out, and give the settings"):
         evaluate_model(model, splits.query, splits.gallery, tuned, 0.5)
 
 
@@ -254,7 +254,7 @@ def test_wrong_options_are_refused_before_anything_is_computed(tiny, tmp_path, c
         (["--k_reciprocal", "--neighbours.method=propagation"], "short for --neighbours.method k_reciprocal: give one"),
         (["--neighbours.method=propagation", "--propagation.k1=9999"], "Expected propagation.k1 below the number of"),
         (["--neighbours.method=propagate"], "neighbours.method"),
-        (["--neighbours.tune=true"], "neighbours.method where neighbours.tune chooses its numbers (got null)"),
+        (["--neighbours.tune=true"], "neighbours.method with neighbours.tune, which chooses its settings (got null)"),
         (["--propagation.k2=30"], "k2 of at most propagation.k1 (got k1 26, k2 30)"),
         (["--neighbours.candidates=0"], "neighbours.candidates"),
     ):

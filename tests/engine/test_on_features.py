@@ -69,7 +69,7 @@ def test_the_distance_is_the_stages_own_fused_with_the_individual_one(fitted):
     individual = torch.cdist(query.embedding.double(), gallery.embedding.double())
     near = individual[3].topk(5, largest=False).indices
     with torch.no_grad():
-        a, b = (fitted.stage.prepare(Clues(one.float(), GRID)) for one in (query.clues[3:4], gallery.clues[near]))
+        a, b = (fitted.stage.prepare(Clues(clues.float(), GRID)) for clues in (query.clues[3:4], gallery.clues[near]))
         expected = 0.75 * individual[3, near] + 0.25 * fitted.stage.distance(a, b)
     torch.testing.assert_close(distance[3, near], expected, atol=1e-5, rtol=0)
     assert distance[3].topk(5, largest=False).indices.sort().values.tolist() == near.sort().values.tolist()
@@ -92,7 +92,7 @@ def test_neighbours_are_those_that_both_distances_decide(fitted, method):
         def measure(lists):
             ones = (prepared.select(slice(i, i + 1)) for i in range(len(lists)))
             pairs = zip(ones, lists, strict=True)
-            return torch.stack([fitted.stage.distance(one, prepared.select(others)) for one, others in pairs])
+            return torch.stack([fitted.stage.distance(query, prepared.select(others)) for query, others in pairs])
 
         second_stage = SecondStage(index, measure(40 + index))
         near = replace(near, second_stage=second_stage, conditional=measure(near.graph.index[:, 1:21]))
@@ -113,10 +113,10 @@ def test_one_seed_gives_one_stage_and_labels_are_only_names():
     options = {"settings": PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3), "device": "cpu"}
     words = [f"person {pid:02d}" for pid in pids], np.array([f"camera {camid}" for camid in camids])
     named = (pids, camids), (pids * 7 + 3, camids), words
-    one, *others = (fit_pair_stage(features, *labels, held_out=0, **options) for labels in named)
-    for key, value in one.stage.state_dict().items():
+    first, *others = (fit_pair_stage(features, *labels, held_out=0, **options) for labels in named)
+    for key, value in first.stage.state_dict().items():
         assert all(torch.equal(value, other.stage.state_dict()[key]) for other in others)
-    assert one.fusion_weight is None
+    assert first.fusion_weight is None
 
 
 def test_it_is_kept_and_goes_on(fitted, tmp_path):
@@ -148,7 +148,7 @@ def test_it_says_how_probable_it_is_and_learns_it_anew_elsewhere(fitted, tmp_pat
     near = distance <= distance.sort(1).values[:, 29:30]
     counts = near & (same | (pids[query][:, None] != pids[rest]))
     assert expected_calibration_error(elsewhere.probability(distance)[counts], same[counts]) < 0.05
-    with pytest.raises(ValueError, match="calibrate_pair_stage learns one"):
+    with pytest.raises(ValueError, match="calibrate_pair_stage learns a calibration"):
         replace(fitted, calibration=None).probability(asked)
     assert fitted.probability(0.3) == fitted.probability(torch.tensor([0.3], dtype=torch.float64))[0]
     with pytest.raises(ValueError, match="Expected numbers as distances"):
@@ -217,7 +217,7 @@ def test_features_are_kept_in_a_file(tmp_path):
     torch.save([1], tmp_path / "list.pt")
     for name in ("other.pt", "list.pt"):
         with pytest.raises(
-            ValueError, match=f"Expected a file of Features.save .got .*{name}, which is something else"
+            ValueError, match=f"Expected a file that Features.save wrote .got .*{name}, which is not one"
         ):
             Features.load(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="no features at .*none.pt"):

@@ -42,7 +42,7 @@ def hub(bundle, monkeypatch, tmp_path):
         cache = tmp_path / "cache" / "models--somebody--people" / "snapshots" / "0123abcd"
         for path in bundle.rglob("*"):
             name = str(path.relative_to(bundle))
-            if path.is_file() and any(fnmatch.fnmatch(name, one) for one in bound["allow_patterns"]):
+            if path.is_file() and any(fnmatch.fnmatch(name, pattern) for pattern in bound["allow_patterns"]):
                 (cache / name).parent.mkdir(parents=True, exist_ok=True)
                 (cache / name).symlink_to(path)  # as it keeps them
         return str(cache)
@@ -99,7 +99,7 @@ def test_what_is_neither_here_nor_there_is_said(hub, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "../x y", "https://hub/a/b", ""])
 def test_a_name_that_no_repository_has_is_not_looked_for(name, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"the folder of a bundle, or OWNER/NAME on the hub|is a folder and no"):
+    with pytest.raises(FileNotFoundError, match=r"the folder of a bundle, or OWNER/NAME on the hub|is a folder but"):
         from_pretrained(name)
     assert not hub.calls
 
@@ -124,8 +124,8 @@ def test_a_pair_stage_for_a_network_of_ones_own_is_shared_without_the_network(tm
     assert found.model is None and found.pair_stage.channels == 8
     query, gallery = (features.select(torch.arange(*span)) for span in ((0, 5), (5, 60)))
     before, after = (
-        rerank_features(query, gallery, one, device="cpu", progress=False) for one in (fitted, found.pair_stage)
+        rerank_features(query, gallery, stage, device="cpu", progress=False) for stage in (fitted, found.pair_stage)
     )
     assert torch.equal(before, after)
     card = (tmp_path / "stage" / "README.md").read_text()
-    assert "the pair stage alone is" in card and "rerank_features(query, gallery, found.pair_stage)" in card
+    assert "the folder has only the pair stage" in card and "rerank_features(query, gallery, found.pair_stage)" in card

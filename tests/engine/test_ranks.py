@@ -121,7 +121,7 @@ def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path):
     while not last.exists():
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.01)
-    ranks = [one for one in psutil.Process(process.pid).children() if one.environ().get("RANK") == "1"]
+    ranks = [child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1"]
     ranks[0].kill()
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed[-3000:]
@@ -150,14 +150,14 @@ def test_a_run_that_may_be_started_again_has_to_say_resume(options, tmp_path, mo
     """Else a second start would take what another run left in the folder for its own."""
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
     assert train(options) == 2
-    assert "give --resume, which begins a run where there is none" in capsys.readouterr().err
+    assert "give --resume, which continues a run, or starts it" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_ranks_that_see_other_folders_are_named(options, monkeypatch, capsys):
     monkeypatch.setattr(Ranks, "gather_objects", lambda self, own: [own, 3])
     assert train(options) == 2
-    assert "to go on from one epoch (got [0, 3]): every machine has to see" in capsys.readouterr().err
+    assert "to continue from the same epoch (got [0, 3]): every machine has to see" in capsys.readouterr().err
 
 
 def test_the_anchors_are_shared_out_before_anything_is_trained(options, tmp_path, monkeypatch, capsys):
@@ -184,7 +184,7 @@ def test_a_truncated_checkpoint_is_recognised(options, trained, tmp_path, capsys
     for name in ("last", "previous"):
         (run / "checkpoints" / f"{name}.ckpt").write_bytes(b"")
     assert train([*options, "--resume"]) == 2
-    assert "no whole checkpoint is left" in capsys.readouterr().err
+    assert "no readable checkpoint is left" in capsys.readouterr().err
 
 
 def test_passes_accumulate_the_mean_of_their_losses(options, tiny):

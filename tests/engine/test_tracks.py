@@ -32,7 +32,7 @@ def entries(stage, views, pictures):
 
 def literal(distances):
     """The soft minimum of the distances of all pairs of views."""
-    return -SOFTNESS * math.log(sum(math.exp(-one / SOFTNESS) for one in distances) / len(distances))
+    return -SOFTNESS * math.log(sum(math.exp(-distance / SOFTNESS) for distance in distances) / len(distances))
 
 
 FIRST, SECOND = torch.tensor([[0, 2], [1, -1]]), torch.tensor([[3, 0, 1], [2, -1, -1], [4, 5, -1]])
@@ -46,7 +46,7 @@ def test_tracks_are_as_far_apart_as_the_soft_minimum_over_their_views_says(stage
     found = measure_lists(stage, a, b, lists, None, "cpu", progress=False)
 
     def views(images, entry):
-        return [entry] if images.views is None else [one for one in images.views[entry].tolist() if one >= 0]
+        return [entry] if images.views is None else [view for view in images.views[entry].tolist() if view >= 0]
 
     expected = []
     for entry, near in enumerate(lists):
@@ -80,7 +80,7 @@ def test_rerank_features_merges_tracks_and_looks_at_their_views(fitted):
     assert found.shape == (4, 14)
 
     def groups(labels):
-        return [torch.tensor([i for i, one in enumerate(labels) if one == name]) for name in dict.fromkeys(labels)]
+        return [torch.tensor([i for i, label in enumerate(labels) if label == name]) for name in dict.fromkeys(labels)]
 
     for row, pictures in enumerate(groups(of_query)):
         for column, others in enumerate(groups(of_gallery)):

@@ -20,7 +20,7 @@ from tests.frozen_networks import SmallReid, write_onnx
 def study(options, tmp_path):
     """Arguments of a study on the tiny set."""
     (tmp_path / "base.yaml").write_text("{}")
-    short = [one for one in options if not one.startswith("--run_dir")]
+    short = [option for option in options if not option.startswith("--run_dir")]
     ours = ["--conditional.compare=verification", "--conditional.node_wise=square", "--conditional.edges=inter"]
     begin = ["--config", str(tmp_path / "base.yaml"), "--run_dir", str(tmp_path / "study"), "--quick"]
     return [*begin, *short, *ours, "--conditional.width=8", "--graph.sharpness=8"]
@@ -31,7 +31,7 @@ def test_the_rows_of_every_study_are_configurations_and_controls_are_rows(name, 
     names = [row.name for row in STUDIES[name]]
     assert len(set(names)) == len(names)
     parser = config_parser("train", "")
-    base = [one for one in study[4:] if one != "--quick"]
+    base = [option for option in study[4:] if option != "--quick"]
     for row in STUDIES[name]:
         assert row.control is None or row.control in names
         config = config_of(parse(parser, [*base, *row.options]), parser)
@@ -65,12 +65,14 @@ def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
     with (tmp_path / "study" / "components" / "table.csv").open() as file:
         baseline, row = csv.DictReader(file)
     reached = [json.loads((control.parent / f"seed{seed}" / "metrics.json").read_text()) for seed in range(2)]
-    assert float(row["mAP"]) == pytest.approx(50 * sum(one["two_stage"]["mAP"] for one in reached), abs=1e-3)
-    assert float(baseline["mAP"]) == pytest.approx(50 * sum(one["individual"]["mAP"] for one in reached), abs=1e-3)
+    assert float(row["mAP"]) == pytest.approx(50 * sum(metrics["two_stage"]["mAP"] for metrics in reached), abs=1e-3)
+    assert float(baseline["mAP"]) == pytest.approx(
+        50 * sum(metrics["individual"]["mAP"] for metrics in reached), abs=1e-3
+    )
     assert len(row["mAP_over_baseline_seeds"].split()) == 2
     capsys.readouterr()
     assert ablate(["--study", "components", *study, "--seeds", "1", *only, "--pair_phase.margin=0.9"]) == 2
-    assert "holds a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
+    assert "has a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
 
 
 def test_with_neighbours_each_row_is_followed_by_itself_re_ranked(study, tmp_path):

@@ -40,7 +40,7 @@ def test_an_excerpt_keeps_matches_from_other_cameras(tmp_path):
     gallery = samples("g", 60, [1, 2, 3], [1, 2]) + samples("s", 20, [7, 0], [1])
     splits = Splits(samples("t", 40, [4, 5, 6], [1, 2]), samples("q", 9, [9, 1, 2, 3], [1]), gallery)
     few = excerpt(splits, 2)
-    assert [one.pid for one in few.query] == [1, 2]
+    assert [sample.pid for sample in few.query] == [1, 2]
     assert all(any(g.pid == q.pid and g.camid != q.camid for g in few.gallery) for q in few.query)
-    assert {one.pid for one in few.train} == {4, 5} and len(few.train) == 16
+    assert {sample.pid for sample in few.train} == {4, 5} and len(few.train) == 16
     assert len(few.gallery) == 8 * 2 + 8

@@ -62,13 +62,13 @@ def test_the_remedy_for_one_camera_works(tiny, options, tmp_path, capsys, dry):
 def test_train_and_test_alone_are_a_whole_run(tiny, options, tmp_path, capsys):
     splits = read_market_layout(tiny)
     lines = ["path,pid,split"]
-    lines += [f"{one.path},{one.pid},train" for one in splits.train]
-    lines += [f"{one.path},{one.pid},test" for one in (*splits.query, *splits.gallery)]
+    lines += [f"{sample.path},{sample.pid},train" for sample in splits.train]
+    lines += [f"{sample.path},{sample.pid},test" for sample in (*splits.query, *splits.gallery)]
     (tmp_path / "people.csv").write_text("\n".join(lines) + "\n")
     data = [f"--data.root={tmp_path / 'people.csv'}", "--data.name=manifest"]
     assert train([*options, *data]) == 0
     printed = capsys.readouterr().out
-    people = sum(one.pid > 0 for one in (*splits.query, *splits.gallery))
+    people = sum(sample.pid > 0 for sample in (*splits.query, *splits.gallery))
     assert f"the query itself: left out of the gallery ({people} times)" in printed
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 < metrics["two_stage"]["mAP"] < 1

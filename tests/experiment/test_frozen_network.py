@@ -98,7 +98,7 @@ def test_evaluation_needs_the_file_and_says_where_it_was_and_what_it_was(place, 
     torch.save(state | {"network": state["network"] | {"path": str(tmp_path / "gone.onnx")}}, best(run))
     assert evaluate(said) == 2
     printed = capsys.readouterr().err
-    assert "its network is the file gone.onnx of SHA-256 " + state["network"]["sha256"][:12] in printed
+    assert "its network is the file gone.onnx with SHA-256 " + state["network"]["sha256"][:12] in printed
     assert f"is not at {tmp_path / 'gone.onnx'}" in printed and "--backbone.weights PATH" in printed
     assert evaluate([*said, *moved]) == 0
     expected = json.loads((run / "metrics.json").read_text())["two_stage"]
@@ -171,7 +171,7 @@ def test_a_bundle_brings_the_network_and_refuses_another(place, network, tmp_pat
     torch.testing.assert_close(found.model(images).embedding, network(images), atol=1e-5, rtol=1e-4)
     assert model_fingerprint(load_checkpoint(moved)) == fingerprint
     other_network(moved / "network" / "reid.onnx")
-    with pytest.raises(ValueError, match=r"is damaged: network/reid\.onnx\S* is not what was written"):
+    with pytest.raises(ValueError, match=r"is damaged: network/reid\.onnx\S* has changed"):
         from_pretrained(moved)
 
 
@@ -187,12 +187,12 @@ def test_the_export_has_the_pair_stage_and_says_what_is_left_to_the_networks_own
     model, _ = load_model(best(run[0]), from_yaml(load_checkpoint(best(run[0]))["config"]))
     assert told["sha256"] == model.extractor.sha256 and told["normalisation"] == "imagenet"
     paths = sorted((tiny / "query").glob("*.jpg"))[:5]
-    images = evaluation_transform()(torch.stack([to_tensor(read_picture(one), (48, 24)) for one in paths]))
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(path), (48, 24)) for path in paths]))
     network = onnx.load(run[1])
     network.graph.output.append(onnx.ValueInfoProto(name=told["map"]))
     found = onnxruntime.InferenceSession(network.SerializeToString()).run([told["map"]], {"images": images.numpy()})[0]
     clues = dict(
-        zip([one.name for one in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True)
+        zip([output.name for output in sessions[0].get_outputs()], sessions[0].run(None, {"map": found}), strict=True)
     )
     sides = {f"query_{name}": clues[name][:1] for name in names} | {f"gallery_{name}": clues[name] for name in names}
     distance = sessions[1].run(["distance"], sides)[0]
@@ -222,13 +222,13 @@ def test_from_python_the_configuration_says_which_network_it_was(run, tiny, tmp_
     [
         (["--embedding.kind=trained"], "Expected embedding.kind published with backbone.name onnx"),
         (["--compile=inductor"], "torch cannot compile a network of onnx"),
-        (["--backbone.last_stride=1"], "a network of onnx stays as it is; leave backbone.last_stride"),
+        (["--backbone.last_stride=1"], "a network of onnx cannot be changed; leave backbone.last_stride"),
         (["--data.height=64"], "give --data.height 48 --data.width 24"),
         (["--backbone.map=middle"], "Expected backbone.map to name a map or tokens of reid.onnx (got 'middle'"),
         (["--backbone.name=resnet18"], "Expected weights of resnet18 (got the onnx file"),
         (
             ["--backbone.name=small_cnn", "--backbone.map=x"],
-            "backbone.map is for networks in files of ONNX or OpenVINO",
+            "backbone.map is for networks from ONNX or OpenVINO files",
         ),
         (["--backbone.weights=gone.onnx"], "no ONNX file at gone.onnx"),
         (["--backbone.weights=null"], "give its file as --backbone.weights"),
@@ -248,7 +248,7 @@ def test_a_dry_run_has_no_joint_phase(run, tiny, tmp_path):
 def test_features_of_pictures_are_the_networks_own(run, network, tiny):
     paths = sorted((tiny / "query").glob("*.jpg"))[:5]
     features = extract_features(OnnxExtractor(run[1]), paths, size=(48, 24))
-    images = evaluation_transform()(torch.stack([to_tensor(read_picture(one), (48, 24)) for one in paths]))
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(path), (48, 24)) for path in paths]))
     expected = torch.nn.functional.normalize(network(images), dim=-1)
     torch.testing.assert_close(features.embedding, expected, atol=1e-5, rtol=1e-4)
     clues = network.feature_map(images).flatten(2).mT

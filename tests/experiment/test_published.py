@@ -101,7 +101,7 @@ def test_a_run_goes_on(run, arguments, tmp_path, monkeypatch):
         ("--joint_phase.epochs=1", "Expected no joint phase with embedding.kind published"),
         ("--loss.pairwise_weight=1", "Expected no joint phase with embedding.kind published"),
         ("--backbone.weights=null", "give its file as --backbone.weights"),
-        ("--start_from=RUN", "start_from takes over a trained individual branch"),
+        ("--start_from=RUN", "start_from needs a trained individual branch"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, run, tmp_path, capsys, changed, words):
@@ -132,7 +132,7 @@ def test_clues_on_disk_train_the_same_stage(arguments, run, tmp_path, monkeypatc
     (tmp_path / "clues").mkdir()
     on_disk = f"--evaluation.clues_on_disk={tmp_path / 'clues'}"
     assert train([*arguments, f"--run_dir={tmp_path / 'run'}", on_disk]) == 0
-    states = [load_checkpoint(one / "checkpoints" / "best.ckpt")["model"] for one in (run, tmp_path / "run")]
+    states = [load_checkpoint(folder / "checkpoints" / "best.ckpt")["model"] for folder in (run, tmp_path / "run")]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
@@ -141,7 +141,7 @@ def test_clues_made_anew_from_augmented_pictures_train_too(arguments, run, tmp_p
     monkeypatch.setattr("cace_pyg.experiment.run.report_run", lambda *_: None)
     fresh = ["--pair_phase.clues=fresh", "--pair_phase.clue_dropout=0.7", "--evaluation.fusion=0.1"]
     assert train([*arguments, f"--run_dir={tmp_path / 'run'}", *fresh]) == 0
-    states = [load_checkpoint(one / "checkpoints" / "best.ckpt")["model"] for one in (run, tmp_path / "run")]
+    states = [load_checkpoint(folder / "checkpoints" / "best.ckpt")["model"] for folder in (run, tmp_path / "run")]
     assert not torch.equal(*(state["pair_stage.convolution.lin.weight"] for state in states))
     assert torch.equal(*(state["extractor.backbone.trunk.conv1.conv.weight"] for state in states))
     assert '"fusion_weight": 0.1' in (tmp_path / "run" / "metrics.json").read_text()

@@ -96,7 +96,7 @@ def test_a_run_leaves_everything_it_promises(trained, tmp_path, capsys):
     assert evaluate(["--config", str(folder / "config.yaml"), f"--backbone.weights={best}"]) == 2
     assert "is a checkpoint of this library; give it as --checkpoint" in capsys.readouterr().err
     assert evaluate(["--checkpoint", best, f"--data.root={tmp_path / 'gone'}"]) == 2
-    assert "stands in the checkpoint" in capsys.readouterr().err
+    assert "is from the checkpoint" in capsys.readouterr().err
 
 
 def test_a_pair_branch_starts_from_another_runs_individual_branch(options, tmp_path, capsys):
@@ -142,7 +142,7 @@ def test_a_published_network_is_evaluated_by_its_own_embedding(options, tmp_path
     config, out = str(tmp_path / "published.yaml"), tmp_path / "published.json"
     network = ["--backbone.name=resnet18", f"--backbone.weights={tmp_path / 'published.pth'}"]
     (tmp_path / "published.yaml").write_text("{}")
-    data = [one for one in options if one.startswith("--data.")]
+    data = [option for option in options if option.startswith("--data.")]
     assert (
         evaluate(
             [
@@ -290,10 +290,10 @@ def test_weights_that_overflow_stop_the_run(options, capsys):
 def test_broken_checkpoints_are_named(trained, tmp_path, capsys):
     best = Path(shutil.copy(trained.best, tmp_path))
     assert evaluate(["--checkpoint", str(best), "--embedding.channels=8"]) == 2
-    assert "holds another architecture" in capsys.readouterr().err
+    assert "has another architecture" in capsys.readouterr().err
     best.write_bytes(best.read_bytes()[:1000])
     assert evaluate(["--checkpoint", str(best)]) == 2
-    assert "It is truncated, damaged or no checkpoint" in capsys.readouterr().err
+    assert "truncated, damaged or not a checkpoint" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(1)}, best)
     assert evaluate(["--checkpoint", str(best)]) == 2
     assert "is not a cace_pyg checkpoint" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_a_network_of_timm_can_be_trained_as_a_whole(arguments, tmp_path):
 
 def test_its_own_embedding_is_evaluated_and_named(arguments, weights, tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("data: {root: x}\n")
-    given = [one for one in arguments if not one.startswith("--evaluation")]
+    given = [argument for argument in arguments if not argument.startswith("--evaluation")]
     assert evaluate(["--config", str(tmp_path / "config.yaml"), *given, f"--backbone.weights={weights}"]) == 0
     said = capsys.readouterr().out
     assert "embedding: timm/test_vit's own, clues 4×2 of 64 channels" in said and "tensors loaded from base.*" in said

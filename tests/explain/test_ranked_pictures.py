@@ -18,9 +18,11 @@ def test_the_query_is_never_shown_and_its_camera_only_where_it_is_kept(tiny, tmp
     config = from_yaml(load_checkpoint(checkpoint)["config"])
     evaluation = replace(config.evaluation, same_camera=same_camera)
     config = replace(config, data=replace(config.data, workers=0), evaluation=evaluation)
-    gallery = [one for one in read_market_layout(tiny).gallery if one.pid > 0]
-    people = sorted({one.pid for one in gallery})[:2]
-    pictures = [Sample(*one[:2], 1) for pid in people for one in [one for one in gallery if one.pid == pid][:4]]
+    gallery = [sample for sample in read_market_layout(tiny).gallery if sample.pid > 0]
+    people = sorted({sample.pid for sample in gallery})[:2]
+    pictures = [
+        Sample(*sample[:2], 1) for pid in people for sample in [sample for sample in gallery if sample.pid == pid][:4]
+    ]
     pictures[0] = pictures[0]._replace(camid=2)  # so that the others have a match from another camera
     found = evaluate_two_stage(load_model(checkpoint, config)[0].eval(), pictures, pictures, config, 0.5, "cpu")
     drawn = []
@@ -28,7 +30,7 @@ def test_the_query_is_never_shown_and_its_camera_only_where_it_is_kept(tiny, tmp
     run_report.query_lists(found, 7)
     ((query, rows),) = drawn
     for row in rows.values():
-        assert len(row) == shown and query not in [one.path for one in row]
+        assert len(row) == shown and query not in [path.path for path in row]
 
 
 def test_the_last_row_is_that_of_the_neighbours(tiny, tmp_path, monkeypatch):
@@ -43,9 +45,13 @@ def test_the_last_row_is_that_of_the_neighbours(tiny, tmp_path, monkeypatch):
     assert list(drawn[0]) == ["individual", "two_stage", "two_stage_k_reciprocal"]
     shown = drawn[0]["two_stage_k_reciprocal"]
     ranked = found.neighbours[-1].ranking.whole()[3]
-    assert [one.distance for one in shown] == pytest.approx(sorted(one.distance for one in shown))
+    assert [ranked_image.distance for ranked_image in shown] == pytest.approx(
+        sorted(ranked_image.distance for ranked_image in shown)
+    )
     paths = [sample.path for sample in splits.gallery]
-    assert [one.distance for one in shown] == pytest.approx([float(ranked[paths.index(one.path)]) for one in shown])
+    assert [ranked_image.distance for ranked_image in shown] == pytest.approx(
+        [float(ranked[paths.index(ranked_image.path)]) for ranked_image in shown]
+    )
     said = run_report._neighbours(found)
     how = "k-reciprocal: k1 5, k2 2, original weight 0.3"
     both = f"neighbours: by both stages among the {len(splits.query) + len(splits.gallery) - 1} nearest"

@@ -43,7 +43,7 @@ def best(options, tmp_path):
 def pair(tiny):
     """A query, and a gallery picture of another person."""
     splits = read_market_layout(tiny)
-    return splits.query[0].path, next(one.path for one in splits.gallery if one.pid > splits.query[0].pid)
+    return splits.query[0].path, next(sample.path for sample in splits.gallery if sample.pid > splits.query[0].pid)
 
 
 def files(folder):
@@ -143,8 +143,8 @@ def test_a_pair_without_edges_is_described(best, pair, tmp_path, capsys):
 def test_every_match_can_be_described(best, pair):
     config = from_yaml(torch.load(best, weights_only=True)["config"])
     analysis = analyse_pair(best, pair, config)
-    one, every = (describe_pair(analysis, strongest) for strongest in (1, 10_000))
-    assert len(every.splitlines()) - len(one.splitlines()) == len(analysis.matching) - 1
+    shortest, every = (describe_pair(analysis, strongest) for strongest in (1, 10_000))
+    assert len(every.splitlines()) - len(shortest.splitlines()) == len(analysis.matching) - 1
 
 
 @pytest.fixture
@@ -165,11 +165,13 @@ def test_conditional_maps_are_drawn_of_the_models_own_maps(best, clues_of, pair,
     embedding, clues = of([pair[0], pair[1], pair[1]])
     figure = conditional_maps_figure(model, embedding, clues, [pair[0], pair[1], pair[1]])
     a, b = clues.select(slice(0, 1)), clues.select(slice(1, 2))
-    for_query, for_gallery = (one[0].norm(dim=-1).detach() for one in model.conditional.conditional_maps(a, b))
+    for_query, for_gallery = (
+        feature_map[0].norm(dim=-1).detach() for feature_map in model.conditional.conditional_maps(a, b)
+    )
     drawn = [axes.images[-1].get_array().flatten() for axes in figure.axes if len(axes.images) == 2]
-    own_query, own_gallery = (one.features[0].norm(dim=-1) for one in (a, b))
+    own_query, own_gallery = (clues.features[0].norm(dim=-1) for clues in (a, b))
     for expected in (own_query, for_query, for_query - own_query, for_gallery - own_gallery):
-        assert any(np.allclose(one, expected, atol=1e-5) for one in drawn)
+        assert any(np.allclose(panel, expected, atol=1e-5) for panel in drawn)
     assert len(drawn) == 1 + 2 * 3
 
 

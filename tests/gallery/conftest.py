@@ -31,6 +31,6 @@ def shown_gallery(checkpoint, splits, tmp_path_factory):
     made = Gallery.create(tmp_path_factory.mktemp("shown") / "people.lance", checkpoint)
     cameras = [f"c{sample.camid}" for sample in splits.gallery]
     taken = [datetime(2026, 1, 31, 12) + timedelta(minutes=i) for i in range(len(cameras))]
-    pids = [{"pid": one.pid} for one in splits.gallery]
-    made.add([one.path for one in splits.gallery], cameras, taken, pids)
+    pids = [{"pid": sample.pid} for sample in splits.gallery]
+    made.add([sample.path for sample in splits.gallery], cameras, taken, pids)
     return made

@@ -91,11 +91,11 @@ def test_a_byte_that_changed_is_refused_or_changes_nothing(tmp_path):
         log.write_text(log.read_text() + json.dumps(["?", "?", 0, "the process ended"]) + "\n")
     results = [json.loads(line.removeprefix("begun ")) for line in log.read_text().splitlines()]
     assert len(results) == count > 300
-    wrong = [one for one in results if one[3] not in ("same", "refused", "the process ended")]
+    wrong = [result for result in results if result[3] not in ("same", "refused", "the process ended")]
     assert not wrong, wrong
     refused = [where for where, *_, became in results if became == "refused"]
     assert refused.count("data") > 15 and refused.count("_versions") > 5 and refused.count("_deletions") > 5
-    assert sum(one[3] == "the process ended" for one in results) <= 3
+    assert sum(result[3] == "the process ended" for result in results) <= 3
 
 
 @pytest.mark.parametrize("part", ["embedding", "clues", "image", "camera", "pid", "thumbnail"])
@@ -118,7 +118,7 @@ def test_columns_that_come_later_and_files_put_together_leave_the_sums_right(tmp
     before = answer(tmp_path)
     table.add_columns([{"floor": "upstairs"}])
     table.optimize(erase=True)
-    assert [one[:5] for one in answer(tmp_path)] == [one[:5] for one in before]
+    assert [hit[:5] for hit in answer(tmp_path)] == [hit[:5] for hit in before]
 
 
 def test_a_damaged_manifest_is_told_in_one_line(shown_gallery, tmp_path, capsys):

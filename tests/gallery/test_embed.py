@@ -98,7 +98,7 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_others_written(kind, fo
     gone = tmp_path / "gone.jpg"
     assert embed([str(folder), str(gone), "--checkpoint", str(checkpoint), "-o", str(output)]) == 1
     names, vectors = READ[kind](output)
-    assert names == [str(folder / one / f"{one}.jpg") for one in "abc"]
+    assert names == [str(folder / letter / f"{letter}.jpg") for letter in "abc"]
     torch.testing.assert_close(torch.from_numpy(vectors), embed_pictures(names, checkpoint), rtol=0, atol=1e-6)
     printed = capsys.readouterr().out
     assert "pictures that cannot be read: 3" in printed and "3 vectors" in printed
@@ -119,7 +119,7 @@ def test_a_name_with_a_line_break_is_for_parquet_alone(folder, checkpoint, tmp_p
 @pytest.mark.parametrize("kind", ["parquet", "npy"])
 def test_more_than_are_kept_in_memory(kind, pictures, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("cace_pyg.gallery.vector_file._AT_ONCE", 4)
-    some = [str(one) for one in pictures[:9]]
+    some = [str(path) for path in pictures[:9]]
     assert embed([*some, "--checkpoint", str(checkpoint), "-o", str(tmp_path / f"v.{kind}")]) == 0
     names, vectors = READ[kind](tmp_path / f"v.{kind}")
     assert names == some
@@ -128,7 +128,9 @@ def test_more_than_are_kept_in_memory(kind, pictures, checkpoint, tmp_path, monk
 
 def test_at_most_two_batches_are_read_ahead(checkpoint, pictures, monkeypatch):
     read = []
-    monkeypatch.setattr("cace_pyg.gallery.embed_pictures.read_picture", lambda one: read.append(one) or Image.open(one))
+    monkeypatch.setattr(
+        "cace_pyg.gallery.embed_pictures.read_picture", lambda picture: read.append(picture) or Image.open(picture)
+    )
     embedder = Embedder(checkpoint, overrides=["--evaluation.batch_size=3"])
     each = embed_each(embedder, pictures[:20])
     for done in range(1, 20):
@@ -152,7 +154,7 @@ def test_what_is_refused_leaves_nothing(arguments, message, folder, checkpoint, 
     (out / "empty").mkdir(parents=True)
     real = {"FOLDER": str(folder), "CKPT": str(checkpoint), "OUT": str(out)}
     for name, path in real.items():
-        arguments = [one.replace(name, path) for one in arguments]
+        arguments = [argument.replace(name, path) for argument in arguments]
     assert embed(arguments) == 2
     assert message in capsys.readouterr().err
     assert list(out.iterdir()) == [out / "empty"]
@@ -182,9 +184,9 @@ def test_a_python_call_says_what_it_cannot_read(checkpoint, folder):
         embed_pictures([folder / "a" / "a.jpg", folder / "a" / "broken.jpg"], checkpoint)
     with pytest.raises(FileNotFoundError, match="no picture at"):
         embed_pictures([folder / "gone.jpg"], checkpoint)
-    for one in (str(folder / "a" / "a.jpg"), np.zeros((8, 4, 3), np.uint8)):
+    for picture in (str(folder / "a" / "a.jpg"), np.zeros((8, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match="Expected a list of pictures"):
-            embed_pictures(one, checkpoint)
+            embed_pictures(picture, checkpoint)
     with pytest.raises(ValueError, match="at least one picture"):
         embed_pictures([], checkpoint)
 
@@ -202,4 +204,4 @@ def test_neither_lancedb_nor_pyarrow_is_needed_and_the_error_names_the_extra(che
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=path, check=True)
     assert found.stdout.splitlines()[-1] == "0 2" and "cace-pyg[parquet]" in found.stderr
-    assert {one.name for one in tmp_path.iterdir()} == {"vectors.npy", "vectors.names.txt"}
+    assert {file.name for file in tmp_path.iterdir()} == {"vectors.npy", "vectors.names.txt"}

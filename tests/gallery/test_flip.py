@@ -46,16 +46,16 @@ def test_galleries_and_vectors_have_what_evaluation_has(flipping, splits):
 def test_a_mirrored_picture_is_the_same_to_it(flipping, checkpoint, pictures):
     picture = Image.open(pictures[0]).convert("RGB").resize((24, 48))
     both = [np.asarray(picture), np.asarray(ImageOps.mirror(picture))]
-    one, other = embed_pictures(both, flipping)
-    assert torch.allclose(one, other, atol=1e-5)
-    one, other = embed_pictures(both, checkpoint)
-    assert (one - other).abs().max() > 1e-3
+    upright, mirrored = embed_pictures(both, flipping)
+    assert torch.allclose(upright, mirrored, atol=1e-5)
+    upright, mirrored = embed_pictures(both, checkpoint)
+    assert (upright - mirrored).abs().max() > 1e-3
 
 
 def test_a_gallery_refuses_queries_embedded_otherwise(checkpoint, flipping, pictures, tmp_path):
     made = {}
-    for name, one in (("plain", checkpoint), ("flipped", flipping)):
-        Gallery.create(tmp_path / name, one).add(pictures[:4])
+    for name, model in (("plain", checkpoint), ("flipped", flipping)):
+        Gallery.create(tmp_path / name, model).add(pictures[:4])
         made[name] = Gallery.open(tmp_path / name).search(pictures[1], top_k=2)
         assert made[name].first_stage[0].path == Path(pictures[1])
     for name, override in (("plain", "true"), ("flipped", "false")):

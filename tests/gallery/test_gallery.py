@@ -69,7 +69,7 @@ def test_any_form_of_a_picture(gallery, splits):
     picture = Image.open(path).convert("RGB")
     forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture), np.asarray(picture) / 255]
     found = [[hit.image for hit in result] for result in gallery.search(forms)]
-    assert all(one == found[0] for one in found)
+    assert all(result == found[0] for result in found)
     with pytest.raises(ValueError, match=r"a float picture from 0 to 1 .*"):
         gallery.search(np.full((4, 4, 3), 255.0))
     with pytest.raises(FileNotFoundError, match="no picture at nowhere.jpg"):
@@ -108,7 +108,7 @@ def test_what_is_told_of_a_picture_is_kept_updated_and_filtered_by(gallery, pict
     assert gallery.search(first.path, where="floor = 'upstairs' and time < timestamp '2026-02-01 00:00:00'")[0] == hit
     others = gallery.search(first.path, top_k=len(pictures), where="camera = 'c2'")
     assert len(others) == sum(sample.camid == 2 for sample in splits.gallery[1:])
-    assert all(one.camera == "c2" for one in others)
+    assert all(hit.camera == "c2" for hit in others)
     assert len(gallery.search(first.path, where="camera = 'nobody'")) == 0
     with pytest.raises(
         ValueError, match=r"cannot filter by 'cam = 1'.*No field named cam.*columns: image, .*pid, floor"
@@ -162,7 +162,7 @@ def test_what_is_erased_is_on_disk_no_more(gallery, pictures, indexed, monkeypat
     gallery.optimize(erase=True)
     assert not files_with(secret) and files_with(kept) and len(gallery) == len(pictures) - 1
     found = Gallery.open(gallery.path).search(pictures[1], top_k=5)
-    assert [(one.image, one.distance) for one in found] == [(one.image, one.distance) for one in expected]
+    assert [(hit.image, hit.distance) for hit in found] == [(hit.image, hit.distance) for hit in expected]
     assert (gallery.stats()["not_indexed"] == 0) == indexed
 
 
@@ -235,7 +235,7 @@ def test_the_thumbnail_stands_in_for_a_file_that_is_gone(gallery, pictures, tmp_
     gallery.add([mine])
     mine.unlink()
     assert gallery.missing() == [str(mine)]
-    hit = next(one for one in gallery.search(pictures[0], top_k=2) if one.path == mine)
+    hit = next(hit for hit in gallery.search(pictures[0], top_k=2) if hit.path == mine)
     shown = gallery.explain(pictures[0], hit).pictures[1]
     assert np.abs(np.asarray(shown, float) - np.asarray(Image.open(pictures[0]), float)).mean() < 8
     assert gallery.thumbnail("nobody") is None
@@ -269,9 +269,9 @@ def test_models_that_a_gallery_cannot_keep(tiny, tmp_path, options, message):
 
 def test_one_picture_without_a_list_is_refused(checkpoint, pictures, tmp_path):
     gallery = Gallery.create(tmp_path / "people.lance", checkpoint)
-    for one in (str(pictures[0]), pictures[0], pictures[0].read_bytes(), np.zeros((8, 4, 3), np.uint8)):
+    for picture in (str(pictures[0]), pictures[0], pictures[0].read_bytes(), np.zeros((8, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match="Expected a list of pictures to add"):
-            gallery.add(one)
+            gallery.add(picture)
     with pytest.raises(ValueError, match="Expected a camera for each picture, in a list"):
         gallery.add(pictures[:2], camera="12")
     with pytest.raises(ValueError, match="Expected a list of images to remove"):

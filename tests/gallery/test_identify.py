@@ -36,10 +36,10 @@ def test_the_command_says_what_python_finds(gallery, splits, capsys):  # noqa: F
     a, b = pair_of(gallery, same=True)
     assert identify([*at, "--person", str(found[a]), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [one["image"] for one in told] == [one.image for one in people.sightings(found[a])]
+    assert [sighting["image"] for sighting in told] == [sighting.image for sighting in people.sightings(found[a])]
     assert identify([*at, "--explain", a, b, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["same"] and [one["b"] for one in told["chain"]] == [one.b for one in people.explain(a, b).chain]
+    assert told["same"] and [join["b"] for join in told["chain"]] == [join.b for join in people.explain(a, b).chain]
     assert identify([*at, "--not_same", a, b]) == 0
     assert numbers(gallery)[a] != numbers(gallery)[b]
     assert identify([*at, "--same", a, a]) == 2 and "Expected two pictures" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def gallery(model, tmp_path):
 
 @pytest.fixture
 def queries(splits):
-    return [one.path for one in splits.query[:3]]
+    return [sample.path for sample in splits.query[:3]]
 
 
 def pair_distances(gallery):
@@ -93,8 +93,8 @@ def kept(gallery):
     lists = table.read(pictures, gallery.embedder.fusion_weight)
     parts = zip(names, lists.index, lists.individual, lists.conditional, lists.farthest, strict=True)
     return {
-        name: {names[i]: (a, b) for i, a, b in zip(index, one, other, strict=True)} | {"farthest": (far, 0)}
-        for name, index, one, other, far in parts
+        name: {names[i]: (a, b) for i, a, b in zip(index, individual, other, strict=True)} | {"farthest": (far, 0)}
+        for name, index, individual, other, far in parts
     }
 
 
@@ -148,23 +148,23 @@ def test_a_new_picture_costs_its_own_pairs_only(gallery, pictures, monkeypatch):
     gallery.keep_neighbours()
     assert len(measured) == len(set(map(frozenset, measured)))  # no pair twice, from whichever side
     lists = kept(gallery)
-    edges = {frozenset((one, other)) for one, near in lists.items() for other in near if other != "farthest"}
+    edges = {frozenset((name, other)) for name, near in lists.items() for other in near if other != "farthest"}
     assert set(map(frozenset, measured)) == edges
     measured.clear()
     gallery.add(pictures[-1:])
     gallery.keep_neighbours()
     mine, lists = str(pictures[-1]), kept(gallery)
     near = {other for other in lists[mine] if other != "farthest"}
-    near |= {one for one, theirs in lists.items() if mine in theirs}
+    near |= {name for name, theirs in lists.items() if mine in theirs}
     assert set(map(frozenset, measured)) == {frozenset((mine, other)) for other in near}
     assert len(measured) == len(near)
     measured.clear()
     gallery.remove([mine])
     gallery.keep_neighbours()
-    lost = [one for one, theirs in lists.items() if mine in theirs]
+    lost = [name for name, theirs in lists.items() if mine in theirs]
     after = kept(gallery)
-    filled = {frozenset((one, other)) for one in lost for other in after[one].keys() - lists[one].keys()}
-    old = {frozenset((one, other)) for one, theirs in lists.items() for other in theirs}
+    filled = {frozenset((name, other)) for name in lost for other in after[name].keys() - lists[name].keys()}
+    old = {frozenset((name, other)) for name, theirs in lists.items() for other in theirs}
     assert lost and set(map(frozenset, measured)) == filled - old and len(measured) == len(filled - old)
 
 
@@ -177,9 +177,9 @@ def count_pairs(gallery, monkeypatch):
         def of(positions):
             distances = some(positions)
 
-            def measure(one, others):
-                measured.extend((rows[one]["image"], rows[other]["image"]) for other in others)
-                return distances(one, others)
+            def measure(position, others):
+                measured.extend((rows[position]["image"], rows[other]["image"]) for other in others)
+                return distances(position, others)
 
             return measure
 
@@ -226,7 +226,7 @@ def test_the_farthest_picture_is_missed_though_it_is_nobodys_neighbour(gallery, 
     black = np.zeros((48, 24, 3), np.uint8)
     gallery.add([*pictures, black])
     gallery.keep_neighbours()
-    (name,) = {row["image"] for row in gallery._table.rows(None, ["image"])} - {str(one) for one in pictures}
+    (name,) = {row["image"] for row in gallery._table.rows(None, ["image"])} - {str(path) for path in pictures}
     before = kept(gallery)
     assert not any(name in neighbours for neighbours in before.values())
     gallery.remove([name])
@@ -234,7 +234,7 @@ def test_the_farthest_picture_is_missed_though_it_is_nobodys_neighbour(gallery, 
         gallery.search(pictures[0], neighbours=True)
     gallery.keep_neighbours()
     after = kept(gallery)
-    assert any(after[one]["farthest"] < before[one]["farthest"] for one in after)
+    assert any(after[name]["farthest"] < before[name]["farthest"] for name in after)
     shutil.rmtree(gallery.path / "neighbours.lance")
     gallery.keep_neighbours()
     assert_same_lists(after, kept(gallery))
@@ -248,7 +248,9 @@ def test_erasing_leaves_nothing_of_a_removed_picture_in_the_lists(gallery, pictu
     key = key_of(str(pictures[0]), sha256).to_bytes(8, "little", signed=True)
 
     def there():
-        return any(key in one.read_bytes() for one in (gallery.path / "neighbours.lance").rglob("*") if one.is_file())
+        return any(
+            key in file.read_bytes() for file in (gallery.path / "neighbours.lance").rglob("*") if file.is_file()
+        )
 
     assert there()
     gallery.remove(pictures[:1])
@@ -328,11 +330,11 @@ def test_with_fewer_pairs_a_query_enters_the_lists_of_those_it_was_paired_with(g
 
 
 def test_a_filter_chooses_hits_and_neighbours_are_those_of_the_whole_gallery(gallery, pictures, queries, splits):
-    gallery.add(pictures, camera=[f"c{one.camid}" for one in splits.gallery])
+    gallery.add(pictures, camera=[f"c{sample.camid}" for sample in splits.gallery])
     gallery.keep_neighbours()
     nearest = [hit.image for hit in gallery.search(queries[0], LISTED).first_stage]
     found = gallery.search(queries[0], len(pictures), "camera = 'c2'", len(pictures), neighbours=True)
-    assert len(found) == sum(one.camid == 2 for one in splits.gallery)
+    assert len(found) == sum(sample.camid == 2 for sample in splits.gallery)
     expected = form_of_seen(gallery, queries[0], {*nearest, *(hit.image for hit in found)})
     for hit in found:
         assert hit.camera == "c2" and hit.neighbour_distance == pytest.approx(expected[hit.image], abs=1e-5)

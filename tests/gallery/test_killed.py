@@ -27,7 +27,7 @@ def keep_adding(path, pictures, log):
     with open(log, "a", buffering=1) as file:
 
         def report(what, names):
-            file.write("".join(f"{what} {one}\n" for one in names))
+            file.write("".join(f"{what} {name}\n" for name in names))
 
         report("ready", [""])
         for count in itertools.count():
@@ -59,7 +59,7 @@ def told(log):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
-    pictures = [str(one) for one in [*pictures, *(sample.path for sample in splits.train)]]
+    pictures = [str(path) for path in [*pictures, *(sample.path for sample in splits.train)]]
     path, log = tmp_path / "people.lance", tmp_path / "log"
     Gallery.create(path, checkpoint)
     chosen = random.Random(0)
@@ -142,7 +142,7 @@ def test_what_a_kill_of_an_earlier_version_left_is_no_gallery(checkpoint, pictur
     assert search(index) == 2 and "there is no gallery at" in capsys.readouterr().err
     assert search([*index, "--checkpoint", str(checkpoint)]) == 0
     assert "added: 1" in capsys.readouterr().out
-    assert sorted(one.name for one in path.iterdir()) == ["images.lance", "model.ckpt"]
+    assert sorted(file.name for file in path.iterdir()) == ["images.lance", "model.ckpt"]
     assert not (path / "images.lance" / "data" / "half.lance").exists()
 
 

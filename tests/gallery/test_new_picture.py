@@ -124,7 +124,7 @@ def test_tables_with_zones_and_nan_are_not_indexed_anew(gallery, pictures, tmp_p
         f"path,time,size\n{pictures[0]},2026-01-31T13:00:00+01:00,nan\n{pictures[1]},2026-01-31T12:30:00Z,2.5\n"
     )
     nanoseconds = pyarrow.array([1_769_860_800_123_456_789, None], pyarrow.timestamp("ns", "Europe/Berlin"))
-    told = {"path": [str(one) for one in pictures[2:4]], "time": nanoseconds, "size": [float("nan"), 3.5]}
+    told = {"path": [str(path) for path in pictures[2:4]], "time": nanoseconds, "size": [float("nan"), 3.5]}
     pyarrow.parquet.write_table(pyarrow.table(told), tmp_path / "told.parquet")
     for table, times in (
         ("told.csv", {NOON: None, datetime(2026, 1, 31, 12, 30): 2.5}),
@@ -155,7 +155,7 @@ def test_a_badge_of_twenty_digits_keeps_them(gallery, pictures, tmp_path, form, 
         table.write_text("path,badge\n" + "".join(f"{path},{badge}\n" for path, badge in rows))
     else:
         numbers = pyarrow.array([int(badge) for badge in badges], pyarrow.uint64())
-        told = {"path": [str(one) for one in pictures[:2]], "badge": numbers}
+        told = {"path": [str(path) for path in pictures[:2]], "badge": numbers}
         pyarrow.parquet.write_table(pyarrow.table(told), table)
     assert search(["index", str(table), "--gallery", str(gallery.path)]) == 0, capsys.readouterr().err
     assert {row["badge"] for row in gallery._table.rows(None, ["badge"])} == set(badges)
@@ -183,7 +183,7 @@ def test_pictures_at_full_size_are_in_memory_a_few_at_a_time(gallery, pictures, 
     monkeypatch.setattr(new_picture, "read_picture", large)
     good, bad = read([NewPicture.of(path, None, None, {}) for path in pictures], resize)
     assert len(good) == len(pictures) > 20 and not bad and max(most) <= 4
-    assert all(tuple(one.resized.shape) == (3, 48, 24) for one in good)
+    assert all(tuple(picture.resized.shape) == (3, 48, 24) for picture in good)
     full = whole(pictures[0]).resize((1200, 2400))
     embedded = gallery.embedder.embed([good[0].resized])
     assert (embedded.embedding == gallery.embedder([full]).embedding).all()

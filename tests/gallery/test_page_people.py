@@ -18,9 +18,9 @@ NOON = datetime(2026, 1, 31, 12)
 @pytest.fixture(scope="module")
 def identified(calibrated, splits, tmp_path_factory):  # noqa: F811
     gallery = Gallery.create(tmp_path_factory.mktemp("identified") / "people.lance", calibrated)
-    cameras = [f"c{one.camid}" for one in splits.gallery]
+    cameras = [f"c{sample.camid}" for sample in splits.gallery]
     gallery.add(
-        [one.path for one in splits.gallery], cameras, [NOON + timedelta(minutes=i) for i in range(len(cameras))]
+        [sample.path for sample in splits.gallery], cameras, [NOON + timedelta(minutes=i) for i in range(len(cameras))]
     )
     People(gallery).identify()
     return gallery
@@ -41,8 +41,8 @@ def test_the_sightings_of_a_person_as_python_has_them(client, gallery):
     person = max(numbers(gallery).values(), key=list(numbers(gallery).values()).count)
     found = client.get("/sightings", params={"person": person}).json()
     expected = people.sightings(person)
-    assert [one["image"] for one in found["sightings"]] == [one.image for one in expected]
-    assert [one["time"] for one in found["sightings"]] == [one.time.isoformat() for one in expected]
+    assert [sighting["image"] for sighting in found["sightings"]] == [sighting.image for sighting in expected]
+    assert [sighting["time"] for sighting in found["sightings"]] == [sighting.time.isoformat() for sighting in expected]
     assert [pair["theirs"]["person"] for pair in found["resembling"]] == [
         theirs.person for _, theirs, _ in people.resembling(person)
     ]
@@ -114,7 +114,7 @@ def test_two_sightings_are_clicked_and_told_apart(gallery):
                 page.locator(f'#cameras .hit[data-image="{image}"]').click()
             page.locator("#not_same").click()
             page.locator("#status", has_text="Kept.").wait_for(timeout=60_000)
-            shown = [one.get_attribute("data-image") for one in page.query_selector_all("#cameras .hit")]
+            shown = [element.get_attribute("data-image") for element in page.query_selector_all("#cameras .hit")]
             browser.close()
     finally:
         told[0].should_exit = True

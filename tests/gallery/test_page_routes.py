@@ -36,12 +36,12 @@ def encoded(picture: Image.Image, kind: str) -> bytes:
 def test_a_search_gives_both_rankings_as_python_does(client, shown_gallery, query, splits):
     answer = client.post("/search", params={"top_k": 7}, content=query.read_bytes()).json()
     found = shown_gallery.search(query, 7)
-    assert [one["image"] for one in answer["hits"]] == [hit.image for hit in found.hits]
-    assert [one["image"] for one in answer["first_stage"]] == [hit.image for hit in found.first_stage]
-    assert [one["distance"] for one in answer["hits"]] == pytest.approx([hit.distance for hit in found.hits])
+    assert [hit["image"] for hit in answer["hits"]] == [hit.image for hit in found.hits]
+    assert [hit["image"] for hit in answer["first_stage"]] == [hit.image for hit in found.first_stage]
+    assert [hit["distance"] for hit in answer["hits"]] == pytest.approx([hit.distance for hit in found.hits])
     assert answer["hits"][0]["metadata"]["pid"] in {sample.pid for sample in splits.gallery}
     filtered = client.post("/search", params={"where": "camera = 'c1'"}, content=query.read_bytes()).json()
-    assert filtered["hits"] and {one["camera"] for one in filtered["hits"]} == {"c1"}
+    assert filtered["hits"] and {hit["camera"] for hit in filtered["hits"]} == {"c1"}
     assert client.post("/search", params={"where": "pid = 12345"}, content=query.read_bytes()).json()["hits"] == []
 
 
@@ -60,7 +60,7 @@ def test_a_hit_is_explained_by_both_figures(client, query):
         drawn = client.get("/explain", params={"query": answer["query"], "image": image, "figure": figure})
         assert drawn.headers["content-type"] == "image/png"
         figures.append(np.asarray(Image.open(io.BytesIO(drawn.content)).convert("RGB")))
-    assert all(min(one.shape[:2]) > 200 and one.std() > 10 for one in figures)
+    assert all(min(figure.shape[:2]) > 200 and figure.std() > 10 for figure in figures)
 
 
 def test_what_cannot_be_asked(client, shown_gallery, query):
@@ -167,11 +167,11 @@ def test_a_query_leaves_no_file_behind(client, shown_gallery, query, tmp_path, m
 
 def test_a_large_picture_is_searched_as_it_is_and_kept_small(client, shown_gallery, query, monkeypatch):
     kept = []
-    monkeypatch.setattr(RecentQueries, "keep", lambda self, one: kept.append(one) or "token")
+    monkeypatch.setattr(RecentQueries, "keep", lambda self, query: kept.append(query) or "token")
     large = Image.open(query).resize((1300, 2600))
     answer = client.post("/search", content=encoded(large, "PNG")).json()
     expected = [hit.distance for hit in shown_gallery.search(large)]
-    assert [one["distance"] for one in answer["hits"]] == pytest.approx(expected)
+    assert [hit["distance"] for hit in answer["hits"]] == pytest.approx(expected)
     assert kept[0].picture.size == (512, 1024)
 
 

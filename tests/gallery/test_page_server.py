@@ -79,12 +79,17 @@ def test_300_slow_uploads_end_and_the_page_answers_meanwhile(address, pictures, 
             slow.append(stack.enter_context(connected(address)))
             slow[-1].sendall(UPLOAD + b"abc")
         assert answer(address, "GET", "/stats")[0] == 200
-        came = [all_that_comes(one) for one in slow]
+        came = [all_that_comes(connection) for connection in slow]
         assert time.monotonic() - started < 10
-    late, refused = [one for one in came if b" 408 " in one], [one for one in came if b" 503 " in one]
+    late, refused = (
+        [response for response in came if b" 408 " in response],
+        [response for response in came if b" 503 " in response],
+    )
     assert len(late) + len(refused) == 300 and _MOST_SEARCHES <= len(late) < 100  # more where connecting takes long
-    assert all(b'{"error":"Expected the whole picture within 2 s (got 3 bytes by then)' in one for one in late)
-    assert all(b'{"error":"16 searches are under way; try again in a moment"}' in one for one in refused)
+    assert all(
+        b'{"error":"Expected the whole picture within 2 s (got 3 bytes by then)' in response for response in late
+    )
+    assert all(b'{"error":"16 searches are under way; try again in a moment"}' in response for response in refused)
     assert answer(address, "POST", "/search", pictures[0].read_bytes())[0] == 200
     assert "Traceback" not in capfd.readouterr().err
 

@@ -41,8 +41,8 @@ def gallery(calibrated, tmp_path):
 
 def add(gallery, splits, some=slice(None), **others):
     samples = splits.gallery[some]
-    cameras = [f"c{one.camid}" for one in samples]
-    gallery.add([one.path for one in samples], cameras, **others)
+    cameras = [f"c{sample.camid}" for sample in samples]
+    gallery.add([sample.path for sample in samples], cameras, **others)
 
 
 def numbers(gallery):
@@ -75,12 +75,12 @@ def test_the_confidence_is_the_mean_of_the_pairs_of_a_person(gallery, splits):
     rows, lists = gallery.told_with_neighbours()
     person = [row["person"] for row in rows]
     pairs = {}
-    for one, (near, distances) in enumerate(zip(lists.index, lists.fused(), strict=True)):
+    for place, (near, distances) in enumerate(zip(lists.index, lists.fused(), strict=True)):
         for other, distance in zip(near, distances, strict=True):
-            pairs[frozenset((one, int(other)))] = expit(AT_ZERO - FALL * distance)
-    for one, row in enumerate(rows):
-        mine = {next(iter(pair - {one})): sure for pair, sure in pairs.items() if one in pair}
-        within = [sure for other, sure in mine.items() if person[other] == person[one]]
+            pairs[frozenset((place, int(other)))] = expit(AT_ZERO - FALL * distance)
+    for place, row in enumerate(rows):
+        mine = {next(iter(pair - {place})): sure for pair, sure in pairs.items() if place in pair}
+        within = [sure for other, sure in mine.items() if person[other] == person[place]]
         expected = np.mean(within) if within else 1 - max(mine.values())
         assert row["person_confidence"] == pytest.approx(expected, abs=0.00501)
 
@@ -194,7 +194,7 @@ def test_contradictions_are_refused_with_the_way(gallery, splits):
     a, b, c, d, _ = sorted(row["image"] for row in gallery.told())
     people.say(a, b, same=True)
     people.say(b, c, same=True)
-    a_, b_, c_ = (Path(one).name for one in (a, b, c))
+    a_, b_, c_ = (Path(image).name for image in (a, b, c))
     with pytest.raises(ValueError, match=f"{a_} and {c_} are said not to be one person, but .* = {b_} = .*--take_back"):
         people.say(a, c, same=False)
     people.say(c, d, same=False)
@@ -204,7 +204,7 @@ def test_contradictions_are_refused_with_the_way(gallery, splits):
         people.say(a, a, same=True)
     with pytest.raises(ValueError, match="elsewhere.jpg, which is not"):
         people.say(a, "elsewhere.jpg", same=True)
-    assert [(one.same, {one.image_a, one.image_b}) for one in people.corrections.read()] == [
+    assert [(said.same, {said.image_a, said.image_b}) for said in people.corrections.read()] == [
         (True, {a, b}), (True, {b, c}), (False, {c, d})
     ]  # fmt: skip
 
@@ -213,11 +213,11 @@ def test_a_track_is_one_person_and_two_at_once_in_one_camera_are_two(gallery, sp
     samples = splits.gallery
     taken = [NOON + timedelta(seconds=i // 3) for i in range(len(samples))]
     told = [{"track": i // 8} if i < 24 else {} for i in range(len(samples))]
-    gallery.add([one.path for one in samples], ["c1"] * len(samples), taken, told)
+    gallery.add([sample.path for sample in samples], ["c1"] * len(samples), taken, told)
     people = People(gallery)
     people.identify(IdentifySettings(0.03))
     found = numbers(gallery)
-    names = [str(one.path) for one in samples]
+    names = [str(sample.path) for sample in samples]
     for track in range(3):
         assert len({found[name] for name in names[8 * track : 8 * track + 8]}) == 1
     assert len({found[names[0]], found[names[8]], found[names[16]]}) == 3  # 0–2, 2–5 and 5–7 s overlap at their ends
@@ -229,18 +229,18 @@ def test_a_track_is_one_person_and_two_at_once_in_one_camera_are_two(gallery, sp
     found = numbers(gallery)
     assert found[names[0]] != found[names[1]] and found[names[24]] == found[names[25]]
     joined = people.explain(names[24], names[25])
-    assert joined.same and [one.why for one in joined.chain] == ["said"]
+    assert joined.same and [join.why for join in joined.chain] == ["said"]
     apart = people.explain(names[8], names[16])
-    assert not apart.same and any("one camera at one time" in one for one in apart.forbidden)
+    assert not apart.same and any("one camera at one time" in reason for reason in apart.forbidden)
     people.identify(IdentifySettings(0.03, ignore_times=True), anew=True)
     assert People(Gallery.open(gallery.path)).settings == IdentifySettings(0.03, True)
 
 
 def test_times_that_say_two_where_pictures_look_like_one_are_doubted(gallery, splits):
-    one = splits.gallery[0].path.read_bytes()
+    content = splits.gallery[0].path.read_bytes()
     paths = [gallery.path.parent / f"{i}.jpg" for i in range(12)]
     for path in paths:
-        path.write_bytes(one)
+        path.write_bytes(content)
     gallery.add(paths, ["c1"] * 12, [NOON] * 12)
     people = People(gallery)
     assert people.identify().doubted > 30 and len(set(numbers(gallery).values())) == 12
@@ -255,17 +255,17 @@ def test_a_join_is_explained_by_the_pairs_that_made_it(gallery, splits):
     rows, lists = gallery.told_with_neighbours()
     fused = lists.fused()
     distance = {
-        (rows[one]["image"], rows[int(other)]["image"]): fused[one, place]
-        for one, near in enumerate(lists.index) for place, other in enumerate(near)
+        (rows[position]["image"], rows[int(other)]["image"]): fused[position, place]
+        for position, near in enumerate(lists.index) for place, other in enumerate(near)
     }  # fmt: skip
     a, b = pair_of(gallery, same=True)
     found = people.explain(a, b)
     assert found.same and found.chain[0].a == a and found.chain[-1].b == b
-    for one, following in zip(found.chain, found.chain[1:], strict=False):
-        assert one.b == following.a
-    for one in found.chain:
-        told = distance.get((one.a, one.b), distance.get((one.b, one.a)))
-        assert one.distance == pytest.approx(told) and one.probability == pytest.approx(
+    for join, following in zip(found.chain, found.chain[1:], strict=False):
+        assert join.b == following.a
+    for join in found.chain:
+        told = distance.get((join.a, join.b), distance.get((join.b, join.a)))
+        assert join.distance == pytest.approx(told) and join.probability == pytest.approx(
             expit(AT_ZERO - FALL * told), abs=1e-5
         )
     c, d = pair_of(gallery, same=False)
@@ -279,12 +279,12 @@ def test_a_join_is_explained_by_the_pairs_that_made_it(gallery, splits):
 def test_sightings_come_in_time_order(gallery, splits):
     samples = splits.gallery
     taken = [NOON + timedelta(minutes=(7 * i) % 40) if i % 5 else None for i in range(len(samples))]
-    gallery.add([one.path for one in samples], [f"c{one.camid}" for one in samples], taken)
+    gallery.add([sample.path for sample in samples], [f"c{sample.camid}" for sample in samples], taken)
     people = People(gallery)
     people.identify()
     for person in set(numbers(gallery).values()):
-        times = [one.time for one in people.sightings(person)]
-        known = [one for one in times if one]
+        times = [sighting.time for sighting in people.sightings(person)]
+        known = [time for time in times if time]
         assert known == sorted(known) and times == known + [None] * (len(times) - len(known))
     assert len(people.sightings()) == len(samples)
     with pytest.raises(ValueError, match="Expected a person of the gallery .*got 999"):
@@ -333,7 +333,7 @@ def test_what_was_said_is_exported_as_the_calibration_takes_it(gallery, splits, 
     with (tmp_path / "said" / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["path_a"], row["path_b"], row["same"]) for row in rows] == [(a, b, "no"), (c, d, "yes")]
-    pids = {str(one.path): one.pid for one in read_manifest(tmp_path / "said" / "pictures.csv").gallery}
+    pids = {str(sample.path): sample.pid for sample in read_manifest(tmp_path / "said" / "pictures.csv").gallery}
     assert pids[a] != pids[b] and pids[c] == pids[d] and pids.keys() == {a, b, c, d}
 
 
@@ -344,7 +344,7 @@ def test_a_replaced_picture_is_somebody_of_whom_nothing_was_said(gallery, splits
     gallery.add([path], ["c9"])
     people = People(gallery)
     people.identify()
-    stranger = next(name for name, one in numbers(gallery).items() if one != numbers(gallery)[str(path)])
+    stranger = next(name for name, number in numbers(gallery).items() if number != numbers(gallery)[str(path)])
     people.say(path, stranger, same=True)
     people.identify()
     path.write_bytes(splits.query[0].path.read_bytes())

@@ -18,7 +18,7 @@ def told(column, *cells, folder):
 
 
 def column(*cells, folder):
-    return [one.get("badge") for one in told("badge", *cells, folder=folder).metadata]
+    return [fields.get("badge") for fields in told("badge", *cells, folder=folder).metadata]
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def column(*cells, folder):
 )
 def test_a_column_is_numbers_where_they_read_back_the_same(cells, expected, tmp_path):
     found = column(*cells, folder=tmp_path)
-    assert found == expected and [type(one) for one in found] == [type(one) for one in expected]
+    assert found == expected and [type(badge) for badge in found] == [type(badge) for badge in expected]
 
 
 def test_words_in_names_are_no_numbers_either():
     pictures = [FOLDER / "5_11.jpg", FOLDER / "51_1.jpg"]
     found = facts_from_names(pictures, FOLDER, r"(?P<badge>\d+_\d+)")
-    assert [one["badge"] for one in found.metadata] == ["5_11", "51_1"]
+    assert [fields["badge"] for fields in found.metadata] == ["5_11", "51_1"]
 
 
 def test_a_camera_is_one_word_however_the_table_was_written(tmp_path):

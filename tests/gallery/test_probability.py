@@ -50,7 +50,7 @@ def path(checkpoint, splits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
     best = calibrate(checkpoint, folder / "best.ckpt", CALIBRATION)
     made = Gallery.create(folder / "people.lance", best)
-    made.add([one.path for one in splits.gallery], [f"c{one.camid}" for one in splits.gallery])
+    made.add([sample.path for sample in splits.gallery], [f"c{sample.camid}" for sample in splits.gallery])
     return folder / "people.lance"
 
 
@@ -73,7 +73,7 @@ def test_every_hit_that_was_looked_at_has_the_probability_of_its_distance(galler
 
 def test_a_filter_makes_the_gallery_smaller(gallery, splits):
     hit = gallery.search(splits.query[0].path, where="camera = 'c2'")[0]
-    left = sum(one.camid == 2 for one in splits.gallery)
+    left = sum(sample.camid == 2 for sample in splits.gallery)
     assert left < len(gallery)
     assert hit.probability == pytest.approx(float(CALIBRATION.probability(hit.distance, max(left, 10))))
 
@@ -86,7 +86,7 @@ def test_a_person_is_known_below_the_threshold_and_unknown_above(gallery, splits
     assert gallery.search(splits.query[0].path).is_known is None
     assert gallery.search(splits.query[0].path, where="camera = 'nowhere'", false_alarms=0.1).is_known is False
     several = gallery.search([splits.query[0].path, splits.query[1].path], false_alarms=0.1)
-    assert [one.threshold for one in several] == [CALIBRATION.threshold(0.1, len(gallery))] * 2
+    assert [result.threshold for result in several] == [CALIBRATION.threshold(0.1, len(gallery))] * 2
 
 
 def test_rates_and_galleries_that_cannot_answer_are_refused(gallery, shown_gallery, splits):
@@ -158,7 +158,7 @@ def test_scores_of_other_cameras_are_warned_of_and_ones_own_are_not(path, galler
 
 def scores_of(gallery, splits):
     """Fused distances of every pair of forty pictures, by searching for each among all."""
-    whole = [gallery.search(one.path, top_k=200, first_stage=200) for one in splits.gallery[:40]]
+    whole = [gallery.search(sample.path, top_k=200, first_stage=200) for sample in splits.gallery[:40]]
     return [hit.distance for found in whole for hit in found if hit.individual > 0.01]
 
 
@@ -167,7 +167,7 @@ def test_without_a_calibration_or_with_few_pictures_there_is_no_drift(
 ):
     assert shown_gallery.drift() is None
     few = Gallery.create(tmp_path / "few.lance", path / "model.ckpt")
-    few.add([one.path for one in splits.gallery[:5]])
+    few.add([sample.path for sample in splits.gallery[:5]])
     assert few.drift() is None and few.calibration == CALIBRATION
     monkeypatch.setattr(gallery_module, "_FEWEST", 5)
     assert few.drift() is not None
@@ -179,7 +179,7 @@ def test_the_page_is_told(gallery, splits):
     assert stats["calibration"]["people"] == 99 and stats["warning"].startswith("warning: the scores of this gallery")
     hits = client.post("/search", content=splits.query[0].path.read_bytes()).json()["hits"]
     found = gallery.search(splits.query[0].path)
-    assert [one["probability"] for one in hits] == pytest.approx([hit.probability for hit in found])
+    assert [hit["probability"] for hit in hits] == pytest.approx([hit.probability for hit in found])
 
 
 def test_the_smallest_rate_that_stats_names_is_answered(path, splits, capsys):

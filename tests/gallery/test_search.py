@@ -91,7 +91,7 @@ def test_unreadable_pictures_are_listed_and_the_exit_code_says_so(folder, path, 
 def test_a_table_tells_of_pictures(folder, path, checkpoint, tmp_path, capsys):
     table = tmp_path / "facts.csv"
     some = sorted(folder.rglob("*.jpg"))[:2]
-    names = [one.relative_to(folder).as_posix() for one in some]
+    names = [picture.relative_to(folder).as_posix() for picture in some]
     table.write_text(f"path,camera,time,size\n{names[0]},3,2026-01-31T12:00:00,1.5\n{names[1]},c4,,\n")
     index = ["index", str(folder), "--gallery", str(path), "--checkpoint", str(checkpoint), "--metadata", str(table)]
     assert search(index) == 0
@@ -117,7 +117,7 @@ def test_a_parquet_table_names_the_pictures_and_keeps_its_types(folder, path, ch
     left = datetime(2026, 2, 1, 12)
     table = pyarrow.table(
         {
-            "path": [one.relative_to(folder).as_posix() for one in some],
+            "path": [picture.relative_to(folder).as_posix() for picture in some],
             "camera": [3.0, None, 4.0],
             "size": [1.0, float("nan"), 2.5],
             "left": [left, None, None],
@@ -164,7 +164,7 @@ def test_a_parquet_table_names_the_pictures_and_keeps_its_types(folder, path, ch
 )
 def test_what_is_refused(folder, path, checkpoint, arguments, message, capsys):
     real = {"FOLDER": str(folder), "PATH": str(path), "CKPT": str(checkpoint)}
-    assert search([real.get(one, one) for one in arguments]) == 2
+    assert search([real.get(argument, argument) for argument in arguments]) == 2
     assert message.replace("PATH", str(path)) in capsys.readouterr().err
     assert not path.exists()
 

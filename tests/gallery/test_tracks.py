@@ -77,9 +77,9 @@ def by_hand(embedder, query, pictures, facts):
             ))
             for a in near for b in choose_views(embedding, VIEWS).tolist()
         ]  # fmt: skip
-        soft = -SOFTNESS * math.log(sum(math.exp(-one / SOFTNESS) for one in pairs) / len(pairs))
+        soft = -SOFTNESS * math.log(sum(math.exp(-distance / SOFTNESS) for distance in pairs) / len(pairs))
         individual = float((mean - merge_embeddings(embedding)).norm())
-        distances[frozenset(str(pictures[one]) for one in members)] = (1 - weight) * individual + weight * soft
+        distances[frozenset(str(pictures[member]) for member in members)] = (1 - weight) * individual + weight * soft
     return distances
 
 
@@ -127,8 +127,8 @@ def test_pictures_of_one_value_on_two_cameras_are_two_tracks(gallery, splits):
 
 
 def test_a_filter_lets_a_track_through_for_one_of_its_pictures(gallery, splits, pictures):
-    wanted = [str(one) for one in (pictures[2], pictures[4], pictures[6], pictures[-1])]
-    where = "image in (" + ", ".join(f"'{one}'" for one in wanted) + ")"
+    wanted = [str(path) for path in (pictures[2], pictures[4], pictures[6], pictures[-1])]
+    where = "image in (" + ", ".join(f"'{path}'" for path in wanted) + ")"
     found = gallery.search(splits.query[0].path, where=where)
     assert sorted(len(hit.pictures) for hit in found) == [0, 3, 6]
     everywhere = {members_of(hit): hit.distance for hit in gallery.search(splits.query[0].path, 100, first_stage=100)}
@@ -139,7 +139,7 @@ def test_a_filter_lets_a_track_through_for_one_of_its_pictures(gallery, splits, 
 def test_quality_weighs_the_pictures_of_a_track(checkpoint, embedder, pictures, splits, tmp_path):
     made = Gallery.create(tmp_path / "people.lance", checkpoint, "float16")
     quality = [0.1, 0.9, 0.4]
-    made.add(pictures[:3], ["c1"] * 3, metadata=[{"track": 7, "quality": one} for one in quality])
+    made.add(pictures[:3], ["c1"] * 3, metadata=[{"track": 7, "quality": value} for value in quality])
     (hit,) = made.search(splits.query[0].path)
     asked, there = embedder([splits.query[0].path]).embedding[0], embedder(pictures[:3]).embedding
     mean = merge_embeddings(there, torch.tensor(quality))
@@ -161,7 +161,7 @@ def test_together_without_tracks_ranks_pictures(shown_gallery, embedder, picture
 
 def test_the_nearest_of_the_pictures_explains_a_hit(shown_gallery, splits):
     query = [sample.path for sample in splits.query[:3]]
-    hit = max(shown_gallery.search(query, together=True), key=lambda one: one.query_picture)
+    hit = max(shown_gallery.search(query, together=True), key=lambda hit: hit.query_picture)
     explained = shown_gallery.explain(query, hit)
     alone = shown_gallery.explain(query[hit.query_picture], hit)
     assert explained.verdict == alone.verdict and (explained.view.discrepancy_a == alone.view.discrepancy_a).all()
@@ -174,7 +174,7 @@ def test_what_is_learned_of_single_pictures_is_refused(gallery, shown_gallery, s
     with pytest.raises(ValueError, match=f"Expected no {next(iter(option))} if the gallery has tracks"):
         gallery.search(splits.query[0].path, **option)
     with pytest.raises(ValueError, match=f"Expected no {next(iter(option))} if pictures are searched together"):
-        shown_gallery.search([one.path for one in splits.query[:2]], together=True, **option)
+        shown_gallery.search([sample.path for sample in splits.query[:2]], together=True, **option)
     with pytest.raises(ValueError, match="Expected at least one picture"):
         shown_gallery.search([], together=True)
 
@@ -185,7 +185,7 @@ def test_a_removed_track_is_gone_from_answers_and_after_erasing_from_the_disk(
     path = tmp_path / "people.lance"
     made = Gallery.create(path, checkpoint)
     made.add(pictures, facts[0], metadata=facts[1])
-    victims = [str(one) for one in pictures[6:9]]
+    victims = [str(path) for path in pictures[6:9]]
     before = made.search(splits.query[0].path, 100, first_stage=100)
     assert any(set(hit.pictures) == set(victims) for hit in before)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_a_removed_track_is_gone_from_answers_and_after_erasing_from_the_disk(
     (left,) = (
         hit for hit in made.search(splits.query[0].path, 100, first_stage=100) if str(pictures[1]) in hit.pictures
     )
-    assert set(left.pictures) == {str(one) for one in pictures[1:6]}
+    assert set(left.pictures) == {str(path) for path in pictures[1:6]}
     made.optimize(erase=True)
     on_disk = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
     assert clues["clues"] not in on_disk and clues["thumbnail"] not in on_disk
@@ -238,9 +238,9 @@ def test_tracks_that_keep_the_clues_of_their_views_alone_answer_as_before(
     assert [(hit.image, hit.distance, hit.pictures) for hit in after] == [
         (hit.image, hit.distance, hit.pictures) for hit in before
     ]
-    blobs = {str(one): made._table.parts_of(str(one), ["clues"])["clues"] for one in pictures[:9]}
+    blobs = {str(path): made._table.parts_of(str(path), ["clues"])["clues"] for path in pictures[:9]}
     bare = [name for name, blob in blobs.items() if not blob]
-    assert len(bare) == 2 and set(bare) < {str(one) for one in pictures[:6]}
+    assert len(bare) == 2 and set(bare) < {str(path) for path in pictures[:6]}
     assert made.thumbnail(bare[0])
 
     hit = next(hit for hit in after if bare[0] in hit.pictures)
@@ -250,7 +250,7 @@ def test_tracks_that_keep_the_clues_of_their_views_alone_answer_as_before(
     with pytest.raises(ValueError, match="Expected clues of every picture, to keep neighbours"):
         made.keep_neighbours()
     assert not made.keeps_neighbours
-    views = [str(one) for one in pictures[:6] if str(one) not in bare]
+    views = [str(path) for path in pictures[:6] if str(path) not in bare]
     with pytest.raises(ValueError, match=r"got all views of a track of which 2 pictures would stay"):
         made.remove(views)
     assert len(made) == 9
@@ -274,8 +274,8 @@ def test_the_page_shows_a_track_as_one_hit(gallery, splits):
     client = TestClient(gallery_page(gallery, ["testserver"]))
     answer = client.post("/search", params={"top_k": 50}, content=splits.query[0].path.read_bytes()).json()
     found = gallery.search(splits.query[0].path, 50)
-    assert [one.get("pictures", []) for one in answer["hits"]] == [list(hit.pictures) for hit in found]
-    track = next(one for one in answer["hits"] if one.get("pictures"))
+    assert [hit.get("pictures", []) for hit in answer["hits"]] == [list(hit.pictures) for hit in found]
+    track = next(hit for hit in answer["hits"] if hit.get("pictures"))
     drawn = client.get("/explain", params={"query": answer["query"], "image": track["image"]})
     assert drawn.status_code == 200 and drawn.content.startswith(b"\x89PNG")
 

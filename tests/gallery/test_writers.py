@@ -31,25 +31,25 @@ def write(folder, writer, barrier):
     table = GalleryTable(folder)
     for number in range(ROUNDS):
         barrier.wait(60)  # all at once
-        table.put([entry(f"{number}-{one}", writer, **{f"new{number}": one}) for one in range(NAMES)])
+        table.put([entry(f"{number}-{name}", writer, **{f"new{number}": name}) for name in range(NAMES)])
 
 
 @pytest.mark.parametrize("kind", ["new", "indexed"])
 def test_the_same_names_from_several_writers_are_there_once(tmp_path, kind):
     """Lance alone would keep every writer's rows: neither sees the other's, which are new, and all are inserted."""
     table = GalleryTable.create(tmp_path, 4, {})
-    table.put([entry(f"before-{one}", 0) for one in range(300)])
+    table.put([entry(f"before-{name}", 0) for name in range(300)])
     if kind == "indexed":
         from lancedb.index import BTree
 
         table._table.create_index("image", config=BTree())
     barrier = FORKSERVER.Barrier(WRITERS)
     writers = [FORKSERVER.Process(target=write, args=(tmp_path, writer, barrier)) for writer in range(WRITERS)]
-    for one in writers:
-        one.start()
-    for one in writers:
-        one.join()
-    assert [one.exitcode for one in writers] == [0] * WRITERS
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert [process.exitcode for process in writers] == [0] * WRITERS
     names = [row["image"] for row in table.rows(None, ["image"])]
     assert len(names) == len(set(names)) == 300 + ROUNDS * NAMES
     assert sorted(table.metadata_columns) == [f"new{number}" for number in range(ROUNDS)]
@@ -96,10 +96,10 @@ def test_a_search_sees_one_version_whoever_writes_meanwhile(checkpoint, pictures
 
 def reader_of(pipe, processes):
     """Who reads from a named pipe."""
-    for one in processes:
-        links = [path for path in Path(f"/proc/{one.pid}/fd").glob("*") if path.is_symlink()]
+    for process in processes:
+        links = [path for path in Path(f"/proc/{process.pid}/fd").glob("*") if path.is_symlink()]
         if any(os.path.realpath(link) == str(pipe) for link in links):
-            return one
+            return process
     return None
 
 
@@ -168,9 +168,9 @@ def test_a_worker_that_is_killed_costs_nothing(checkpoint, pictures, tmp_path):
         for name in ("ray.lance", "local.lance")
     )
     assert len(found) == len(expected) == 579
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one.pop("embedding"), other.pop("embedding"), atol=2e-3)  # half precision
-        assert one == other
+    for row, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(row.pop("embedding"), other.pop("embedding"), atol=2e-3)  # half precision
+        assert row == other
 
 
 def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint, monkeypatch):

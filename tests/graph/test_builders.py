@@ -86,9 +86,9 @@ def test_exchanging_the_images_transposes_inter(builder):
 
 
 def test_one_image_a_stands_for_all_pairs(builder):
-    one, many = clues(1), clues(3)
-    repeated = builder(one.select(torch.zeros(3, dtype=torch.long)), many)
-    torch.testing.assert_close(builder(one, many).adjacency(), repeated.adjacency())
+    single, many = clues(1), clues(3)
+    repeated = builder(single.select(torch.zeros(3, dtype=torch.long)), many)
+    torch.testing.assert_close(builder(single, many).adjacency(), repeated.adjacency())
 
 
 @pytest.mark.parametrize("images", [1, 4])
@@ -103,7 +103,7 @@ def test_gradients_reach_the_builder_and_are_finite(builder):
     """Also through clues of zero length, whose attention is zero everywhere."""
     a, b = clues(2), clues(2)
     a.features[0], b.features[1, 0] = 0, 0
-    features = [one.features.requires_grad_() for one in (a, b)]
+    features = [clues_of.features.requires_grad_() for clues_of in (a, b)]
     adjacency = builder(a, b).adjacency()
     if adjacency.requires_grad:
         gradients = torch.autograd.grad(adjacency.square().sum(), [*features, *builder.parameters()])
@@ -117,7 +117,7 @@ def test_equivariant_under_a_permutation_of_the_pixels(builder):
     if builder.positional:
         pytest.skip("this builder looks at positions")
     a, b, order = clues(2), clues(2), torch.randperm(N)
-    moved_a, moved_b = (Clues(one.features[:, order], GRID, one.parts[:, order]) for one in (a, b))
+    moved_a, moved_b = (Clues(clues_of.features[:, order], GRID, clues_of.parts[:, order]) for clues_of in (a, b))
     before, after = builder(a, b), builder(moved_a, moved_b)
     for block, moved in zip(before, after, strict=True):
         torch.testing.assert_close(moved, block[:, order][:, :, order])
@@ -174,7 +174,7 @@ def test_any_power_and_cut_have_the_values_and_gradients_of_the_formula(sharpnes
     power = torch.where(power > max(threshold, 1e-4), power, 0.0)
     found = sharp(Clues(x, GRID), Clues(y, GRID)).inter
     torch.testing.assert_close(found, power)
-    gradients = [torch.autograd.grad(one.square().sum(), [x, y]) for one in (found, power)]
+    gradients = [torch.autograd.grad(adjacency.square().sum(), [x, y]) for adjacency in (found, power)]
     torch.testing.assert_close(*gradients)
     with torch.no_grad():
         torch.testing.assert_close(sharp(Clues(x, GRID), Clues(y, GRID)).inter, power)

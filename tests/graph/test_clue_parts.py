@@ -28,7 +28,7 @@ def test_the_most_frequent_part_wins(grid):
     maps = torch.randint(4, (20, 12, 6), dtype=torch.uint8)
     maps[0], maps[1] = 0, 3
     got = clue_parts(maps, grid)
-    assert torch.equal(got, torch.stack([literal(one.long(), grid) for one in maps]))
+    assert torch.equal(got, torch.stack([literal(part_map.long(), grid) for part_map in maps]))
     assert got.dtype == torch.int64 and not got[0].any() and (got[1] == 3).all()
 
 

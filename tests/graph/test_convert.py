@@ -47,8 +47,8 @@ def test_a_batch_keeps_pairs_apart_and_gradients_flow():
 
 
 def same(got, blocks, a, b):
-    for one, other in zip(got.blocks, blocks, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for block, other in zip(got.blocks, blocks, strict=True):
+        torch.testing.assert_close(block, other, rtol=0, atol=0)
     assert torch.equal(got.nodes_a, a.features) and torch.equal(got.nodes_b, b.features) and got.grid == GRID
     return True
 

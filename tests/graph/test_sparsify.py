@@ -27,7 +27,7 @@ def test_strongest_of_row_or_column():
 @pytest.mark.parametrize("cut", [{}, {"threshold": 0.15}, {"top_edges": 1}, {"threshold": 0.3, "top_edges": 2}])
 def test_gradients_through_the_surviving_edges(cut):
     weights = WEIGHTS.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda one: sparsify(one, **cut), (weights,))
+    assert torch.autograd.gradcheck(lambda scores: sparsify(scores, **cut), (weights,))
     kept = sparsify(weights, **cut)
     (gradient,) = torch.autograd.grad(kept.sum(), weights)
     assert torch.equal(gradient, (kept != 0).double() if cut else torch.ones_like(kept))

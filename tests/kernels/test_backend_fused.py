@@ -43,7 +43,7 @@ def test_the_blocks_factors_are_the_block():
     for form in ({"form": "paper"}, {}, {"sharpness": 8.0}, {"threshold": 0.3}, {"sharpness": 2.0, "threshold": 0.4}):
         builder = CorrespondenceAttention(8, **form)
         assert builder.is_relu_gram
-        a, b = (builder.prepare(Clues(one, (3, 2))) for one in clues)
+        a, b = (builder.prepare(Clues(features, (3, 2))) for features in clues)
         torch.testing.assert_close(builder.relu_gram(a, b).block(), builder.inter(a, b), rtol=0, atol=0)
 
 

@@ -41,18 +41,20 @@ def draw(pairs: int, n_a: int, n_b: int, channels: int, shared_a: bool = False) 
     x_b[:, n_b // 2 :] = x_b[:, n_b // 2 :].abs()  # so that a quarter of a is isolated from half of b
     x_b[0, : n_b // 5] = 0
     drawn = x_a, x_b, torch.randn(pairs, n_a), torch.randn(pairs, n_b)
-    return [one.to(DEVICE) for one in drawn]
+    return [tensor.to(DEVICE) for tensor in drawn]
 
 
 def both_passes(products, operands: list[torch.Tensor], form: tuple[float, float], dtype: torch.dtype) -> list:
     """Products and gradients of the four operands, in float64; computed with clues in ``dtype``, vectors in float32."""
     wide = torch.promote_types(dtype, torch.float32)
-    leaves = [one.to(kind).requires_grad_() for one, kind in zip(operands, (dtype, dtype, wide, wide), strict=True)]
+    leaves = [
+        tensor.to(kind).requires_grad_() for tensor, kind in zip(operands, (dtype, dtype, wide, wide), strict=True)
+    ]
     out = products(ReluGram(*leaves[:2], *form), *leaves[2:])
     torch.manual_seed(5)
-    weights = [torch.randn(one.shape).to(one) for one in out]
-    loss = sum((one * weight).sum() for one, weight in zip(out, weights, strict=True))
-    return [one.detach().double() for one in (*out, *torch.autograd.grad(loss, leaves))]
+    weights = [torch.randn(tensor.shape).to(tensor) for tensor in out]
+    loss = sum((tensor * weight).sum() for tensor, weight in zip(out, weights, strict=True))
+    return [tensor.detach().double() for tensor in (*out, *torch.autograd.grad(loss, leaves))]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -63,8 +65,8 @@ def test_values_and_gradients_are_those_of_the_block(size, shared_a, form):
     assert ((edges - form[1]).abs() > 1e-6 * form[1]).logical_or(edges == 0).all()  # else rounding may cut it
     wanted = both_passes(relu_gram_products_reference, operands, form, torch.float64)
     got = both_passes(relu_gram_products, operands, form, torch.float32)
-    for one, other in zip(got, wanted, strict=True):
-        assert (one - other).norm() <= 1e-5 * other.norm() + 1e-6
+    for actual, expected in zip(got, wanted, strict=True):
+        assert (actual - expected).norm() <= 1e-5 * expected.norm() + 1e-6
     assert wanted[0].any() or size == (1, 1, 1, 1)
 
 
@@ -76,9 +78,9 @@ def test_low_precision_is_at_most_twice_as_far_off_as_plain_torch(size, form, dt
     exact = both_passes(relu_gram_products_reference, operands, form, torch.float32)
     plain = both_passes(relu_gram_products_reference, operands, form, dtype)
     fused = both_passes(relu_gram_products, operands, form, dtype)
-    for wanted, one, other in zip(exact, plain, fused, strict=True):
-        assert (other - wanted).norm() <= 2 * (one - wanted).norm()
-        assert (one - wanted).norm() > 0
+    for wanted, plain_result, fused_result in zip(exact, plain, fused, strict=True):
+        assert (fused_result - wanted).norm() <= 2 * (plain_result - wanted).norm()
+        assert (plain_result - wanted).norm() > 0
 
 
 def test_any_strides_and_nothing_of_the_callers_is_changed():
@@ -87,22 +89,22 @@ def test_any_strides_and_nothing_of_the_callers_is_changed():
     spread = torch.stack([x_b, torch.full_like(x_b, 9.0)], -1)[..., 0]
     odd = ReluGram(x_a.mT.contiguous().mT, spread)
     wide = torch.cat([right, right], 1)
-    before = [one.clone() for one in (*odd[:2], left, wide)]
+    before = [tensor.clone() for tensor in (*odd[:2], left, wide)]
     got = relu_gram_products(odd, left.T.contiguous().T, wide[:, : right.size(1)])
     torch.testing.assert_close(got, wanted, rtol=0, atol=0)
-    assert all(torch.equal(one, other) for one, other in zip(before, (*odd[:2], left, wide), strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(before, (*odd[:2], left, wide), strict=True))
 
 
 def test_the_same_numbers_every_time():
     operands = draw(2, 40, 40, 20)
     first, second = (both_passes(relu_gram_products, operands, (1.0, 0.0), torch.float32) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(first, second, strict=True))
 
 
 def test_no_edge_anywhere_gives_zeros():
     x_a, x_b, left, right = draw(2, 17, 19, 8)
     found = both_passes(relu_gram_products, [x_a.abs(), -x_b.abs(), left, right], (1.0, 0.0), torch.float32)
-    assert not any(one.any() for one in found)
+    assert not any(tensor.any() for tensor in found)
 
 
 @pytest.mark.parametrize("size", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)], ids=str)
@@ -117,9 +119,9 @@ def test_nothing_of_something(size):
 def test_vectors_without_gradient_and_clues_without_gradient():
     x_a, x_b, left, right = draw(2, 17, 19, 8)
     out = relu_gram_products(ReluGram(x_a.requires_grad_(), x_b), left, right)
-    sum(one.sum() for one in out).backward()
+    sum(tensor.sum() for tensor in out).backward()
     wanted = relu_gram_products_reference(ReluGram(x_a, x_b), left, right)
-    expected = torch.autograd.grad(sum(one.sum() for one in wanted), x_a)[0]
+    expected = torch.autograd.grad(sum(tensor.sum() for tensor in wanted), x_a)[0]
     torch.testing.assert_close(x_a.grad, expected, rtol=1e-4, atol=1e-5)
     assert x_b.grad is None
 
@@ -131,8 +133,8 @@ def test_what_is_no_number_stays_none(form):
     wanted = relu_gram_products_reference(ReluGram(x_a, x_b, *form), left, right)
     got = relu_gram_products(ReluGram(x_a, x_b, *form), left, right)
     assert wanted[0].isnan().sum() == 1
-    for one, other in zip(got, wanted, strict=True):
-        assert torch.equal(one.isnan(), other.isnan())
+    for actual, expected in zip(got, wanted, strict=True):
+        assert torch.equal(actual.isnan(), expected.isnan())
 
 
 def test_second_derivatives_are_refused():
@@ -175,8 +177,8 @@ def test_the_backend_fused_is_the_backend_pooled(graph, degree_floor, mode):
         within, between = stage.density
         found.append([embedding, distance, one_for_all, *gradients])
         assert 0 < within <= 1 and 0 < between <= 1
-    for one, other in zip(*found, strict=True):
-        assert (one - other).norm() <= 1e-3 * other.norm() + 1e-5
+    for actual, expected in zip(*found, strict=True):
+        assert (actual - expected).norm() <= 1e-3 * expected.norm() + 1e-5
     assert found[0][1].any()
 
 
@@ -204,7 +206,7 @@ def test_training_in_mixed_precision():
         with torch.autocast(DEVICE.type, precision, enabled=precision is not None):
             embedding = model.all_pairs(model.prepare(Clues(features, (4, 3)))).embedding
         gradients = torch.autograd.grad(embedding.float().square().sum(), list(model.parameters()))
-        found[backend, precision] = [one.float() for one in (embedding, *gradients)]
+        found[backend, precision] = [tensor.float() for tensor in (embedding, *gradients)]
     for exact, plain, fused in zip(*found.values(), strict=True):
         assert (fused - exact).norm() <= 2 * (plain - exact).norm() + 1e-4 * exact.norm()
         assert exact.any()

@@ -56,7 +56,7 @@ def test_batch_hard_triplet_loss_by_hand():
     labels = torch.tensor([0, 0, 1, 1])
     distance = torch.tensor([[0, 0.4, 0.3, 0.9], [0.4, 0, 0.8, 0.5], [0.3, 0.8, 0, 0.2], [0.9, 0.5, 0.2, 0]])
     hardest = [0.4 - 0.3, 0.4 - 0.5, 0.2 - 0.3, 0.2 - 0.5]
-    expected = sum(max(0.0, 0.3 + one) for one in hardest) / 4
+    expected = sum(max(0.0, 0.3 + difference) for difference in hardest) / 4
     assert batch_hard_triplet_loss(distance, labels, 0.3).item() == pytest.approx(expected)
 
 

@@ -30,8 +30,8 @@ def test_all_pairs_equal_one_pair_at_a_time():
         table = model.conditional.all_pairs(model.pair_stage.prepare(clues)).embedding
         for a in range(3):
             for b in range(3):
-                one, _ = model.condition(clues.select(slice(a, a + 1)), clues.select(slice(b, b + 1)))
-                torch.testing.assert_close(table[a, b], one[0], atol=1e-5, rtol=1e-4)
+                embedding, _ = model.condition(clues.select(slice(a, a + 1)), clues.select(slice(b, b + 1)))
+                torch.testing.assert_close(table[a, b], embedding[0], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(table[0, 1], table[0, 2])  # the embedding does depend on the other image
 
 

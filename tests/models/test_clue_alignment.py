@@ -28,9 +28,9 @@ def test_distance_is_that_of_the_clues_at_the_same_place():
 
 def test_the_attention_learns_and_one_image_stands_for_all_pairs():
     model = make()
-    one, many = (model.pair_stage.prepare(Clues(torch.rand(images, 6, 256), (3, 2))) for images in (1, 3))
-    distance = model.pair_stage.distance(one, many)
-    repeated = one.select(torch.zeros(3, dtype=torch.long))
+    single, many = (model.pair_stage.prepare(Clues(torch.rand(images, 6, 256), (3, 2))) for images in (1, 3))
+    distance = model.pair_stage.distance(single, many)
+    repeated = single.select(torch.zeros(3, dtype=torch.long))
     torch.testing.assert_close(distance, model.pair_stage.distance(repeated, many))
     (gradient,) = torch.autograd.grad(distance.sum(), model.pair_branch())
     assert gradient.abs().sum() > 0

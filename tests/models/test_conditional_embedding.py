@@ -139,18 +139,18 @@ def test_conditional_maps_are_what_the_conditional_embeddings_are_the_average_of
     torch.testing.assert_close(torch.cat(maps, 1), literal_maps(model, repeated, b))
     assert maps[0].shape == maps[1].shape == (3, N, CHANNELS)
     expected = torch.cat(model(model.prepare(a), model.prepare(b)))
-    torch.testing.assert_close(model.encoder(torch.cat([one.mean(1) for one in maps])), expected)
+    torch.testing.assert_close(model.encoder(torch.cat([feature_map.mean(1) for feature_map in maps])), expected)
 
 
 @pytest.mark.parametrize("width", [2, 8])
 @pytest.mark.parametrize("node_wise", ["identity", "magnitude"])
 def test_one_image_stands_for_all_pairs(node_wise, width):
-    one, many = clues(1), clues(4)
-    repeated = one.select(torch.zeros(4, dtype=torch.long))
+    single, many = clues(1), clues(4)
+    repeated = single.select(torch.zeros(4, dtype=torch.long))
     for backend in backends_for(node_wise):
         model = make(backend, node_wise=node_wise, width=width)
         expected = torch.stack(model(model.prepare(repeated), model.prepare(many)))
-        torch.testing.assert_close(torch.stack(model(model.prepare(one), model.prepare(many))), expected)
+        torch.testing.assert_close(torch.stack(model(model.prepare(single), model.prepare(many))), expected)
 
 
 @pytest.mark.parametrize("images", [1, 4])
@@ -182,7 +182,7 @@ def test_the_verification_is_added_to_the_distance_whatever_the_backend(node_wis
     a, b = clues(pairs), clues(pairs)
     written = make(node_wise=node_wise, width=width, compare="verification").eval()
     embedded = literal(written, a, b)
-    unit_a, unit_b = (one / one.norm(dim=1, keepdim=True) for one in embedded)
+    unit_a, unit_b = (vectors / vectors.norm(dim=1, keepdim=True) for vectors in embedded)
     pooled = reference.pool(literal_convolved(written, a, b)).unbind(1)
     head = written.verification
     features = torch.cat([pooled[0] + pooled[1], (pooled[0] - pooled[1]).abs()], 1)
@@ -209,8 +209,8 @@ def test_all_pairs_have_the_distances_of_single_ones():
     prepared = model.prepare(batch)
     found = model.all_pairs(prepared).distance
     for a, b in itertools.product(range(3), range(3)):
-        one = model.distance(prepared.select(slice(a, a + 1)), prepared.select(slice(b, b + 1)))
-        torch.testing.assert_close(found[a, b], one[0])
+        distance = model.distance(prepared.select(slice(a, a + 1)), prepared.select(slice(b, b + 1)))
+        torch.testing.assert_close(found[a, b], distance[0])
 
 
 def test_all_pairs_are_normalised_together():

@@ -39,11 +39,11 @@ def test_it_changes_the_individual_embedding_and_conditional_ones_average_as_bef
     assert missing == ["pooling.exponent"] and not unknown
     images = torch.rand(2, 3, 48, 24)
     with torch.no_grad():
-        (one, clues), (other, others) = mean(images), generalised(images)
+        (averaged, clues), (changed, others) = mean(images), generalised(images)
         pooled = clues.features.pow(3).mean(1).pow(1 / 3)
-        assert torch.allclose(other, mean.encoder(pooled), atol=1e-4)
-        assert (one - other).abs().max() > 1e-3
-        pairs = [(one.select(slice(0, 1)), one.select(slice(1, 2))) for one in (clues, others)]
+        assert torch.allclose(changed, mean.encoder(pooled), atol=1e-4)
+        assert (averaged - changed).abs().max() > 1e-3
+        pairs = [(clues_of.select(slice(0, 1)), clues_of.select(slice(1, 2))) for clues_of in (clues, others)]
         assert torch.equal(mean.condition(*pairs[0])[0], generalised.condition(*pairs[1])[0])
 
 
@@ -58,4 +58,4 @@ def test_where_it_cannot_be_it_is_refused():
 
 def test_the_pair_phase_leaves_the_exponent_alone():
     model = make("generalised_mean")
-    assert id(model.pooling.exponent) not in {id(one) for one in model.pair_branch()}
+    assert id(model.pooling.exponent) not in {id(parameter) for parameter in model.pair_branch()}

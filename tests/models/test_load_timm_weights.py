@@ -28,9 +28,9 @@ def save(tmp_path):
 def same(loaded, original):
     images = torch.rand(2, 3, *original.size)
     with torch.no_grad():
-        one, other = loaded.eval()(images), original(images)
-    return torch.allclose(one.embedding, other.embedding, atol=1e-6) and torch.allclose(
-        one.clues.features, other.clues.features, atol=1e-6
+        ours, theirs = loaded.eval()(images), original(images)
+    return torch.allclose(ours.embedding, theirs.embedding, atol=1e-6) and torch.allclose(
+        ours.clues.features, theirs.clues.features, atol=1e-6
     )
 
 

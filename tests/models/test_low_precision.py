@@ -40,10 +40,10 @@ def degrees(monkeypatch):
 def test_degrees_and_distances_under_autocast(backend, dtype, degrees):
     branch = pair_branch(backend)
     clues = Clues(torch.rand(3, 12, 32), (4, 3))
-    expected = branch.distance(*(branch.prepare(one) for one in (clues, clues.select([1, 2, 0]))))
+    expected = branch.distance(*(branch.prepare(side) for side in (clues, clues.select([1, 2, 0]))))
     degrees.clear()
     with torch.autocast("cpu", dtype):
-        found = branch.distance(*(branch.prepare(one) for one in (clues, clues.select([1, 2, 0]))))
+        found = branch.distance(*(branch.prepare(side) for side in (clues, clues.select([1, 2, 0]))))
     assert degrees and set(degrees) == {torch.float32}
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.01)
@@ -54,10 +54,10 @@ def test_degrees_and_distances_under_autocast(backend, dtype, degrees):
 def test_a_model_in_bf16_altogether(backend, node_wise, degrees):
     branch = pair_branch(backend, node_wise)
     clues = Clues(torch.rand(3, 12, 32), (4, 3))
-    expected = branch.distance(*(branch.prepare(one) for one in (clues, clues.select([1, 2, 0]))))
+    expected = branch.distance(*(branch.prepare(side) for side in (clues, clues.select([1, 2, 0]))))
     degrees.clear()
     branch, rough = branch.bfloat16(), Clues(clues.features.bfloat16(), clues.grid)
-    found = branch.distance(*(branch.prepare(one) for one in (rough, rough.select([1, 2, 0]))))
+    found = branch.distance(*(branch.prepare(side) for side in (rough, rough.select([1, 2, 0]))))
     assert set(degrees) == {torch.float32}
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05)
 

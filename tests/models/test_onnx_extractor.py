@@ -226,7 +226,7 @@ def test_the_users_file_stays_as_it_is_and_torchs_threads_are_kept_to(images, tm
     finally:
         torch.set_num_threads(threads)
     torch.testing.assert_close(first, extractor(images).embedding)
-    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["reid.onnx"]
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["reid.onnx"]
 
 
 def test_without_the_extra_the_error_names_it(tmp_path):

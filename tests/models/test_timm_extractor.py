@@ -86,7 +86,7 @@ def test_pictures_come_as_the_network_was_trained_to_see_them():
     """Grey 128 of 255 is 0.5, whatever the normalisation; null is what timm says of the name."""
     images = ((torch.full((1, 3, 32, 32), 0.5) - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
               / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))  # fmt: skip
-    seen = {one: as_given(TimmExtractor("resnet18", (32, 32), normalisation=one), images)[0, :, 0, 0] for one in
+    seen = {form: as_given(TimmExtractor("resnet18", (32, 32), normalisation=form), images)[0, :, 0, 0] for form in
             ("imagenet", "symmetric", "clip", "unit", "pixels")}  # fmt: skip
     assert torch.allclose(seen["unit"], torch.full((3,), 0.5)) and torch.allclose(
         seen["pixels"], torch.full((3,), 127.5)

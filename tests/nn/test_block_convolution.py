@@ -103,9 +103,11 @@ def test_intra_blocks_of_no_size_are_intra_blocks_of_zeros(make_adjacency, mode,
         found.append((out, *torch.autograd.grad(out.square().sum(), [x_a, x_b, inter])))
     for zeros, nothing in zip(*found, strict=True):
         torch.testing.assert_close(nothing, zeros)
-    blocks = [PairBlocks(one, inter, one) for one in (torch.zeros(3, N, N).double(), torch.zeros(3, 0, 0).double())]
+    blocks = [
+        PairBlocks(intra, inter, intra) for intra in (torch.zeros(3, N, N).double(), torch.zeros(3, 0, 0).double())
+    ]
     assert torch.equal(blocks[0].adjacency(), blocks[1].adjacency())
-    assert [float(one) for one in blocks[0].density()] == [float(one) for one in blocks[1].density()]
+    assert [float(share) for share in blocks[0].density()] == [float(share) for share in blocks[1].density()]
 
 
 @pytest.mark.parametrize("mode", ["discrepancy", "smooth"])

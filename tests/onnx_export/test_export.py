@@ -64,7 +64,7 @@ def session(path):
 
 
 def run(model, **inputs):
-    return dict(zip([one.name for one in model.get_outputs()], model.run(None, inputs), strict=True))
+    return dict(zip([output.name for output in model.get_outputs()], model.run(None, inputs), strict=True))
 
 
 def pictures(count):
@@ -82,9 +82,9 @@ def test_as_torch_at_sizes_that_were_not_traced(name, tiny, tmp_path, capsys):
     assert not [kind for builder in GraphBuilder.__subclasses__() for kind in builder.__subclasses__()]
     printed = capsys.readouterr().out
     assert "fusion weight 1.0, top k 7" in printed and "largest difference between onnxruntime and torch" in printed
-    individual, pair = (session(tmp_path / "out" / f"{one}.onnx") for one in ("individual", "pair"))
-    assert {one.shape[0] for one in (*individual.get_inputs(), *individual.get_outputs())} == {"image"}
-    assert {one.shape[0] for one in (*pair.get_inputs(), *pair.get_outputs())} == {1, "pair"}
+    individual, pair = (session(tmp_path / "out" / f"{name}.onnx") for name in ("individual", "pair"))
+    assert {tensor.shape[0] for tensor in (*individual.get_inputs(), *individual.get_outputs())} == {"image"}
+    assert {tensor.shape[0] for tensor in (*pair.get_inputs(), *pair.get_outputs())} == {1, "pair"}
     names = json.loads(individual.get_modelmeta().custom_metadata_map["clues"])
     model, _ = load_model(checkpoint, from_yaml(load_checkpoint(checkpoint)["config"]))
 
@@ -99,7 +99,7 @@ def test_as_torch_at_sizes_that_were_not_traced(name, tiny, tmp_path, capsys):
     query, prepared_query = both(1)
     for size in (1, 3, 7):
         gallery, prepared = both(size)
-        inputs = {f"query_{one}": query[one] for one in names} | {f"gallery_{one}": gallery[one] for one in names}
+        inputs = {f"query_{name}": query[name] for name in names} | {f"gallery_{name}": gallery[name] for name in names}
         got = run(pair, **inputs)["distance"]
         wanted = model.pair_stage.distance(prepared_query, prepared).numpy()
         assert got.shape == wanted.shape == (size,)
@@ -132,7 +132,7 @@ def test_the_page_ranks_as_evaluation_does_without_torch(exported, tiny):
 
 def test_metadata_say_what_a_program_needs(exported):
     checkpoint, folder = exported
-    both = [session(folder / f"{one}.onnx").get_modelmeta().custom_metadata_map for one in ("individual", "pair")]
+    both = [session(folder / f"{name}.onnx").get_modelmeta().custom_metadata_map for name in ("individual", "pair")]
     assert both[0] == both[1]
     facts = both[0]
     assert facts["fingerprint"] == model_fingerprint(load_checkpoint(checkpoint))
@@ -147,11 +147,11 @@ def test_metadata_say_what_a_program_needs(exported):
 
 
 def test_again_gives_the_same_bytes_and_nothing_else(exported, tmp_path):
-    before = {one.name: one.read_bytes() for one in exported[1].iterdir()}
+    before = {file.name: file.read_bytes() for file in exported[1].iterdir()}
     assert sorted(before) == ["individual.onnx", "pair.onnx"]
     folder = shutil.copytree(exported[1], tmp_path / "onnx")
     assert export(["--checkpoint", str(exported[0]), "--output", str(folder)]) == 0
-    assert {one.name: one.read_bytes() for one in folder.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_wrong_model_is_noticed_and_not_kept(exported, tmp_path, monkeypatch, capsys):
@@ -188,11 +188,11 @@ def test_a_batch_size_that_was_fixed_is_noticed(exported, tmp_path, monkeypatch,
 def test_what_is_refused(options, arguments, message, tiny, tmp_path, capsys):
     checkpoint = make_checkpoint(tmp_path / "best.ckpt", tiny, **options)
     (tmp_path / "file").touch()
-    arguments = [one.replace("FILE", str(tmp_path / "file")) for one in arguments]
+    arguments = [argument.replace("FILE", str(tmp_path / "file")) for argument in arguments]
     assert export(["--checkpoint", str(checkpoint), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and len(error.splitlines()) == 1
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["best.ckpt", "file"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.ckpt", "file"]
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
@@ -205,7 +205,7 @@ def test_without_the_extra_the_remedy_is_named(package, exported, tmp_path, monk
 
 def test_help_explains_itself(capsys):
     assert export([]) == 0
-    assert "individual.onnx: pictures (uint8)" in capsys.readouterr().out
+    assert "individual.onnx: from pictures (uint8)" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         export(["--help"])
     assert stopped.value.code == 0 and "--output" in capsys.readouterr().out

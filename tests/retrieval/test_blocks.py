@@ -29,7 +29,7 @@ def test_blocks_are_the_rows_of_the_matrix(test_set, most):
     query, gallery, _ = test_set
     chosen, blocks = zip(*distance_blocks(query, gallery, most), strict=True)
     assert all(block.numel() <= max(most, 91) for block in blocks)
-    assert [i for one in chosen for i in range(23)[one]] == list(range(23))
+    assert [i for part in chosen for i in range(23)[part]] == list(range(23))
     torch.testing.assert_close(torch.cat(blocks), euclidean_distance(query, gallery))
 
 

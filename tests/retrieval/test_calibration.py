@@ -56,7 +56,7 @@ def test_the_worked_example():
 )
 @example([(0.65625, False), (0.6875, False), (0.6875, False), (0.65625, True)], [0.0, 5.0])  # log-odds beyond 40
 def test_probability_never_rises_with_the_distance(form, drawn, asked):
-    distance, same = (np.array(one) for one in zip(*drawn, strict=True))
+    distance, same = (np.array(column) for column in zip(*drawn, strict=True))
     same[:2] = True, False
     query = np.arange(len(same)) % 4
     found = fit_calibration(distance, same, query, [1, 1, 2, 3], [0.5, 1], gallery=10, weight=0, form=form)
@@ -83,8 +83,8 @@ def test_the_logistic_curve_has_the_best_likelihood_of_all():
         return -(target * np.log(expit(log_odds)) + (1 - target) * np.log(expit(-log_odds))).mean()
 
     found = fitted(people=5, seed=4)
-    (zero, at_zero), (one, at_one) = found.knots
-    assert (zero, one) == (0.0, 1.0)
+    (first, at_zero), (last, at_one) = found.knots
+    assert (first, last) == (0.0, 1.0)
     best = brute(loss, ((at_zero - 2, at_zero + 2), (at_one - at_zero - 2, at_one - at_zero + 2)), Ns=25)
     assert (at_zero, at_one - at_zero) == pytest.approx(tuple(best), abs=1e-3)
 
@@ -111,7 +111,7 @@ def test_it_says_what_it_rests_on():
     assert (found.gallery, found.weight) == (500, 0.25)
     for at, (best, share) in enumerate(found.unknown):
         assert share == 0.5 and best >= found.unknown[max(at - 1, 0)][0]
-    nearest = sorted(min(distance[(query == one) & ~same]) for one in range(24))
+    nearest = sorted(min(distance[(query == number) & ~same]) for number in range(24))
     assert [best for best, _ in found.unknown] == pytest.approx(nearest)
 
 

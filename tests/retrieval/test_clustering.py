@@ -11,7 +11,7 @@ from cace_pyg.retrieval.clustering import agglomerate
 
 def by_definition(images, pairs, log_odds, together=(), apart=(), known=None, unlisted=None):
     """Look at every two groups again and again, and join those with the highest mean above 0."""
-    told = {frozenset(pair): one for pair, one in zip(map(tuple, pairs), log_odds, strict=True)}
+    told = {frozenset(pair): log_odd for pair, log_odd in zip(map(tuple, pairs), log_odds, strict=True)}
     known = [-1] * images if known is None else list(known)
     groups = [{image} for image in range(images)]
     same = [set(pair) for pair in map(tuple, together)]
@@ -20,20 +20,22 @@ def by_definition(images, pairs, log_odds, together=(), apart=(), known=None, un
         joined = set().union(*(group for group in groups if group & pair))
         groups = [group for group in groups if not group & pair] + [joined]
 
-    def mean(one, other):
-        people = {known[image] for image in one | other} - {-1}
-        if len(people) > 1 or any({a, b} <= one | other for a, b in map(tuple, apart)):
+    def mean(group_a, group_b):
+        people = {known[image] for image in group_a | group_b} - {-1}
+        if len(people) > 1 or any({a, b} <= group_a | group_b for a, b in map(tuple, apart)):
             return -np.inf
-        between = [frozenset((a, b)) for a in one for b in other]
+        between = [frozenset((a, b)) for a in group_a for b in group_b]
         if not any(pair in told for pair in between):
             return -np.inf
         return np.mean([told.get(pair, unlisted) for pair in between if pair in told or unlisted is not None])
 
     while len(groups) > 1:
-        best, one, other = max(((mean(*two), *two) for two in combinations(groups, 2)), key=lambda found: found[0])
+        best, group_a, group_b = max(
+            ((mean(*two), *two) for two in combinations(groups, 2)), key=lambda found: found[0]
+        )
         if best <= 0:
             break
-        groups = [group for group in groups if group not in (one, other)] + [one | other]
+        groups = [group for group in groups if group not in (group_a, group_b)] + [group_a | group_b]
     return [min(next(group for group in groups if image in group)) for image in range(images)]
 
 

@@ -26,7 +26,7 @@ def test_half_precision_and_autocast_do_not_blur_distances():
 
 def test_gradient_is_that_of_the_norm_and_zero_at_distance_zero():
     a, b = torch.randn(3, 4, dtype=torch.float64, requires_grad=True), torch.randn(2, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda one: euclidean_distance(one, b), a)
+    assert torch.autograd.gradcheck(lambda embedding: euclidean_distance(embedding, b), a)
     same = torch.eye(3, requires_grad=True)
     euclidean_distance(same, same.detach()).diagonal().sum().backward()
     assert torch.equal(same.grad, torch.zeros(3, 3))
@@ -40,7 +40,7 @@ def test_rank_puts_ties_in_gallery_order():
 def test_nan_and_shapes_are_named():
     distance = torch.zeros(5, 3)
     distance[3, 1] = torch.nan
-    for ranking in (rank, lambda one: top_k(one, 2)):
+    for ranking in (rank, lambda distance: top_k(distance, 2)):
         with pytest.raises(ValueError, match="NaN for query 3"):
             ranking(distance)
         with pytest.raises(ValueError, match=r"\(query, gallery\).*\(got \(3,\)\)"):

@@ -85,7 +85,7 @@ def test_it_finds_more_of_a_noisy_cluster():
     generator = np.random.default_rng(0)
     pids = generator.integers(1, 9, size=230)
     images = generator.normal(size=(9, 6))[pids] + 0.9 * generator.normal(size=(230, 6))
-    query, gallery = (torch.tensor(one, dtype=torch.float32) for one in (images[:30], images[30:]))
+    query, gallery = (torch.tensor(part, dtype=torch.float32) for part in (images[:30], images[30:]))
     labels = pids[:30], pids[30:], np.zeros(30), np.ones(200)
     before = evaluate(euclidean_distance(query, gallery), *labels).mAP
     after = k_reciprocal_distance(query, gallery)

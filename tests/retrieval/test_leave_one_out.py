@@ -51,9 +51,9 @@ def test_metrics_are_those_of_a_gallery_without_the_query(seeded, same_camera):
     labels = pids[queries], pids, camids[queries], camids
     found = evaluate(distance[queries], *labels, same_camera=same_camera, own_position=queries)
     assert found.query_index.tolist() == [list(queries).index(row) for row in expected]
-    assert found.mAP == pytest.approx(np.mean([one.mAP for one in expected.values()]))
-    assert found.mINP == pytest.approx(np.mean([one.mINP for one in expected.values()]))
-    assert found.cmc == pytest.approx(np.mean([one.cmc for one in expected.values()], axis=0))
+    assert found.mAP == pytest.approx(np.mean([metrics.mAP for metrics in expected.values()]))
+    assert found.mINP == pytest.approx(np.mean([metrics.mINP for metrics in expected.values()]))
+    assert found.cmc == pytest.approx(np.mean([metrics.cmc for metrics in expected.values()], axis=0))
     assert found.left_out_absent + found.left_out_same_camera == len(queries) - len(expected)
     assert f"the query itself: left out of the gallery ({len(queries)} times)" in found.policy
 

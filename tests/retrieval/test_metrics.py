@@ -47,7 +47,7 @@ def rankings(draw):
     cams = lambda size: st.lists(st.integers(1, 2), min_size=size, max_size=size)  # noqa: E731
     return (
         np.asarray(distance, dtype=np.float32) / 4,
-        *(np.asarray(draw(one)) for one in (pids(0, queries), pids(-1, gallery), cams(queries), cams(gallery))),
+        *(np.asarray(draw(labels)) for labels in (pids(0, queries), pids(-1, gallery), cams(queries), cams(gallery))),
     )
 
 

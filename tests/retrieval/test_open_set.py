@@ -87,18 +87,18 @@ def test_a_perfect_ranking_accepts_every_match_at_any_rate():
     perfect = 1.0 - ((drawn[1][:, None] == drawn[2]) & (drawn[2] > 0))
     found = evaluate_open_set(perfect, *drawn[1:], resamples=50)
     assert set(found.tpr) == {0.01, 0.001, 0.0001} and {0.1} <= set(found.dir)
-    for one in (*found.tpr.values(), *found.dir.values()):
-        assert one == (1.0, 1.0, 1.0)
+    for estimate in (*found.tpr.values(), *found.dir.values()):
+        assert estimate == (1.0, 1.0, 1.0)
 
 
 def test_the_order_of_the_gallery_changes_nothing():
     distance, query_pids, gallery_pids, query_camids, gallery_camids = test_set(queries=80, decimals=1)
     order = np.random.default_rng(1).permutation(len(gallery_pids))
-    one = evaluate_open_set(distance, query_pids, gallery_pids, query_camids, gallery_camids, resamples=20)
-    other = evaluate_open_set(
+    first = evaluate_open_set(distance, query_pids, gallery_pids, query_camids, gallery_camids, resamples=20)
+    second = evaluate_open_set(
         distance[:, order], query_pids, gallery_pids[order], query_camids, gallery_camids[order], resamples=20
     )
-    assert one.as_dict() == other.as_dict() and np.array_equal(one.roc, other.roc)
+    assert first.as_dict() == second.as_dict() and np.array_equal(first.roc, second.roc)
 
 
 def test_blocks_give_what_the_matrix_gives_and_far_pairs_are_forgotten(monkeypatch):
@@ -124,8 +124,8 @@ def test_the_query_itself_is_left_out():
 def test_the_roc_rises_from_what_no_false_positive_costs():
     found = evaluate_open_set(*test_set(queries=80), resamples=2)
     assert (np.diff(found.roc, axis=0) >= 0).all() and found.roc[0, 0] == 0
-    for rate, one in found.tpr.items():
-        assert found.roc[found.roc[:, 0] <= rate, 1].max() == one.value
+    for rate, estimate in found.tpr.items():
+        assert found.roc[found.roc[:, 0] <= rate, 1].max() == estimate.value
 
 
 def test_intervals_are_over_people():

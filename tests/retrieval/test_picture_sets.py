@@ -17,7 +17,7 @@ def literal_set_distance(distances, softness):
     """Of one pair of sets."""
     if softness == 0:
         return min(distances)
-    return -softness * math.log(sum(math.exp(-one / softness) for one in distances) / len(distances))
+    return -softness * math.log(sum(math.exp(-distance / softness) for distance in distances) / len(distances))
 
 
 def literal_views(points, k, quality):
@@ -80,7 +80,7 @@ def test_set_distance_is_the_literal_one_with_its_gradient(softness):
         if softness == 0:
             share = float(value == min(group))
         else:
-            share = math.exp(-value / softness) / sum(math.exp(-one / softness) for one in group)
+            share = math.exp(-value / softness) / sum(math.exp(-distance / softness) for distance in group)
         assert float(gradient[i]) == pytest.approx((int(pair[i]) + 1) * share, abs=1e-12)
 
 
@@ -95,12 +95,12 @@ def test_the_soft_minimum_goes_from_the_nearest_pair_to_the_mean():
 def test_sets_come_in_the_order_in_which_they_first_occur():
     points = unit(6)
     sets = form_sets(3 * points, ["b", "a", "b", "c", "a", "b"], views=2)
-    assert [one.tolist() for one in sets.members] == [[0, 2, 5], [1, 4], [3]]
+    assert [members.tolist() for members in sets.members] == [[0, 2, 5], [1, 4], [3]]
     assert len(sets) == 3 and sets.views.shape == (3, 2) and sets.views[2].tolist() == [3, -1]
     for number, pictures in enumerate(sets.members):
         torch.testing.assert_close(sets.embedding[number], merge_embeddings(points[pictures]))
         expected = pictures[choose_views(points[pictures], 2)].tolist()
-        assert [one for one in sets.views[number].tolist() if one >= 0] == expected
+        assert [view for view in sets.views[number].tolist() if view >= 0] == expected
 
 
 def test_views_are_chosen_among_candidates_and_the_mean_is_that_of_all():
@@ -120,7 +120,7 @@ def test_kept_views_are_numbered_among_themselves():
     kept, numbered = sets.kept()
     assert torch.equal(kept, sets.views[sets.views >= 0])
     for row, expected in zip(numbered.tolist(), sets.views.tolist(), strict=True):
-        assert [int(kept[one]) if one >= 0 else -1 for one in row] == expected
+        assert [int(kept[member]) if member >= 0 else -1 for member in row] == expected
 
 
 def test_a_set_in_which_a_quality_is_not_known_weighs_its_pictures_alike():

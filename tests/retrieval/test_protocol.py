@@ -48,11 +48,11 @@ def test_equals_the_sorting_reference(labelled):
 
 def test_every_kind_of_input_gives_the_same(labelled):
     expected = evaluate(*labelled)
-    tensors = [torch.from_numpy(one) for one in labelled]
+    tensors = [torch.from_numpy(values) for values in labelled]
     scattered = [np.asfortranarray(labelled[0]), *labelled[1:]]
     learned = [tensors[0].clone().requires_grad_(), *tensors[1:]]
     rough = [tensors[0].bfloat16(), *tensors[1:]]  # whole numbers below 256 are exact in it
-    lists = [one.tolist() for one in labelled]
+    lists = [values.tolist() for values in labelled]
     for kind in (tensors, scattered, learned, rough, lists):
         assert np.array_equal(evaluate(*kind).average_precision, expected.average_precision)
 
@@ -63,7 +63,7 @@ def test_nothing_else_than_order_matters(labelled):
 
 
 def test_the_callers_arrays_stay_as_they_are(labelled):
-    copies = [one.copy() for one in labelled]
+    copies = [values.copy() for values in labelled]
     evaluate(*labelled)
     assert all(map(np.array_equal, copies, labelled))
 

@@ -40,7 +40,7 @@ def test_rank_k_does_not_change_under_evaluation(stage):
     distance, index, conditional = stage
     gallery_pids = np.arange(distance.size(1)) % 2 + 1
     labels = [1] * len(distance), gallery_pids, [1] * len(distance), [2] * distance.size(1)
-    before, after = (evaluate(one, *labels) for one in (distance, rerank(distance, index, conditional, 1.0)))
+    before, after = (evaluate(ranking, *labels) for ranking in (distance, rerank(distance, index, conditional, 1.0)))
     assert np.array_equal(before.cmc[index.size(1) - 1 :], after.cmc[index.size(1) - 1 :])
 
 

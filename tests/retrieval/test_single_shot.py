@@ -11,7 +11,7 @@ from cace_pyg.retrieval import evaluate, evaluate_single_shot
 def every_draw(row, pid, camid, pids, camids, max_rank):
     """The expected curve of one query: all draws of one image for each identity, equally likely; none if no match."""
     kept = [g for g in range(len(row)) if pids[g] != -1 and not (pids[g] == pid and camids[g] == camid)]
-    groups = [[g for g in kept if pids[g] == one] for one in sorted({pids[g] for g in kept} - {0})]
+    groups = [[g for g in kept if pids[g] == pid] for pid in sorted({pids[g] for g in kept} - {0})]
     groups += [[g] for g in kept if pids[g] == 0]
     if pid not in {pids[g] for g in kept}:
         return None
@@ -33,7 +33,7 @@ def test_the_mean_over_draws_is_that_of_all_draws(seed):
         every_draw(row, pid, camid, pids.tolist(), camids.tolist(), 10)
         for row, pid, camid in zip(distance, query_pids, query_camids, strict=True)
     ]
-    curves = [one for one in curves if one is not None]
+    curves = [curve for curve in curves if curve is not None]
     found = evaluate_single_shot(distance, query_pids, pids, query_camids, camids, repeats=20_000, max_rank=10)
     assert found.num_queries == len(curves)
     np.testing.assert_allclose(found.cmc, np.mean(curves, axis=0), atol=0.015)

@@ -116,7 +116,7 @@ def test_the_views_are_spread_over_a_long_track(embedder, pictures):
     memory.see(Track(pictures[0] + pictures[1]))
     several = pictures[0] + pictures[1]
     kept = list(memory.see(Track(pictures[2])).evidence.pictures)
-    assert [several.index(one) for one in kept] == [len(several) // 4, 3 * len(several) // 4]
+    assert [several.index(view) for view in kept] == [len(several) // 4, 3 * len(several) // 4]
 
 
 def test_whoever_is_forgotten_is_new_again_under_another_number(embedder, pictures):
@@ -162,8 +162,8 @@ def test_what_cannot_be_answered_is_refused_and_nothing_is_remembered(embedder, 
 
 
 def test_a_checkpoint_brings_its_own_calibration_and_one_stage_has_none_of_it(trained, pictures):
-    both, one = PersonMemory(trained.best), PersonMemory(trained.best, fusion_weight=0.0)
+    both, first_stage = PersonMemory(trained.best), PersonMemory(trained.best, fusion_weight=0.0)
     if both.fusion_weight:
-        assert both.calibration == both.embedder.calibration is not None and one.calibration is None
+        assert both.calibration == both.embedder.calibration is not None and first_stage.calibration is None
     else:
-        assert both.calibration == one.calibration == one.embedder.calibration
+        assert both.calibration == first_stage.calibration == first_stage.embedder.calibration

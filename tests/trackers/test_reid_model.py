@@ -20,7 +20,7 @@ def checkpoint(tiny, tmp_path):
 
 def expected(checkpoint, boxes):
     crops = [FRAME[y0:y1, x0:x1, ::-1] for x0, y0, x1, y1 in boxes.astype(int)]
-    return embed_pictures([np.ascontiguousarray(one) for one in crops], checkpoint).numpy()
+    return embed_pictures([np.ascontiguousarray(crop) for crop in crops], checkpoint).numpy()
 
 
 def moving(frames=12):
@@ -75,7 +75,7 @@ def test_another_file_is_refused_and_nothing_is_written(exported, tmp_path):
         write_tracker_onnx(tmp_path / "none.onnx", tmp_path / "tracker.onnx")
     with pytest.raises(ValueError, match=r"ends in .onnx .got .*tracker.bin"):
         write_tracker_onnx(exported[1] / "individual.onnx", tmp_path / "tracker.bin")
-    assert {one.name for one in tmp_path.iterdir()} == {"broken.onnx"}
+    assert {file.name for file in tmp_path.iterdir()} == {"broken.onnx"}
 
 
 def test_the_file_is_left_with_what_the_embedding_needs(exported, tmp_path):
@@ -108,7 +108,7 @@ def test_ultralyticss_botsort_takes_the_model_as_its_encoder(checkpoint):
     tracker.encoder, tracker.args.with_reid, tracker.args.model = ReidModel(checkpoint), True, "cace_pyg"
     for rows in moving():
         followed = tracker.update(Boxes(rows, FRAME.shape[:2]), FRAME)
-    assert len(followed) == 2 and {one.smooth_feat.shape for one in tracker.tracked_stracks} == {(16,)}
+    assert len(followed) == 2 and {track.smooth_feat.shape for track in tracker.tracked_stracks} == {(16,)}
 
 
 def botsort():

@@ -12,8 +12,8 @@ FRAME = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 
 def numbered(*boxes):
     """Detections: a number and a box each."""
-    ids = np.array([one[0] for one in boxes], dtype=int)
-    return SimpleNamespace(xyxy=np.array([one[1:] for one in boxes], dtype=float).reshape(-1, 4), tracker_id=ids)
+    ids = np.array([box[0] for box in boxes], dtype=int)
+    return SimpleNamespace(xyxy=np.array([box[1:] for box in boxes], dtype=float).reshape(-1, 4), tracker_id=ids)
 
 
 def test_a_crop_is_the_frames_own_pixels_in_rgb():
@@ -80,7 +80,7 @@ def test_of_several_moments_the_one_that_others_cover_least_is_kept():
     collector = TrackCollector(views=2, channel_order="rgb")
     for time, other in enumerate((0, 5, 40, 0, 0, 0)):  # far away at time 2 alone
         collector.update(np.full_like(FRAME, time), numbered((1, 0, 0, 10, 20), (2, other, 0, other + 10, 20)), time)
-    track = next(one for one in collector.finish() if one.tracker_id == 1)
+    track = next(track for track in collector.finish() if track.tracker_id == 1)
     assert 2 in [int(picture[0, 0, 0]) for picture in track.pictures]
 
 

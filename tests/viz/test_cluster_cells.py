@@ -34,7 +34,7 @@ def test_the_legend_counts() -> None:
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels[:2] == ["1: 3 + 2, 50 %", "2: 1 + 2, 50 %"]
-    assert labels[-2:] == ["7 to 8: smaller ones", "in none: 3 without an edge"]
+    assert labels[-2:] == ["7 to 8: smaller ones", "no cluster: 3 without an edge"]
     assert figure.get_suptitle() == "a: x.jpg"
     (plain,) = cluster_cells(_PICTURE, _PICTURE, _A, _B).legends
     assert plain.get_texts()[0].get_text() == "1: 3 + 2" and "weight" not in plain.get_title().get_text()

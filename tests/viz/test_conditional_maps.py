@@ -9,7 +9,7 @@ _A = np.full((32, 16, 3), 100, dtype=np.uint8)
 _B = np.full((40, 10, 3), 200, dtype=np.uint8)
 
 
-def one(query, own=None, **other):
+def map_given(query, own=None, **other):
     zeros = np.zeros((4, 2))
     return ConditionalMap(_B, query, zeros, zeros if own is None else own, **other)
 
@@ -17,7 +17,9 @@ def one(query, own=None, **other):
 def test_columns_show_norms_in_one_scale_and_changes_in_one_around_zero():
     before = np.ones((4, 2))
     first, second = np.full((4, 2), 3.0), np.full((4, 2), 0.5)
-    figure = conditional_maps(_A, before, [one(first, caption="near"), one(second, own=np.full((4, 2), -2.5))])
+    figure = conditional_maps(
+        _A, before, [map_given(first, caption="near"), map_given(second, own=np.full((4, 2), -2.5))]
+    )
     maps = [axes.images[-1] for axes in figure.axes if len(axes.images) == 2]
     norms, changes = (
         sorted(float(m.get_array().mean()) for m in maps if m.get_cmap().name == name) for name in ("viridis", "PuOr_r")
@@ -28,7 +30,7 @@ def test_columns_show_norms_in_one_scale_and_changes_in_one_around_zero():
 
 
 def test_no_change_at_all_is_drawn():
-    figure = conditional_maps(_A, np.ones((4, 2)), [one(np.ones((4, 2)))])
+    figure = conditional_maps(_A, np.ones((4, 2)), [map_given(np.ones((4, 2)))])
     figure.canvas.draw()
     norms = [axes for axes in figure.axes if axes.images and axes.images[-1].get_cmap().name == "viridis"]
     pictures = [axes for axes in figure.axes if len(axes.images) == 1]
@@ -40,9 +42,9 @@ def test_no_change_at_all_is_drawn():
     ("given", "words"),
     [
         ([], "1 to 8 gallery images"),
-        ([one(np.ones((4, 2)))] * 9, "got 9"),
-        ([one(np.ones((4, 3)))], "query of gallery image 1"),
-        ([one(np.ones((4, 2)), own=np.full((4, 2), np.nan))], "finite"),
+        ([map_given(np.ones((4, 2)))] * 9, "got 9"),
+        ([map_given(np.ones((4, 3)))], "query of gallery image 1"),
+        ([map_given(np.ones((4, 2)), own=np.full((4, 2), np.nan))], "finite"),
     ],
 )
 def test_what_it_refuses(given, words):

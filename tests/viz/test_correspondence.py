@@ -15,7 +15,7 @@ _GRID = (4, 2)
 
 
 def _lines(figure: Figure) -> LineCollection:
-    return next(one for axes in figure.axes for one in axes.collections if isinstance(one, LineCollection))
+    return next(artist for axes in figure.axes for artist in axes.collections if isinstance(artist, LineCollection))
 
 
 def test_lines_join_the_middles_of_the_cells() -> None:

@@ -13,7 +13,7 @@ _MATCHING = np.array([[0, 5, 0.5], [3, 1, 0.25], [2, 2, 0.02]])
 def test_the_strongest_are_drawn_and_the_caption_tells_a_matching() -> None:
     figure = decisive_correspondences(_A, _B, _MATCHING, _GRID, title="a: x.jpg", strongest=2)
     (pair,) = figure.axes
-    (lines,) = (one for one in pair.collections if isinstance(one, LineCollection))
+    (lines,) = (artist for artist in pair.collections if isinstance(artist, LineCollection))
     assert len(lines.get_segments()) == 2
     caption = pair.get_xlabel()
     assert "maximum-weight matching, strongest 2 of 3 matches" in caption and "25 % (thin) to 50 % (thick)" in caption

@@ -17,8 +17,8 @@ def test_maps_share_a_scale_and_the_histogram_counts_every_clue() -> None:
     for panel, values in ((panel_a, _A), (panel_b, _B)):
         np.testing.assert_array_equal(panel.images[-1].get_array(), values)
         assert panel.images[-1].get_clim() == (0, 5)
-    steps = [one for one in histogram.patches if isinstance(one, StepPatch)]
-    assert {int(one.get_data().values.sum()) for one in steps} == {6}
+    steps = [patch for patch in histogram.patches if isinstance(patch, StepPatch)]
+    assert {int(patch.get_data().values.sum()) for patch in steps} == {6}
     assert [text.get_text() for text in histogram.get_legend().get_texts()] == ["a", "b"]
     assert histogram.get_xlabel() == bar.get_ylabel() == "degree, no unit" and figure.get_suptitle() == "a: x.jpg"
 

@@ -1,1 +1,1 @@
-"""How the built-in data set draws its pedestrians: who they are, how they stand, what hides them."""
+"""Draws the pedestrians of the built-in data set: their looks, their poses, and what hides them."""

@@ -1,4 +1,4 @@
-"""How what people wear on the head and carry is drawn: hats, glasses, scarves, bags and loads."""
+"""Draws what people carry and wear over their clothes: hats, glasses, scarves, bags and loads."""
 
 from math import cos
 
@@ -15,7 +15,7 @@ from cace_pyg.data.rendering.pedestrian import BUILDS, COLOURS, Person
 
 
 def add_accessories(sketch: Sketch, person: Person, pose: Pose) -> None:
-    """Everything a person wears over his clothes or carries."""
+    """Add everything that a person carries or wears over their clothes."""
     if person.scarf:
         _add_scarf(sketch, person.scarf, BUILDS[person.build])
     if person.glasses:
@@ -86,7 +86,7 @@ def _add_backpack(sketch: Sketch, name: str, girth: float) -> None:
 
 def _add_shoulder_bag(sketch: Sketch, name: str, girth: float, side: int) -> None:
     colour, mark = COLOURS[name], code("carried", "shoulder_bag")
-    # The strap crosses chest and back; only the run on the side that faces the camera is in sight.
+    # The strap crosses chest and back; only the part on the side that faces the camera is visible.
     z = 0.07 if cos(sketch.placement.yaw) > 0 else -0.07
     top, bottom = (-side * 0.085 * girth, 0.190, 0.6 * z), (side * 0.105 * girth, 0.465, z)
     strap = [top, (side * 0.010, 0.330, z), bottom]

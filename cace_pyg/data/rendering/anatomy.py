@@ -1,4 +1,4 @@
-"""The proportions of a body and the poses of its walk, in body coordinates (see `canvas.Placement`)."""
+"""The proportions of a body, and the poses of walking, in body coordinates (see `canvas.Placement`)."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin, sqrt
@@ -9,7 +9,7 @@ from cace_pyg.data.rendering.canvas import Point, Row
 from cace_pyg.data.rendering.pedestrian import BUILDS, Person
 
 # Depths, in body heights towards the camera: legs lie below the top, the head above it. Arms, bags and loads
-# take their true depth, which passes these values on the near side and falls short of them on the far side.
+# have their true depth, which is above these values on the near side and below them on the far side.
 LEG_DEPTH, SKIRT_DEPTH, TOP_DEPTH, HEAD_DEPTH = -0.1, -0.05, 0.0, 0.02
 
 _TORSO: tuple[Row, ...] = (
@@ -30,7 +30,7 @@ class Pose:
 
 
 def draw_pose(rng: np.random.Generator, person: Person) -> Pose:
-    """A moment of this person's walk; one picture in five has him stand. Loads hold the arms in place."""
+    """A moment of this person's walk; in one picture of five they stand still. Loads fix the arms."""
     phase = rng.uniform(0, 2 * pi)
     stride = 0.06 if rng.random() < 0.2 else rng.uniform(0.25, 0.5)
     girth = BUILDS[person.build]
@@ -59,7 +59,7 @@ def head_rows(top: float, bottom: float, puff: float = 1.0) -> list[Row]:
 
 
 def along(start: Point, end: Point, part: float) -> Point:
-    """The point at `part` of the way from `start` to `end`; beyond 1 it lies past the end."""
+    """The point at the fraction `part` of the way from `start` to `end`; above 1 it is beyond the end."""
     (x0, y0, z0), (x1, y1, z1) = start, end
     return x0 + part * (x1 - x0), y0 + part * (y1 - y0), z0 + part * (z1 - z0)
 

@@ -1,4 +1,4 @@
-"""A drawing surface that remembers, pixel by pixel, which body part and which detail lies on top."""
+"""A drawing surface that records the visible body part and detail of each pixel."""
 
 from dataclasses import dataclass
 from math import cos, hypot, pi, sin
@@ -18,7 +18,7 @@ _DETAIL_BITS = 5  # the lower bits of a code hold the detail, the upper three th
 
 
 def code(part: str, detail: str | None = None) -> int:
-    """The byte that marks pixels of a body part and, where one is named, of a detail."""
+    """The byte that marks pixels of a body part and, if given, of a detail."""
     return PART_NAMES.index(part) << _DETAIL_BITS | (1 + DETAIL_NAMES.index(detail) if detail else 0)
 
 
@@ -34,10 +34,10 @@ def darker(colour: Colour, factor: float) -> Colour:
 
 
 class Canvas:
-    """An RGBA image. The fourth channel is no opacity but the code of what was drawn last.
+    """An RGBA image whose fourth channel is not opacity, but the code of what was drawn last.
 
-    One drawing call thus colours and labels at once, and whatever is drawn over a detail (cloth, an arm, an
-    occluder, the picture's border) hides it in the labels exactly as it does in the picture.
+    So one drawing call sets both colour and label, and anything drawn over a detail (cloth, an arm, an occluder, the
+    picture's border) hides it in the labels exactly as in the picture.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -52,11 +52,11 @@ class Canvas:
         self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=(*colour, mark))
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, mark: int = 0) -> None:
-        if x1 >= x0 and y1 >= y0:  # Pillow raises on an empty one
+        if x1 >= x0 and y1 >= y0:  # Pillow raises an error for an empty one
             self._draw.rectangle((x0, y0, x1, y1), fill=(*colour, mark))
 
     def copy(self) -> "Canvas":
-        """The same picture, to draw on without changing this one."""
+        """A copy, to draw on without changing this one."""
         other = Canvas(self.width, self.height)
         other.image.paste(self.image)
         return other
@@ -67,13 +67,13 @@ class Canvas:
         return sum(histogram) - histogram[0]
 
     def codes(self, width: int, height: int) -> np.ndarray:
-        """Codes at another resolution, uint8 `[height, width]`: picked, since a mean of codes is no code."""
+        """Codes at another resolution, uint8 `[height, width]`; sampled, since codes cannot be averaged."""
         return np.asarray(self.image.getchannel("A").resize((width, height), Image.Resampling.NEAREST))
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a body stands on a canvas and which way it faces.
+    """The position of a body on a canvas, and the direction that it faces.
 
     Body coordinates: x to the person's left, y down from the crown, z forward; unit: the body height.
     """
@@ -91,16 +91,16 @@ class Placement:
         return self.x + across * self.scale * self.stretch, self.y + y * self.scale
 
     def depth(self, point: Point) -> float:
-        """How far a body point lies towards the camera, in body heights."""
+        """The distance of a body point towards the camera, in body heights."""
         return point[2] * cos(self.yaw) - point[0] * sin(self.yaw)
 
 
 class Sketch:
-    """Shapes of one body, gathered in any order and painted from the farthest to the nearest."""
+    """Shapes of one body, collected in any order and painted from the farthest to the nearest."""
 
     def __init__(self, placement: Placement, labelled: bool = True) -> None:
         self.placement = placement
-        self._labelled = labelled  # passers-by are drawn like anyone else, but count as background
+        self._labelled = labelled  # passers-by are drawn like everyone else, but count as background
         self._shapes: list[tuple[float, int, Ellipse | Outline, Colour, int]] = []
 
     def paint(self, canvas: Canvas) -> None:
@@ -111,7 +111,7 @@ class Sketch:
                 canvas.ellipse(*shape, colour, mark)
 
     def _add(self, depth: float, shape: Ellipse | Outline, colour: Colour, mark: int) -> None:
-        # The running number keeps equal depths in drawing order.
+        # The counter keeps shapes of equal depth in drawing order.
         self._shapes.append((depth, len(self._shapes), shape, colour, mark if self._labelled else 0))
 
     def limb(self, joints: list[Point], widths: list[float], colour: Colour, mark: int, depth: float) -> None:
@@ -136,7 +136,7 @@ class Sketch:
         self._add(depth, (x, y, across * scale * self.placement.stretch, down * scale), colour, mark)
 
     def box(self, centre: Point, half: Point, colour: Colour, mark: int, depth: float) -> None:
-        """A box of half sizes `half` along the body's axes, its corners cut a little."""
+        """A box of half sizes `half` along the body's axes, with slightly cut corners."""
         x, y = self.placement.project(centre)
         place = self.placement
         rx = (half[0] * abs(cos(place.yaw)) + half[2] * abs(sin(place.yaw))) * place.scale * place.stretch
@@ -156,12 +156,12 @@ class Sketch:
         span: tuple[float, float] | None = None,
         z: float = 0.0,
     ) -> None:
-        """Cloth, skin or print around an upright elliptical tube: only what faces the camera is drawn.
+        """Cloth, skin or print around an upright elliptical tube; only the side that faces the camera is drawn.
 
         Args:
             rows: from top to bottom (y, radius sideways, radius forward), body heights.
             span: angles in degrees from the front towards the person's left; None goes all the way round.
-            z: how far the tube's axis lies forward of the body's.
+            z: how far the tube's axis is in front of the body's.
         """
         yaw = self.placement.yaw
         c, s = cos(yaw), sin(yaw)

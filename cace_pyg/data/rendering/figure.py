@@ -1,4 +1,4 @@
-"""How a person's body and clothes are drawn, in a walking pose, from any side."""
+"""Draws a person's body and clothes, in a walking pose, from any side."""
 
 from math import sin
 
@@ -46,7 +46,7 @@ _BACK_PRINTS = {
 
 
 def draw_figure(canvas: Canvas, person: Person, pose: Pose, placement: Placement, labelled: bool = True) -> None:
-    """Draw a person; with `labelled` False he is part of the background (a passer-by)."""
+    """Draw a person; with `labelled` False they are part of the background (a passer-by)."""
     sketch = Sketch(placement, labelled)
     for leg, side in zip(pose.legs, (1, -1), strict=True):
         _add_leg(sketch, person, leg, side)
@@ -62,7 +62,7 @@ def _add_leg(sketch: Sketch, person: Person, leg: tuple[Point, Point, Point], si
     hip, knee, ankle = leg
     girth = BUILDS[person.build]
     depth = LEG_DEPTH + 0.3 * sketch.placement.depth((hip[0], 0.0, 0.0))
-    shade = 1.0 if depth > LEG_DEPTH else 0.86  # tells the far leg from the near one
+    shade = 1.0 if depth > LEG_DEPTH else 0.86  # distinguishes the far leg from the near one
     cloth, skin = darker(COLOURS[person.bottom], shade), darker(SKINS[person.skin], shade)
     radii = [0.064 * girth, 0.050 * girth, 0.036]
     if person.bottoms == "trousers":
@@ -121,7 +121,7 @@ def _print(
     bottom: float,
     span: tuple[float, float] | None = None,
 ) -> None:
-    """Colour the top between two heights and two angles (see `Sketch.wrap`) in the colour of a detail."""
+    """Draw a detail on the top, between two heights and two angles (see `Sketch.wrap`)."""
     rows = torso_rows(top, bottom, BUILDS[person.build])
     sketch.wrap(rows, COLOURS[getattr(person, detail)], code("torso", detail), TOP_DEPTH, span)
 
@@ -130,7 +130,7 @@ def _add_arm(sketch: Sketch, person: Person, arm: tuple[Point, Point, Point], si
     shoulder, elbow, wrist = arm
     girth = BUILDS[person.build]
     depth = sketch.placement.depth(along(elbow, wrist, 0.5))
-    shade = 0.92 if depth > -0.05 else 0.8  # sets the sleeve off from the trunk
+    shade = 0.92 if depth > -0.05 else 0.8  # distinguishes the sleeve from the trunk
     cloth, skin = darker(COLOURS[person.top], shade), darker(SKINS[person.skin], shade)
     if person.short_sleeves:
         sketch.limb([elbow, wrist], [0.030, 0.025], skin, code("arms", "short_sleeves"), depth)

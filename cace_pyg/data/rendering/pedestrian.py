@@ -1,4 +1,4 @@
-"""Who a rendered person is: build, clothes and the small details that tell him from others dressed alike."""
+"""The identity of a rendered person: build, clothes, and small details that distinguish people dressed alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ import numpy as np
 T = TypeVar("T")
 
 PART_NAMES = ("background", "head", "torso", "arms", "legs", "feet", "carried")
-"""Values of the label maps, in order: 0 is background, and whatever hides the person counts as background."""
+"""Values of the label maps, in order: 0 is background, and anything that hides the person counts as background."""
 
 DETAIL_NAMES = (
     "hair", "hat", "glasses", "beard", "scarf", "stripes", "chest_logo", "back_print", "open_jacket",
@@ -45,7 +45,7 @@ _LEAST_DIFFERENCE = 5  # fields in which any two members of a family differ
 
 @dataclass(frozen=True)
 class Person:
-    """One identity. Colours are keys of `COLOURS` (`SKINS`, `HAIR_COLOURS`); None: he has no such thing."""
+    """One identity. Colours are keys of `COLOURS` (`SKINS`, `HAIR_COLOURS`); None: the person has no such thing."""
 
     family: str  # members of a family share the first five fields below
     build: str
@@ -93,8 +93,8 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
 def draw_family(rng: np.random.Generator, family: str, size: int) -> tuple[Person, ...]:
     """`size` people with the same clothing colours and build, each pair different in several details.
 
-    The details of a family have few colours too, so a histogram of colours tells little: what counts is on
-    which thing a colour is.
+    The details of a family also have few colours, so a colour histogram is of little use: what matters is which detail
+    has which colour.
     """
     shared: dict[str, Any] = {
         "family": family,
@@ -114,13 +114,13 @@ def draw_family(rng: np.random.Generator, family: str, size: int) -> tuple[Perso
 
 
 def differences(person_a: Person, person_b: Person) -> int:
-    """Number of fields in which two people differ, counting only what can be seen on either of them."""
+    """Number of fields in which two people differ, counting only what is visible on either of them."""
     seen_a, seen_b = attributes(person_a), attributes(person_b)
     return sum(seen_a.get(name) != seen_b.get(name) for name in seen_a.keys() | seen_b.keys())
 
 
 def attributes(person: Person) -> dict[str, str | float | bool]:
-    """What is true of a person, by name: absent things are left out, with their colours, shapes and sides."""
+    """The attributes of a person, by name; absent things are left out, with their colours, shapes and sides."""
     named = {field.name: getattr(person, field.name) for field in fields(person)}
     absent = {name for name, value in named.items() if value is None or value is False}
     qualifiers = ("_colour", "_shape", "_side")
@@ -169,7 +169,7 @@ def _draw_head(rng: np.random.Generator, accents: tuple[str, ...]) -> dict[str, 
 
 
 def _draw_top(rng: np.random.Generator, accents: tuple[str, ...]) -> dict[str, Any]:
-    # An open jacket leaves no room for a logo, so the front of the top shows one thing at most.
+    # An open jacket leaves no room for a logo, so the front of the top shows at most one detail.
     front = pick(rng, ("plain", "plain", "stripes", "chest_logo", "chest_logo", "open_jacket"))
     accent = pick(rng, accents)
     return {

@@ -1,4 +1,4 @@
-"""One picture of one person: placed before a camera, drawn large, scaled down and given the camera's look."""
+"""Renders one picture of one person: places it before a camera, draws it large, scales it down, adds camera effects."""
 
 from dataclasses import dataclass
 from math import pi
@@ -16,17 +16,17 @@ VIEWS = {"front": 0.0, "right": pi / 2, "back": pi, "left": -pi / 2}
 """Names of the sides that a picture shows, with the yaw of `Placement`."""
 
 BOXES = ("good", "loose", "bad")
-"""How well a box fits: well; shifted, too large, or without head or feet; hardly any person (junk)."""
+"""How well a box fits: well; shifted, too large, or without head or feet; or with hardly any person (junk)."""
 
 _LEAST_VISIBLE = 3 / (96 * 48)  # area from which a detail counts as visible: three pixels of 96×48
 _MOST_HIDDEN = 0.6  # part of the person that an occluder may cover
-_LEAST_HIDDEN = 0.05  # part of the person's pixels from which an occluder counts
+_LEAST_HIDDEN = 0.05  # part of the person's pixels that must be covered for an occluder to count
 _VIEW_SPREAD = 0.5  # radians by which people turn away from the nominal view
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture, its label map, and what can truly be seen on it."""
+    """A picture, its label map, and what is visible in it."""
 
     picture: Image.Image  # RGB
     parts: np.ndarray  # uint8 [height, width], indices of PART_NAMES
@@ -48,7 +48,7 @@ def render(
     Args:
         view: a key of `VIEWS`.
         box: one of `BOXES`.
-        occluder: whether something stands in the way; a person is a passer-by who does.
+        occluder: whether something hides part of the person; a :class:`Person` is a passer-by who does.
         size: height and width in pixels.
     """
     height, width = size
@@ -66,7 +66,7 @@ def render(
 
 
 def _cover(canvas: Canvas, occluder: Person | bool, placement: Placement, rng: np.random.Generator) -> Canvas:
-    """The scene with something in the way, or as it was if too little of the person would be left."""
+    """The scene with an occluder, or without one if too little of the person would be visible."""
     if not occluder:
         return canvas
     covered = canvas.copy()
@@ -74,7 +74,7 @@ def _cover(canvas: Canvas, occluder: Person | bool, placement: Placement, rng: n
         _draw_passer_by(covered, occluder, placement, rng)
     else:
         draw_occluder(covered, rng)
-    # A detector would not have found him, and nobody could tell who he is.
+    # A detector would not have found the person, and nobody could recognise them.
     lost = covered.labelled_pixels() < (1 - _MOST_HIDDEN) * canvas.labelled_pixels()
     return canvas if lost else covered
 
@@ -89,7 +89,7 @@ def _place(canvas: Canvas, person: Person, camera: Camera, yaw: float, box: str,
     w, h = canvas.width, canvas.height
     scale = float(rng.uniform(*camera.scale)) * person.stature
     across, down = (float(shift) for shift in rng.normal(0, 0.025, 2))
-    if person.load == "umbrella":  # detectors count it in
+    if person.load == "umbrella":  # detectors include it in the box
         scale, down = scale * 0.92, down + 0.04
     if box == "loose":
         scale *= float(rng.uniform(0.8, 1.3))
@@ -112,7 +112,7 @@ def _draw_shadow(canvas: Canvas, camera: Camera, placement: Placement) -> None:
 
 
 def _draw_passer_by(canvas: Canvas, person: Person, placement: Placement, rng: np.random.Generator) -> None:
-    """Someone nearer to the camera who covers one side of the picture with half his body."""
+    """Draw someone nearer to the camera who covers one side of the picture with half of their body."""
     side = pick(rng, (-1, 1))
     scale = placement.scale * float(rng.uniform(1.0, 1.25))
     nearer = Placement(
@@ -125,17 +125,17 @@ def _draw_passer_by(canvas: Canvas, person: Person, placement: Placement, rng: n
 
 
 def _outline(canvas: Canvas) -> Image.Image:
-    """The picture in RGB with a soft dark line where parts or details meet: equal colours stay readable."""
+    """The RGB picture with a soft dark line where parts or details meet, so that equal colours are distinguishable."""
     codes = canvas.image.getchannel("A")
     shifted = ImageChops.offset(codes, 1, 1)
     edges = ImageChops.difference(codes, shifted).point([0] + [95] * 255)
-    rgb = canvas.image.convert("RGB")  # drops the fourth channel as it is
+    rgb = canvas.image.convert("RGB")  # simply drops the fourth channel
     rgb.paste((16, 16, 20), mask=edges)
     return rgb
 
 
 def _develop(picture: Image.Image, camera: Camera, person: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """What the camera makes of the scene: light, folds in the cloth, colour cast, blur and noise."""
+    """Add the camera's effects: light, folds in the cloth, colour cast, blur and noise."""
     height, width = person.shape
     if camera.blur > 0.05:
         picture = picture.filter(ImageFilter.GaussianBlur(camera.blur * height / 96))

@@ -1,4 +1,4 @@
-"""Where a rendered person is seen: cameras, each with its own look, backgrounds, and things in the way."""
+"""The scene of a rendered person: cameras with their own looks, backgrounds, and occluders."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ OCCLUDERS = ("pole", "car", "bush", "railing", "bin")
 
 @dataclass(frozen=True)
 class Camera:
-    """What all pictures of one camera have in common."""
+    """The common properties of all pictures of one camera."""
 
     gains: tuple[float, float, float]  # of red, green and blue
     gamma: float
@@ -33,7 +33,7 @@ class Camera:
 
 
 def draw_camera(rng: np.random.Generator, index: int) -> Camera:
-    """A camera; `index` only sees to it that neighbours have different backdrops."""
+    """A random camera; `index` only ensures that neighbours have different backdrops."""
     light = float(rng.uniform(0.7, 0.9))
     grey = int(rng.integers(90, 185))
     red, green, blue = (float(gain) for gain in rng.uniform(0.84, 1.16, 3))
@@ -56,7 +56,7 @@ def draw_camera(rng: np.random.Generator, index: int) -> Camera:
 
 
 def draw_background(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
-    """Paint the whole canvas: what stands behind the person, the ground, and odd patches of clutter."""
+    """Paint the whole canvas: the backdrop, the ground, and patches of clutter."""
     w, h = canvas.width, canvas.height
     horizon = h * (camera.horizon + float(rng.uniform(-0.05, 0.05)))
     canvas.rectangle(0, 0, w, h, camera.wall)
@@ -160,7 +160,7 @@ def _draw_ground(canvas: Canvas, camera: Camera, horizon: float, rng: np.random.
 
 
 def _draw_clutter(canvas: Canvas, horizon: float, rng: np.random.Generator) -> None:
-    """A bollard, a sign, a parked thing: a patch of any colour somewhere behind the person."""
+    """Paint a patch of any colour somewhere behind the person, such as a bollard, a sign or a parked vehicle."""
     w, h = canvas.width, canvas.height
     x, bottom = w * float(rng.uniform(-0.1, 1.0)), horizon + h * float(rng.uniform(-0.25, 0.15))
     width, height = w * float(rng.uniform(0.05, 0.3)), h * float(rng.uniform(0.06, 0.3))

@@ -40,16 +40,16 @@ def folder(tmp_path_factory):
 def test_a_row_says_how_it_was_trained_and_what_became_of_every_query(folder):
     row = json.loads((folder / "qaconv_0.json").read_text())
     tried = json.loads((folder / "search_qaconv.json").read_text())["tried"]
-    rates = [(one["learning_rate"], one["clue_dropout"]) for one in tried]
+    rates = [(attempt["learning_rate"], attempt["clue_dropout"]) for attempt in tried]
     assert rates[:2] == [(1e-3, 0.5), (3e-3, 0.5)] and rates[2][1] == 0.0
-    best = max(tried, key=lambda one: one["mAP"])
+    best = max(tried, key=lambda attempt: attempt["mAP"])
     assert (row["settings"]["learning_rate"], row["settings"]["clue_dropout"]) == (
         best["learning_rate"], best["clue_dropout"])  # fmt: skip
     test = row["test"]
     assert len(test["average_precision"]) == len(test["first_match"]) == 8 and test["query"] == "all"
     assert np.mean(test["average_precision"]) == pytest.approx(test["mAP"], abs=1e-6)
     assert np.mean([first == 1 for first in test["first_match"]]) == pytest.approx(test["rank1"])
-    curve = {one["weight"]: one["mAP"] for one in row["validation"]}
+    curve = {point["weight"]: point["mAP"] for point in row["validation"]}
     assert curve[row["fusion_weight"]] == max(curve.values())
 
 
@@ -65,7 +65,7 @@ def test_what_is_there_is_not_computed_again(folder, monkeypatch):
 
 
 def test_a_row_of_other_settings_is_refused(folder):
-    with pytest.raises(ValueError, match=r"to be of \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
+    with pytest.raises(ValueError, match=r"with settings \{'top_k': 4\} \(got \{'top_k': 5\}\)"):
         compute(folder, Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4))
 
 
@@ -101,7 +101,7 @@ def test_held_out_people_choose_how_many_gallery_neighbours_are_followed(tmp_pat
     compute(tmp_path, recipe, rows=["graph"], search=[], follow=[1, 4], neighbours=True)
     row = json.loads((tmp_path / "graph_0.json").read_text())
     followed = row["followed"]
-    tried = {one["gallery_neighbours"]: one["mAP"] for one in followed["validation"]}
+    tried = {attempt["gallery_neighbours"]: attempt["mAP"] for attempt in followed["validation"]}
     assert set(tried) == {1, 4} and tried[followed["gallery_neighbours"]] == max(tried.values())
     rankings = row["test"], followed["test"], followed["two_stage_k_reciprocal"]
     assert len({str(ranking["average_precision"]) for ranking in rankings}) == 3
@@ -133,13 +133,15 @@ def test_another_data_set_is_ranked_with_the_weight_of_the_first(tiny, tmp_path,
     people = add_elsewhere(home, tmp_path / "there.pt", tiny)
     assert people.test == home.test and people.train == home.train
     query, gallery = people.elsewhere
-    assert query == gallery and [one.pid for one in query[: counts["train"]]] == [one.pid for one in splits.train]
+    assert query == gallery and [sample.pid for sample in query[: counts["train"]]] == [
+        sample.pid for sample in splits.train
+    ]
     embedding = torch.cat([there[name].embedding for name in counts])
     torch.testing.assert_close(people.features.embedding[KeptFeatures.positions(query)], embedding)
 
     recipe = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5, fusion=0.3)
     row = computing.trained_row("no_graph", people, recipe, 0)
-    pids, camids = (torch.tensor([getattr(one, name) for one in query]) for name in ("pid", "camid"))
+    pids, camids = (torch.tensor([getattr(sample, name) for sample in query]) for name in ("pid", "camid"))
     itself = torch.arange(len(query))
     alone = evaluate(euclidean_distance(embedding, embedding), pids, pids, camids, camids, own_position=itself)
     assert row["elsewhere"]["individual"]["mAP"] == pytest.approx(alone.mAP, abs=1e-6)

@@ -44,21 +44,21 @@ def test_it_equals_a_literal_loop_values_and_gradients():
     found, expected = matcher(matcher.keys(a), matcher.keys(b)), literal(matcher, a, b)
     torch.testing.assert_close(found, expected)
     weights, towards = list(matcher.parameters()), torch.randn(PAIRS, dtype=torch.float64)
-    of_found, of_expected = (torch.autograd.grad((one * towards).sum(), weights) for one in (found, expected))
+    of_found, of_expected = (torch.autograd.grad((scores * towards).sum(), weights) for scores in (found, expected))
     torch.testing.assert_close(of_found, of_expected)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_the_same_whichever_picture_comes_first(training):
     matcher, clues = make()
-    a, b = (matcher.train(training).keys(one) for one in clues)
+    a, b = (matcher.train(training).keys(side) for side in clues)
     torch.testing.assert_close(matcher(a, b), matcher(b, a))
 
 
 def test_one_picture_stands_for_all_pairs():
     matcher, (a, b) = make()
-    one, many = matcher.eval().keys(a)[:1], matcher.keys(b)
-    torch.testing.assert_close(matcher(one, many), matcher(one.expand(PAIRS, -1, -1), many))
+    query, many = matcher.eval().keys(a)[:1], matcher.keys(b)
+    torch.testing.assert_close(matcher(query, many), matcher(query.expand(PAIRS, -1, -1), many))
 
 
 def test_a_picture_matches_itself_best():
