@@ -87,8 +87,14 @@ def from_yaml(text: str, *overrides: str) -> Config:
     """
     if "\n" not in text.strip():
         raise ValueError(f"Expected the text of a configuration (got {text[:60]!r})")
-    parser = config_parser("train", "")
+    parser = _parser_of_texts()
     return config_of(parse(parser, ["--config", text, *overrides]), parser)
+
+
+@functools.cache
+def _parser_of_texts() -> ArgumentParser:
+    """Kept, since to make a parser takes as long as to read a text with it."""
+    return config_parser("train", "")
 
 
 def differences(before: str, now: str) -> list[str]:
