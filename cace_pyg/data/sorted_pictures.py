@@ -106,11 +106,7 @@ def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
 def _is_label_map(path: Path) -> bool:
     """Whether a file stands where the label map of a picture would: ``parts/<folder>/<stem>.png`` beside a folder."""
     folder = path.parent
-    return (
-        _ending(path) == ".png"
-        and folder.parent.name == "parts"
-        and (folder.parent.parent / folder.name).is_dir()
-    )
+    return _ending(path) == ".png" and folder.parent.name == "parts" and (folder.parent.parent / folder.name).is_dir()
 
 
 def _tell(folder: Path, reasons: Sequence[tuple[Path, str | None]]) -> None:
