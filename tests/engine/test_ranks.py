@@ -26,6 +26,7 @@ from cace_pyg.engine.training import Trainer, TrainingStep
 from cace_pyg.experiment import run as experiment
 from cace_pyg.train import main as train
 from tests.engine.on_ranks import gradients, weights
+from tests.engine.on_ranks import train as train_on_ranks
 from tests.forkserver import on_ranks
 
 ACROSS = ["--joint_phase.pairs_across_ranks=true", "--loss.pairwise_weight=1", "--joint_phase.detach_clues=false"]
@@ -46,7 +47,7 @@ def undisturbed(tiny, make_once):
 
     def make(folder):
         folder.mkdir()
-        (folder / "printed.txt").write_text(on_ranks(2, folder, train, options_of(tiny, folder / "run")))
+        (folder / "printed.txt").write_text(on_ranks(2, folder, train_on_ranks, options_of(tiny, folder / "run")))
 
     folder = make_once("undisturbed", make)
     return folder / "run", (folder / "printed.txt").read_text()
@@ -57,7 +58,7 @@ def options_of(tiny, folder):
         "config": "configs/synthetic.yaml", "data.root": tiny, "data.height": 48, "data.width": 24, "data.workers": 0,
         "data.hold_out": 0.3, "run_dir": folder, "threads": 1, "embedding.channels": 16,
         "joint_phase.num_identities": 4, "joint_phase.num_instances": 4, "joint_phase.epochs": 3,
-        "joint_phase.batches_per_epoch": 12, "validate_every": 1,
+        "joint_phase.batches_per_epoch": 6, "validate_every": 1,
         "pair_phase.epochs": 2, "pair_phase.batches_per_epoch": 2, "pair_phase.anchors": 6, "evaluation.top_k": 10,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in chosen.items()]
@@ -111,7 +112,7 @@ def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path, monk
     folder, _ = undisturbed
     arguments = [*options_of(tiny, tmp_path / "run"), "--resume"]
     script, logs, started = tmp_path / "script.py", tmp_path / "logs", []
-    script.write_text("import sys\nfrom cace_pyg.train import main\nassert main(sys.argv[1:]) == 0\n")
+    script.write_text("import sys\nfrom tests.engine.on_ranks import train\nassert train(sys.argv[1:]) == 0\n")
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # docs/ranks.md
     start = MultiprocessContext._start
     monkeypatch.setattr(MultiprocessContext, "_start", lambda self: started.append(self) or start(self))
@@ -128,7 +129,7 @@ def test_a_rank_that_is_killed_changes_nothing(undisturbed, tiny, tmp_path, monk
     assert len(started) == 2, printed[-3000:]
     assert printed.count("Starting with 2 processes") == 2
     assert printed.count("report:") == printed.count("two_stage ") == 1
-    assert printed.count("joint 1/3: 12/12 step") == 1  # no second first epoch
+    assert printed.count("joint 1/3: 6/6 step") == 1  # no second first epoch
     with (tmp_path / "run" / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
     once, again = trained_weights(folder), trained_weights(tmp_path / "run")
@@ -142,7 +143,7 @@ def test_a_run_that_ended_in_the_pair_phase_goes_on_with_the_same_clues(undistur
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     os.replace(last.with_name("previous.ckpt"), last)
     assert torch.load(last, weights_only=True)["log"][-1]["phase"] == "pair"
-    on_ranks(2, tmp_path, train, [*options_of(tiny, tmp_path / "run"), "--resume"])
+    on_ranks(2, tmp_path, train_on_ranks, [*options_of(tiny, tmp_path / "run"), "--resume"])
     once, again = trained_weights(folder), trained_weights(tmp_path / "run")
     assert all(torch.equal(once[name], again[name]) for name in once)
 
