@@ -29,6 +29,7 @@ def pytest_collection_finish():
     """What is imported stays: the garbage collector need not look through it again, a quarter of an export's time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # where nothing counts as old, it would look through all that is new ever again
 
 
 @pytest.fixture(autouse=True)
