@@ -22,7 +22,7 @@ def convert(openvino, tmp_path):
     """``convert(network)``: the .xml that OpenVINO makes of it."""
 
     def converted(network, **options):
-        model = openvino.Core().read_model(write_onnx(network, tmp_path / "reid.onnx", **options))
+        model = openvino.convert_model(write_onnx(network, tmp_path / "reid.onnx", **options))
         openvino.save_model(model, tmp_path / "reid.xml", compress_to_fp16=False)
         return tmp_path / "reid.xml"
 
