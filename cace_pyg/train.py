@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments:
         print(EXPLANATION)
         return 0
-    parser = config_parser("train", DESCRIPTION)
+    asked = any(word == "-h" or word.partition("=")[0].endswith("help") for word in arguments)
+    parser = config_parser("train", DESCRIPTION if asked else "")
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN_DIR, or start it")
     parser.add_argument("--dry_run", action="store_true", help="try everything on a few pictures and keep nothing")
     try:

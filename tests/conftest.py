@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     import torch
 
 
+LONG = ("test_writers.py", "test_in_interpreter.py", "test_killed.py", "test_tutorial.py", "test_damaged.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with tests that take long, or wait, come first: at the end no worker sits beside one of them."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_collection_finish():
     """What is imported stays: the garbage collector need not look through it again, a quarter of an export's time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # where nothing counts as old, it would look through all that is new ever again
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -205,8 +205,13 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_take_a_step_of_each_phase_and_are_evaluated(option, options, tmp_path):
+def test_options_take_a_step_of_each_phase_and_are_evaluated(option, options, tmp_path, monkeypatch):
     words = shlex.split(option)
+    if "timm/" in option:  # two of its twelve blocks
+        import_torchvision("models")
+        timm = pytest.importorskip("timm")
+        create = timm.create_model
+        monkeypatch.setattr(timm, "create_model", lambda *names, **settings: create(*names, depth=2, **settings))
     if words[0] == "--backbone.weights":
         words[1] = small_cnn_weights(tmp_path)
     assert train([*options, *words, "--dry_run"]) == 0

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -15,6 +15,20 @@ from cace_pyg.data.read_dataset import DataSettings
 from cace_pyg.user_path import user_path
 
 T = TypeVar("T")
+
+
+class _Parser(ArgumentParser):
+    """Makes its defaults once, which is half the time of a parse."""
+
+    _made: tuple[int, Namespace] | None = None
+
+    def get_defaults(self, skip_validation: bool = False, **kwargs: Any) -> Namespace:
+        if not skip_validation:
+            return super().get_defaults(**kwargs)
+        if self._made is None or self._made[0] != len(self._actions):
+            self._made = len(self._actions), super().get_defaults(skip_validation=True, **kwargs)
+        return self._made[1].clone()
+
 
 _PATHS = ("run_dir", "start_from", "data.root", "backbone.weights", "evaluation.clues_on_disk")
 
@@ -28,7 +42,7 @@ def config_parser(command: str, description: str) -> ArgumentParser:
     options have no help.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=bool(description))
-    parser = ArgumentParser(
+    parser = _Parser(
         prog=f"python -m cace_pyg.{command}",
         description=description,
         exit_on_error=False,
@@ -87,8 +101,14 @@ def from_yaml(text: str, *overrides: str) -> Config:
     """
     if "\n" not in text.strip():
         raise ValueError(f"Expected the text of a configuration (got {text[:60]!r})")
-    parser = config_parser("train", "")
+    parser = _parser_of_texts()
     return config_of(parse(parser, ["--config", text, *overrides]), parser)
+
+
+@functools.cache
+def _parser_of_texts() -> ArgumentParser:
+    """Kept, since to make a parser takes as long as to read a text with it."""
+    return config_parser("train", "")
 
 
 def differences(before: str, now: str) -> list[str]:

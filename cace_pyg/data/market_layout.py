@@ -97,15 +97,16 @@ def _has_layout(root: Path) -> bool:
 
 def _read(folder: Path, names: NameForm) -> tuple[Sample, ...]:
     found = pictures_below(folder, PICTURES + OTHER_PICTURES)  # other formats are refused by name
-    pictures = sorted(found, key=lambda path: (path.name, path))
-    samples = tuple(sample for sample in (_parse(path, names) for path in pictures) if sample.pid != -1)
+    pictures = sorted(found, key=lambda path: path.name)  # those of one name stay in the order of their folders
+    form = re.compile(names.pattern + _ENDING)
+    samples = tuple(sample for sample in (_parse(path, form, names) for path in pictures) if sample.pid != -1)
     if not samples:
         raise ValueError(f"{folder} contains no pictures (.jpg, .jpeg, .png); expected{_TREE.format(names.example)}")
     return samples
 
 
-def _parse(path: Path, names: NameForm) -> Sample:
-    found = re.fullmatch(names.pattern + _ENDING, path.name)
+def _parse(path: Path, form: re.Pattern[str], names: NameForm) -> Sample:
+    found = form.fullmatch(path.name)
     if found is None:
         raise ValueError(
             f"cannot read identity and camera from the file name {path.name} (in {path.parent}); expected "

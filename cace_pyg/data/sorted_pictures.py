@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cace_pyg.data.part_map import part_map_path
@@ -56,36 +56,39 @@ def pictures_below(folder: Path, endings: Sequence[str] = PICTURES) -> list[Path
     Raises:
         OSError: a folder cannot be read.
     """
-    files = _files(folder, frozenset())
     looks_like_one = {*endings, *OTHER_PICTURES}
-    found = sorted(path for path, there in files.items() if not there or _ending(path) in looks_like_one)
-    reasons = {path: _why_not(path, files[path], endings) for path in found}
-    maps = [path for path, reason in reasons.items() if reason is None and _is_label_map(path)]
+    reasons = [
+        (path, _why_not(path, there, endings))
+        for path, there in _files(folder, frozenset())
+        if not there or _ending(path) in looks_like_one
+    ]
+    maps = {path for path, reason in reasons if reason is None and _is_label_map(path)}
     if maps:
-        wanted = {part_map_path(path) for path in found}
-        for path in maps:
-            if Path(os.path.abspath(path)) in wanted:
-                del reasons[path]
-            else:
-                reasons[path] = "label maps without their picture"
+        wanted = {part_map_path(path) for path, _ in reasons}
+        alone = {path for path in maps if Path(os.path.abspath(path)) not in wanted}
+        reasons = [
+            (path, "label maps without their picture" if path in alone else reason)
+            for path, reason in reasons
+            if path not in maps or path in alone
+        ]
     _tell(folder, reasons)
-    return [path for path, reason in reasons.items() if reason is None]
+    return [path for path, reason in reasons if reason is None]
 
 
-def _files(folder: Path, above: frozenset[tuple[int, int]]) -> dict[Path, bool]:
-    """Files (True) and broken links (False); does not descend into a folder inside itself, which links can make."""
+def _files(folder: Path, above: frozenset[tuple[int, int]]) -> list[tuple[Path, bool]]:
+    """Files (True) and broken links (False), sorted; a folder that links put inside itself is not descended into."""
     status = folder.stat()
     here = status.st_dev, status.st_ino
     if here in above:
-        return {}
-    files: dict[Path, bool] = {}
+        return []
+    files: list[tuple[Path, bool]] = []
     with os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
-    for entry in shown:
+    for entry in sorted(shown, key=lambda entry: entry.name):  # names, for to compare 100,000 paths takes seconds
         if entry.is_dir():
-            files |= _files(Path(entry.path), above | {here})
+            files += _files(Path(entry.path), above | {here})
         elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
-            files[Path(entry.path)] = entry.is_file()
+            files.append((Path(entry.path), entry.is_file()))
     return files
 
 
@@ -103,14 +106,13 @@ def _why_not(path: Path, there: bool, endings: Sequence[str]) -> str | None:
 def _is_label_map(path: Path) -> bool:
     """Whether a file has the path of a picture's label map: ``parts/<folder>/<stem>.png`` next to a folder."""
     folder = path.parent
-    is_one = folder.parent.name == "parts" and _ending(path) == ".png"
-    return is_one and (folder.parent.parent / folder.name).is_dir()
+    return _ending(path) == ".png" and folder.parent.name == "parts" and (folder.parent.parent / folder.name).is_dir()
 
 
-def _tell(folder: Path, reasons: Mapping[Path, str | None]) -> None:
+def _tell(folder: Path, reasons: Sequence[tuple[Path, str | None]]) -> None:
     told = []
-    for reason in sorted({stated for stated in reasons.values() if stated}):
-        paths = [path for path, given in reasons.items() if given == reason]
+    for reason in sorted({stated for _, stated in reasons if stated}):
+        paths = [path for path, given in reasons if given == reason]
         told.append(f"{len(paths)} {reason}, such as {paths[0]}")
     if told:
         warnings.warn(f"files left out of {folder}: {'; '.join(told)}", LeftOutWarning, stacklevel=3)

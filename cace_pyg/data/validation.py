@@ -52,7 +52,8 @@ def hold_out_identities(
     kept = sorted(rng.sample(sorted(parts), min(count, len(parts))))
     query = [sample for pid in kept for sample in parts[pid][0]]
     gallery = [sample for pid in kept for sample in parts[pid][1]]
-    rest = [sample for sample in train if sample.pid not in set(kept)]
+    held_out = set(kept)
+    rest = [sample for sample in train if sample.pid not in held_out]
     return Splits(*(tuple(sorted(part, key=lambda sample: sample.path.name)) for part in (rest, query, gallery)))
 
 
@@ -96,9 +97,12 @@ def _query_and_gallery(
         return None
     query: list[Sample] = []
     for sample in shuffled:
-        wider = [*query, sample]
+        if sample.camid in {chosen.camid for chosen in query}:
+            continue
+        wider = {*query, sample}
         left = {other.camid for other in shuffled if other not in wider}
-        answered = left if same_camera == "keep" else all(left - {chosen.camid} for chosen in wider)
-        if answered and sample.camid not in {chosen.camid for chosen in query}:
-            query = wider
-    return query, [sample for sample in shuffled if sample not in query]
+        answered = left if same_camera == "keep" else all(left - {asked.camid} for asked in wider)
+        if answered:
+            query.append(sample)
+    queries = set(query)
+    return query, [sample for sample in shuffled if sample not in queries]

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 _DOTS_PER_INCH = 150
 
 
-def write_figures(folder: Path, figures: Mapping[str, Figure], formats: Sequence[str]) -> list[Path]:
+def write_figures(folder: Path, figures: Mapping[str, "Figure"], formats: Sequence[str]) -> list[Path]:
     """Write each figure in each format; the folder is made if it is missing, and earlier files are replaced.
 
     Args:
@@ -51,7 +52,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure], formats: Sequence
     return [folder / name for name in contents]
 
 
-def _rendered(figure: Figure, image_format: str) -> bytes:
+def _rendered(figure: "Figure", image_format: str) -> bytes:
     rendered = io.BytesIO()
     metadata = {"Date": None} if image_format == "svg" else None  # so that the same figure gives the same file
     figure.savefig(rendered, format=image_format, dpi=_DOTS_PER_INCH, facecolor="white", metadata=metadata)

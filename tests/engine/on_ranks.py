@@ -1,6 +1,7 @@
 """What several ranks measure together: the first one writes it down for the test."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import torch
 
@@ -13,6 +14,15 @@ from cace_pyg.engine.launch_fabric import launch_fabric
 from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.ranks import Ranks, leave_ranks
 from cace_pyg.engine.training import Trainer, TrainingStep
+from cace_pyg.explain import run_report
+from cace_pyg.train import main
+
+
+def train(arguments):
+    """The command, whose report shows one query."""
+    choose = run_report.choose_queries
+    with patch.object(run_report, "choose_queries", lambda evaluation: choose(evaluation)[:1]):
+        return main(arguments)
 
 
 def gradients(output, arguments):

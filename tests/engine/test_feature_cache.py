@@ -18,7 +18,7 @@ from tests.frozen_networks import SmallReid, write_onnx
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     torch.manual_seed(3)
-    return write_onnx(SmallReid("adaptive").eval(), tmp_path_factory.mktemp("network") / "reid.onnx", dynamo=True)
+    return write_onnx(SmallReid("adaptive").eval(), tmp_path_factory.mktemp("network") / "reid.onnx")
 
 
 @pytest.fixture

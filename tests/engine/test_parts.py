@@ -38,7 +38,7 @@ def test_a_graph_of_body_parts_trains_evaluates_and_shows_itself(options, extra,
     assert evaluate(["--checkpoint", best, "--output", str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text())["two_stage"] == metrics["two_stage"]
     pictures = sorted((tiny / "query").glob("*.jpg"))[:2]
-    assert visualize(["pair", *map(str, pictures), "--checkpoint", best]) == 0
+    assert visualize(["pair", *map(str, pictures), "--checkpoint", best, "--format=png"]) == 0
     assert "density" in capsys.readouterr().out
 
 

@@ -122,7 +122,7 @@ def test_a_table_says_the_gain_its_interval_and_its_spread():
 
 def test_a_study_on_a_published_network_has_its_own_ranking_as_the_baseline(study, tmp_path, capsys):
     torch.manual_seed(3)
-    weights = write_onnx(SmallReid("adaptive").eval(), tmp_path / "reid.onnx", dynamo=True)
+    weights = write_onnx(SmallReid("adaptive").eval(), tmp_path / "reid.onnx")
     published = [
         "--backbone.name=onnx", f"--backbone.weights={weights}", "--embedding.kind=published", "--joint_phase.epochs=0",
         "--loss.pairwise_weight=0", f"--embedding.cache={tmp_path / 'cache'}", "--data.height=48", "--data.width=24",

@@ -72,7 +72,7 @@ def best(run):
 def other_network(weights):
     """Another network at the same place."""
     torch.manual_seed(4)
-    write_onnx(SmallReid("adaptive").eval(), weights, dynamo=True, external=True)
+    write_onnx(SmallReid("adaptive").eval(), weights)
 
 
 @torch.no_grad()

@@ -1,8 +1,6 @@
 """``python -m cace_pyg.embed`` and ``embed_pictures``: pictures to vectors."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet
@@ -16,13 +14,6 @@ from cace_pyg.engine.extraction import extract_embeddings
 from cace_pyg.gallery import Embedder
 from cace_pyg.gallery.embed_pictures import embed_each
 from tests.random_checkpoint import make_checkpoint
-
-WITHOUT_LANCEDB = """
-import sys
-sys.modules["lancedb"] = sys.modules["pyarrow"] = sys.modules["sqlglot"] = None
-from cace_pyg.embed import main
-print(main(sys.argv[1:] + ["-o", "vectors.npy"]), main(sys.argv[1:] + ["-o", "vectors.parquet"]))
-"""
 
 
 @pytest.fixture
@@ -197,11 +188,3 @@ def test_a_model_with_a_graph_of_body_parts_has_vectors_too(tiny, tmp_path, spli
     expected = extract_embeddings(embedder.model, splits.gallery[:4], embedder.config, embedder.device)
     found = embed_pictures([sample.path for sample in splits.gallery[:4]], checkpoint)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
-def test_neither_lancedb_nor_pyarrow_is_needed_and_the_error_names_the_extra(checkpoint, pictures, tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_LANCEDB, str(pictures[0]), "--checkpoint", str(checkpoint)]
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=path, check=True)
-    assert found.stdout.splitlines()[-1] == "0 2" and "cace-pyg[parquet]" in found.stderr
-    assert {file.name for file in tmp_path.iterdir()} == {"vectors.npy", "vectors.names.txt"}

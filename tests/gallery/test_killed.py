@@ -95,7 +95,9 @@ def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
 def keep_making(folder, log):
     """Make one gallery's table after the other, each in a folder of its own: until killed."""
     for count in itertools.count():
-        log.write_text(str(count))
+        told = log.with_suffix(".next")
+        told.write_text(str(count))
+        told.replace(log)  # a kill while it is written would leave it empty
         GalleryTable.create(folder / str(count), 16, {"format": 2})
 
 

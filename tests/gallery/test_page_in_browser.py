@@ -1,6 +1,7 @@
 """The page, clicked through in a real browser."""
 
 import base64
+import os
 import shutil
 import signal
 import socket
@@ -9,12 +10,14 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime
 
 import pytest
 
 from cace_pyg.gallery.page import serve
 from cace_pyg.search import main as search
+from tests.forkserver import FORKSERVER
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -240,15 +243,39 @@ def test_nobody_else_is_let_in_unasked(shown_gallery, capsys):
     assert "from 0 to 65535" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_any_loopback_address_answers_and_ctrl_c_ends_it(shown_gallery, times):
-    host = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # elsewhere there is only one
-    command = [sys.executable, "-m", "cace_pyg.search", "serve", "--gallery", shown_gallery.path, "--host", host]
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # elsewhere there is only one
+
+
+def serve_forked(arguments, out, error):
+    with out.open("w", buffering=1) as said, error.open("w") as wrong, redirect_stdout(said), redirect_stderr(wrong):
+        sys.exit(search(arguments))
+
+
+def test_any_loopback_address_answers_and_ctrl_c_ends_it(shown_gallery, tmp_path):
+    arguments = ["serve", "--gallery", str(shown_gallery.path), "--host", LOOPBACK, "--port", "0"]
+    run = FORKSERVER.Process(
+        target=serve_forked, args=(arguments, out := tmp_path / "out", error := tmp_path / "error")
+    )
+    run.start()
+    while not out.exists() or not (told := out.read_text()).endswith("\n"):
+        assert run.is_alive()
+        time.sleep(0.02)
+    with urllib.request.urlopen(told.split()[2]) as answer:
+        assert answer.status == 200
+    os.kill(run.pid, signal.SIGINT)
+    run.join(20)
+    assert run.exitcode == 0 and "pictures: http://" in told
+    assert "stopped" not in (wrong := error.read_text()) and "Traceback" not in wrong
+
+
+def test_ctrl_c_twice_in_haste_ends_it_too(shown_gallery):
+    """In a process of its own, since Python's own end of it takes part."""
+    command = [sys.executable, "-m", "cace_pyg.search", "serve", "--gallery", shown_gallery.path, "--host", LOOPBACK]
     with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         told = run.stdout.readline()
         with urllib.request.urlopen(told.split()[2]) as answer:
             assert answer.status == 200
-        for _ in range(times):  # in haste
+        for _ in range(2):
             run.send_signal(signal.SIGINT)
             time.sleep(0.02)
         assert run.wait(20) == 0 and "pictures: http://" in told

@@ -103,7 +103,7 @@ def reader_of(pipe, processes):
     return None
 
 
-def wait_for(condition, process, seconds=90):
+def wait_for(condition, process, seconds=180):
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         if found := condition():

@@ -14,7 +14,6 @@ from cace_pyg.kernels import (
     runs_on,
 )
 from cace_pyg.models import (
-    Backbone,
     CaceNet,
     ConditionalEmbedding,
     ConditionalSettings,
@@ -28,7 +27,7 @@ if not INTERPRETED and not runs_on(DEVICE):
     pytest.skip("no GPU here; test_in_interpreter.py runs this file on the CPU", allow_module_level=True)
 
 SIZES = [  # pairs, n_a, n_b, channels: tiles of 16 (interpreter) or 64 (GPU), met exactly, missed, and alone
-    (1, 1, 1, 1), (1, 5, 40, 3), (3, 40, 5, 70), (2, 16, 32, 16), (2, 33, 17, 31), (1, 40, 70, 20),
+    (1, 1, 1, 1), (1, 5, 40, 3), (2, 40, 5, 70), (2, 16, 32, 16), (2, 33, 17, 31), (1, 40, 70, 20),
 ]  # fmt: skip
 FORMS = [(1.0, 0.0), (1.0, 0.3), (3.0, 0.0), (16.0, 1e-4)]
 
@@ -72,7 +71,7 @@ def test_values_and_gradients_are_those_of_the_block(size, shared_a, form):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("form", [(1.0, 0.0), (16.0, 1e-4)], ids=str)
-@pytest.mark.parametrize("size", [(2, 33, 17, 31), (1, 48, 40, 128)], ids=str)
+@pytest.mark.parametrize("size", [(2, 33, 17, 31), (1, 20, 18, 128)], ids=str)
 def test_low_precision_is_at_most_twice_as_far_off_as_plain_torch(size, form, dtype):
     operands = draw(*size)
     exact = both_passes(relu_gram_products_reference, operands, form, torch.float32)
@@ -96,7 +95,7 @@ def test_any_strides_and_nothing_of_the_callers_is_changed():
 
 
 def test_the_same_numbers_every_time():
-    operands = draw(2, 40, 40, 20)
+    operands = draw(2, 40, 20, 20)
     first, second = (both_passes(relu_gram_products, operands, (1.0, 0.0), torch.float32) for _ in range(2))
     assert all(torch.equal(tensor, other) for tensor, other in zip(first, second, strict=True))
 
@@ -159,12 +158,14 @@ def test_autocast_takes_the_clues_in_its_precision():
 )
 def test_the_backend_fused_is_the_backend_pooled(graph, degree_floor, mode):
     images = torch.rand(3, 3, 32, 16, device=DEVICE)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 40, 8, 8), torch.nn.ReLU())  # a clue of small_cnn has 256 numbers
+    network.channels = 40
     found = []
     for backend in ("pooled", "fused"):
         torch.manual_seed(0)
         settings = ConditionalSettings(mode, node_wise="identity", degree_floor=degree_floor, backend=backend)
         model = CaceNet(
-            Backbone("small_cnn"), lambda channels: CorrespondenceAttention(channels, **graph), 2, 16, False, settings
+            copy.deepcopy(network), lambda channels: CorrespondenceAttention(channels, **graph), 2, 16, False, settings
         ).to(DEVICE)
         stage = model.pair_stage
         torch.nn.init.normal_(stage.expansion.weight)

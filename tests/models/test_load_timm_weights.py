@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from cace_pyg.models import TimmExtractor
+from cace_pyg.torchvision_operators import import_torchvision
 
+import_torchvision("models")  # timm imports it, and one for GPUs beside a torch for CPUs has to be helped
+timm = pytest.importorskip("timm")
 SIZE = (64, 32)  # 4×2 patches of 16
 CLASS_TOKEN = [-1.14373, -1.67229, 0.04304, -1.45207, 0.46172]
 SIXTH_PATCH = [-1.60124, -0.89669, 0.50209, -1.51882, 0.41906]
@@ -14,6 +17,13 @@ SIXTH_PATCH = [-1.60124, -0.89669, 0.50209, -1.51882, 0.41906]
 def original():
     torch.manual_seed(4)
     return TimmExtractor("test_vit", SIZE).eval()
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of two blocks instead of twelve, which have all names."""
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *names, **options: create(*names, depth=2, **options))
 
 
 @pytest.fixture
@@ -75,8 +85,10 @@ def clip_names(network, prefix):
 
 def test_clip_reids_own_code_gives_the_same_numbers(save):
     """github.com/Syliz517/CLIP-ReID, model/clip/model.py, its vision transformer filled alike, computed once."""
-    network = TimmExtractor("vit_base_patch16_clip_quickgelu_224", SIZE).network
-    state = clip_names(network, "image_encoder.")
+    with torch.device("meta"):
+        network = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=0, img_size=SIZE)
+    named = clip_names(network, "image_encoder.")
+    state = {key: torch.empty(value.shape) for key, value in named.items()}
     for key, value in state.items():
         wave = torch.sin(torch.arange(value.numel(), dtype=torch.float32) % 1009 * 0.37 + len(key)).view(value.shape)
         norm = ".ln_" in key and key.endswith("weight")
@@ -92,7 +104,7 @@ def test_clip_reids_own_code_gives_the_same_numbers(save):
 
 
 @pytest.mark.parametrize("prefix", ["visual.", "image_encoder.", "module.image_encoder."])
-def test_clip_reids_names_load(save, prefix):
+def test_clip_reids_names_load(shallow, save, prefix):
     """``image_encoder.``, with the projection, text encoder and necks that CLIP-ReID has beside it."""
     torch.manual_seed(5)
     original = TimmExtractor("vit_base_patch32_clip_quickgelu_224", (64, 32)).eval()
@@ -104,7 +116,7 @@ def test_clip_reids_names_load(save, prefix):
     assert {"classifier.weight", "bottleneck.weight"} <= set(loaded.loaded_weights.skipped)
 
 
-def test_dinov2s_names_load_with_registers(save):
+def test_dinov2s_names_load_with_registers(shallow, save):
     """Meta's file: the class token has a position of its own, and there is a mask token."""
     torch.manual_seed(6)
     original = TimmExtractor("vit_small_patch14_reg4_dinov2", (56, 56)).eval()

@@ -1,8 +1,6 @@
 """An ONNX file as extractor: its own embedding, and the map before its last pooling, with torch's numbers."""
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -227,13 +225,6 @@ def test_the_users_file_stays_as_it_is_and_torchs_threads_are_kept_to(images, tm
         torch.set_num_threads(threads)
     torch.testing.assert_close(first, extractor(images).embedding)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["reid.onnx"]
-
-
-def test_without_the_extra_the_error_names_it(tmp_path):
-    code = "import sys; sys.modules['onnxruntime'] = None; import cace_pyg; cace_pyg.OnnxExtractor('reid.onnx')"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "RuntimeError: an ONNX network needs onnx and onnxruntime" in found.stderr
-    assert "pip install 'cace-pyg[onnx]'" in found.stderr
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="a published file that is not in the project")

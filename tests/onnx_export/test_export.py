@@ -9,21 +9,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 import cace_pyg.graph
 from cace_pyg.config import from_yaml
-from cace_pyg.data import read_market_layout
+from cace_pyg.data import read_market_layout, transforms
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model, model_fingerprint
 from cace_pyg.engine.evaluation import evaluate_two_stage
 from cace_pyg.export import main as export
 from cace_pyg.graph import GraphBuilder
 from cace_pyg.graph.clues import clue_parts
+from cace_pyg.models import ConditionalEmbedding
 from cace_pyg.onnx_export import export_onnx
-from cace_pyg.onnx_export import modules as individual_branch
 from cace_pyg.onnx_export.modules import PairScorer, PartVote
 from cace_pyg.retrieval import rank
 from tests.random_checkpoint import make_checkpoint
@@ -155,9 +156,12 @@ def test_again_gives_the_same_bytes_and_nothing_else(exported, tmp_path):
 
 
 def test_a_wrong_model_is_noticed_and_not_kept(exported, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(individual_branch, "IMAGENET_MEAN", (0.0, 0.0, 0.0))
-    forward = PairScorer.forward
-    monkeypatch.setattr(PairScorer, "forward", lambda self, query, gallery: forward(self, query, gallery) * 1.01)
+    """It need not be made: the right one is wrong beside a torch that has other pixels and longer distances."""
+    made = map(onnx.load, (exported[1] / "individual.onnx", exported[1] / "pair.onnx"))
+    monkeypatch.setattr(export_onnx, "to_onnx", lambda *_: next(made))
+    monkeypatch.setattr(transforms, "IMAGENET_MEAN", (0.0, 0.0, 0.0))
+    distance = ConditionalEmbedding.distance
+    monkeypatch.setattr(ConditionalEmbedding, "distance", lambda self, *pair: distance(self, *pair) * 1.01)
     assert export(["--checkpoint", str(exported[0]), "--output", str(tmp_path / "new")]) == 2
     error = capsys.readouterr().err
     assert "the exported model is not the trained one, and nothing was kept" in error
@@ -169,6 +173,7 @@ def test_a_wrong_model_is_noticed_and_not_kept(exported, tmp_path, monkeypatch, 
 def test_a_batch_size_that_was_fixed_is_noticed(exported, tmp_path, monkeypatch, capsys):
     forward = PairScorer.forward
     monkeypatch.setattr(PairScorer, "forward", lambda self, query, gallery: forward(self, query, gallery).view(2))
+    monkeypatch.setattr(export_onnx, "_individual_model", lambda *_: None)  # of which this says nothing
     assert export(["--checkpoint", str(exported[0]), "--output", str(tmp_path / "new")]) == 2
     assert "cannot make pair.onnx of" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
