@@ -69,7 +69,7 @@ class PersonMemory:
         first_stage: tracks that the second stage looks at.
         apart: cameras look at different places, so that nobody is in two of them at one moment.
         fusion_weight: of the conditional distance; 0: one stage; none: the checkpoint's.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; an ``Embedder`` stays where it is.
 
     Attributes:
         calibration: what distances of tracks mean. At first that of the checkpoint, learned from pairs of single
