@@ -69,7 +69,7 @@ class PersonMemory:
         first_stage: number of tracks that the second stage compares.
         apart: cameras see different places, so nobody is in two of them at the same time.
         fusion_weight: of the conditional distance; 0: only the first stage; None: the checkpoint's.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; an ``Embedder`` stays where it is.
 
     Attributes:
         calibration: what distances of tracks mean. At first it is the checkpoint's, which was learned from pairs of

@@ -22,7 +22,7 @@ class ReidModel:
 
     Args:
         checkpoint: ``best.ckpt`` of a run, or ``model.ckpt`` of a gallery; or an :class:`Embedder`.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto, cpu, cuda, cuda:1, mps; an ``Embedder`` stays where it is.
 
     Raises:
         FileNotFoundError, ValueError: see :class:`Embedder`.

@@ -116,6 +116,17 @@ def test_a_calibration_of_another_weight_is_not_used(trained, tiny):
     assert decisions_of(found)["two_stage"].reliability is None
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_an_evaluation_leaves_the_model_on_the_device_that_it_came_on(trained, tiny):
+    config = from_yaml(load_checkpoint(trained.best)["config"], "--evaluation.fusion=0.3")
+    splits = read_market_layout(tiny)
+    for home in ("cuda", "cpu"):
+        model = load_model(trained.best, config)[0].to(home)
+        for device in ("cpu", "cuda"):
+            evaluate_model(model, splits.query, splits.gallery, replace(config, device=device))
+            assert next(model.parameters()).device.type == home
+
+
 def test_a_weight_that_the_run_fixes_is_the_one_that_is_calibrated(trained, tiny):
     state = load_checkpoint(trained.best)
     splits = read_market_layout(tiny)

@@ -1,5 +1,6 @@
 """The pair stage on features alone: five calls, no configuration file, no pictures in between."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from cace_pyg.models import Individual
 from cace_pyg.read_picture import read_picture
 from cace_pyg.retrieval import expected_calibration_error, k_reciprocal_distance
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 GRID, CHANNELS, CAMERAS, PICTURES = (4, 2), 16, 3, 6
 QUICK = PairPhaseSettings(epochs=4, batches_per_epoch=20, anchors=32, confusions=5, clue_dropout=0.2)
 
@@ -176,7 +178,24 @@ class Network(torch.nn.Module):
         return Individual(feature_map.amax((2, 3)), Clues.from_map(feature_map))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@needs_cuda
+def test_a_stage_that_is_on_a_gpu_stays_there_and_takes_features_from_there(fitted):
+    features, pids, camids = people(30, 2)
+    there = Features(features.embedding.cuda(), features.clues.cuda(), GRID)
+    assert there.embedding.device.type == there.clues.device.type == "cpu"
+    expected = rerank_features(features, features, fitted, device="cpu", progress=False)
+    moved = replace(fitted, stage=copy.deepcopy(fitted.stage).cuda())
+    for device in ("cpu", "cuda"):
+        found = rerank_features(there, there, moved, device=device, progress=False)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+        assert next(moved.stage.parameters()).is_cuda
+        calibrate_pair_stage(moved, there, pids, camids, device=device)
+        assert next(moved.stage.parameters()).is_cuda
+    rerank_features(there, there, fitted, device="cuda", progress=False)
+    assert next(fitted.stage.parameters()).device.type == "cpu"
+
+
+@needs_cuda
 def test_a_gpu_extracts_the_same_and_gives_the_network_back(tiny):
     pictures, network = sorted((tiny / "query").glob("*.jpg"))[:5], Network()
     there = extract_features(network, pictures, (64, 32), device="cuda", progress=False)
