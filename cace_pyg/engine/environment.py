@@ -9,6 +9,7 @@ import torch
 
 _PACKAGES = (
     "cace-pyg",
+    "torch",
     "torchvision",
     "torch-geometric",
     "torch-scatter",
@@ -20,13 +21,13 @@ _PACKAGES = (
 def describe_environment(seed: int, data_fingerprint: str) -> dict[str, str]:
     """Versions, machine, command, seed and data-set fingerprint, stored with every checkpoint and result."""
     found = {name: _version(name) for name in _PACKAGES}
+    found["torch"] = str(torch.__version__)  # metadata may leave out for which CUDA it was built
     return {
         "command": " ".join([os.path.basename(sys.executable), *_as_module(sys.argv)]),
         "seed": str(seed),
         "data-set fingerprint": data_fingerprint,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "torch": str(torch.__version__),  # the package's metadata may leave out which CUDA it was built for
         **found,
     }
 
