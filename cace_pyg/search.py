@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
@@ -13,6 +13,7 @@ from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
+from cace_pyg.gallery.clue_codec import Precision
 from cace_pyg.gallery.describe import (
     decision_as_dict,
     describe_decision,
@@ -99,7 +100,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, that names the pictures")
-    command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
+    command.add_argument("--precision", choices=get_args(Precision), help="of a new gallery's clues (default: int8)")
+    command.add_argument(
+        "--gallery_clues",
+        type=int,
+        metavar="N",
+        help="clues that a new gallery keeps of a picture (default: the model's, which are all unless it was trained "
+        "with fewer; docs/gallery_clues.md)",
+    )
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
@@ -205,14 +213,21 @@ def _index(known: argparse.Namespace) -> int:
         expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
-        if known.precision not in (None, kept := gallery.stats()["precision"]):
+        stats = gallery.stats()
+        if known.precision not in (None, kept := stats["precision"]):
             raise ValueError(f"{known.gallery} keeps clues as {kept}: leave --precision out, or make another --gallery")
+        if known.gallery_clues not in (None, count := stats["gallery_clues"]):
+            raise ValueError(
+                f"{known.gallery} keeps {count or 'all'} clues of a picture: leave --gallery_clues out, or make "
+                "another --gallery"
+            )
     elif known.checkpoint is None:
         raise ValueError(
             f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes it"
         )
     else:
-        gallery = Gallery.create(known.gallery, known.checkpoint, known.precision or "int8", known.device)
+        precision = known.precision or "int8"
+        gallery = Gallery.create(known.gallery, known.checkpoint, precision, known.device, known.gallery_clues)
     added = _add_all(known, gallery, pictures, facts)
     _keep_neighbours(gallery, known.neighbours)
     gallery.optimize()

@@ -158,6 +158,9 @@ class EvaluationSettings:
     gallery_neighbours: NonNegativeInt = 0
     """Nearest pictures of a gallery picture that the second stage goes on to from there, best first, instead of
     further down the query's own list (docs/candidates.md); 0: it looks at the nearest of the query."""
+    gallery_clues: PositiveInt | None = None
+    """Clues kept of a gallery picture for the second stage, and of matches and non-matches in the pair phase, each the
+    mean of several (docs/gallery_clues.md); null: all."""
     fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
     average_precision: Literal["step", "trapezoid"] = "step"

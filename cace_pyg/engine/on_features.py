@@ -92,6 +92,7 @@ def fit_pair_stage(
     resume: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
+    gallery_clues: int | None = None,
 ) -> FittedPairStage:
     """Train a pair stage on frozen clues, against the confusions of the individual ranking.
 
@@ -113,6 +114,8 @@ def fit_pair_stage(
         resume: go on with what is in ``run_dir``.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: of training; auto: bfloat16 where the device multiplies it itself, else float32.
+        gallery_clues: clues that :func:`rerank_features` will keep of a gallery image; training then keeps as many of
+            matches and non-matches. None: all.
 
     Raises:
         ValueError: labels do not fit the features or are below 0, too few people, or see :class:`Trainer`.
@@ -133,7 +136,7 @@ def fit_pair_stage(
             conditional=conditional,
             joint_phase=JointPhaseSettings(epochs=0),
             pair_phase=settings or PairPhaseSettings(epochs=20, mirror=0.5),
-            evaluation=EvaluationSettings(top_k=top_k),
+            evaluation=EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues),
         )
         splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
         folder = Trainer(model, config, splits, resume=resume).run()
@@ -232,6 +235,7 @@ def rerank_features(
     gallery_tracks: Sequence[Hashable] | None = None,
     views: int = VIEWS,
     gallery_neighbours: int = 0,
+    gallery_clues: int | None = None,
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
 
@@ -258,13 +262,14 @@ def rerank_features(
         views: pictures of a track that the pair stage looks at, at most.
         gallery_neighbours: nearest images of a gallery image that the pair stage goes on to from there, best first,
             instead of down the query's own list (docs/candidates.md); 0: it looks at the ``top_k`` nearest.
+        gallery_clues: clues kept of a gallery image, each the mean of several (docs/gallery_clues.md); none: all.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
 
     Raises:
-        ValueError: clues of other channels or grids, no weight was chosen and none is given, or there are too few
-            images for so many neighbours.
+        ValueError: clues of other channels or grids, no weight was chosen and none is given, there are too few images
+            for so many neighbours, or too few clues to keep so many.
     """
     if query.channels != fitted.channels or gallery.channels != fitted.channels or query.grid != gallery.grid:
         raise ValueError(
@@ -294,8 +299,8 @@ def rerank_features(
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     try:
         of_query, of_gallery = (
-            Extraction((), one.embedding, prepare_features(stage, one.pictures, where), views=one.views)
-            for one in sides
+            Extraction((), one.embedding, prepare_features(stage, one.pictures, where, clues), views=one.views)
+            for one, clues in zip(sides, (None, gallery_clues), strict=True)
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])
@@ -330,12 +335,15 @@ def _entries(features: Features, tracks: Sequence[Hashable] | None, views: int) 
     return _Entries(sets.embedding, features.select(kept), numbered)
 
 
-def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
-    """What the pair stage, which is on ``device``, keeps of each image; on the CPU."""
-    batches = features.clues.split(256)
-    return PairOperand.concatenate(
-        [stage.prepare(Clues(one.float().to(device), features.grid)).to("cpu") for one in batches]
-    )
+def prepare_features(
+    stage: PairStage, features: Features, device: torch.device, clues: int | None = None
+) -> PairOperand:
+    """What the pair stage, which is on ``device``, keeps of each image, and how many clues of it; on the CPU."""
+    several = []
+    for one in features.clues.split(256):
+        prepared = stage.prepare(Clues(one.float().to(device), features.grid))
+        several.append((prepared if clues is None else stage.keep_clues(prepared, clues)).to("cpu"))
+    return PairOperand.concatenate(several)
 
 
 def _labels(

@@ -54,6 +54,7 @@ def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 2
 
     An inter edge counts by its share in the propagation, see :func:`inter_shares`.
     """
+    a, b = a.expanded(), b.expanded()
     blocks = model.pair_stage.blocks(a, b)
     grid = a.compared.grid
     n = grid[0] * grid[1]

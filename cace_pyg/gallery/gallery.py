@@ -63,13 +63,18 @@ class Gallery:
         self.path = path
         self.embedder = embedder
         self._table = table
-        self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
+        self._codec = ClueCodec(embedder.example.prepared, table.about["precision"], table.about.get("gallery_clues"))
         self._lists: tuple[Any, _Lists] | None = None  # of which versions
         self._entries: tuple[int, Entries] | None = None  # of which version
 
     @classmethod
     def create(
-        cls, path: str | Path, checkpoint: str | Path, precision: Precision = "int8", device: str = "auto"
+        cls,
+        path: str | Path,
+        checkpoint: str | Path,
+        precision: Precision = "int8",
+        device: str = "auto",
+        gallery_clues: int | None = None,
     ) -> "Gallery":
         """Make an empty gallery.
 
@@ -78,6 +83,8 @@ class Gallery:
             checkpoint: ``best.ckpt`` of a run, or a bundle; what is needed of it is copied into the gallery.
             precision: of what the second stage needs, see :class:`ClueCodec`.
             device: auto, cpu, cuda, cuda:1, mps.
+            gallery_clues: clues kept of a picture for the second stage, each the mean of several
+                (docs/gallery_clues.md); none: the model's ``evaluation.gallery_clues``, with which it was calibrated.
 
         Raises:
             FileExistsError: there is a gallery.
@@ -90,7 +97,11 @@ class Gallery:
             raise FileExistsError(f"there is a gallery at {path} already: add to it, or choose another --gallery")
         embedder = Embedder(checkpoint, device)
         example = embedder.example
-        codec = ClueCodec(example.prepared, precision)
+        fewer = gallery_clues if gallery_clues is not None else embedder.config.evaluation.gallery_clues
+        if fewer is not None:
+            with embedder.on_cpu() as model:
+                model.pair_stage.keep_clues(example.prepared, fewer)  # refuses what it cannot do
+        codec = ClueCodec(example.prepared, precision, fewer)
         codec.encode(example.prepared)  # refuses what it cannot keep
         state = load_checkpoint(checkpoint)
         try:
@@ -104,6 +115,7 @@ class Gallery:
             "model": embedder.fingerprint,
             "precision": precision,
             "clue_bytes": codec.bytes_per_image,
+            "gallery_clues": codec.clues,
         }
         return cls(path, embedder, GalleryTable.create(path, example.embedding.size(1), about))
 
@@ -545,6 +557,7 @@ class Gallery:
             "bytes_per_image": table["bytes"] / max(table["rows"], 1),
             "clue_bytes_per_image": about["clue_bytes"],
             "precision": about["precision"],
+            "gallery_clues": about.get("gallery_clues"),
             "model": about["model"],
             "calibration": self.calibration.summary(max(len(self), 1)) if self.calibration else None,
             "cameras": dict(sorted(cameras.items())),

@@ -14,9 +14,9 @@ def keep_clues(prepared: PairOperand, count: int) -> PairOperand:
 
     Farthest-point sampling (Gonzalez, 1985) of what the builder compares: the clue that is nearest to their mean comes
     first, then always the one that is farthest from all before. Each clue joins the one of them that is nearest to it,
-    and of each group the mean is kept, of what is compared and of what is propagated, and who is in it. Clues that are
-    left out instead would be missed by those of the other image, and by the mean over the nodes
-    (docs/gallery_clues.md).
+    then the mean that is nearest to it (one step of Lloyd's k-means). Of each group the mean is kept, of what is
+    compared and of what is propagated, and who is in it. Clues that are left out instead would be missed by those of
+    the other image, and by the mean over the nodes (docs/gallery_clues.md).
 
     Edges within images are left out: :meth:`cace_pyg.models.PairStage.keep_clues` knows what to do with them.
 
@@ -37,16 +37,23 @@ def keep_clues(prepared: PairOperand, count: int) -> PairOperand:
     parts = (prepared.compared.features.split(_TOGETHER), prepared.projected.split(_TOGETHER))
     groups, several, moved = [], [], []
     for compared, projected in zip(*parts, strict=True):
-        group = _farthest_groups(compared.detach(), count)
+        seen = compared.detach()
+        mean = _shares(_farthest_groups(seen, count), count, seen.dtype) @ seen
+        group = torch.cdist(seen, mean, compute_mode="donot_use_mm_for_euclid_dist").argmin(2)
         groups.append(group.to(torch.uint8 if count <= 256 else torch.int16))
-        joined = torch.nn.functional.one_hot(group, count).to(compared.dtype).mT
-        share = joined / joined.sum(2, keepdim=True).clamp_min(1)
+        share = _shares(group, count, compared.dtype)
         several.append(share @ compared)
         moved.append(share @ projected)
     kept = Clues(torch.cat(several), (count, 1))
     none = prepared.projected.new_zeros(len(prepared), 0, 0)
     merged = Merged(torch.cat(groups), prepared.compared.grid)
     return PairOperand(kept, none, torch.cat(moved), prepared.individual, merged)
+
+
+def _shares(group: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """How much each clue counts in the mean of each group, ``(image, count, n)``; nothing in a group without clues."""
+    joined = torch.nn.functional.one_hot(group, count).to(dtype).mT
+    return joined / joined.sum(2, keepdim=True).clamp_min(1)
 
 
 def _farthest_groups(x: Tensor, count: int) -> Tensor:

@@ -109,7 +109,9 @@ class PairStage(torch.nn.Module, ABC):
         operand = PairOperand(compared, none, projected, individual, merged)
         if not self.takes_merged:
             operand = operand.expanded()
-        return operand if self.settings.edges == "inter" else replace(operand, intra=self.builder.intra(operand.compared))
+        return (
+            operand if self.settings.edges == "inter" else replace(operand, intra=self.builder.intra(operand.compared))
+        )
 
     def keep_clues(self, prepared: PairOperand, count: int) -> PairOperand:
         """Images of a gallery by fewer clues, see :func:`cace_pyg.models.keep_clues`; for images b of pairs.
@@ -126,7 +128,9 @@ class PairStage(torch.nn.Module, ABC):
                 " whose edges depend on where clues are alone); leave gallery_clues out"
             )
         kept = keep_clues(prepared, count)
-        return kept if kept.merged is None else self.restore(kept.compared, kept.projected, kept.individual, kept.merged)
+        return (
+            kept if kept.merged is None else self.restore(kept.compared, kept.projected, kept.individual, kept.merged)
+        )
 
     def blocks(self, a: PairOperand, b: PairOperand) -> PairBlocks:
         """The adjacency of each pair, of all clues; while training, their density is remembered."""

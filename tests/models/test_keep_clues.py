@@ -39,11 +39,13 @@ def make(builder=None, kind=ConditionalEmbedding, **settings):
 
 
 def written_out(x: torch.Tensor, count: int) -> list[list[int]]:
-    """Farthest-point sampling of the clues of one image, (n, any), one after another; the groups."""
+    """Farthest points among the clues of one image, (n, any), one after another, then a step of Lloyd; the groups."""
     points = [int((x - x.mean(0)).norm(dim=1).argmin())]
     while len(points) < count:
         points.append(int(torch.stack([(x - x[point]).norm(dim=1) for point in points]).amin(0).argmax()))
     nearest = torch.stack([(x - x[point]).norm(dim=1) for point in points]).argmin(0)
+    means = torch.stack([x[nearest == number].mean(0) for number in range(count)])
+    nearest = torch.stack([(x - mean).norm(dim=1) for mean in means]).argmin(0)
     return [(nearest == number).nonzero().flatten().tolist() for number in range(count)]
 
 
@@ -57,7 +59,10 @@ def test_each_kept_clue_is_the_mean_of_those_that_are_nearest_to_a_farthest_poin
     for image in range(3):
         for number, group in enumerate(written_out(prepared.compared.features[image], count)):
             assert (kept.merged.group[image] == number).nonzero().flatten().tolist() == group
-            for found, whole in ((kept.compared.features, prepared.compared.features), (kept.projected, prepared.projected)):
+            for found, whole in (
+                (kept.compared.features, prepared.compared.features),
+                (kept.projected, prepared.projected),
+            ):
                 torch.testing.assert_close(found[image, number], whole[image, group].mean(0))
 
 
@@ -76,9 +81,7 @@ def literal_distance(stage: ConditionalEmbedding, a: PairOperand, b: PairOperand
         moved_a, moved_b = (tail @ one for one in pooled)
     else:
         moved_a, moved_b = pooled
-    embedded = [
-        stage.encoder.batch_norm(one.individual + moved) for one, moved in ((a, moved_a), (b, moved_b))
-    ]
+    embedded = [stage.encoder.batch_norm(one.individual + moved) for one, moved in ((a, moved_a), (b, moved_b))]
     unit = [torch.nn.functional.normalize(one[0], dim=0) for one in embedded]
     distance = (unit[0] - unit[1]).norm()
     return distance if stage.verification is None else distance + stage.verification(*(one[None] for one in pooled))[0]
