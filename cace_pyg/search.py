@@ -154,6 +154,14 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--neighbours", action="store_true", help="rank by the neighbours that index --neighbours has kept"
     )
+    command.add_argument(
+        "--gallery_neighbours",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the second stage goes on to the N nearest of what it finds (docs/candidates.md; default: 0, it looks at "
+        "the nearest of the picture)",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
         "--figure", type=user_path, help="PNG or SVG of the ranked list, before and after the second stage"
@@ -310,7 +318,7 @@ def _query(known: argparse.Namespace) -> int:
     gallery = _open(known)
     rate = known.false_alarms
     asked = known.top_k, known.where, known.first_stage, rate, known.neighbours
-    found = gallery.search(known.picture, *asked, together=True)
+    found = gallery.search(known.picture, *asked, together=True, gallery_neighbours=known.gallery_neighbours)
     if rate is not None and not len(found):
         what = "the gallery is empty" if known.where is None else f"--where {known.where} lets nothing through"
         raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")
