@@ -234,7 +234,7 @@ def _index(known: argparse.Namespace) -> int:
             f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes it"
         )
     else:
-        precision = known.precision or "int8"
+        precision: Precision = known.precision or "int8"
         gallery = Gallery.create(known.gallery, known.checkpoint, precision, known.device, known.gallery_clues)
     added = _add_all(known, gallery, pictures, facts)
     _keep_neighbours(gallery, known.neighbours)

@@ -76,9 +76,11 @@ def _tensors_of_clues(clues: Clues) -> list[Tensor]:
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
-    others = (_room_like(one, count, folder) for one in (example.intra, example.projected, example.individual))
+    intra, projected, individual = (
+        _room_like(one, count, folder) for one in (example.intra, example.projected, example.individual)
+    )
     merged = example.merged and example.merged._replace(group=_room_like(example.merged.group, count, folder))
-    return PairOperand(_room_of_clues(example.compared, count, folder), *others, merged)
+    return PairOperand(_room_of_clues(example.compared, count, folder), intra, projected, individual, merged)
 
 
 def _room_of_clues(example: Clues, count: int, folder: str | None) -> Clues:
