@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
@@ -13,6 +13,7 @@ from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
+from cace_pyg.gallery.clue_codec import Precision
 from cace_pyg.gallery.describe import (
     decision_as_dict,
     describe_decision,
@@ -102,7 +103,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, with the pictures")
-    command.add_argument("--precision", choices=("int8", "float16"), help="of a new gallery's clues (default: int8)")
+    command.add_argument("--precision", choices=get_args(Precision), help="of a new gallery's clues (default: int8)")
+    command.add_argument(
+        "--gallery_clues",
+        type=int,
+        metavar="N",
+        help="clues that a new gallery keeps of a picture (default: the model's, which are all unless it was trained "
+        "with fewer; docs/gallery_clues.md)",
+    )
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
@@ -150,6 +158,14 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--neighbours", action="store_true", help="rank by the neighbours that index --neighbours stored"
+    )
+    command.add_argument(
+        "--gallery_neighbours",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the second stage goes on to the N nearest of what it finds (docs/candidates.md; default: 0, it looks at "
+        "the nearest of the picture)",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -212,16 +228,23 @@ def _index(known: argparse.Namespace) -> int:
         expect_cluster(known.workers, known.ray_address)
     if is_gallery(known.gallery):
         gallery = _open(known)
-        if known.precision not in (None, kept := gallery.stats()["precision"]):
+        stats = gallery.stats()
+        if known.precision not in (None, kept := stats["precision"]):
             raise ValueError(
                 f"{known.gallery} stores clues as {kept}: leave --precision out, or make another --gallery"
+            )
+        if known.gallery_clues not in (None, count := stats["gallery_clues"]):
+            raise ValueError(
+                f"{known.gallery} stores {count or 'all'} clues of a picture: leave --gallery_clues out, or make "
+                "another --gallery"
             )
     elif known.checkpoint is None:
         raise ValueError(
             f"there is no gallery at {known.gallery} yet: --checkpoint RUN_DIR/checkpoints/best.ckpt makes one"
         )
     else:
-        gallery = Gallery.create(known.gallery, known.checkpoint, known.precision or "int8", known.device)
+        precision: Precision = known.precision or "int8"
+        gallery = Gallery.create(known.gallery, known.checkpoint, precision, known.device, known.gallery_clues)
     added = _add_all(known, gallery, pictures, facts)
     _keep_neighbours(gallery, known.neighbours)
     gallery.optimize()
@@ -304,7 +327,7 @@ def _query(known: argparse.Namespace) -> int:
     gallery = _open(known)
     rate = known.false_alarms
     asked = known.top_k, known.where, known.first_stage, rate, known.neighbours
-    found = gallery.search(known.picture, *asked, together=True)
+    found = gallery.search(known.picture, *asked, together=True, gallery_neighbours=known.gallery_neighbours)
     if rate is not None and not len(found):
         what = "the gallery is empty" if known.where is None else f"nothing passes --where {known.where}"
         raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")

@@ -1,6 +1,6 @@
 """Which gallery pictures the second stage looks at, when what it finds decides where it looks next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ def follow_neighbours(
     query: Tensor,
     gallery: Tensor,
     nearest: Tensor,
-    neighbours: Tensor,
+    neighbours: Tensor | Callable[[int], list[int]],
     weight: float,
     measure: Callable[[Sequence[Tensor]], Tensor],
     own_position: Tensor | None = None,
@@ -50,7 +50,8 @@ def follow_neighbours(
         query: individual embeddings of unit length, ``(query, embedding)``.
         gallery: ``(gallery, embedding)``.
         nearest: the first stage's list of each query, nearest first, ``(query, k)``; ``k`` pictures are looked at.
-        neighbours: of each gallery picture, nearest first, ``(gallery, any)``, see :func:`nearest_in_gallery`.
+        neighbours: of each gallery picture, nearest first, ``(gallery, any)``, see :func:`nearest_in_gallery`; or what
+            gives those of one, by its position.
         weight: of the conditional distance in the fused one.
         measure: from a list of gallery positions for each query to the pair stage's distances, one after another.
         own_position: where a query itself stands in the gallery, −1 where it does not; nobody follows it there.
@@ -58,7 +59,7 @@ def follow_neighbours(
     Returns:
         Positions looked at, ``(query, k)``, in that order, and the conditional distances of these pairs.
     """
-    wanted, follows = nearest.size(1), neighbours.tolist()
+    wanted, follows = nearest.size(1), neighbours.tolist().__getitem__ if isinstance(neighbours, Tensor) else neighbours
     own = [-1] * len(query) if own_position is None else own_position.tolist()
     lists = [_Looked(row, position) for row, position in zip(nearest.tolist(), own, strict=True)]
     at_a_time = max(min(_AT_A_TIME, -(-wanted // _STEPS[0])), -(-wanted // _STEPS[1]))
@@ -92,14 +93,22 @@ class _Looked:
         self.fused: list[float] = []
         self.conditional: list[float] = []
 
-    def next(self, follows: list[list[int]], count: int) -> list[int]:
-        """The next ``count`` gallery positions."""
-        best_first = sorted(range(len(self.fused)), key=self.fused.__getitem__)
-        found = [position for place in best_first for position in follows[self.looked[place]] if position != self.own]
-        chosen = list(dict.fromkeys(one for one in (*found, *self.nearest) if one not in self.seen))[:count]
-        self.seen.update(chosen)
+    def next(self, follows: Callable[[int], list[int]], count: int) -> list[int]:
+        """The next ``count`` gallery positions; neighbours of no more pictures are asked for than it takes."""
+        chosen: list[int] = []
+        for position in self._in_turn(follows):
+            if position not in self.seen:
+                self.seen.add(position)
+                chosen.append(position)
+                if len(chosen) == count:
+                    break
         self.looked += chosen
         return chosen
+
+    def _in_turn(self, follows: Callable[[int], list[int]]) -> Iterator[int]:
+        for place in sorted(range(len(self.fused)), key=self.fused.__getitem__):
+            yield from (position for position in follows(self.looked[place]) if position != self.own)
+        yield from self.nearest
 
     def take(self, fused: list[float], conditional: list[float]) -> None:
         self.fused += fused

@@ -68,7 +68,8 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
 
 def _tensors(prepared: PairOperand) -> list[Tensor]:
     """The tensors with a row for each image."""
-    return [*_tensors_of_clues(prepared.compared), prepared.intra, prepared.projected, prepared.individual]
+    groups = [] if prepared.merged is None else [prepared.merged.group]
+    return [*_tensors_of_clues(prepared.compared), prepared.intra, prepared.projected, prepared.individual, *groups]
 
 
 def _tensors_of_clues(clues: Clues) -> list[Tensor]:
@@ -76,8 +77,11 @@ def _tensors_of_clues(clues: Clues) -> list[Tensor]:
 
 
 def _room(example: PairOperand, count: int, folder: str | None) -> PairOperand:
-    others = (_room_like(operand, count, folder) for operand in (example.intra, example.projected, example.individual))
-    return PairOperand(_room_of_clues(example.compared, count, folder), *others)
+    intra, projected, individual = (
+        _room_like(operand, count, folder) for operand in (example.intra, example.projected, example.individual)
+    )
+    merged = example.merged and example.merged._replace(group=_room_like(example.merged.group, count, folder))
+    return PairOperand(_room_of_clues(example.compared, count, folder), intra, projected, individual, merged)
 
 
 def _room_of_clues(example: Clues, count: int, folder: str | None) -> Clues:

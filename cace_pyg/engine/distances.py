@@ -133,13 +133,16 @@ def measure(
 ) -> tuple[Extraction, Extraction, Distances]:
     """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank.
 
+    With ``evaluation.gallery_clues`` gallery pictures have fewer clues; one that is a query too passes it twice.
+
     With ``evaluation.gallery_neighbours`` and a fusion ``weight`` the second stage goes where what it finds leads, see
     :func:`follow_neighbours`; without a weight, which is still to be chosen then, it looks at the nearest.
     """
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
-    extracted_query = extract(model, query, config, device, "query", ranks)
-    one_set = tuple(query) == tuple(gallery)
-    extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks)
+    fewer = config.evaluation.gallery_clues
+    extracted_gallery = extract(model, gallery, config, device, "gallery", ranks, fewer)
+    one_set = tuple(query) == tuple(gallery) and fewer is None
+    extracted_query = extracted_gallery if one_set else extract(model, query, config, device, "query", ranks)
     distances = second_stage(model, extracted_query, extracted_gallery, config, device, ranks, weight)
     return extracted_query, extracted_gallery, distances
 

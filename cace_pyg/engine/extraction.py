@@ -63,8 +63,11 @@ def extract(
     device: torch.device | str,
     name: str,
     ranks: Ranks = ALONE,
+    clues: int | None = None,
 ) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model must be in evaluation mode.
+
+    Of each image ``clues`` are kept (:meth:`cace_pyg.models.PairStage.keep_clues`); none: all.
 
     Pictures of one person, camera and track become one entry (:func:`cace_pyg.retrieval.picture_sets.form_sets`). Their
     views, whose clues are kept, pass through the network a second time.
@@ -73,17 +76,18 @@ def extract(
     that made them.
 
     Raises:
-        ValueError: see :func:`store_clues`; or there are fewer images than ranks, or tracks with several ranks.
+        ValueError: see :func:`store_clues` and :meth:`cace_pyg.models.PairStage.keep_clues`; or there are fewer images
+            than ranks, or tracks with several ranks.
     """
     if any(sample.track for sample in samples):
-        return _extract_tracks(model, samples, config, device, name, ranks)
+        return _extract_tracks(model, samples, config, device, name, ranks, clues)
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PairOperand]:
-        for embedding, clues in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
+        for embedding, whole in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
             embeddings.append(embedding.cpu())
-            clues = replace(clues, features=clues.features.float())
-            yield model.pair_stage.prepare(clues).to("cpu")
+            operand = model.pair_stage.prepare(replace(whole, features=whole.features.float()))
+            yield (operand if clues is None else model.pair_stage.keep_clues(operand, clues)).to("cpu")
 
     collected = store_clues(prepared(), part.stop - part.start, config.evaluation.clues_on_disk)
     whole = torch.cat(ranks.gather_objects(torch.cat(embeddings)))
@@ -91,14 +95,20 @@ def extract(
 
 
 def _extract_tracks(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, name: str, ranks: Ranks
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    name: str,
+    ranks: Ranks,
+    clues: int | None,
 ) -> Extraction:
     if ranks.count > 1:
         raise ValueError(f"tracks are evaluated by one process (got {ranks.count}); start python, not torchrun")
     sets = _form_tracks(model, samples, config, device)
     kept, numbered = sets.kept()
     views = [samples[position]._replace(track="") for position in kept.tolist()]
-    prepared = extract(model, views, config, device, name).prepared
+    prepared = extract(model, views, config, device, name, clues=clues).prepared
     return Extraction(_shown(samples, sets), sets.embedding, prepared, views=numbered)
 
 

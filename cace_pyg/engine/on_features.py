@@ -93,6 +93,7 @@ def fit_pair_stage(
     resume: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
+    gallery_clues: int | None = None,
 ) -> FittedPairStage:
     """Train a pair stage on frozen clues, with the confusions of the individual ranking as negatives.
 
@@ -114,6 +115,8 @@ def fit_pair_stage(
         resume: continue the run in ``run_dir``.
         device: auto, cpu, cuda, cuda:1, mps.
         precision: of training; auto: bfloat16 if the device multiplies it in hardware, else float32.
+        gallery_clues: number of clues that :func:`rerank_features` will keep of a gallery image; training then keeps as
+            many of matches and non-matches. None: all.
 
     Raises:
         ValueError: labels do not fit the features or are below 0, or there are too few people; see also
@@ -135,7 +138,7 @@ def fit_pair_stage(
             conditional=conditional,
             joint_phase=JointPhaseSettings(epochs=0),
             pair_phase=settings or PairPhaseSettings(epochs=20, mirror=0.5),
-            evaluation=EvaluationSettings(top_k=top_k),
+            evaluation=EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues),
         )
         splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
         folder = Trainer(model, config, splits, resume=resume).run()
@@ -231,6 +234,7 @@ def rerank_features(
     gallery_tracks: Sequence[Hashable] | None = None,
     views: int = VIEWS,
     gallery_neighbours: int = 0,
+    gallery_clues: int | None = None,
 ) -> Tensor:
     """Two-stage distances: rank by the embeddings, then the ``top_k`` nearest of each query by both distances (§3.5).
 
@@ -257,13 +261,14 @@ def rerank_features(
         views: maximum number of pictures of a track that the pair stage compares.
         gallery_neighbours: the pair stage follows this many nearest gallery images of a good match, best match first,
             instead of the query's own list (docs/candidates.md); 0: it compares the ``top_k`` nearest.
+        gallery_clues: clues kept of a gallery image, each the mean of several (docs/gallery_clues.md); None: all.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
 
     Raises:
         ValueError: clues have other channels or grids, no weight was chosen and none is given, or there are too few
-            images for this number of neighbours.
+            images for this number of neighbours, or too few clues to keep this many.
     """
     if query.channels != fitted.channels or gallery.channels != fitted.channels or query.grid != gallery.grid:
         raise ValueError(
@@ -293,8 +298,8 @@ def rerank_features(
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     with moved_to(stage, where):
         of_query, of_gallery = (
-            Extraction((), side.embedding, prepare_features(stage, side.pictures, where), views=side.views)
-            for side in sides
+            Extraction((), side.embedding, prepare_features(stage, side.pictures, where, clues), views=side.views)
+            for side, clues in zip(sides, (None, gallery_clues), strict=True)
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])
@@ -327,12 +332,15 @@ def _entries(features: Features, tracks: Sequence[Hashable] | None, views: int) 
     return _Entries(sets.embedding, features.select(kept), numbered)
 
 
-def prepare_features(stage: PairStage, features: Features, device: torch.device) -> PairOperand:
-    """The pair stage's input of each image, on the CPU; the stage is on ``device``."""
-    batches = features.clues.split(256)
-    return PairOperand.concatenate(
-        [stage.prepare(Clues(batch.float().to(device), features.grid)).to("cpu") for batch in batches]
-    )
+def prepare_features(
+    stage: PairStage, features: Features, device: torch.device, clues: int | None = None
+) -> PairOperand:
+    """The pair stage's input of each image, on the CPU, with ``clues`` of it; the stage is on ``device``."""
+    several = []
+    for batch in features.clues.split(256):
+        prepared = stage.prepare(Clues(batch.float().to(device), features.grid))
+        several.append((prepared if clues is None else stage.keep_clues(prepared, clues)).to("cpu"))
+    return PairOperand.concatenate(several)
 
 
 def _labels(

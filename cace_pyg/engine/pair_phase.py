@@ -125,6 +125,8 @@ class PairPhase:
         anchors = len(prepared) // 3
         # slices and a copy, because the gradient of indexing costs as much as a matrix product
         anchor, others = prepared.select(slice(anchors)), prepared.select(slice(anchors, None))
+        if self.config.evaluation.gallery_clues is not None:  # anchors are queries
+            others = model.pair_stage.keep_clues(others, self.config.evaluation.gallery_clues)
         distance = model.pair_stage.distance(PairOperand.concatenate([anchor, anchor]), others)
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 

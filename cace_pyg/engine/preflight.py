@@ -108,4 +108,6 @@ def _check_graph(model: CaceNet, config: Config) -> None:
     picture = torch.zeros(1, 3, *size, device=device), torch.zeros(1, *size, dtype=torch.uint8, device=device)
     clues = model.eval()(*picture).clues
     model.pair_stage.builder(clues, clues)
+    if config.evaluation.gallery_clues is not None:
+        model.pair_stage.keep_clues(model.pair_stage.prepare(clues), config.evaluation.gallery_clues)
     model.train(was_training)

@@ -54,6 +54,7 @@ def view_pair(model: CaceNet, a: PairOperand, b: PairOperand, strongest: int = 2
 
     Inter edges are ranked by their share in the propagation, see :func:`inter_shares`.
     """
+    a, b = a.expanded(), b.expanded()
     blocks = model.pair_stage.blocks(a, b)
     grid = a.compared.grid
     n = grid[0] * grid[1]

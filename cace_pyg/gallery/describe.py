@@ -139,6 +139,10 @@ def _kept(neighbours: Mapping[str, int] | None) -> list[str]:
     return [f"neighbours kept: of {neighbours['pictures']} pictures, {size}"]
 
 
+def _fewer(clues: int | None) -> str:
+    return "" if clues is None else f", {clues} clues"
+
+
 def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
     """The result of :meth:`Gallery.stats` as text."""
     columns = {"image": "word", "camera": "word", "time": "time", "added": "time"}
@@ -148,7 +152,7 @@ def describe_stats(path: Path, stats: Mapping[str, Any]) -> str:
         [
             f"{path}: {stats['images']} pictures, {stats['bytes'] / 2**20:.1f} MiB "
             f"({stats['bytes_per_image'] / 1024:.1f} KiB each; {stats['clue_bytes_per_image']:,} bytes for the second "
-            f"stage, {stats['precision']})",
+            f"stage, {stats['precision']}{_fewer(stats['gallery_clues'])})",
             f"on disk, with index and earlier versions: {stats['bytes_on_disk'] / 2**20:.1f} MiB",
             *_kept(stats["neighbours"]),
             *([] if stats["tracks"] is None else [f"tracks: {stats['tracks']}, each one entry (docs/tracks.md)"]),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, overload
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cace_pyg.engine.candidates import follow_neighbours
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
 from cace_pyg.engine.distances import random_scores
 from cace_pyg.engine.extraction import Extraction
@@ -63,13 +65,18 @@ class Gallery:
         self.path = path
         self.embedder = embedder
         self._table = table
-        self._codec = ClueCodec(embedder.example.prepared, table.about["precision"])
+        self._codec = ClueCodec(embedder.example.prepared, table.about["precision"], table.about.get("gallery_clues"))
         self._lists: tuple[Any, _Lists] | None = None  # with the versions they belong to
         self._entries: tuple[int, Entries] | None = None  # with the version they belong to
 
     @classmethod
     def create(
-        cls, path: str | Path, checkpoint: str | Path, precision: Precision = "int8", device: str = "auto"
+        cls,
+        path: str | Path,
+        checkpoint: str | Path,
+        precision: Precision = "int8",
+        device: str = "auto",
+        gallery_clues: int | None = None,
     ) -> "Gallery":
         """Make an empty gallery.
 
@@ -78,6 +85,8 @@ class Gallery:
             checkpoint: ``best.ckpt`` of a run, or a bundle; the gallery gets a copy of the parts it needs.
             precision: of the second stage's input, see :class:`ClueCodec`.
             device: auto, cpu, cuda, cuda:1, mps.
+            gallery_clues: clues kept of a picture for the second stage, each the mean of several
+                (docs/gallery_clues.md); none: the model's ``evaluation.gallery_clues``, with which it was calibrated.
 
         Raises:
             FileExistsError: there is a gallery already.
@@ -90,7 +99,11 @@ class Gallery:
             raise FileExistsError(f"there is a gallery at {path} already: add to it, or choose another --gallery")
         embedder = Embedder(checkpoint, device)
         example = embedder.example
-        codec = ClueCodec(example.prepared, precision)
+        fewer = gallery_clues if gallery_clues is not None else embedder.config.evaluation.gallery_clues
+        if fewer is not None:
+            with embedder.on_cpu() as model:
+                model.pair_stage.keep_clues(example.prepared, fewer)  # refuses what is not possible
+        codec = ClueCodec(example.prepared, precision, fewer)
         codec.encode(example.prepared)  # refuses values that it cannot store
         state = load_checkpoint(checkpoint)
         try:
@@ -104,6 +117,7 @@ class Gallery:
             "model": embedder.fingerprint,
             "precision": precision,
             "clue_bytes": codec.bytes_per_image,
+            "gallery_clues": codec.clues,
         }
         return cls(path, embedder, GalleryTable.create(path, example.embedding.size(1), about))
 
@@ -321,6 +335,8 @@ class Gallery:
         first_stage: int | None = None,
         false_alarms: float | None = None,
         neighbours: bool = False,
+        *,
+        gallery_neighbours: int = 0,
     ) -> SearchResult: ...
 
     @overload
@@ -334,6 +350,7 @@ class Gallery:
         neighbours: bool = False,
         *,
         together: Literal[False] = False,
+        gallery_neighbours: int = 0,
     ) -> list[SearchResult]: ...
 
     @overload
@@ -347,6 +364,7 @@ class Gallery:
         neighbours: bool = False,
         *,
         together: Literal[True],
+        gallery_neighbours: int = 0,
     ) -> SearchResult: ...
 
     def search(
@@ -359,6 +377,7 @@ class Gallery:
         neighbours: bool = False,
         *,
         together: bool = False,
+        gallery_neighbours: int = 0,
     ) -> SearchResult | list[SearchResult]:
         """Find the images, or tracks, that most likely show the person of a picture, or of several.
 
@@ -379,6 +398,10 @@ class Gallery:
                 selects among the hits, but neighbours come from the whole gallery.
             together: the pictures of a list show one person and are one query, compared by the mean embedding and by
                 all pairs of views, see :mod:`cace_pyg.retrieval.picture_sets`.
+            gallery_neighbours: the second stage follows this many nearest images of a good match, best match first,
+                instead of the query's own list (docs/candidates.md); 0: it compares the nearest of the query. The
+                gallery is then searched exhaustively, with all embeddings in memory. With a filter, only neighbours
+                that pass it are followed.
 
         Returns:
             A result, or a list with one for each picture if a list is not searched ``together``. There are fewer hits
@@ -388,18 +411,22 @@ class Gallery:
             ValueError: a picture cannot be read, ``top_k`` is below 1, or the filter is not valid; or the model has no
                 calibration for this rate of false alarms; or there are too few pictures for neighbours; or neighbours
                 and false alarms are both asked for; or one of them is asked for although several pictures are one query
-                or one entry.
+                or one entry, or gallery neighbours are followed.
             FileNotFoundError: there is no such file, or no neighbours are kept.
             RuntimeError: the gallery is damaged, or its neighbours are out of date.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         if top_k < 1 or first_stage < 0:
             raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
+        if gallery_neighbours < 0:
+            raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
         if isinstance(picture, list | tuple) and not together:
-            return [self.search(each, top_k, where, first_stage, false_alarms, neighbours) for each in picture]
+            asked = top_k, where, first_stage, false_alarms, neighbours
+            return [self.search(each, *asked, gallery_neighbours=gallery_neighbours) for each in picture]
         pictures = list(picture) if isinstance(picture, list | tuple) else [picture]
-        if len(pictures) > 1 or has_tracks(self._table):
-            _check_alone(len(pictures) > 1, false_alarms, neighbours)
+        in_entries = len(pictures) > 1 or gallery_neighbours > 0 or has_tracks(self._table)
+        if in_entries:
+            _check_alone(len(pictures) > 1, gallery_neighbours > 0, false_alarms, neighbours)
         where = self._table.checked(where) if where is not None else None
         if neighbours:
             self._check_neighbours(false_alarms)
@@ -408,10 +435,9 @@ class Gallery:
         started = time.perf_counter()
         query = self.embedder(pictures)
         seconds = time.perf_counter() - started
-        if len(pictures) > 1 or has_tracks(self._table):
-            return read_again(
-                lambda: self._search_entries(self._table.snapshot(), query, top_k, where, first_stage, seconds)
-            )
+        if in_entries:
+            wanted = top_k, where, first_stage, gallery_neighbours
+            return read_again(lambda: self._search_entries(self._table.snapshot(), query, *wanted, seconds))
         asked = top_k, where, first_stage, false_alarms, neighbours
         return read_again(lambda: self._search(self._table.snapshot(), query, *asked, seconds))
 
@@ -550,6 +576,7 @@ class Gallery:
             "bytes_per_image": table["bytes"] / max(table["rows"], 1),
             "clue_bytes_per_image": about["clue_bytes"],
             "precision": about["precision"],
+            "gallery_clues": about.get("gallery_clues"),
             "model": about["model"],
             "calibration": self.calibration.summary(max(len(self), 1)) if self.calibration else None,
             "cameras": dict(sorted(cameras.items())),
@@ -621,48 +648,61 @@ class Gallery:
         )
 
     def _search_entries(
-        self, table: GalleryTable, query: Embedded, top_k: int, where: str | None, first_stage: int, seconds: float
+        self,
+        table: GalleryTable,
+        query: Embedded,
+        top_k: int,
+        where: str | None,
+        first_stage: int,
+        gallery_neighbours: int,
+        seconds: float,
     ) -> SearchResult:
         """Both stages on the entries of one version of the table, for one or several pictures of one person."""
         clock = [time.perf_counter()]
         asked = form_sets(query.embedding, [0] * len(query.embedding))
-        entries = self._entries_of(table, asked.embedding, max(top_k, first_stage), where)
+        entries = self._entries_of(table, asked.embedding, max(top_k, first_stage), where, gallery_neighbours > 0)
         if entries is None:
             spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
             return SearchResult((), (), spent)
         distance = euclidean_distance(asked.embedding, entries.sets.embedding)
-        order = nearest(distance, max(top_k, first_stage))[0]
-        individual = distance[:, order]
+        nearest_first = rank(distance)[0]
+        order = nearest_first[: max(top_k, first_stage)]
         clock.append(time.perf_counter())
         near = order[:first_stage] if self.embedder.fusion_weight > 0 else order[:0]
-        views, of_entry = entries.views(near.tolist())
-        asked_views = asked.views[0]
-        pairs = self._pair_distances(table, query, asked_views, [entries.rows[view] for view in views.tolist()])
-        conditional = set_distance(pairs.flatten(), of_entry.repeat(len(asked_views)), len(near))[None]
+        look = _LookAtEntries(self, table, query, asked.views[0], entries)
+        if gallery_neighbours and len(near):
+            embeddings = asked.embedding, entries.sets.embedding
+            follows = _NearestEntries(entries.sets.embedding, gallery_neighbours)
+            weight = self.embedder.fusion_weight
+            index, conditional = follow_neighbours(*embeddings, near[None], follows, weight, look)
+            near = index[0]
+            order = torch.cat([near, order[~torch.isin(order, near)]])
+        else:
+            conditional = look([near])[None]
+        individual = distance[:, order]
         fused = self._fused(individual, conditional)
         ranking = rank(fused)[0].tolist()
         clock.append(time.perf_counter())
         shown = entries.sets.views[order, 0].tolist()
         hits = _hits([dict(entries.rows[view]) for view in shown], individual[0], conditional[0], fused[0], [], ranking)
         size, alone = len(entries.sets), len(query.embedding) == 1
+        first_stage_rank = nearest_first.argsort() + 1
         for place, entry in enumerate(order.tolist()):
-            pictures, told = entries.pictures(entry), {}
-            if place < len(near):
-                here = (of_entry == place).nonzero().flatten()
-                best = int(pairs[:, here].argmin())
-                row = entries.rows[int(views[here[best % len(here)]])]
-                told = {name: row[name] for name in ("image", "camera", "time", "metadata")}
-                told["query_picture"] = int(asked_views[best // len(here)])
+            told = look.nearest_view(place) if place < len(near) else {}
             looked_at = place < len(near) or self.embedder.fusion_weight == 0
             if self.calibration and alone and looked_at and len(entries.sets.members[entry]) == 1:
                 told["probability"] = float(self.calibration.probability(fused[0, place].numpy(), size))
-            hits[place] = replace(hits[place], pictures=pictures, **told)
+            told["first_stage_rank"] = int(first_stage_rank[entry])
+            hits[place] = replace(hits[place], pictures=entries.pictures(entry), **told)
         spent = {"embedding": seconds, "first_stage": clock[1] - clock[0], "second_stage": clock[2] - clock[1]}
-        return SearchResult(tuple(hits[place] for place in ranking[:top_k]), tuple(hits[:top_k]), spent)
+        by_the_first = sorted(hits, key=lambda hit: hit.first_stage_rank)
+        return SearchResult(tuple(hits[place] for place in ranking[:top_k]), tuple(by_the_first[:top_k]), spent)
 
-    def _entries_of(self, table: GalleryTable, query: Tensor, count: int, where: str | None) -> Entries | None:
+    def _entries_of(
+        self, table: GalleryTable, query: Tensor, count: int, where: str | None, everyone: bool
+    ) -> Entries | None:
         """All entries that pass a filter, or in a gallery without tracks the nearest; None if nothing passes."""
-        if not has_tracks(table):
+        if not (everyone or has_tracks(table)):
             rows = table.nearest(query[0].numpy(), count, where)
             return Entries.of(rows, torch.stack([row["embedding"] for row in rows])) if rows else None
         entries = self._all_entries(table)
@@ -761,7 +801,53 @@ class Gallery:
         return rerank(individual, index, conditional, self.embedder.fusion_weight)
 
 
-def _check_alone(together: bool, false_alarms: float | None, neighbours: bool) -> None:
+class _LookAtEntries:
+    """The second stage's distances of a query to entries, and by which of their views they come."""
+
+    def __init__(self, gallery: Gallery, table: GalleryTable, query: Embedded, asked: Tensor, entries: Entries):
+        self.entries = entries
+        self.asked = asked
+        self._measure = partial(gallery._pair_distances, table, query, asked)
+        self._nearest: list[tuple[int, int]] = []  # of each entry: picture of the query, row
+
+    def __call__(self, lists: Sequence[Tensor]) -> Tensor:
+        """Of the entries in the only list, ``(entry,)``."""
+        (near,) = lists
+        views, of_entry = self.entries.views(near.tolist())
+        pairs = self._measure([self.entries.rows[view] for view in views.tolist()])
+        for place in range(len(near) if pairs.size(1) else 0):
+            here = (of_entry == place).nonzero().flatten()
+            best = int(pairs[:, here].argmin())
+            self._nearest.append((int(self.asked[best // len(here)]), int(views[here[best % len(here)]])))
+        return set_distance(pairs.flatten(), of_entry.repeat(len(self.asked)), len(near))
+
+    def nearest_view(self, place: int) -> dict[str, Any]:
+        """The view of the entry in that place by which it is nearest, and the picture of the query."""
+        picture, view = self._nearest[place]
+        row = self.entries.rows[view]
+        return {name: row[name] for name in ("image", "camera", "time", "metadata")} | {"query_picture": picture}
+
+
+class _NearestEntries:
+    """The nearest entries of an entry, without itself; computed when asked for, since only few are."""
+
+    def __init__(self, embedding: Tensor, count: int):
+        self.embedding = embedding
+        self.count = min(count, len(embedding) - 1)
+
+    def __call__(self, position: int) -> list[int]:
+        distance = euclidean_distance(self.embedding[position : position + 1], self.embedding)
+        distance[0, position] = torch.inf
+        return nearest(distance, max(1, self.count))[0, : self.count].tolist()
+
+
+def _check_alone(together: bool, followed: bool, false_alarms: float | None, neighbours: bool) -> None:
+    if followed and (neighbours or false_alarms is not None):
+        other = "neighbours" if neighbours else "false_alarms"
+        raise ValueError(
+            f"Expected gallery_neighbours or {other}, not both: the latter needs a second stage that compares "
+            "the nearest of the query; search twice"
+        )
     what = "if pictures are searched together" if together else "if the gallery has tracks (a column track)"
     if false_alarms is not None:
         raise ValueError(

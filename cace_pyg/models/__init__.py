@@ -7,10 +7,11 @@ from cace_pyg.models.conditional_embedding import ConditionalEmbedding
 from cace_pyg.models.extractor import Extractor, Individual
 from cace_pyg.models.frozen_extractor import FrozenExtractor
 from cace_pyg.models.heads import EmbeddingHead, VerificationHead
+from cace_pyg.models.keep_clues import keep_clues
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.onnx_extractor import OnnxExtractor
 from cace_pyg.models.openvino_extractor import OpenVinoExtractor
-from cace_pyg.models.pair_operand import PairOperand
+from cace_pyg.models.pair_operand import Merged, PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.published_embedding import PublishedEmbedding
 from cace_pyg.models.timm_extractor import TimmExtractor
@@ -26,6 +27,7 @@ __all__ = [
     "FrozenExtractor",
     "Individual",
     "LoadedWeights",
+    "Merged",
     "OnnxExtractor",
     "OpenVinoExtractor",
     "PairOperand",
@@ -33,5 +35,6 @@ __all__ = [
     "PublishedEmbedding",
     "TimmExtractor",
     "VerificationHead",
+    "keep_clues",
     "load_backbone_weights",
 ]

@@ -35,6 +35,7 @@ class ClueAlignment(PairStage):
 
     def distance(self, a: PairOperand, b: PairOperand) -> Tensor:
         """See :func:`cace_pyg.nn.aligned_distance`: ``(pair,)``, 0 to 2."""
+        a, b = a.expanded(), b.expanded()
         return self.distance_of(self.blocks(a, b), a, b)
 
     def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:

@@ -14,7 +14,7 @@ from cace_pyg.models.heads import EmbeddingHead, VerificationHead
 from cace_pyg.models.pair_operand import PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.pyg_layer import PygLayer
-from cace_pyg.nn import DiscrepancyConv, pool_blocks
+from cace_pyg.nn import DiscrepancyConv, convolve_blocks, pool_blocks
 from cace_pyg.nn.node_wise import NodeWise
 from cace_pyg.retrieval import conditional_distance
 
@@ -89,6 +89,12 @@ class ConditionalEmbedding(PairStage):
         """The backend in use; ``auto`` until the first pairs come."""
         return self._backend or "auto"
 
+    @property
+    def takes_merged(self) -> bool:
+        form = self.settings.edges, self.settings.degree_floor
+        plain = self.settings.backend in ("auto", "pooled") and isinstance(self.convolution, DiscrepancyConv)
+        return plain and form == ("inter", "textbook") and self.builder.is_relu_gram
+
     def check_device(self, device: torch.device) -> None:
         if self._backend == "fused":
             kernels_for(device)
@@ -139,11 +145,12 @@ class ConditionalEmbedding(PairStage):
         return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
 
     def distance_of(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
-        pooled = self._pool(a, b, blocks)
+        pooled = self._pool(a.expanded(), b.expanded(), blocks)
         return self._compare(*self._embed(a.individual, b.individual, pooled), pooled)
 
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """‖convolved clue‖ before the node-wise function, ``(pair, 2, n)``."""
+        a, b = a.expanded(), b.expanded()
         return self._convolve(self.blocks(a, b), a, b).norm(dim=-1)
 
     def conditional_maps(self, clues_a: Clues, clues_b: Clues) -> tuple[Tensor, Tensor]:
@@ -214,6 +221,9 @@ class ConditionalEmbedding(PairStage):
 
         ``blocks`` are the pairs' adjacency, if it exists already.
         """
+        a = a.expanded()  # one image, or few, against many
+        if b.merged is not None:
+            return self._pool_merged(a, b)
         if self._backend == "fused" and blocks is None:
             return self._pool_fused(a, b)
         blocks = self.blocks(a, b) if blocks is None else blocks
@@ -231,6 +241,26 @@ class ConditionalEmbedding(PairStage):
             self.blocks(a.select(slice(1)), b.select(slice(1)))
         gram, form = self.builder.relu_gram(a.compared, b.compared), (self.settings.mode, self.settings.degree_floor)
         return pool_blocks(a.projected, b.projected, a.intra, gram, b.intra, *form)
+
+    def _pool_merged(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
+        """:meth:`_pool` where each clue of b stands for several that are alike, as if all of them were there.
+
+        With c clues for node j, ``c·a_ij`` in its column and ``√c·x_j`` for it, one convolution gives every node of a
+        what c equal nodes would send, and ``√c`` times what each of these would become.
+        """
+        assert b.merged is not None
+        if not self.takes_merged:
+            return self._pool(a, b.expanded())
+        if self.backend == "auto":
+            self.backend_reason = f"{b.projected.size(1)} clues of each gallery picture"
+        sizes = b.merged.sizes(b.projected.size(1)).to(b.projected.dtype)
+        root = sizes.sqrt().unsqueeze(-1)
+        inter = self.builder.inter(a.compared, b.compared) * sizes.unsqueeze(1)
+        blocks = PairBlocks(a.intra, inter, b.intra)
+        self.note_density(blocks)
+        form = self.settings.mode, self.settings.degree_floor
+        convolved_a, convolved_b = convolve_blocks(a.projected, root * b.projected, *blocks, *form)
+        return self.node_wise.mean(convolved_a), self.node_wise.mean(convolved_b / root.clamp_min(1), sizes)
 
     def _convolve(self, blocks: PairBlocks, a: PairOperand, b: PairOperand) -> Tensor:
         """The convolved clues of both images, ``(pair, 2, n, width)``."""

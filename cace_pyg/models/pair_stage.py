@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,8 @@ from torch_geometric.nn import MessagePassing
 from cace_pyg.bounded_numbers import PositiveInt
 from cace_pyg.graph import Clues, GraphBuilder, PairBlocks
 from cace_pyg.models.backends import Backend
-from cace_pyg.models.pair_operand import PairOperand
+from cace_pyg.models.keep_clues import keep_clues
+from cace_pyg.models.pair_operand import Merged, PairOperand
 from cace_pyg.nn.degree import DegreeFloor, Mode
 from cace_pyg.nn.node_wise import NodeWiseForm
 
@@ -95,17 +96,46 @@ class PairStage(torch.nn.Module, ABC):
     def discrepancy(self, a: PairOperand, b: PairOperand) -> Tensor:
         """How much each clue differs from those it is connected with, ``(pair, 2, n)``."""
 
-    def restore(self, compared: Clues, projected: Tensor, individual: Tensor) -> PairOperand:
-        """Rebuild the result of :meth:`prepare` from the parts that cannot be recomputed, which a gallery stores."""
-        only_inter = self.settings.edges == "inter"
-        intra = (
-            compared.features.new_zeros(compared.features.size(0), 0, 0) if only_inter else self.builder.intra(compared)
+    @property
+    def takes_merged(self) -> bool:
+        """Whether :meth:`distance` computes merged clues of images b as they are, at fewer products."""
+        return False
+
+    def restore(
+        self, compared: Clues, projected: Tensor, individual: Tensor, merged: Merged | None = None
+    ) -> PairOperand:
+        """Rebuild the result of :meth:`prepare` or :meth:`keep_clues` from the parts that cannot be recomputed, which a
+        gallery stores."""
+        none = projected.new_zeros(len(projected), 0, 0)
+        operand = PairOperand(compared, none, projected, individual, merged)
+        if not self.takes_merged:
+            operand = operand.expanded()
+        return (
+            operand if self.settings.edges == "inter" else replace(operand, intra=self.builder.intra(operand.compared))
         )
-        return PairOperand(compared, intra, projected, individual)
+
+    def keep_clues(self, prepared: PairOperand, count: int) -> PairOperand:
+        """Images of a gallery by fewer clues, see :func:`cace_pyg.models.keep_clues`; for images b of pairs.
+
+        Where the stage cannot compute with merged clues (:attr:`takes_merged`), every clue has what was kept for it:
+        the distances are the same, and no cheaper.
+
+        Raises:
+            ValueError: see there; or the graph does not compare clues.
+        """
+        if not self.builder.compares_features:
+            raise ValueError(
+                f"Expected a graph that compares clues where fewer of them are kept (got {type(self.builder).__name__},"
+                " whose edges depend on where clues are alone); leave gallery_clues out"
+            )
+        kept = keep_clues(prepared, count)
+        return (
+            kept if kept.merged is None else self.restore(kept.compared, kept.projected, kept.individual, kept.merged)
+        )
 
     def blocks(self, a: PairOperand, b: PairOperand) -> PairBlocks:
-        """The adjacency of each pair; in training, its density is noted."""
-        blocks = self.draw(a, b)
+        """The adjacency of each pair, with all clues; in training, its density is noted."""
+        blocks = self.draw(a.expanded(), b.expanded())
         self.note_density(blocks)
         return blocks
 

@@ -45,12 +45,23 @@ class NodeWise(torch.nn.Module):
             return x.abs()
         return x.square() if self.form == "square" else x
 
-    def mean(self, x: Tensor) -> Tensor:
+    def mean(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """The mean of φ over the nodes of an image, ``(…, node, channel)`` to ``(…, channel)``.
 
         The last layer of ``mlp`` is linear, so it comes after the mean, on one node instead of all.
+
+        Args:
+            x: nodes.
+            weight: how much each node counts, ``(…, node)`` ≥ 0, not all of them zero; none: all the same.
         """
         if self.form != "mlp":
-            return self(x).mean(-2)
+            return _mean(self(x), weight)
         first, relu, last = self.layers
-        return last(relu(first(torch.cat([x.abs(), x], dim=-1))).mean(-2))
+        return last(_mean(relu(first(torch.cat([x.abs(), x], dim=-1))), weight))
+
+
+def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return x.mean(-2)
+    share = weight / weight.sum(-1, keepdim=True)
+    return (share.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)

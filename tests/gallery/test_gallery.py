@@ -1,6 +1,7 @@
 """A gallery finds what evaluation finds, lasts, and refuses what it must."""
 
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -50,6 +51,36 @@ def test_both_stages_are_those_of_evaluation(checkpoint, splits, pictures, tmp_p
         assert [hit.distance for hit in result] == sorted(hit.distance for hit in result)
         assert [hit.first_stage_rank for hit in result.first_stage] == list(range(1, len(pictures) + 1))
         assert [hit.individual for hit in result.first_stage] == sorted(hit.individual for hit in result.first_stage)
+
+
+@pytest.mark.parametrize("edges", ["all", "inter"])
+def test_a_gallery_with_fewer_clues_ranks_as_an_evaluation_with_as_many(edges, tiny, splits, pictures, tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "best.ckpt", tiny, **{"conditional.edges": edges})
+    made = Gallery.create(tmp_path / "people.lance", checkpoint, "float16", gallery_clues=5)
+    made.add(pictures)
+    again = Gallery.open(tmp_path / "people.lance")
+    assert again.stats()["gallery_clues"] == 5
+    embedder, top_k = again.embedder, len(pictures)
+    evaluation = replace(embedder.config.evaluation, gallery_clues=5, top_k=top_k)
+    config = replace(embedder.config, evaluation=evaluation)
+    *_, distances = measure(embedder.model, splits.query[:3], splits.gallery, config, "cpu")
+    two_stage = distances.two_stage(0.5)
+    for query, result in enumerate(again.search([one.path for one in splits.query[:3]], top_k, first_stage=top_k)):
+        for hit in result:
+            expected = float(two_stage[query, pictures.index(hit.path)])
+            assert hit.distance == pytest.approx(expected, abs=5e-3)
+    view = again.explain(pictures[0], again.search(pictures[0])[0]).view
+    assert view.discrepancy_b.shape == embedder.example.prepared.compared.grid
+
+
+def test_a_model_that_was_trained_with_fewer_clues_makes_a_gallery_that_keeps_as_many(tiny, tmp_path, checkpoint):
+    fewer = make_checkpoint(tmp_path / "fewer.ckpt", tiny, **{"evaluation.gallery_clues": 4})
+    assert Gallery.create(tmp_path / "a.lance", fewer).stats()["gallery_clues"] == 4
+    assert Gallery.create(tmp_path / "b.lance", fewer, gallery_clues=6).stats()["gallery_clues"] == 6
+    assert Gallery.create(tmp_path / "c.lance", checkpoint).stats()["gallery_clues"] is None
+    with pytest.raises(ValueError, match=r"gallery_clues from 1 to \d+, the clues of a picture \(got 0\)"):
+        Gallery.create(tmp_path / "d.lance", checkpoint, gallery_clues=0)
+    assert not (tmp_path / "d.lance").exists()
 
 
 def test_top_k_and_first_stage(gallery, splits):

@@ -56,6 +56,8 @@ def test_from_a_folder_to_an_answer(folder, path, checkpoint, splits, tmp_path, 
     assert "20 pictures" in capsys.readouterr().out
     assert search([*index, "--precision", "float16"]) == 2
     assert "stores clues as int8: leave --precision out" in capsys.readouterr().err
+    assert search([*index, "--gallery_clues", "5"]) == 2
+    assert "stores all clues of a picture: leave --gallery_clues out" in capsys.readouterr().err
     victim = next(folder.rglob("*.jpg"))
     assert search(["remove", str(victim), "--gallery", str(path)]) == 0
     assert "removed: 1; left: 19" in capsys.readouterr().out
