@@ -200,7 +200,7 @@ def main() -> None:
         if options.quick:
             settings = replace(settings, people=6, cameras=2, visits=2, visit=12, length=40)
             calibration, rates, choice, options.scenes = (
-                replace(settings, people=24, length=100, seed=_CALIBRATION),
+                replace(settings, people=14, length=60, seed=_CALIBRATION),
                 (0.2, 0.4),
                 1,
                 2,
