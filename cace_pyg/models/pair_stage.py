@@ -106,7 +106,7 @@ class PairStage(torch.nn.Module, ABC):
     ) -> PairOperand:
         """Rebuild the result of :meth:`prepare` or :meth:`keep_clues` from the parts that cannot be recomputed, which a
         gallery stores."""
-        none = projected.new_zeros(len(projected), 0, 0)
+        none = projected.new_zeros(projected.size(0), 0, 0)  # len would fix the size in an export
         operand = PairOperand(compared, none, projected, individual, merged)
         if not self.takes_merged:
             operand = operand.expanded()
