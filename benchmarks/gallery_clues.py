@@ -154,7 +154,7 @@ def formatted(rows: list[dict]) -> list[dict]:
 
 def plot(rows: list[dict]) -> Figure:
     """mAP over kept clues, way by way, and over bytes of a picture."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     alone, full = (float(next(row["mAP"] for row in rows if row["way"] == way)) for way in (_ALONE, _ALL))
     for axes in (left, right):
@@ -162,18 +162,29 @@ def plot(rows: list[dict]) -> Figure:
         axes.axhline(alone + 0.95 * (full - alone), color="0.6", lw=1, ls=":", label="95 % of the gain")
     for trained in dict.fromkeys(row["trained with"] for row in rows if row["way"] != _ALONE):
         mine = [row for row in rows if row["trained with"] == trained]
-        exact = [row for row in mine if row["precision"] == "float32"]
         small = [row for row in mine if row["precision"] == "int4"]
+        exact = [row for row in mine if row["precision"] == "float32" and len({row["clues"] for row in mine}) > 1]
+        kept = exact if any(row["way"] != _ALL for row in exact) else small
         style = "o-" if trained == "all clues" else "s--"
-        for way in dict.fromkeys(row["way"] for row in exact if row["way"] != _ALL):
-            points = [row for row in exact if row["way"] in (way, _ALL)]
+        for way in dict.fromkeys(row["way"] for row in kept if row["way"] != _ALL):
+            points = [row for row in kept if row["way"] in (way, _ALL)]
             left.plot(*_line(points, "clues"), style, label=f"{way}, trained with {trained}")
-        right.plot(*_line(small, "bytes"), style, label=f"merged, int4, trained with {trained}")
+        right.plot(
+            *_line(small, "bytes"),
+            style,
+            color="0.2" if style == "o-" else "0.6",
+            label=f"merged, int4, trained with {trained}",
+        )
     left.set(xlabel="clues kept of a gallery picture", ylabel="mAP, %", ylim=(alone - 8, None))
     right.set(xlabel="bytes of a picture for the second stage")
-    for axes in (left, right):
+    for axes, key in ((left, "clues"), (right, "bytes")):
         axes.set_xscale("log", base=2)
-        axes.legend(frameon=False, fontsize=7)
+        ticks = sorted({row[key] for row in rows if row[key]})
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
+    handles = {
+        label: handle for axes in (left, right) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 

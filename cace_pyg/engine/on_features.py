@@ -156,6 +156,7 @@ def calibrate_pair_stage(
     top_k: int = 100,
     seed: int = 0,
     device: str = "auto",
+    gallery_clues: int | None = None,
 ) -> FittedPairStage:
     """The same stage with a new calibration, from people that neither it nor the network was trained on.
 
@@ -170,6 +171,7 @@ def calibrate_pair_stage(
         top_k: gallery pictures to compare for each query.
         seed: of the choice of queries.
         device: auto, cpu, cuda, cuda:1, mps.
+        gallery_clues: clues that searches keep of a gallery image, see :func:`rerank_features`; none: all.
 
     Raises:
         ValueError: labels or channels do not fit, nobody has three pictures from two cameras, or no fusion weight was
@@ -181,7 +183,7 @@ def calibrate_pair_stage(
         raise ValueError("Expected a stage with a fusion weight (got none): fused distances need it")
     people, cameras = _labels(features, pids, camids)
     splits = every_identity(KeptFeatures.samples(people, cameras), seed)
-    settings = EvaluationSettings(top_k=top_k)
+    settings = EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues)
     config = Config(DataSettings(root="features"), evaluation=settings, embedding=EmbeddingSettings(kind="published"))
     where = find_device(device)
     model = CaceNet(KeptFeatures(features), lambda _: fitted.stage.builder, embedding_channels=256, published=True)
