@@ -20,7 +20,7 @@ PAGE = (FOLDER / "people.md").read_text()
 def calibrated(path, tiny):
     numbers = {"neighbours.candidates": 9, "k_reciprocal.k1": 6, "k_reciprocal.k2": 3}
     state = load_checkpoint(make_checkpoint(path, tiny, **numbers))
-    line, weight = ((0.0, 49.5), (1.0, -50.5)), state["fusion_weight"]
+    line, weight = ((0.0, 31.7), (1.0, -68.3)), state["fusion_weight"]
     curve = Calibration("logistic", line, weight, 100, 50, 30, 1000.0, 0.01, ((0.5, 30.0),), (0.0, 1.0))
     del state["format"]
     save_checkpoint(path, state | {"calibration": curve.as_dict()})

@@ -140,9 +140,9 @@ def measure(
     """
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     fewer = config.evaluation.gallery_clues
-    extracted_gallery = extract(model, gallery, config, device, "gallery", ranks, fewer)
+    extracted_query = extract(model, query, config, device, "query", ranks)
     one_set = tuple(query) == tuple(gallery) and fewer is None
-    extracted_query = extracted_gallery if one_set else extract(model, query, config, device, "query", ranks)
+    extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks, fewer)
     distances = second_stage(model, extracted_query, extracted_gallery, config, device, ranks, weight)
     return extracted_query, extracted_gallery, distances
 

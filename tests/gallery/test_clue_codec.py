@@ -89,5 +89,5 @@ def test_bad_numbers_are_refused(embedder, prepared):
         broken.projected[0, 0, 0] = bad
         with pytest.raises(ValueError, match=message):
             codec.encode(broken)
-    with pytest.raises(ValueError, match=r"bytes of clues an image \(got 3 for 1 of 1\)"):
+    with pytest.raises(ValueError, match=r"bytes of clues per image \(got 3 for 1 of 1\)"):
         codec.decode([b"abc"], embedder.model)

@@ -223,8 +223,8 @@ def test_other_facts_of_a_picture_change_no_list(gallery, pictures):
 
 
 def test_the_farthest_picture_is_missed_though_it_is_nobodys_neighbour(gallery, pictures):
-    black = np.zeros((48, 24, 3), np.uint8)
-    gallery.add([*pictures, black])
+    green = np.full((48, 24, 3), (0, 255, 0), np.uint8)
+    gallery.add([*pictures, green])
     gallery.keep_neighbours()
     (name,) = {row["image"] for row in gallery._table.rows(None, ["image"])} - {str(path) for path in pictures}
     before = kept(gallery)

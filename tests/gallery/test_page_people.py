@@ -113,7 +113,7 @@ def test_two_sightings_are_clicked_and_told_apart(gallery):
             for image in (a, b):
                 page.locator(f'#cameras .hit[data-image="{image}"]').click()
             page.locator("#not_same").click()
-            page.locator("#status", has_text="Kept.").wait_for(timeout=60_000)
+            page.locator("#status", has_text="Stored.").wait_for(timeout=60_000)
             shown = [element.get_attribute("data-image") for element in page.query_selector_all("#cameras .hit")]
             browser.close()
     finally:
