@@ -105,7 +105,7 @@ class PairStage(torch.nn.Module, ABC):
     ) -> PairOperand:
         """What :meth:`prepare` or :meth:`keep_clues` returned, from what of it cannot be computed again; so a gallery
         keeps it."""
-        none = projected.new_zeros(len(projected), 0, 0)
+        none = projected.new_zeros(projected.size(0), 0, 0)  # len() would tie an exported model to it
         operand = PairOperand(compared, none, projected, individual, merged)
         if not self.takes_merged:
             operand = operand.expanded()
