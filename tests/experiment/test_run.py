@@ -33,7 +33,8 @@ def test_a_run_leaves_everything_it_promises(trained, tmp_path, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     for stage in ("individual", "two_stage"):
         assert metrics[stage].keys() == {"mAP", "rank1", "rank5", "rank10", "mINP"}
-        assert all(0 < value <= 1 for value in metrics[stage].values())
+        assert 0 < metrics[stage]["mINP"] <= metrics[stage]["mAP"] <= 1
+        assert 0 <= metrics[stage]["rank1"] <= metrics[stage]["rank5"] <= metrics[stage]["rank10"] <= 1
     assert metrics["environment"]["torch"] == torch.__version__
 
     with (folder / "log.csv").open() as file:

@@ -50,7 +50,7 @@ def test_the_last_row_is_that_of_the_neighbours(tiny, tmp_path, monkeypatch):
     )
     paths = [sample.path for sample in splits.gallery]
     assert [ranked_image.distance for ranked_image in shown] == pytest.approx(
-        [float(ranked[paths.index(ranked_image.path)]) for ranked_image in shown]
+        [float(ranked[paths.index(ranked_image.path)]) for ranked_image in shown], abs=1e-6
     )
     said = run_report._neighbours(found)
     how = "k-reciprocal: k1 5, k2 2, original weight 0.3"
