@@ -1,7 +1,8 @@
 """Turns decoded pictures into the network's input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -58,39 +59,51 @@ def training_transform(settings: AugmentationSettings) -> Transform:
     background for the border, and is not changed by colour jitter and erasing.
     """
     v2 = import_torchvision("transforms.v2")
-    places = v2.Compose([v2.RandomHorizontalFlip(settings.flip), _RandomWindow(settings.crop_padding)])
-    values = [v2.ColorJitter(*[settings.colour_jitter] * 3)] if settings.colour_jitter > 0 else []
-    return _Transform(places, v2.Compose([*values, *_normalisation(), v2.RandomErasing(settings.erasing)]))
+    places = [v2.RandomHorizontalFlip(settings.flip), _RandomWindow(settings.crop_padding)]
+    colours = [v2.ColorJitter(*[settings.colour_jitter] * 3)] if settings.colour_jitter > 0 else []
+    return _Transform(places if settings.crop_padding else places[:1], colours, [v2.RandomErasing(settings.erasing)])
 
 
 def evaluation_transform() -> Transform:
     """uint8 ``(3, height, width)`` to float of the same shape, normalised with ImageNet's mean and deviation.
 
-    With a label map it returns both.
+    Given a label map too, it returns both.
     """
-    v2 = import_torchvision("transforms.v2")
-    return _Transform(v2.Identity(), v2.Compose(_normalisation()))
+    return _Transform()
 
 
-def _normalisation() -> list[torch.nn.Module]:
-    v2 = import_torchvision("transforms.v2")
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+def _normalised(image: Tensor) -> Tensor:
+    """With torchvision's functions: calling its modules takes longer than computing the numbers."""
+    functional = import_torchvision("transforms.v2.functional")
+    return functional.normalize(functional.to_dtype(image, torch.float32, scale=True), IMAGENET_MEAN, IMAGENET_STD)
 
 
 class _Transform(torch.nn.Module):
-    """First geometric transforms of picture and label map, then changes of values of the picture only."""
+    """Geometric transforms of picture and label map; then, of the picture only, colours, normalisation and erasing."""
 
-    def __init__(self, places: torch.nn.Module, values: torch.nn.Module):
+    def __init__(
+        self,
+        places: Sequence[torch.nn.Module] = (),
+        colours: Sequence[torch.nn.Module] = (),
+        erasing: Sequence[torch.nn.Module] = (),
+    ):
         super().__init__()
-        self.places = places
-        self.values = values
+        self.places, self.colours, self.erasing = tuple(places), tuple(colours), tuple(erasing)
 
     def forward(self, image: Tensor, part_map: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         if part_map is None:
-            return self.values(self.places(image))
-        mask = import_torchvision("tv_tensors").Mask(part_map)
-        image, mask = self.places(image, mask)
-        return self.values(image), mask.as_subclass(Tensor)
+            return self._values(_in_turn(self.places, image))
+        image, mask = _in_turn(self.places, (image, import_torchvision("tv_tensors").Mask(part_map)))
+        return self._values(image), mask.as_subclass(Tensor)
+
+    def _values(self, image: Tensor) -> Tensor:
+        return _in_turn(self.erasing, _normalised(_in_turn(self.colours, image)))
+
+
+def _in_turn(transforms: Sequence[torch.nn.Module], given: Any) -> Any:
+    for transform in transforms:
+        given = transform(given)
+    return given
 
 
 class _RandomWindow(torch.nn.Module):
@@ -99,8 +112,11 @@ class _RandomWindow(torch.nn.Module):
     def __init__(self, padding: int):
         super().__init__()
         self.padding = padding
+        self._crops: dict[torch.Size, torch.nn.Module] = {}  # making one takes longer than cropping
 
-    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if self.padding == 0:
-            return tensors if len(tensors) > 1 else tensors[0]
-        return import_torchvision("transforms.v2").RandomCrop(tensors[0].shape[-2:], self.padding)(*tensors)
+    def forward(self, given: Any) -> Any:
+        """A picture, or a picture and its label map."""
+        size = (given[0] if isinstance(given, tuple) else given).shape[-2:]
+        if size not in self._crops:
+            self._crops[size] = import_torchvision("transforms.v2").RandomCrop(size, self.padding)
+        return self._crops[size](given)
