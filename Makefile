@@ -8,7 +8,7 @@ DEMO_DATA := data/synthetic
 DEMO_RUN := runs/synthetic
 
 # one thread each, so that they do not fight; a worker takes over what another has still before it
-WORKERS ?= 3
+WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 MATHEMATICS := tests/nn tests/graph tests/losses tests/retrieval tests/models
 
