@@ -1,6 +1,7 @@
 """Plans the pictures of the built-in data set: person, camera, view and folder of each."""
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -130,12 +131,18 @@ def choose_queries(camids: list[int], limit: int) -> list[int]:
 
 
 def person_of(settings: SyntheticSettings, group: str, index: int) -> Person:
-    """The person with this index in the group; a whole family is drawn at once."""
+    """The person with this index in the group."""
     family, member = divmod(index, settings.family_size)
+    return _family(settings, group, family)[member]
+
+
+@lru_cache(maxsize=64)  # the pictures of a family are drawn one after another, and a family takes longer than a picture
+def _family(settings: SyntheticSettings, group: str, family: int) -> tuple[Person, ...]:
     rng = _stream(settings, _FAMILIES, group, family)
-    return draw_family(rng, f"{group}-{family}", settings.family_size)[member]
+    return draw_family(rng, f"{group}-{family}", settings.family_size)
 
 
+@lru_cache(maxsize=64)
 def camera_of(settings: SyntheticSettings, camid: int) -> Camera:
     """The camera with this number, counted from 1."""
     sequence = np.random.SeedSequence(settings.seed, spawn_key=(_CAMERAS, camid))

@@ -89,7 +89,8 @@ class PairPhase:
             model.encoder.eval()  # the pair stage may share it, and it is not trained
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        """Anchors, matches and non-matches in that order: their clues, ``(3·anchors, n, channel)``, or pictures.
+        """Anchors, matches and non-matches in that order: their augmented clues, ``(3·anchors, n, channel)``, or
+        pictures.
 
         These are for this rank's share of the anchors. If the graph needs them, body parts, ``(3·anchors, n)``, or
         label maps follow.
@@ -98,7 +99,7 @@ class PairPhase:
         self.random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)  # the same after a resume
         if self.clues is not None:
             for triplets in self.sampler:
-                chosen = self.clues.select(triplets[:, self.own].flatten().to(self.clues.features.device))
+                chosen = self._augmented(self.clues, triplets[:, self.own].flatten().to(self.clues.features.device))
                 yield (chosen.features,) if chosen.parts is None else (chosen.features, chosen.parts)
             return
         augmented = ReidDataset(
@@ -119,9 +120,8 @@ class PairPhase:
             clues = Clues(batch, self.clues.grid, parts)
         else:
             with torch.no_grad():
-                clues = model(batch, parts).clues
-        clues = self._with_dropout(self._mirrored(clues))
-        prepared = model.pair_stage.prepare(replace(clues, features=clues.features.float()))
+                clues = self._augmented(model(batch, parts).clues)
+        prepared = model.pair_stage.prepare(clues)
         anchors = len(prepared) // 3
         # slices and a copy, because the gradient of indexing costs as much as a matrix product
         anchor, others = prepared.select(slice(anchors)), prepared.select(slice(anchors, None))
@@ -130,19 +130,25 @@ class PairPhase:
         distance = model.pair_stage.distance(PairOperand.concatenate([anchor, anchor]), others)
         return {"pair_triplet": triplet_loss(distance[:anchors], distance[anchors:], self.settings.margin)}
 
-    def _mirrored(self, clues: Clues) -> Clues:
-        """Mirror some images at random; random numbers are drawn for all ranks, see :meth:`_with_dropout`."""
-        if self.settings.mirror == 0:
-            return clues
-        drawn = torch.rand(3, self.settings.anchors, generator=self.random)
-        return mirror_clues(clues, (drawn[:, self.own].flatten() < self.settings.mirror).to(clues.features.device))
+    def _augmented(self, clues: Clues, images: Tensor | None = None) -> Clues:
+        """Mirror some images, and drop clues, at random.
 
-    def _with_dropout(self, clues: Clues) -> Clues:
-        """Clue dropout; random numbers are drawn for all ranks, so that together they drop what one process would."""
-        if self.settings.clue_dropout == 0:
+        Random numbers are drawn for all ranks, so that together they do what one process would.
+
+        Args:
+            images: only these, which are copied; None: all, and the features may be overwritten.
+        """
+        settings, device = self.settings, clues.features.device
+        if settings.mirror > 0:
+            drawn = torch.rand(3, settings.anchors, generator=self.random)
+            clues = mirror_clues(clues, (drawn[:, self.own].flatten() < settings.mirror).to(device), images)
+        elif images is not None:
+            clues = clues.select(images)
+        clues = replace(clues, features=clues.features.float())  # scaled values might overflow in half precision
+        if settings.clue_dropout == 0:
             return clues
-        drawn = torch.rand(3, self.settings.anchors, clues.features.size(1), generator=self.random)
-        return clue_dropout(clues, self.settings.clue_dropout, drawn[:, self.own].flatten(0, 1))
+        drawn = torch.rand(3, settings.anchors, clues.features.size(1), generator=self.random)
+        return clue_dropout(clues, settings.clue_dropout, drawn[:, self.own].flatten(0, 1), in_place=True)
 
     def _draws(self, triplets: Tensor, epoch: int, step: int) -> list[Draw]:
         """One augmentation seed for each picture of a batch, from the run's seed, the epoch and the step."""
@@ -152,7 +158,7 @@ class PairPhase:
         return [Draw(int(index), int(seed)) for index, seed in zip(*own, strict=True)]
 
 
-def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
+def mirror_clues(clues: Clues, mirrored: Tensor, images: Tensor | None = None) -> Clues:
     """Mirror the clues of some images, as if the pictures had been mirrored.
 
     The feature map of a mirrored picture is nearly the mirrored feature map, so frozen clues can be augmented without
@@ -161,16 +167,19 @@ def mirror_clues(clues: Clues, mirrored: Tensor) -> Clues:
     Args:
         clues: of some images.
         mirrored: which of them to mirror, ``(image,)`` booleans.
+        images: take only these images, in this order, and ``mirrored`` is about them, ``(image,)``; None: all.
     """
-
-    row_by_row = torch.arange(clues.features.size(1), device=mirrored.device)
+    number, device = clues.features.size(1), mirrored.device
+    images = torch.arange(len(clues), device=device) if images is None else images
+    row_by_row = torch.arange(number, device=device)
     order = torch.where(mirrored.unsqueeze(1), row_by_row.view(clues.grid).flip(1).flatten(), row_by_row)
-    image = torch.arange(len(clues), device=mirrored.device).unsqueeze(1)
-    parts = None if clues.parts is None else clues.parts[image, order]
-    return replace(clues, features=clues.features[image, order], parts=parts)
+    flat = (images.unsqueeze(1) * number + order).flatten()  # one copy of whole rows: three times as fast as indexing
+    features = clues.features.flatten(0, 1).index_select(0, flat).view(len(images), number, -1)
+    parts = None if clues.parts is None else clues.parts[images.unsqueeze(1), order]
+    return replace(clues, features=features, parts=parts)
 
 
-def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
+def clue_dropout(clues: Clues, probability: float, drawn: Tensor, in_place: bool = False) -> Clues:
     """Set whole clues to zero, and scale the others so that the expected mean is unchanged (Srivastava et al., 2014).
 
     The pair branch sees the same few thousand confusions of the training pictures again and again, and would memorise
@@ -181,6 +190,7 @@ def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
         clues: of some images.
         probability: of dropping a clue, in [0, 1); 0 returns the clues unchanged.
         drawn: a number for each clue, ``(image, n)``, uniform in [0, 1).
+        in_place: overwrite the features, which are in float32.
 
     Returns:
         The clues, at least in float32: scaled values might overflow in half precision.
@@ -188,4 +198,4 @@ def clue_dropout(clues: Clues, probability: float, drawn: Tensor) -> Clues:
     if probability == 0:
         return clues
     kept = (drawn >= probability).to(clues.features.device).unsqueeze(-1) / (1 - probability)
-    return replace(clues, features=clues.features * kept)
+    return replace(clues, features=clues.features.mul_(kept) if in_place else clues.features * kept)
