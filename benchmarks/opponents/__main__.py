@@ -100,6 +100,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--neighbours", action="store_true", help="also re-rank by neighbours of both stages, at --top_k"
     )
+    parser.add_argument("--tune", action="store_true", help="with --neighbours, also by the settings that are best on "
+                        "the held-out people")  # fmt: skip
     parser.add_argument("--follow", nargs="*", type=int, default=[], help="also let the second stage follow this many "
                         "gallery neighbours; one of several counts is chosen on the held-out people")  # fmt: skip
     parser.add_argument("--elsewhere", nargs=2, metavar=("FEATURES", "DATA"), help="another data set, ranked with the "

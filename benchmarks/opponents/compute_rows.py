@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +14,18 @@ from benchmarks.opponents.row_files import queries_of, read_row, write_row
 from benchmarks.opponents.rows import UNTRAINED, Recipe, build, bytes_a_picture, measure_row, train
 from benchmarks.origin import origin
 from cace_pyg.config import Config, KReciprocalSettings, PropagationSettings
+from cace_pyg.data import Sample
 from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.launch_fabric import find_device
-from cace_pyg.engine.neighbour_rows import NeighbourChoice, measure_neighbours
-from cace_pyg.engine.neighbours import method_of
+from cace_pyg.engine.neighbour_rows import (
+    MOST_LISTED,
+    Measure,
+    NeighbourChoice,
+    measure_neighbours,
+    search_choice,
+)
+from cace_pyg.engine.neighbours import Neighbours, method_of
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import (
     FusionChoice,
@@ -46,7 +54,9 @@ def compute_rows(people: People, recipe: Recipe, source: dict[str, Any], options
         for seed in options.seeds:
             path, settings = options.out / f"{row}_{seed}.json", source | asdict(own) | {"seed": seed}
             if read_row(path, settings) is None:
-                content = trained_row(row, people, own, seed, options.deeper, options.neighbours, options.follow)
+                content = trained_row(
+                    row, people, own, seed, options.deeper, options.neighbours, options.follow, options.tune
+                )
                 write_row(path, _header(row, settings) | content)
 
 
@@ -86,6 +96,7 @@ def trained_row(
     deeper: Sequence[int] = (),
     neighbours: bool = False,
     follow: Sequence[int] = (),
+    tune: bool = False,
 ) -> dict[str, Any]:
     """Train it, choose its fusion weight on the held-out people, and rank the query and gallery pictures once.
 
@@ -97,6 +108,8 @@ def trained_row(
         deeper: further depths of the second stage to rank at.
         neighbours: also re-rank by neighbours that both stages choose.
         follow: counts of gallery neighbours to follow; one is chosen on the held-out people for each depth.
+        tune: with ``neighbours`` also by the settings of the re-ranking that are best on the held-out people; with
+            ``follow`` only where neighbours are followed.
     """
     started = time.perf_counter()
     model, config = build(row, people.features, recipe, seed)
@@ -108,13 +121,14 @@ def trained_row(
     }
     for top_k in (recipe.top_k, *deeper):
         at = replace(config, evaluation=replace(config.evaluation, top_k=top_k))
-        found = _ranked(
-            f"{row} seed {seed}, top {top_k}", model, at, people, recipe.fusion, neighbours and top_k == recipe.top_k
-        )
+        is_first = top_k == recipe.top_k
+        title = f"{row} seed {seed}, top {top_k}"
+        found = _ranked(title, model, at, people, recipe.fusion, neighbours and is_first, tune and not follow)
         if follow:
             title = f"{row} seed {seed}, {top_k} followed"
-            found["followed"] = _followed(title, model, at, people, found["fusion_weight"], follow, neighbours)
-        if top_k == recipe.top_k:
+            weight = found["fusion_weight"]
+            found["followed"] = _followed(title, model, at, people, weight, follow, neighbours, tune)
+        if is_first:
             content |= found
         else:
             content.setdefault("deeper", {})[str(top_k)] = found
@@ -138,7 +152,13 @@ def _elsewhere(
 
 
 def _ranked(
-    title: str, model: CaceNet, config: Config, people: People, fusion: float | None, neighbours: bool
+    title: str,
+    model: CaceNet,
+    config: Config,
+    people: People,
+    fusion: float | None,
+    neighbours: bool,
+    tune: bool,
 ) -> dict[str, Any]:
     """The results of a trained row at one depth of the second stage, also with neighbours that it chooses."""
     started = time.perf_counter()
@@ -157,13 +177,20 @@ def _ranked(
     print(f"{title}: {_percent(two_stage)}, fusion weight {weight}", flush=True)
     if neighbours and weight > 0:
         started = time.perf_counter()
-        content |= _with_neighbours(title, model, measured, config, people, weight)
+        content |= _with_neighbours(title, model, measured, config, people, weight, tune)
         seconds["neighbours"] = time.perf_counter() - started
     return content | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
 
 
 def _followed(
-    title: str, model: CaceNet, config: Config, people: People, weight: float, counts: Sequence[int], neighbours: bool
+    title: str,
+    model: CaceNet,
+    config: Config,
+    people: People,
+    weight: float,
+    counts: Sequence[int],
+    neighbours: bool,
+    tune: bool,
 ) -> dict[str, Any]:
     """The same with a second stage that follows the number of gallery neighbours that is best on held-out people."""
     tried = []
@@ -182,7 +209,7 @@ def _followed(
     content = {"gallery_neighbours": count, "validation": tried, "test": queries_of(metrics), "seconds": seconds}
     if neighbours and weight > 0:
         # propagation ranks by pairs of its own, the same whatever the query looked at
-        content |= _with_neighbours(title, model, measured, at, people, weight, ["k_reciprocal"])
+        content |= _with_neighbours(title, model, measured, at, people, weight, tune, ["k_reciprocal"])
     return content
 
 
@@ -193,18 +220,39 @@ def _with_neighbours(
     config: Config,
     people: People,
     weight: float,
+    tune: bool,
     methods: Sequence[str] = ("k_reciprocal", "propagation"),
 ) -> dict[str, Any]:
     """The results after re-ranking by neighbours that both stages choose."""
-    settings, labels, content = (KReciprocalSettings(), PropagationSettings()), labels_of(*people.test), {}
-    choice = NeighbourChoice(*settings, weight)
-    near = measure_neighbours(model, *measured, config, choice, weight, find_device(config.device))
-    for setting in settings:
-        if (method := method_of(setting)) in methods:
-            found = evaluate_blocks(near.ranking(setting, weight, weight).blocks(), **labels)
-            content[f"two_stage_{method}"] = queries_of(found)
-            print(f"{title}, {method}: {_percent(found)}", flush=True)
+    content, near = {}, _neighbours(model, measured, config, weight)
+    held_out = None
+    if tune:
+        held_out = _neighbours(model, measure_row(model, config, people, "held_out", weight), config, weight)
+    for settings in (KReciprocalSettings(), PropagationSettings()):
+        if (method := method_of(settings)) not in methods:
+            continue
+        choices = {"": NeighbourChoice(settings, settings, weight)}
+        if held_out is not None:
+            choices["_tuned"] = search_choice(held_out, choices[""], weight, _protocol(people.held_out))[0]
+        for how, choice in choices.items():
+            ranking = near.ranking(choice.two_stage, choice.fusion, weight)
+            found = _protocol(people.test)(ranking.blocks())
+            chosen = {"settings": asdict(choice.two_stage) | {"fusion": choice.fusion}} if how else {}
+            content[f"two_stage_{method}{how}"] = queries_of(found) | chosen
+            print(f"{title}, {method}{how}: {_percent(found)}", flush=True)
     return content
+
+
+def _neighbours(
+    model: CaceNet, measured: tuple[Extraction, Extraction, Distances], config: Config, weight: float
+) -> Neighbours:
+    """The neighbours of all pictures, as many as a search of settings needs."""
+    choice = NeighbourChoice(KReciprocalSettings(), PropagationSettings(), weight)
+    return measure_neighbours(model, *measured, config, choice, weight, find_device(config.device), listed=MOST_LISTED)
+
+
+def _protocol(part: tuple[Sequence[Sample], Sequence[Sample]]) -> Measure:
+    return partial(evaluate_blocks, **labels_of(*part))
 
 
 def untrained_row(row: str, people: People) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from cace_pyg.retrieval import paired_bootstrap
 _RANKINGS = {
     "test": "two stages",
     "two_stage_k_reciprocal": "k-reciprocal re-ranking with neighbours chosen by both stages",
+    "two_stage_k_reciprocal_tuned": "the same, with settings chosen on held-out people",
     "two_stage_propagation": "propagation among neighbours chosen by both stages",
+    "two_stage_propagation_tuned": "the same, with settings chosen on held-out people",
 }
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.opponents.people import add_elsewhere, read_people
 from benchmarks.opponents.rows import Recipe
 from benchmarks.opponents.table import print_table
 from cace_pyg import Features
+from cace_pyg.config import KReciprocalSettings
 from cace_pyg.data import read_market_layout
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.retrieval import euclidean_distance, evaluate
@@ -22,7 +24,7 @@ RECIPE, SOURCE = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=5), {"f
 
 def options(out, **changed):
     given = {"rows": ["qaconv"], "search": ["qaconv"], "seeds": [0], "search_steps": 1, "out": out, "deeper": [],
-             "neighbours": False, "follow": []}  # fmt: skip
+             "neighbours": False, "follow": [], "tune": False}  # fmt: skip
     return argparse.Namespace(**(given | {"learning_rates": [1e-3, 3e-3], "clue_dropouts": [0.0]} | changed))
 
 
@@ -109,6 +111,25 @@ def test_held_out_people_choose_how_many_gallery_neighbours_are_followed(tmp_pat
     printed = capsys.readouterr().out
     assert "two stages, 4 pictures, gallery neighbours followed" in printed
     assert f"{100 * followed['test']['mAP']:6.2f}" in printed
+
+
+def test_held_out_people_choose_the_settings_of_the_re_ranking(tmp_path, monkeypatch):
+    searched = []
+
+    def distances_only(near, choice, weight, measure):
+        searched.append((len(near.images), choice.two_stage, weight))
+        return replace(choice, two_stage=replace(choice.two_stage, original_weight=1.0)), {}
+
+    monkeypatch.setattr(computing, "search_choice", distances_only)
+    recipe = Recipe(steps=1, anchors=4, confusions=3, width=4, top_k=4, fusion=0.3)
+    compute(tmp_path, recipe, rows=["graph"], search=[], follow=[2], neighbours=True, tune=True)
+    row = json.loads((tmp_path / "graph_0.json").read_text())
+    gallery = _few_people().held_out[1]  # the queries are among them
+    assert searched == [(len(gallery), KReciprocalSettings(), 0.3)]
+    assert "two_stage_k_reciprocal_tuned" not in row  # only where neighbours are followed
+    tuned = row["followed"]["two_stage_k_reciprocal_tuned"]
+    assert tuned["settings"] == {"k1": 20, "k2": 6, "original_weight": 1.0, "fusion": 0.3}
+    assert tuned["average_precision"] == row["followed"]["test"]["average_precision"]
 
 
 _NEIGHBOURS = ("two_stage_k_reciprocal", "two_stage_propagation")
