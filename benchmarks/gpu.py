@@ -69,7 +69,7 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Flops of a pair's matrix products: the inter block, and if not linear, the convolution and the node function."""
+        """Flops of a pair's matrix products: the inter block; if not linear, also convolution and node function."""
         inter = 2.0 * self.n**2 * self.compared
         return inter if self.is_linear else inter + 4.0 * self.n**2 * self.moved + 8.0 * self.n * self.moved**2
 
@@ -207,9 +207,7 @@ def _triplets(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     def loss(model: ConditionalEmbedding, clues: Clues) -> Tensor:
         prepared = model.prepare(clues)
         distance = model.distance(prepared.select(anchor), prepared.select(others))
-        return triplet_loss(
-            distance[:anchors], distance[anchors:], 10.0
-        )  # no triplet satisfies this margin, so all have gradients
+        return triplet_loss(distance[:anchors], distance[anchors:], 10.0)  # a margin that no triplet satisfies
 
     return _steps(bench, clues, loss, bench.times(3 * 2 * anchors))
 
@@ -413,7 +411,10 @@ def main() -> None:
         "--queries", type=int, default=3368, help="queries of the second stage (default: 3368, as Market-1501)"
     )
     parser.add_argument(
-        "--gallery", type=int, default=19281, help="images in the cache (default: 19281, as Market-1501)"
+        "--gallery",
+        type=int,
+        default=19281,
+        help="images in the cache (default: 19281, Market-1501's queries and gallery)",
     )
     parser.add_argument("--top_k", type=int, default=100, help="pairs per query (default: 100)")
     parser.add_argument("--pairs", type=int, default=2048, help="pairs of a pass (default: 2048)")

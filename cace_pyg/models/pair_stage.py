@@ -125,7 +125,7 @@ class PairStage(torch.nn.Module, ABC):
         """
         if not self.builder.compares_features:
             raise ValueError(
-                f"Expected a graph that compares clues, to keep fewer of them (got {type(self.builder).__name__}, "
+                f"Expected a graph that compares clues when fewer are kept (got {type(self.builder).__name__}, "
                 "whose edges depend only on the positions of clues); leave gallery_clues out"
             )
         kept = keep_clues(prepared, count)
