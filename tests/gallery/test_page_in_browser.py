@@ -22,7 +22,7 @@ from tests.forkserver import FORKSERVER
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DROP = """([name, content]) => {
-  const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const transfer = new DataTransfer();
   transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
   document.getElementById("drop").dispatchEvent(
