@@ -38,7 +38,7 @@ def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
 
 
 @pytest.mark.parametrize(("images", "batch_size", "ranks"), [(10, 4, 3), (64, 4, 5), (7, 1, 7), (9, 4, 1), (9, 4, 3)])
-def test_every_image_is_one_ranks_and_batches_stay_whole(images, batch_size, ranks):
+def test_every_image_belongs_to_one_rank_and_batches_stay_whole(images, batch_size, ranks):
     parts = [_part(images, batch_size, Ranks(rank, ranks), "query") for rank in range(ranks)]
     assert [image for part in parts for image in range(images)[part]] == list(range(images))
     assert all(part.start % batch_size == 0 and part.stop > part.start for part in parts)

@@ -37,7 +37,7 @@ def ranked_as_features(gallery, query, pictures, labels=None, **options):
 
 
 @pytest.mark.parametrize("count", [1, COUNT])
-def test_it_is_that_of_features(gallery, splits, pictures, count):
+def test_a_search_ranks_as_rerank_features_does(gallery, splits, pictures, count):
     query = [sample.path for sample in splits.query[:8]]
     expected = ranked_as_features(gallery, query, pictures, top_k=LOOKED_AT, gallery_neighbours=count)
     found = gallery.search(query, len(pictures), first_stage=LOOKED_AT, gallery_neighbours=count)

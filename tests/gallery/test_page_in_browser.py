@@ -204,7 +204,7 @@ def test_pictures_of_some_minutes(page, shown_gallery, splits):
     assert set(images(page, "hits")) == {hit.image for hit in found if first <= hit.time <= last}
 
 
-def test_who_passes_by_asks_for_nothing_and_a_refusal_stands_where_the_figure_would(page, splits):
+def test_hits_that_are_skipped_ask_for_no_figure_and_a_refusal_is_shown_in_its_place(page, splits):
     page.set_input_files("#picture", splits.query[0].path)
     images(page, "hits")
     page.locator("#hits .hit").first.click()
