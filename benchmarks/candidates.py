@@ -61,7 +61,7 @@ class Ranking:
         return self.protocol(block for _, block in distance_blocks(self.query, self.gallery))
 
     def some(self, chosen: Tensor) -> Metrics:
-        """The metrics if the chosen pairs of the deepest list are compared, and ranked before all others."""
+        """The metrics if the chosen pairs of the longest list are compared, and ranked before all others."""
         fused = (1 - self.weight) * self.near + self.weight * self.conditional.double()
 
         def blocks() -> Iterator[Tensor]:

@@ -1,14 +1,14 @@
-"""What a second stage is worth by the clues that are kept of a gallery picture, how they are chosen, and their bytes.
+"""The gain of the second stage by the number of clues kept of a gallery picture, the way to choose them, and bytes.
 
-Held-out people try six ways and two precisions. Four ways keep some clues and forget the others: drawn at random; those
-farthest from each other (farthest-point sampling of what the graph compares); the strongest (length of what is
-propagated); those that are joined most with the clues of 64 training pictures. *Counted* keeps the farthest ones, each
-for as many clues as are nearest to it. *Merged* is ``evaluation.gallery_clues``: the mean of each such group. With
-``--test`` query and gallery are ranked instead, by merged clues of four bits alone, as ``index --precision int4``
-keeps them. Queries keep all clues. "share of the gain" is that of all clues of the first checkpoint over the network
-alone, in mAP.
+Six ways and two precisions are compared on held-out people. Four ways drop clues and keep others: random ones; those
+farthest from each other (farthest-point sampling of the features that the graph compares); the strongest (length of the
+propagated features); those with the most edges to clues of 64 training pictures. *Counted* keeps the farthest clues,
+each weighted by the number of clues nearest to it. *Merged* is ``evaluation.gallery_clues``: the mean of each such
+group. With ``--test``, query and gallery are ranked instead, only with merged clues of four bits, as ``index
+--precision int4`` stores them. Queries keep all clues. "share of the gain" is relative to the mAP gain of the first
+checkpoint with all clues over the network alone.
 
-Features are those of ``python -m benchmarks.extraction --keep``; the pair stages are those of
+Features come from ``python -m benchmarks.extraction --keep``; pair stages come from
 ``cace_pyg.fit_pair_stage`` on their training part.
 """
 
@@ -59,7 +59,9 @@ class People:
 
     @cached_property
     def prepared(self) -> tuple[PairOperand, PairOperand]:
-        query, gallery = (prepare_features(self.stage, one, torch.device("cpu")) for one in (self.query, self.gallery))
+        query, gallery = (
+            prepare_features(self.stage, part, torch.device("cpu")) for part in (self.query, self.gallery)
+        )
         return query, gallery
 
     @cached_property
@@ -76,7 +78,7 @@ class People:
 
     def two_stages(self, gallery: PairOperand) -> Metrics:
         prepared = self.prepared[0], gallery
-        sides = (Extraction((), *one) for one in zip(self.embeddings, prepared, strict=True))
+        sides = (Extraction((), *side) for side in zip(self.embeddings, prepared, strict=True))
         conditional = measure_lists(self.stage, *sides, [*self.index], None, "cpu", title=self.name)
         distances = Distances(*self.embeddings, self.index, conditional.view(self.index.shape))
         return evaluate_blocks(distances.blocks(self.weight), **labels_of(*self.samples))
@@ -90,8 +92,8 @@ def control(way: str, gallery: PairOperand, count: int, training: Tensor) -> Pai
     elif way == "strongest":
         kept = gallery.projected.norm(dim=2).topk(count).indices
     elif way == "most joined":
-        edges = ((one @ training.T).relu().pow(_SHARPNESS) for one in compared.split(64))
-        kept = torch.cat([one.sum(2) for one in edges]).topk(count).indices
+        edges = ((clues @ training.T).relu().pow(_SHARPNESS) for clues in compared.split(64))
+        kept = torch.cat([block.sum(2) for block in edges]).topk(count).indices
     else:
         kept = farthest_points(compared, count)
     some = replace(gallery, compared=Clues(compared[image, kept], (count, 1)), projected=gallery.projected[image, kept])
@@ -115,7 +117,7 @@ def farthest_points(x: Tensor, count: int) -> Tensor:
 def ways(
     people: People, training: Tensor, counts: list[int], controls: tuple[str, ...], test: bool
 ) -> Iterator[tuple[str, int, str, PairOperand]]:
-    """Way, clues, precision and the gallery."""
+    """All variants: way, number of clues, precision, and the gallery made so."""
     gallery, model = people.prepared[1], SimpleNamespace(pair_stage=people.stage)
     n = gallery.projected.size(1)
     for count in counts:
@@ -141,7 +143,7 @@ def measure(
 
 
 def formatted(rows: list[dict]) -> list[dict]:
-    """With the share of the gain of all clues, of the first checkpoint."""
+    """Add the share of the first checkpoint's gain with all clues."""
     first, full = (next(row["metrics"].mAP for row in rows if row["way"] == way) for way in (_ALONE, _ALL))
     table = []
     for row in rows:
@@ -153,7 +155,7 @@ def formatted(rows: list[dict]) -> list[dict]:
 
 
 def plot(rows: list[dict]) -> Figure:
-    """mAP over kept clues, way by way, and over bytes of a picture."""
+    """mAP by kept clues for each way, and by bytes per picture."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     alone, full = (float(next(row["mAP"] for row in rows if row["way"] == way)) for way in (_ALONE, _ALL))
@@ -199,7 +201,7 @@ def people_of(kept: KeptPeople, test: bool) -> People:
         both = samples["query"], samples["gallery"]
         name = f"query and gallery, {len(both[0])} × {len(both[1])}"
         return People(name, stage, weight, parts["query"], parts["gallery"], both)
-    query, gallery = (parts["train"].select(KeptFeatures.positions(one)) for one in (held.query, held.gallery))
+    query, gallery = (parts["train"].select(KeptFeatures.positions(side)) for side in (held.query, held.gallery))
     both = [*held.query], [*held.gallery]
     return People(f"held out, {len(query)} × {len(gallery)}", stage, weight, query, gallery, both)
 
@@ -209,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gallery_clues", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     add_options(parser)
-    parser.add_argument("--also", type=Path, nargs="*", default=[], help="other checkpoints, by merged clues alone")
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="other checkpoints, only with merged clues")
     parser.add_argument("--clues", type=int, nargs="+", default=list(_KEPT), help="that are kept")
     parser.add_argument("--test", action="store_true", help="query and gallery instead of the held-out people")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")

@@ -1,4 +1,4 @@
-"""The cost of kept neighbours in a gallery: making them, a query with and without them, and adding a picture.
+"""The cost of stored neighbours in a gallery: making them, a query with and without them, and adding a picture.
 
 The gallery is that of ``benchmarks.gallery_search``: rendered pictures are really indexed, and larger galleries are
 filled with synthetic entries; queries are rendered pictures of other people. The pair stage measures the lists of

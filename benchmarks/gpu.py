@@ -1,19 +1,22 @@
 """The pair stage on a GPU: scoring, training, the second stage of Market-1501, and where the time goes.
 
-Four cases. "paper" (the clues themselves are compared) and "released" (their projections to D / 16) pool linearly, so
-that the fused kernel can compute them; "recommended" is that of configs/on_top.yaml, on the clues of OSNet (128 of 128
-channels) and of ResNet-50 at 384×128 (192 of 2048): the 16th power of cosines, inter edges, a small network on each
-node. "pass" is 2048 pairs of twenty queries, what the library measures at once on a GPU; "compiled pass" the same
-beside torch.compile, which takes half a minute a case. "second stage" is all queries against their top k, as the
-library does it, from clues that are on the card already or in the machine's memory; "second stage, query by query" is
-how a CPU does it.
+There are four cases. "paper" (compares the clues themselves) and "released" (compares projections to D / 16 channels)
+pool linearly, so the fused kernel can compute them. "recommended" has the settings of configs/on_top.yaml: the 16th
+power of cosines, inter edges, and a small network on each node. It is run on the clues of OSNet (128 clues of 128
+channels) and of ResNet-50 at 384×128 (192 clues of 2048 channels).
 
-"useful" flops are those of the matrix products once, three times as many with the backward pass; "executed" ones count
-what the kernel computes again (docs/kernels.md). Both are divided by the median time, and by what a square matrix
-product reaches on the same device in the same run. "error" is ‖difference‖ / ‖value‖ to plain torch in float32.
+"pass" measures 2048 pairs of twenty queries, as many as the library measures at once on a GPU. "compiled pass" compares
+it with torch.compile, which takes half a minute per case. "second stage" measures all queries against their top k, as
+the library does it, with clues in the GPU's memory or in the machine's. "second stage, query by query" does it as on a
+CPU.
 
-Without a GPU it says so and measures nothing; --quick then runs everything that runs on a CPU once, in small: plain
-torch, and the kernel where TRITON_INTERPRET=1 is set. Such times mean nothing.
+"useful" flops are those of the matrix products, three times as many with the backward pass. "executed" flops include
+products that the kernel computes again (docs/kernels.md). Rates are flops divided by the median time, also relative to
+a square matrix product on the same device in the same run. "error" is ‖difference‖ / ‖value‖ from plain torch in
+float32.
+
+Without a GPU, nothing is measured, and a message says so. --quick then runs small sizes once on the CPU: plain torch,
+and the kernel if TRITON_INTERPRET=1 is set. Such times mean nothing.
 """
 
 import argparse
@@ -46,7 +49,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Case:
-    """Clues and settings; ``compared`` and ``moved`` are channels, of the attention and of the convolution."""
+    """Clues and settings; ``compared`` and ``moved`` are the channels of the attention and of the convolution."""
 
     grid: tuple[int, int]
     channels: int
@@ -61,12 +64,12 @@ class Case:
 
     @property
     def is_linear(self) -> bool:
-        """Pooled first, so that of a pair only the inter block is left to compute, and the kernel can do that."""
+        """Whether pooling comes first, so that the kernel can compute a pair from its inter block alone."""
         return self.conditional["node_wise"] == "identity"
 
     @property
     def flops(self) -> float:
-        """Of the matrix products of a pair: the inter block, and on the map path what moves clues and sees nodes."""
+        """Flops of a pair's matrix products: the inter block; if not linear, also convolution and node function."""
         inter = 2.0 * self.n**2 * self.compared
         return inter if self.is_linear else inter + 4.0 * self.n**2 * self.moved + 8.0 * self.n * self.moved**2
 
@@ -84,7 +87,7 @@ _SMALL = Case((6, 4), 64, 4, 4)
 
 
 class Work(NamedTuple):
-    """What a contender of a stage does: a call, and its flops, counted both ways."""
+    """A call to time, with its useful and its executed flops."""
 
     call: Callable[[], object]
     useful: float
@@ -92,11 +95,11 @@ class Work(NamedTuple):
 
 
 class Bench:
-    """One case on one device: the models of all contenders with the same weights, and clues."""
+    """One case on one device: models of all implementations with the same weights, and clues."""
 
     def __init__(self, name: str, precision: str, options: argparse.Namespace, device: torch.device):
         torch.manual_seed(0)
-        torch._dynamo.reset()  # else the variants of one function are counted together, and given up after some
+        torch._dynamo.reset()  # otherwise torch gives up after too many variants of a function
         case = CASES[name]
         self.case = Case(_SMALL.grid, 64, 64, 64, case.attention, case.conditional) if options.quick else case
         self.labels: Row = {"case": name, "precision": precision}
@@ -107,10 +110,10 @@ class Bench:
             self.contenders.append("fused")
 
     def model(self, contender: str) -> ConditionalEmbedding:
-        """The pair stage by which a contender computes; weights are those of ``self.plain``."""
+        """The pair stage of an implementation, with the weights of ``self.plain``."""
         made = self._model("fused" if contender == "fused" else "pooled")
         made.load_state_dict(self.plain.state_dict())
-        return made.eval()  # in training each pass counts edges
+        return made.eval()  # in training, each pass counts edges
 
     def _model(self, backend: str = "pooled") -> ConditionalEmbedding:
         channels, settings = self.case.channels, ConditionalSettings(backend=backend, **self.case.conditional)
@@ -120,18 +123,18 @@ class Bench:
         return made.to(self.device, self.dtype).eval()
 
     def clues(self, images: int) -> Clues:
-        """Random clues; drawn on the device."""
+        """Random clues, drawn on the device."""
         shape = images, self.case.n, self.case.channels
         return Clues(torch.rand(shape, device=self.device, dtype=self.dtype), self.case.grid)
 
     @torch.no_grad()
     def cache(self, images: int) -> PairOperand:
-        """Prepared clues of many images, in parts, for the clues of all of them need not exist at once."""
+        """Prepared clues of many images, made in parts, so that their unprepared clues need less memory."""
         parts = (min(256, images - start) for start in range(0, images, 256))
         return PairOperand.concatenate([self.plain.prepare(self.clues(part)) for part in parts])
 
     def times(self, pairs: int, executed: Callable[[str], int] = lambda _: 1) -> Callable[[str, Callable], Work]:
-        """A contender's call with its flops, of which it executes so many times as many."""
+        """A call with its useful flops, and its executed flops as a multiple of them."""
         useful = pairs * self.case.flops
         return lambda name, call: Work(call, useful, useful * executed(name))
 
@@ -142,8 +145,8 @@ def _passes(contender: str) -> int:
 
 def scoring(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     """Distances of one query to its top k, from prepared clues."""
-    one, many = bench.cache(1), bench.cache(bench.options.top_k)
-    return _distances(bench, one, many, bench.options.top_k)
+    query, gallery = bench.cache(1), bench.cache(bench.options.top_k)
+    return _distances(bench, query, gallery, bench.options.top_k)
 
 
 def one_pass(bench: Bench, compiles: bool = False) -> tuple[dict[str, Work], dict[str, float]]:
@@ -155,7 +158,7 @@ def one_pass(bench: Bench, compiles: bool = False) -> tuple[dict[str, Work], dic
 
 
 def compiled_pass(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """The same with torch.compile beside it."""
+    """:func:`one_pass`, also with torch.compile."""
     return one_pass(bench, compiles=True)
 
 
@@ -176,8 +179,8 @@ def _distances(
 
 
 def training(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """Forward and backward: where pooling is linear all pairs of a batch of 4 × 4, as in the joint phase, else the
-    triplets of the pair phase; the error is that of the clues' gradient."""
+    """Forward and backward: all pairs of a batch of 4 × 4 as in the joint phase, if pooling is linear; otherwise the
+    triplets of the pair phase. The error is that of the clues' gradient."""
     return _all_pairs(bench) if bench.case.is_linear else _triplets(bench)
 
 
@@ -190,7 +193,7 @@ def _all_pairs(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
         table = model.all_pairs(model.prepare(clues)).embedding
         return (table * probe.to(table)).sum()
 
-    # fused: two passes; backward two for each side of either pass, and one for the vectors (docs/kernels.md)
+    # fused: two passes; backward, two for each side of each pass, and one for the vectors (docs/kernels.md)
     work = bench.times(3 * pairs, lambda name: 11 / 3 if name == "fused" else 1)
     return _steps(bench, clues, loss, work)
 
@@ -204,7 +207,7 @@ def _triplets(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
     def loss(model: ConditionalEmbedding, clues: Clues) -> Tensor:
         prepared = model.prepare(clues)
         distance = model.distance(prepared.select(anchor), prepared.select(others))
-        return triplet_loss(distance[:anchors], distance[anchors:], 10.0)  # no triplet is within such a margin
+        return triplet_loss(distance[:anchors], distance[anchors:], 10.0)  # a margin that no triplet satisfies
 
     return _steps(bench, clues, loss, bench.times(3 * 2 * anchors))
 
@@ -226,7 +229,7 @@ def _steps(
 
 
 def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """Every query against its top k out of a gallery, from one cache, as the library does it."""
+    """Every query against its top k of a gallery, from one cache, as in the library."""
     query, gallery, index = _query_and_gallery(bench)
     work, found = bench.times(index.numel(), _passes), {}
     for name in bench.contenders:
@@ -234,7 +237,7 @@ def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
         found[name] = work(
             name, lambda model=model: measure_lists(model, query, gallery, [*index], None, bench.device, progress=False)
         )
-    if not bench.case.is_linear:  # those are 20 GB and more
+    if not bench.case.is_linear:  # the others need 20 GB and more
         in_memory = Extraction((), gallery.embedding, gallery.prepared.to("cpu"))
         found["plain torch, from the machine's memory"] = work(
             "plain torch",
@@ -244,7 +247,7 @@ def second_stage(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
 
 
 def query_by_query(bench: Bench) -> tuple[dict[str, Work], dict[str, float]]:
-    """The same with one query at a time."""
+    """:func:`second_stage` with one query at a time."""
     query, gallery, index = _query_and_gallery(bench)
 
     def distances() -> Tensor:
@@ -268,7 +271,7 @@ STAGES = {
     "scoring, one query": scoring, "pass": one_pass, "compiled pass": compiled_pass, "training step": training,
     "second stage": second_stage, "second stage, query by query": query_by_query,
 }  # fmt: skip
-_WHOLE = second_stage, query_by_query  # repeated enough in itself
+_WHOLE = second_stage, query_by_query  # long enough without repetitions
 
 
 def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
@@ -296,7 +299,7 @@ def measure(bench: Bench, matrix_rate: float) -> Iterator[Row]:
 
 
 def measure_tiles(bench: Bench, matrix_rate: float) -> list[Row]:
-    """The forward and the backward kernel with other tiles than the default: which fits this device best?"""
+    """Time the forward and the backward kernel with several tile sizes, to find the best for this device."""
     from cace_pyg.kernels import relu_gram_triton
 
     pairs, n, compared = bench.options.pairs, bench.case.n, bench.case.compared
@@ -312,7 +315,7 @@ def measure_tiles(bench: Bench, matrix_rate: float) -> list[Row]:
         )
     able = {}
     for key, call in calls.items():
-        try:  # a large tile may want more shared memory than the card has
+        try:  # a large tile may need more shared memory than the GPU has
             able[key] = call() is not None and call
         except Exception as error:
             print(f"{key}: {type(error).__name__}: {str(error).splitlines()[0]}")
@@ -334,7 +337,7 @@ _LISTED = 12
 
 
 def measure_shares(bench: Bench) -> Iterator[Row]:
-    """Where the time of plain torch goes: the kernels of a pass and of a training step, the longest first."""
+    """The time of each kernel in a pass and a training step of plain torch, the longest first."""
     for stage, prepare in (("pass", one_pass), ("training step", training)):
         with torch.set_grad_enabled(prepare is training):
             call = prepare(bench)[0]["plain torch"].call
@@ -346,19 +349,19 @@ def measure_shares(bench: Bench) -> Iterator[Row]:
                 if bench.device.type == "cuda":
                     torch.cuda.synchronize(bench.device)
         own = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
-        kernels = [one for one in recorded.key_averages() if getattr(one, own) > 0]
-        kernels = [one for one in kernels if bench.device.type == "cpu" or one.self_cpu_time_total == 0]
-        total = sum(getattr(one, own) for one in kernels)
-        kernels.sort(key=lambda one: -getattr(one, own))
-        for one in kernels[:_LISTED]:
+        kernels = [kernel for kernel in recorded.key_averages() if getattr(kernel, own) > 0]
+        kernels = [kernel for kernel in kernels if bench.device.type == "cpu" or kernel.self_cpu_time_total == 0]
+        total = sum(getattr(kernel, own) for kernel in kernels)
+        kernels.sort(key=lambda kernel: -getattr(kernel, own))
+        for kernel in kernels[:_LISTED]:
             yield bench.labels | {
-                "stage": stage, "kernel": one.key[:110], "calls": one.count / 5, "ms": getattr(one, own) / 5e3,
-                "% of all kernels": 100 * getattr(one, own) / total,
+                "stage": stage, "kernel": kernel.key[:110], "calls": kernel.count / 5, "ms": getattr(kernel, own) / 5e3,
+                "% of all kernels": 100 * getattr(kernel, own) / total,
             }  # fmt: skip
 
 
 def matrix_product(precision: str, options: argparse.Namespace, device: torch.device) -> tuple[float, Row]:
-    """Flops a second of a square matrix product of random numbers, and its row of the table."""
+    """Flops per second of a square matrix product of random numbers, and its row of the table."""
     size = 256 if options.quick else 8192
     a, b = (torch.rand(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
     seconds = medians_on(device, {"": lambda: a @ b}, options.rounds)[""]
@@ -371,7 +374,7 @@ def matrix_product(precision: str, options: argparse.Namespace, device: torch.de
 
 
 def medians_on(device: torch.device, functions: dict, rounds: int, times: int = 1) -> dict:
-    """Median seconds of a call until the device has finished; so many calls after one another are timed together."""
+    """Median seconds of a call, until the device has finished; ``times`` calls in sequence are timed together."""
 
     def finished(call: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -399,25 +402,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, seconds, on a CPU too: does it run?")
+    parser.add_argument("--quick", action="store_true", help="small sizes, seconds, also on a CPU: does it run?")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="(default: all)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="(default: all)")
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=["bf16", "fp32"],
-                        help="of clues and weights (default: bf16 fp32)")  # fmt: skip
-    parser.add_argument("--queries", type=int, default=3368, help="of the second stage (default: 3368, Market-1501)")
-    parser.add_argument("--gallery", type=int, default=19281, help="images in the cache (default: 19281, labelled)")
-    parser.add_argument("--top_k", type=int, default=100, help="pairs a query (default: 100)")
-    parser.add_argument("--pairs", type=int, default=2048, help="of a pass (default: 2048)")
+                        help="precision of clues and weights (default: bf16 fp32)")  # fmt: skip
+    parser.add_argument(
+        "--queries", type=int, default=3368, help="queries of the second stage (default: 3368, as Market-1501)"
+    )
+    parser.add_argument(
+        "--gallery",
+        type=int,
+        default=19281,
+        help="images in the cache (default: 19281, Market-1501's queries and gallery)",
+    )
+    parser.add_argument("--top_k", type=int, default=100, help="pairs per query (default: 100)")
+    parser.add_argument("--pairs", type=int, default=2048, help="pairs of a pass (default: 2048)")
     parser.add_argument("--batch", type=int, default=16, help="images of a step of the joint phase (default: 16)")
     parser.add_argument("--anchors", type=int, default=96, help="triplets of a step of the pair phase (default: 96)")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default: 15)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--tiles", action="store_true", help="time the kernels with several tile sizes instead")
-    what.add_argument("--shares", action="store_true", help="where the time of plain torch goes instead, by kernel")
+    what.add_argument("--shares", action="store_true", help="list the time of plain torch by kernel instead")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and (options.tiles or not options.quick):
-        print(f"skipped: no CUDA device (torch {torch.__version__}); --quick runs in small what runs on a CPU")
+        print(f"skipped: no CUDA device (torch {torch.__version__}); --quick runs small sizes on the CPU")
         return
     if options.quick:
         options.queries, options.gallery, options.top_k, options.pairs = 3, 8, 4, 8
@@ -431,14 +441,14 @@ def main() -> None:
                 table.append(row)
             for case in options.cases:
                 if precision == "fp32" and case in ("paper", "released") and not options.quick:
-                    continue  # float32 has no matrix unit here, so the kernel, which computes twice, cannot win
+                    continue  # float32 has no matrix units, so the kernel, which computes twice, cannot be faster
                 bench = Bench(case, precision, options, device)
                 if options.tiles:
                     table.extend(measure_tiles(bench, rate) if bench.case.is_linear else [])
                 else:
                     table.extend(measure_shares(bench) if options.shares else measure(bench, rate))
                 del bench
-    finally:  # hours of a GPU are dear: what was measured before an error is kept
+    finally:  # GPU hours are expensive: keep what was measured before an error
         if table:
             save_results(name, table, None, options.quick)
 

@@ -1,4 +1,4 @@
-"""A tracker that only uses overlap, to measure separately how its tracks are joined again."""
+"""A tracker that only uses overlap, so that joining its tracks can be measured separately."""
 
 from itertools import count
 

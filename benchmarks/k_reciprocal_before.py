@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking as version 0.2 had it, to compare with."""
+"""An earlier implementation of k-reciprocal re-ranking, for comparison."""
 
 import numpy as np
 import torch

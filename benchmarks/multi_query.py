@@ -276,7 +276,7 @@ def _read(options: argparse.Namespace) -> tuple[str, Asked, PairStage, float]:
         )
         held = hold_out_identities(numbered, held_out, seed)
         query, gallery = held.query, held.gallery
-        of_query, of_gallery = (parts["train"].select(KeptFeatures.positions(one)) for one in (query, gallery))
+        of_query, of_gallery = (parts["train"].select(KeptFeatures.positions(side)) for side in (query, gallery))
     both = [_prepared(*side, fitted.stage) for side in ((query, of_query), (gallery, of_gallery))]
     return "market", Asked(*both, further_pictures(query, gallery)), fitted.stage, fitted.fusion_weight or 0.0
 

@@ -13,7 +13,7 @@ COMMANDS = {  # name: module, what it does
     "calibrate": ("cace_pyg.calibrate", "learn probabilities for a model's distances on your cameras"),
     "ablate": ("cace_pyg.ablate", "run the rows of an ablation, with statistics"),
     "visualize": ("cace_pyg.visualize", "draw what a trained model sees"),
-    "search": ("cace_pyg.search", "keep a gallery on disk, and search people in it"),
+    "search": ("cace_pyg.search", "keep a gallery on disk, and search for people in it"),
     "identify": ("cace_pyg.identify", "find out who is who in a gallery, across cameras"),
     "embed": ("cace_pyg.embed", "write the embeddings of pictures to a file"),
     "export": ("cace_pyg.export", "export a trained model as two ONNX files, or as a folder to share"),
@@ -22,7 +22,8 @@ EXPLANATION = "\n".join(
     [
         "CACE-Net person re-identification.\n",
         *(f"  cace-pyg {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()),
-        "\nA command alone explains itself; with --help it lists its options. python -m cace_pyg.COMMAND is the same.",
+        "\nWithout arguments a command explains itself; with --help it lists its options.",
+        "python -m cace_pyg.COMMAND does the same as cace-pyg COMMAND.",
         "cace-pyg --version shows the version.",
     ]
 )

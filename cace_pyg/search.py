@@ -1,4 +1,4 @@
-"""``python -m cace_pyg.search``: keep a gallery on disk, and search people in it."""
+"""``python -m cace_pyg.search``: keep a gallery on disk, and search for people in it."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
 Needs LanceDB: pip install 'cace-pyg[gallery]', and for --ray 'cace-pyg[cluster]'. The gallery contains a copy of
 the model, so only index needs a checkpoint.
 Exit status 0: all is well; 1: some pictures could not be read, or found; 2: nothing could be done; 3: query
---false_alarms found nobody we know."""
+--false_alarms: nobody we know."""
 INDEX = """Add all pictures of a folder to a gallery, and make the gallery if there is none. Pictures that are in it and
 have not changed are skipped, so the same command continues after an interruption. Instead of a folder you can give a
 table (.csv, .parquet) with a column path (relative to the table's folder); its other columns become columns of the
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; counted pictures are in the gallery, and the same command continues", file=sys.stderr)
+        print("stopped; pictures counted so far are in the gallery, and the same command continues", file=sys.stderr)
         return 130
 
 
@@ -86,15 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         ("add", _add, "add single pictures to a gallery"),
         ("remove", _remove, "remove pictures from a gallery"),
         ("query", _query, "find the person of a picture"),
-        ("serve", _serve, "a web page to search people, on this machine"),
-        ("optimize", _optimize, "merge its files, delete earlier versions, renew its index"),
+        ("serve", _serve, "a web page to search for people, on this machine"),
+        ("optimize", _optimize, "merge a gallery's files, delete earlier versions, renew its index"),
         ("stats", _stats, "show what is in a gallery"),
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
         command.set_defaults(run=run)
         command.add_argument("--gallery", required=True, type=user_path, help="its folder, such as people.lance")
         command.add_argument(
-            "--checkpoint", type=user_path, help="the model; must be the gallery's if there is a gallery"
+            "--checkpoint", type=user_path, help="the model; if the gallery exists, it must be its own"
         )
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         _ARGUMENTS[name](command)
@@ -103,35 +103,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _index_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=user_path, help="or a table, .csv or .parquet, with the pictures")
-    command.add_argument("--precision", choices=get_args(Precision), help="of a new gallery's clues (default: int8)")
+    command.add_argument(
+        "--precision", choices=get_args(Precision), help="number format of a new gallery's clues (default: int8)"
+    )
     command.add_argument(
         "--gallery_clues",
         type=int,
         metavar="N",
-        help="clues that a new gallery keeps of a picture (default: the model's, which are all unless it was trained "
-        "with fewer; docs/gallery_clues.md)",
+        help="number of clues that a new gallery keeps of a picture (default: as in the model's training, usually all; "
+        "docs/gallery_clues.md)",
     )
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--pattern", help="columns from file names: 'c(?P<camera>\\d+)s\\d_(?P<frame>\\d+)'")
     facts.add_argument(
         "--metadata", type=user_path, help="columns from a .csv or .parquet with a column path, relative to FOLDER"
     )
-    command.add_argument(
-        "--ray", action="store_true", help="on the workers of a Ray cluster instead of in this process"
-    )
+    command.add_argument("--ray", action="store_true", help="use the workers of a Ray cluster instead of this process")
     command.add_argument(
         "--neighbours",
         action="store_true",
         help="store each picture's neighbours by both stages, for query --neighbours; add, remove and later index "
         "commands then update them (docs/neighbours.md)",
     )
-    command.add_argument("--workers", type=int, help="of Ray (default: one per GPU, or per core without GPUs)")
-    command.add_argument("--ray_address", help="of a running cluster: auto, or HOST:6379 (default: start one here)")
+    command.add_argument(
+        "--workers", type=int, help="number of Ray workers (default: one per GPU, or per core without GPUs)"
+    )
+    command.add_argument(
+        "--ray_address", help="address of a running cluster: auto, or HOST:6379 (default: start one here)"
+    )
 
 
 def _add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("pictures", type=user_path, nargs="+")
-    command.add_argument("--camera", help="of all of them")
+    command.add_argument("--camera", help="of all these pictures")
 
 
 def _remove_arguments(command: argparse.ArgumentParser) -> None:
@@ -147,7 +151,9 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("picture", type=user_path, nargs="+")
     command.add_argument("--together", action="store_true", help="the pictures show one person and are one query")
     command.add_argument("--top_k", type=int, default=10, help="how many to show (default: 10)")
-    command.add_argument("--first_stage", type=int, help="how many the second stage compares (default: the model's)")
+    command.add_argument(
+        "--first_stage", type=int, help="how many pictures the second stage compares (default: the model's)"
+    )
     command.add_argument("--where", help=WHERE)
     command.add_argument(
         "--false_alarms",
@@ -164,8 +170,8 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="the second stage goes on to the N nearest of what it finds (docs/candidates.md; default: 0, it looks at "
-        "the nearest of the picture)",
+        help="let the second stage also compare the N nearest gallery pictures of each good match, best match first "
+        "(docs/candidates.md; default: 0, only the query's nearest)",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -183,7 +189,7 @@ def _optimize_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--erase",
         action="store_true",
-        help="leave nothing of removed pictures on disk; nobody else may use the gallery meanwhile",
+        help="leave no data of removed pictures on disk; nobody else may use the gallery meanwhile",
     )
     command.add_argument(
         "--views_alone", action="store_true", help="keep only the clues of the views of each track (docs/tracks.md)"
@@ -206,8 +212,8 @@ def _open(known: argparse.Namespace) -> Gallery:
     own = gallery.path / "model.ckpt"
     if known.checkpoint is not None and _calibration_of(known.checkpoint) != _calibration_of(own):
         print(
-            f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, whose own is used. "
-            f"To give it a new one: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
+            f"warning: {known.checkpoint} has another calibration than the gallery {gallery.path}, which uses its own. "
+            f"To renew that: python -m cace_pyg.calibrate --checkpoint {own} --data.root PATH --output {own}",
             file=sys.stderr,
         )
     return gallery
@@ -321,8 +327,8 @@ def _query(known: argparse.Namespace) -> int:
         raise ValueError(f"Expected --figure FILE.png or FILE.svg in an existing folder (got {known.figure})")
     if len(known.picture) > 1 and not known.together:
         raise ValueError(
-            f"Expected one picture (got {len(known.picture)}); if they show one person, give --together, else search "
-            "for one after the other"
+            f"Expected one picture (got {len(known.picture)}); if they show one person, give --together; otherwise "
+            "search for each separately"
         )
     gallery = _open(known)
     rate = known.false_alarms

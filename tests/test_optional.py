@@ -92,7 +92,7 @@ def test_without_openvino_the_error_names_the_extra(without):
 def test_vectors_need_neither_lancedb_nor_pyarrow_and_the_error_names_the_extra(without):
     found, errors, folder = without
     assert found["embed"] == [0, 2] and "cace-pyg[parquet]" in errors
-    assert {one.name for one in folder.iterdir()} == {"vectors.npy", "vectors.names.txt", "model"}
+    assert {path.name for path in folder.iterdir()} == {"vectors.npy", "vectors.names.txt", "model"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_scatter") is None, reason="make test installs torch-scatter")

@@ -41,7 +41,7 @@ def test_a_short_loop_is_one_line(clock, capsys):
 def test_a_long_loop_has_a_line_each_half_minute(clock, capsys):
     walk(progress_bar(range(9), desc="decode", unit="picture"), clock, 10.0)
     done = ("3/9 picture, 30.0 s", "6/9 picture, 60.0 s", "9/9 picture, 90.0 s")
-    assert capsys.readouterr().err == "".join(f"decode: {one}\n" for one in done)  # the last is not said twice
+    assert capsys.readouterr().err == "".join(f"decode: {line}\n" for line in done)  # the last is not said twice
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(1.0, []), (8.0, ["4/5 batch, 32.0 s", "5/5 batch, 40.0 s"])])

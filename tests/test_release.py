@@ -74,7 +74,7 @@ def test_the_wheel_takes_a_step_of_the_demo_where_there_is_no_clone(built, tiny,
     zipfile.ZipFile(built[1]).extractall(tmp_path / "installed")
     (tmp_path / "elsewhere").mkdir()
     program = [sys.executable, "-W", "ignore", "-c", FROM_ELSEWHERE, str(tmp_path / "installed"), str(tiny)]
-    others = [one for one in sys.path if one and not (Path(one) / "cace_pyg").exists()]  # what it imports itself
+    others = [folder for folder in sys.path if folder and not (Path(folder) / "cace_pyg").exists()]
     path = os.pathsep.join([str(tmp_path / "installed"), *others])
     environment = {"PYTHONPATH": path, "PATH": "", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(program, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)

@@ -27,7 +27,7 @@ def frames():
     return list(walk_through(settings))
 
 
-def test_whoever_walks_through_two_cameras_is_told_of(trained, frames, capsys):
+def test_its_program_reports_people_who_pass_two_cameras(trained, frames, capsys):
     names = ("entrance", "hall")
     trackers = {name: IouTracker() for name in names}
     detections = {(names[shown.camera], shown.time): shown.detections for shown in frames}

@@ -1,4 +1,4 @@
-"""Any matcher in place of the pair stage."""
+"""Uses any matcher in place of the pair stage."""
 
 from typing import Protocol
 

@@ -156,11 +156,11 @@ class EvaluationSettings:
     top_k: PositiveInt = 100
     """Gallery pictures that the second stage re-ranks for each query."""
     gallery_neighbours: NonNegativeInt = 0
-    """The second stage follows this many nearest pictures of a good gallery match, best match first, instead of the
-    query's own list (docs/candidates.md); 0: it compares the query's nearest."""
+    """Number of gallery neighbours of each good match that the second stage compares next, best match first
+    (docs/candidates.md); 0: it only compares the query's nearest."""
     gallery_clues: PositiveInt | None = None
-    """Clues stored of a gallery picture for the second stage, and of matches and non-matches in the pair phase; each is
-    the mean of several (docs/gallery_clues.md); null: all."""
+    """Number of clues kept of a gallery picture for the second stage, and of matches and non-matches in the pair phase;
+    each is the mean of several (docs/gallery_clues.md); null: all."""
     fusion: Literal["auto", "paper"] | ClosedUnitInterval = "auto"
     """Weight of the conditional distance: a number in [0, 1]; `paper`: 1; `auto`: chosen on held-out identities."""
     average_precision: Literal["step", "trapezoid"] = "step"

@@ -18,7 +18,7 @@ from cace_pyg.user_path import user_path
 EXPLANATION = """Data sets.
 
   python -m cace_pyg.data synthetic ROOT    make the built-in data set
-  python -m cace_pyg.data check ROOT        which data set lies at ROOT, is it whole, can its pictures be read?
+  python -m cace_pyg.data check ROOT        which data set is at ROOT, is it complete, can its pictures be read?
   python -m cace_pyg.data parse ROOT        label maps of body parts for its pictures (--graph Semantic), with MediaPipe
   python -m cace_pyg.data COMMAND --help    every option"""
 SYNTHETIC = """Make the built-in data set: rendered pedestrians in Market-1501's layout, with part labels."""
@@ -54,14 +54,14 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cace_pyg.data", description="Data sets.", exit_on_error=False)
     commands = parser.add_subcommands(required=True)
     synthetic = ArgumentParser(description=SYNTHETIC, exit_on_error=False, allow_abbrev=False)
-    synthetic.add_argument("root", type=str, help="folder to make; left alone if it holds the same data set")
+    synthetic.add_argument("root", type=str, help="new folder; unchanged if it already contains the same data set")
     synthetic.add_argument("--workers", type=int, default=2, help="processes that draw")
     synthetic.add_class_arguments(SyntheticSettings)
     commands.add_subcommand("synthetic", synthetic, help="make the built-in data set")
     check = ArgumentParser(description=CHECK, exit_on_error=False, allow_abbrev=False)
     check.add_argument("root", type=str, help="folder or table")
     check.add_argument("--name", choices=get_args(DatasetName), help="check against this data set, not the best fit")
-    check.add_argument("--pattern", type=str, help="of the file names, as --data.pattern of train")
+    check.add_argument("--pattern", type=str, help="regular expression for file names, as --data.pattern of train")
     check.add_argument("--decode", type=bool, default=True, help="false: count only, without decoding pictures")
     commands.add_subcommand("check", check, help="check a data set")
     parse = ArgumentParser(description=PARSE, exit_on_error=False, allow_abbrev=False)

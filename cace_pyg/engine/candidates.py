@@ -1,4 +1,4 @@
-"""Which gallery pictures the second stage looks at, when what it finds decides where it looks next."""
+"""Chooses gallery pictures for the second stage: good matches lead to their neighbours in the gallery."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 from cace_pyg.retrieval import distance_blocks, top_k
 
-_AT_A_TIME = 10  # pictures between which the course is set again; fewer set it better, more are measured faster
-_STEPS = 4, 10  # at least, where few pictures are looked at, and at most
+_AT_A_TIME = 10  # pictures of a query per step; small steps choose better, large ones are measured faster
+_STEPS = 4, 10  # fewest and most steps
 _TOGETHER = 256  # queries whose individual distances are computed at once
 
 
 def nearest_in_gallery(gallery: Tensor, count: int) -> Tensor:
-    """The ``count`` nearest of each gallery picture by the individual embedding, itself left out.
+    """The ``count`` nearest neighbours of each gallery picture by the individual embedding, without the picture itself.
 
     Args:
         gallery: embeddings of unit length, ``(gallery, embedding)``.
-        count: more than there are others means all.
+        count: number of neighbours; if the gallery has fewer other pictures, all of them.
 
     Returns:
         int64 ``(gallery, min(count, gallery - 1))``, nearest first.
@@ -39,62 +39,64 @@ def follow_neighbours(
     measure: Callable[[Sequence[Tensor]], Tensor],
     own_position: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Adaptive re-ranking (MacAvaney, Tonellotto and Macdonald, CIKM 2022, who rank texts).
+    """Adaptive re-ranking (MacAvaney, Tonellotto and Macdonald, CIKM 2022, for texts).
 
-    A network that never saw these cameras puts most pictures of a person far down a query's list, where the second
-    stage never comes. But it puts them near each other. So the second stage looks at the first of the list, and then at
-    the gallery's neighbours of what it has found: those of the picture that is nearest by the fused distance first,
-    then those of the next. Where they come to an end, the list goes on.
+    A network that never saw these cameras ranks most pictures of a person too low for the second stage. But it places
+    them near each other. So the second stage compares the first pictures of the query's list, and then the gallery
+    neighbours of the pictures it has compared: first those of the picture with the smallest fused distance, then those
+    of the next. When no neighbours are left, it continues with the query's list.
 
     Args:
         query: individual embeddings of unit length, ``(query, embedding)``.
         gallery: ``(gallery, embedding)``.
-        nearest: the first stage's list of each query, nearest first, ``(query, k)``; ``k`` pictures are looked at.
-        neighbours: of each gallery picture, nearest first, ``(gallery, any)``, see :func:`nearest_in_gallery`; or what
-            gives those of one, by its position.
-        weight: of the conditional distance in the fused one.
-        measure: from a list of gallery positions for each query to the pair stage's distances, one after another.
-        own_position: where a query itself stands in the gallery, −1 where it does not; nobody follows it there.
+        nearest: the first stage's list of each query, nearest first, ``(query, k)``; ``k`` pictures are compared.
+        neighbours: of each gallery picture, nearest first, ``(gallery, any)``, see :func:`nearest_in_gallery`; or a
+            function from the position of a gallery picture to its neighbours.
+        weight: of the conditional distance in the fused distance.
+        measure: takes a list of gallery positions for each query, and returns the pair stage's distances of all pairs,
+            query by query.
+        own_position: the position of each query itself in the gallery, −1 if it is not there. It is not followed.
 
     Returns:
-        Positions looked at, ``(query, k)``, in that order, and the conditional distances of these pairs.
+        Positions of the compared pictures in the order of comparison, ``(query, k)``, and the conditional distances of
+        these pairs.
     """
     wanted, follows = nearest.size(1), neighbours.tolist().__getitem__ if isinstance(neighbours, Tensor) else neighbours
     own = [-1] * len(query) if own_position is None else own_position.tolist()
     lists = [_Looked(row, position) for row, position in zip(nearest.tolist(), own, strict=True)]
     at_a_time = max(min(_AT_A_TIME, -(-wanted // _STEPS[0])), -(-wanted // _STEPS[1]))
-    while lists and len(lists[0].looked) < wanted:
-        count = min(at_a_time, wanted - len(lists[0].looked))
-        new = torch.tensor([one.next(follows, count) for one in lists])
+    while lists and len(lists[0].positions) < wanted:
+        count = min(at_a_time, wanted - len(lists[0].positions))
+        new = torch.tensor([looked.next(follows, count) for looked in lists])
         conditional = measure([*new]).view(new.shape)
         individual = torch.cat(
             [
-                (one[:, None].double() - gallery[near].double()).norm(dim=2)
-                for one, near in zip(query.split(_TOGETHER), new.split(_TOGETHER), strict=True)
+                (embedding[:, None].double() - gallery[near].double()).norm(dim=2)
+                for embedding, near in zip(query.split(_TOGETHER), new.split(_TOGETHER), strict=True)
             ]
         )
         fused = (1 - weight) * individual + weight * conditional.double()
-        for one, row, found in zip(lists, fused.tolist(), conditional.tolist(), strict=True):
-            one.take(row, found)
+        for looked, row, found in zip(lists, fused.tolist(), conditional.tolist(), strict=True):
+            looked.take(row, found)
     return (
-        torch.tensor([one.looked for one in lists]).view(nearest.shape),
-        torch.tensor([one.conditional for one in lists]).view(nearest.shape),
+        torch.tensor([looked.positions for looked in lists]).view(nearest.shape),
+        torch.tensor([looked.conditional for looked in lists]).view(nearest.shape),
     )
 
 
 class _Looked:
-    """What one query has looked at."""
+    """The gallery pictures that a query was compared with."""
 
     def __init__(self, nearest: list[int], own: int):
         self.nearest = nearest
         self.own = own
         self.seen: set[int] = set()
-        self.looked: list[int] = []
+        self.positions: list[int] = []
         self.fused: list[float] = []
         self.conditional: list[float] = []
 
     def next(self, follows: Callable[[int], list[int]], count: int) -> list[int]:
-        """The next ``count`` gallery positions; neighbours of no more pictures are asked for than it takes."""
+        """The next ``count`` gallery positions; asks for neighbours of as few pictures as possible."""
         chosen: list[int] = []
         for position in self._in_turn(follows):
             if position not in self.seen:
@@ -102,12 +104,12 @@ class _Looked:
                 chosen.append(position)
                 if len(chosen) == count:
                     break
-        self.looked += chosen
+        self.positions += chosen
         return chosen
 
     def _in_turn(self, follows: Callable[[int], list[int]]) -> Iterator[int]:
         for place in sorted(range(len(self.fused)), key=self.fused.__getitem__):
-            yield from (position for position in follows(self.looked[place]) if position != self.own)
+            yield from (position for position in follows(self.positions[place]) if position != self.own)
         yield from self.nearest
 
     def take(self, fused: list[float], conditional: list[float]) -> None:

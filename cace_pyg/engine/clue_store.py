@@ -19,7 +19,7 @@ Kept = TypeVar("Kept", Clues, PairOperand)
 def keep_where_it_fits(images: Kept, device: torch.device | str) -> Kept:
     """Move the images to ``device`` if they take at most half of its free memory, else leave them.
 
-    So a GPU does not wait for the clues of every pair. Only CUDA devices report their free memory.
+    Otherwise a GPU would wait for the clues of every pair to be copied. Only CUDA devices report their free memory.
     """
     tensors = _tensors(images) if isinstance(images, PairOperand) else _tensors_of_clues(images)
     if torch.device(device).type != "cuda" or tensors[0].is_cuda:
@@ -38,7 +38,7 @@ def store_raw_clues(batches: Iterable[Clues], count: int, folder: str | None) ->
         if whole.parts is not None and batch.parts is not None:
             whole.parts[filled : filled + len(batch)] = batch.parts
         filled += len(batch)
-    assert whole is not None  # there is an image at least
+    assert whole is not None  # there is at least one image
     return whole
 
 
@@ -48,12 +48,12 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
     Args:
         batches: ``count`` images in all, on the CPU.
         count: at least 1.
-        folder: None: in memory. Else in files in this folder that are mapped into memory: the system keeps in memory
-            what fits, and reads the rest when it is needed. The files have no names and vanish with the process,
-            however it ends.
+        folder: None: in memory. Otherwise in files in this folder, mapped into memory: the system keeps in memory what
+            fits, and reads the rest when it is needed. The files have no names and vanish when the process ends, even
+            if it is killed.
 
     Raises:
-        ValueError: there is no such folder, or it is too full.
+        ValueError: there is no such folder, or its disk has too little space.
     """
     whole, filled = None, 0
     for batch in batches:
@@ -62,12 +62,12 @@ def store_clues(batches: Iterable[PairOperand], count: int, folder: str | None) 
         for room, tensor in zip(_tensors(whole), _tensors(batch), strict=True):
             room[filled : filled + len(batch)] = tensor
         filled += len(batch)
-    assert whole is not None  # there is an image at least
+    assert whole is not None  # there is at least one image
     return whole
 
 
 def _tensors(prepared: PairOperand) -> list[Tensor]:
-    """The tensors with a row for each image."""
+    """The tensors that have a row for each image."""
     groups = [] if prepared.merged is None else [prepared.merged.group]
     return [*_tensors_of_clues(prepared.compared), prepared.intra, prepared.projected, prepared.individual, *groups]
 
@@ -97,7 +97,7 @@ def _room_like(tensor: Tensor, count: int, folder: str | None) -> Tensor:
 
 
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
-    """A tensor in a file without a name."""
+    """A tensor in an unnamed file."""
     size = torch.Size(shape).numel()
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -111,7 +111,7 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, folder: Path) -> Tensor:
 
 
 def _take(file: int, size: int) -> None:
-    """Allocate the bytes on the disk now; if the disk became full later, the process would be killed."""
+    """Allocate the space on disk now; if the disk filled up later, the process would be killed."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     else:  # macOS

@@ -1,4 +1,4 @@
-"""What both stages measure of a query and a gallery, before anything is ranked."""
+"""Measures the distances of both stages between queries and gallery; nothing is ranked here."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -18,21 +18,21 @@ from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
 from cace_pyg.retrieval import distance_blocks, euclidean_distance, rerank, top_k
 
-_TOGETHER_AT_MOST = 2**22  # numbers
+_TOGETHER_AT_MOST = 2**22  # numbers in a temporary tensor
 
 
 @dataclass(frozen=True)
 class Distances:
-    """What both stages measured; the distances to whole galleries are computed from the embeddings as they are wanted.
+    """Measured distances of both stages; individual distances are computed from the embeddings when they are needed.
 
     Attributes:
         query: unit-length individual embeddings, ``(query, embedding)``.
-        gallery: the same of the gallery.
-        index: gallery positions that the second stage looked at, ``(query, k)``: the nearest of each query, or those
-            that it was led to.
-        conditional: its distance of those, see :meth:`PairStage.distance`, ``(query, k)``.
-        own_position: where each query itself stands in the gallery, see :func:`own_positions`; it is put behind all
-            others, so that it takes no place among the top k.
+        gallery: likewise, ``(gallery, embedding)``.
+        index: gallery positions that the second stage compared, ``(query, k)``: the nearest of each query, or those
+            found by following neighbours.
+        conditional: the distances of these pairs, see :meth:`PairStage.distance`, ``(query, k)``.
+        own_position: position of each query itself in the gallery, see :func:`own_positions`; it is ranked last, so
+            that it takes no place among the top k.
     """
 
     query: Tensor
@@ -42,7 +42,7 @@ class Distances:
     own_position: Tensor | None = None
 
     def individual(self, queries: slice = slice(None)) -> Tensor:
-        """Distances of some queries to the gallery by the individual embedding, ``(query, gallery)``, 0 to 2."""
+        """Individual distances from some queries to the gallery, ``(query, gallery)``, 0 to 2."""
         return self._with_own_last(queries, euclidean_distance(self.query[queries], self.gallery))
 
     def _with_own_last(self, queries: slice, individual: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Distances:
         return individual
 
     def two_stage(self, weight: float, queries: slice = slice(None)) -> Tensor:
-        """Distances that rank what was looked at by (1 − weight)·individual + weight·conditional, then the rest."""
+        """Distances that rank compared pictures by (1 − weight)·individual + weight·conditional, then the others."""
         return rerank(self.individual(queries), self.index[queries], self.conditional[queries], weight)
 
     def blocks(self, weight: float = 0.0) -> Iterator[Tensor]:
@@ -66,7 +66,7 @@ class Distances:
                 yield rerank(individual, self.index[queries], self.conditional[queries], weight)
 
     def fused(self, weight: float) -> Tensor:
-        """(1 − weight)·individual + weight·conditional of what was looked at, ``(query, k)``, float64."""
+        """(1 − weight)·individual + weight·conditional of the compared pairs, ``(query, k)``, float64."""
         rows = max(1, _TOGETHER_AT_MOST // max(1, self.index.size(1) * self.query.size(1)))
         near = [
             (query[:, None].double() - self.gallery[index].double()).norm(dim=2)
@@ -77,8 +77,8 @@ class Distances:
     def decision_blocks(self, weight: float) -> Iterator[Tensor]:
         """Distances for one threshold for all queries, some queries at a time.
 
-        The fused ones of the pairs that the second stage looked at, in all queries nearer than all others; of these the
-        individual ones, moved behind by one number.
+        Pairs that the second stage compared have their fused distance. All other pairs have their individual distance
+        plus a constant, so that they are farther than every compared pair of any query.
         """
         fused = self.fused(weight)
         behind = float(fused.max()) + 1
@@ -88,7 +88,7 @@ class Distances:
 
 
 class Labels(TypedDict):
-    """What the protocol looks at, named as :func:`cace_pyg.retrieval.evaluate` has it."""
+    """Labels that the protocol needs, named like the arguments of :func:`cace_pyg.retrieval.evaluate`."""
 
     query_pids: Tensor
     gallery_pids: Tensor
@@ -109,9 +109,9 @@ def labels_of(query: Sequence[Sample], gallery: Sequence[Sample]) -> Labels:
 
 
 def own_positions(query: Sequence[Sample], gallery: Sequence[Sample]) -> Tensor | None:
-    """Where the very picture of each query stands in the gallery, by its path, −1 where it does not; none: nowhere.
+    """The position of each query itself in the gallery, −1 if it is not there; None if no query is.
 
-    A track is known by its person, camera and name.
+    Pictures are identified by their paths, tracks by person, camera and name.
     """
     positions = {_identity(sample): position for position, sample in enumerate(gallery)}
     own = torch.tensor([positions.get(_identity(sample), -1) for sample in query])
@@ -131,12 +131,13 @@ def measure(
     ranks: Ranks = ALONE,
     weight: float | None = None,
 ) -> tuple[Extraction, Extraction, Distances]:
-    """Both stages' distances of a query and a gallery set; every image passes the backbone once, on one rank.
+    """Both stages' distances between queries and gallery; every image passes through the backbone once, on one rank.
 
-    With ``evaluation.gallery_clues`` gallery pictures have fewer clues; one that is a query too passes it twice.
+    With ``evaluation.gallery_clues`` gallery pictures have fewer clues; a gallery picture that is also a query passes
+    through twice.
 
-    With ``evaluation.gallery_neighbours`` and a fusion ``weight`` the second stage goes where what it finds leads, see
-    :func:`follow_neighbours`; without a weight, which is still to be chosen then, it looks at the nearest.
+    With ``evaluation.gallery_neighbours`` and a fusion ``weight`` the second stage follows neighbours, see
+    :func:`follow_neighbours`. Without a weight (when it is still to be chosen) it compares the nearest.
     """
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     fewer = config.evaluation.gallery_clues
@@ -156,7 +157,7 @@ def second_stage(
     ranks: Ranks = ALONE,
     weight: float | None = None,
 ) -> Distances:
-    """Both stages' distances of what was extracted, see :func:`measure`."""
+    """Both stages' distances between extracted images, see :func:`measure`."""
     embeddings, own = (query.embedding, gallery.embedding), own_positions(query.samples, gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
     settings = config.evaluation
@@ -181,7 +182,7 @@ def measure_pairs(
     device: torch.device | str,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """The distance of each query to its gallery images at ``index``, see :meth:`PairStage.distance`: ``(query, k)``.
+    """The distances from each query to its gallery images at ``index``, see :meth:`PairStage.distance`: ``(query, k)``.
 
     See :func:`measure_lists`.
     """
@@ -190,13 +191,13 @@ def measure_pairs(
 
 
 class LookedAt(NamedTuple):
-    """Pairs that the second stage looked at and the protocol leaves, ``(pair,)``.
+    """Pairs that the second stage compared and the protocol does not exclude, ``(pair,)``.
 
     Attributes:
         distance: fused.
-        same: whether they show one person.
-        query: which query each is of.
-        gallery: pictures of other people that a query was compared with, on average.
+        same: whether both pictures show one person.
+        query: position of the query.
+        gallery: mean number of pictures of other people in the gallery of a query.
     """
 
     distance: Tensor
@@ -212,7 +213,7 @@ def looked_at_pairs(
     weight: float,
     same_camera: Literal["remove", "keep"],
 ) -> LookedAt:
-    """What a search with these settings looks at: matches and confusions in their real proportions."""
+    """The pairs that a search with these settings compares: matches and confusions in their real proportions."""
     labels, index = labels_of(query, gallery), distances.index
     pids, of_query = labels["gallery_pids"][index], labels["query_pids"][:, None]
     same = (pids == of_query) & (pids > 0)
@@ -237,22 +238,22 @@ def random_scores(
     ranks: Ranks = ALONE,
     pairs: int = 1000,
 ) -> Tensor:
-    """Fused distances of pairs of a query and a gallery image that are drawn at random, the same in every call.
+    """Fused distances of random pairs of a query and a gallery image; every call draws the same pairs.
 
-    Nearly all of them show two people, so that nobody has to know who is who to compare two sets of cameras by them.
+    Nearly all pairs show two people, so two sets of cameras can be compared by these distances without labels.
 
     Args:
         model: in evaluation mode, on ``device``.
-        query: what was extracted of some images.
-        gallery: the same of others, or of the same.
+        query: extraction of some images.
+        gallery: extraction of other images, or of the same.
         weight: of the conditional distance.
-        pairs_per_batch: pairs a forward pass; none: as many as suit the device.
+        pairs_per_batch: pairs per forward pass; None: chosen by device.
         device: of the model.
         ranks: all of them have to call this.
-        pairs: how many at least.
+        pairs: minimum number.
 
     Returns:
-        ``(pair,)``, float64; without pairs of an image and itself.
+        ``(pair,)``, float64; without pairs of an image with itself.
     """
     size = len(query.embedding), -(-pairs // len(query.embedding))
     index = torch.randint(len(gallery.embedding), size, generator=torch.Generator().manual_seed(0))
@@ -263,4 +264,4 @@ def random_scores(
     return drawn.fused(weight)[drawn.fused(0.0) > _ITSELF]
 
 
-_ITSELF = 1e-3  # distance below which two embeddings are those of one picture
+_ITSELF = 1e-3  # at smaller distances, both embeddings are of the same picture

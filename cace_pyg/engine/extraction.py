@@ -1,4 +1,4 @@
-"""Passes every image through the backbone, once."""
+"""Passes every image through the backbone once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
 @dataclass(frozen=True)
 class Extraction:
-    """What the evaluation needs of a list of images, on the CPU; the second stage needs no pictures any more.
+    """Everything that the evaluation needs from a list of images, on the CPU; pictures are no longer needed.
 
     Attributes:
         samples: the images.
         embedding: unit-length individual embeddings, ``(image, embedding)``.
         prepared: the pair stage's input of each image; on several ranks, only of this rank's images.
         first: position of the first image in ``prepared``.
-        views: None: each image is a picture. Otherwise each is a track: its row has the positions of its views in
-            ``prepared``, −1 if there are fewer, ``(image, k)``; its sample is that of the first view.
+        views: None if each image is a picture. Otherwise each is a track, whose row has the positions of its views in
+            ``prepared``, padded with −1, ``(image, k)``; its sample is that of the first view.
     """
 
     samples: tuple[Sample, ...]
@@ -67,13 +67,13 @@ def extract(
 ) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model must be in evaluation mode.
 
-    Of each image ``clues`` are kept (:meth:`cace_pyg.models.PairStage.keep_clues`); none: all.
+    ``clues`` is the number of clues kept of each image (:meth:`cace_pyg.models.PairStage.keep_clues`); None: all.
 
     Pictures of one person, camera and track become one entry (:func:`cace_pyg.retrieval.picture_sets.form_sets`). Their
     views, whose clues are kept, pass through the network a second time.
 
-    With several ranks, each extracts its part. All ranks get all embeddings; clues, which are large, stay on the rank
-    that made them.
+    With several ranks, each extracts its part. All ranks get all embeddings; clues are large, and stay on the rank that
+    extracted them.
 
     Raises:
         ValueError: see :func:`store_clues` and :meth:`cace_pyg.models.PairStage.keep_clues`; or there are fewer images
@@ -113,7 +113,7 @@ def _extract_tracks(
 
 
 class Entries(NamedTuple):
-    """What the first stage compares: pictures, or tracks with the sample of their first view.
+    """The entries that the first stage compares: pictures, or tracks with the sample of their first view.
 
     Attributes:
         samples: one for each entry.
@@ -224,7 +224,7 @@ def _through_network(
     parts: bool,
     ranks: Ranks,
 ) -> Iterator[tuple[Tensor, Clues]]:
-    """:func:`_forward` without a cache; one rank has a bar."""
+    """:func:`_forward` without a cache; only the first rank shows a progress bar."""
     if parts:
         check_part_maps(samples)  # all of them, before any picture is decoded
     batches: Sequence[Tensor] | PictureLoader

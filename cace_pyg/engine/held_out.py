@@ -1,4 +1,4 @@
-"""Learns from held-out people how to weight the second stage, and what its distances mean."""
+"""Chooses the fusion weight and learns the calibration on held-out people."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Validation(NamedTuple):
 def validate_pairs(
     model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Validation:
-    """Choose the fusion weight on held-out people, and calibrate with it, or with the weight that the run fixes."""
+    """Choose the fusion weight on held-out people, and calibrate with it, or with the weight in the configuration."""
     of_query, of_gallery, distances = measure(model, query, gallery, config, device)
     labels = labels_of(query, gallery)
     same_camera = config.evaluation.same_camera
@@ -36,8 +36,8 @@ def validate_pairs(
     pairs = distances.index, distances.conditional
     choice = choose_fusion_weight(individual, *pairs, **labels, same_camera=same_camera)
     metrics = evaluate(individual, **labels, same_camera=same_camera)
-    weight = fusion_weight_of(config, choice.weight)  # the weight of searches
-    if config.evaluation.gallery_neighbours and weight > 0:  # searches compare other pairs
+    weight = fusion_weight_of(config, choice.weight)  # as in searches
+    if config.evaluation.gallery_neighbours and weight > 0:  # calibrate on the pairs that a search compares
         distances = second_stage(model, of_query, of_gallery, config, device, weight=weight)
     try:
         calibration = calibrate(model, of_query, of_gallery, distances, weight, config, device)
@@ -75,7 +75,7 @@ def calibrate(
     device: torch.device | str,
     form: Form = "logistic",
 ) -> Calibration:
-    """The same from the result of :func:`cace_pyg.engine.distances.measure`."""
+    """:func:`calibrate_on`, from the result of :func:`cace_pyg.engine.distances.measure`."""
     pairs = looked_at_pairs(distances, query.samples, gallery.samples, weight, config.evaluation.same_camera)
     scores = random_scores(model, query, gallery, weight, config.evaluation.pairs_per_batch, device)
     pids = [sample.pid for sample in query.samples]

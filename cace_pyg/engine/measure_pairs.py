@@ -1,4 +1,4 @@
-"""The pair stage's distances of chosen pairs, on one process or several."""
+"""Measures the pair stage's distances of given pairs, in one process or several."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -29,10 +29,10 @@ def measure_lists(
 ) -> Tensor:
     """The distance of each image of ``first`` to those of ``second`` in its list, see :meth:`PairStage.distance`.
 
-    On a CPU image by image, so that one is paired with many and nothing of it is copied. On a GPU the pairs of several
-    images are measured at once, for one image alone would not fill it, and what is kept of ``second`` is there where it
-    fits. On several ranks the images of ``first`` travel, and each rank measures the pairs of those images of
-    ``second`` that it has.
+    A CPU measures one image of ``first`` at a time, which is paired with many without being copied. A GPU measures the
+    pairs of several images at once, because one image does not fill it, and the clues of ``second`` stay in its memory
+    if they fit. With several ranks, the images of ``first`` are sent to all, and each rank measures the pairs with its
+    own images of ``second``.
 
     Tracks are compared by all pairs of their views (:func:`cace_pyg.retrieval.picture_sets.set_distance`).
 
@@ -40,12 +40,12 @@ def measure_lists(
         stage: in evaluation mode, on ``device``.
         first: of the images that have a list.
         second: of the images in the lists.
-        lists: int64 positions in ``second``, one list an image of ``first``, of any length.
-        pairs_per_batch: pairs a forward pass; none: 64 on a CPU, 2048 on a GPU.
+        lists: int64 positions in ``second``, a list of any length for each image of ``first``.
+        pairs_per_batch: pairs per forward pass; None: 64 on a CPU, 2048 on a GPU.
         device: where pairs are measured.
-        ranks: of the processes that share the work.
+        ranks: the processes that share the work.
         title: of the progress bar.
-        progress: show a bar, on the first rank.
+        progress: show a bar on the first rank.
 
     Returns:
         All distances in the order of the lists, ``(pair,)``, on the CPU.
@@ -70,7 +70,7 @@ def measure_lists(
             measured[start : start + len(near)][here] = found
             done, start = done + len(images), start + len(near)
             bar.update(len(images))
-    return torch.stack(ranks.gather_objects(measured)).sum(0)  # each pair was measured once, and is 0 elsewhere
+    return torch.stack(ranks.gather_objects(measured)).sum(0)  # one rank measured each pair, the others have 0
 
 
 def _measure_sets(
@@ -80,7 +80,7 @@ def _measure_sets(
     lists: Sequence[Tensor],
 ) -> Tensor:
     """:func:`measure_lists` of tracks, by the pairs of their pictures."""
-    of_first, of_second = (_views(one) for one in (first, second))
+    of_first, of_second = (_views(images) for images in (first, second))
     nothing = torch.empty(0, dtype=torch.long)
     wanted, pair = [nothing] * len(first.prepared), [nothing] * len(first.prepared)
     start = 0
@@ -96,7 +96,7 @@ def _measure_sets(
 
 
 def _views(images: Extraction) -> Tensor:
-    """``(image, k)``; of a picture, itself."""
+    """Positions of each image's views, ``(image, k)``; a picture is its own view."""
     return torch.arange(len(images.embedding))[:, None] if images.views is None else images.views
 
 
@@ -109,27 +109,28 @@ _TOGETHER_ON_A_GPU = 1024
 def _measure(
     stage: PairStage, images: PairOperand, image: Tensor, candidates: PairOperand, near: Tensor, pairs_per_batch: int
 ) -> Tensor:
-    """Distances of pairs of an image and a candidate, by their positions; one image alone is not copied."""
+    """Distances of pairs, given by positions of image and candidate; a single image is not copied for each pair."""
     device, kept_on = images.individual.device, candidates.individual.device
     image, near = image.to(device), near.to(kept_on)
     found = []
-    for one, other in zip(image.split(pairs_per_batch), near.split(pairs_per_batch), strict=True):
-        a = images if len(images) == 1 else images.select(one)
-        found.append(stage.distance(a, candidates.select(other).to(device)).float())
+    for of_image, of_candidate in zip(image.split(pairs_per_batch), near.split(pairs_per_batch), strict=True):
+        a = images if len(images) == 1 else images.select(of_image)
+        found.append(stage.distance(a, candidates.select(of_candidate).to(device)).float())
     return torch.cat(found).cpu() if len(near) else torch.zeros(0)
 
 
-_TOGETHER = 16  # images sent at a time: some megabytes each
+_TOGETHER = 16  # images sent at once, a few megabytes each
 
 
 def every_image(images: Extraction, ranks: Ranks, together: int) -> Iterator[PairOperand]:
-    """The clues of all images, ``together`` at a time, the same on all ranks; the rank that has them sends them."""
+    """The clues of all images, ``together`` at a time, on every rank; each rank sends those that it has."""
     parts = ranks.gather_objects(range(images.first, images.first + len(images.prepared)))
     for sender, part in enumerate(parts):
         for start in range(0, len(part), max(_TOGETHER, together)):
             own = None
             if sender == ranks.rank:
-                wanted = torch.arange(start, min(start + max(_TOGETHER, together), len(part)))  # a slice sends all
+                # not a slice: a view would send all the memory behind it
+                wanted = torch.arange(start, min(start + max(_TOGETHER, together), len(part)))
                 own = images.prepared.select(wanted)
             sent = ranks.send(own, sender)
             for position in range(0, len(sent), together):

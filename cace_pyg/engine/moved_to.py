@@ -1,4 +1,4 @@
-"""A module on another device, for a while."""
+"""Moves a module to another device temporarily."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def moved_to(module: torch.nn.Module, device: torch.device | str) -> Iterator[None]:
-    """The module on ``device`` as long as the block lasts, then back where its first parameter was, however it ends."""
+    """Move the module to ``device`` for a ``with`` block, then back to its own device, even after an exception."""
     home = next(module.parameters(), torch.empty(0)).device
     module.to(device)
     try:

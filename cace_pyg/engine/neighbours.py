@@ -1,4 +1,4 @@
-"""Re-ranking by neighbours, which the pair stage may help to choose."""
+"""Re-ranking by neighbours, chosen by the individual embeddings alone or together with the pair stage."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ MeasureLists = Callable[[Extraction, Extraction, Sequence[Tensor]], Tensor]  # s
 
 @dataclass(frozen=True)
 class SecondStage:
-    """What the second stage has measured for queries and gallery.
+    """The second stage's distances from queries to the gallery.
 
     Attributes:
         index: gallery positions of the top k of each query, ``(query, k)``.
@@ -39,7 +39,7 @@ class Neighbours:
     Attributes:
         images: queries and gallery as one set.
         graph: of the individual embeddings.
-        second_stage: what it has measured; None: it is not used.
+        second_stage: its distances; None: it is not used.
         conditional: the pair stage's distances from each image to its nearest neighbours, without itself, ``(image,
             candidates)``. A pair that was not measured has the mean of the image's measured distances.
     """
@@ -55,7 +55,7 @@ class Neighbours:
         Args:
             settings: of the method.
             fusion: weight of the pair stage in choosing neighbours; 0: neighbours by the individual embeddings.
-            weight: weight of the pair stage in the original distance that is mixed in: the second stage's.
+            weight: weight of the pair stage in the original distance that is mixed in, as in the second stage.
 
         Raises:
             ValueError: there are too few images for these settings.
@@ -127,7 +127,7 @@ def ask_pair_stage(
         neighbours: with lists of ``candidates`` or more.
         query: query pictures.
         gallery: gallery pictures.
-        second_stage: what it has measured.
+        second_stage: its distances, which are reused.
         candidates: number of nearest neighbours of each picture to measure.
         mutual: measure only pictures that are candidates of each other.
         measure: measures lists of pairs.
@@ -145,7 +145,7 @@ def ask_pair_stage(
 
 
 def _unordered(a: Tensor, b: Tensor, images: int) -> Tensor:
-    """One number for each unordered pair of images."""
+    """A unique number for each unordered pair of images."""
     return torch.minimum(a, b) * images + torch.maximum(a, b)
 
 

@@ -75,7 +75,7 @@ class Backbone(torch.nn.Module):
         if weights is not None and weights != "imagenet":
             self.loaded_weights = load_backbone_weights(self.trunk, name, weights)
         # faster on CPUs and in half precision, and each clue is contiguous
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
         self.channels = self._count_channels()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def _remove_last_stride(trunk: torch.nn.Sequential, name: str) -> None:
 class SmallCnn(torch.nn.Module):
     """Five stages, 64 to 256 channels, output stride 8: 96×48 pixels give a 12×6 map of 256 channels.
 
-    The last stages have one narrow 3×3 convolution; with wide ones a training step on a CPU took half as long again.
+    The last stages have one narrow 3×3 convolution; with wide ones, a training step on a CPU took 1.5 times as long.
 
     Shapes: ``(image, 3, height, width)`` to ``(image, 256, height / 8, width / 8)``.
     """
@@ -183,7 +183,7 @@ class SmallCnn(torch.nn.Module):
 
 
 class _Residual(torch.nn.Module):
-    """Convolutions beside which the map itself goes on; the last one has no ReLU of its own."""
+    """A residual block: convolutions whose result is added to their input; the last ReLU comes after the sum."""
 
     def __init__(self, *branch: torch.nn.Sequential):
         super().__init__()

@@ -200,9 +200,8 @@ class ConditionalEmbedding(PairStage):
             tail = self._tail()
             pooled = pooled[0] @ tail.mT, pooled[1] @ tail.mT
         both = self.encoder.batch_norm(torch.cat([individual_a + pooled[0], individual_b + pooled[1]]))
-        embedded_a, embedded_b = both.unflatten(
-            0, (2, -1)
-        )  # with chunk an exported model would take only one batch size
+        # not chunk, with which an exported model would take only one batch size
+        embedded_a, embedded_b = both.unflatten(0, (2, -1))
         return embedded_a, embedded_b
 
     def _compare(self, a_given_b: Tensor, b_given_a: Tensor, pooled: tuple[Tensor, Tensor]) -> Tensor:
@@ -221,7 +220,7 @@ class ConditionalEmbedding(PairStage):
 
         ``blocks`` are the pairs' adjacency, if it exists already.
         """
-        a = a.expanded()  # one image, or few, against many
+        a = a.expanded()  # images a are few, so this costs little
         if b.merged is not None:
             return self._pool_merged(a, b)
         if self._backend == "fused" and blocks is None:
@@ -243,10 +242,11 @@ class ConditionalEmbedding(PairStage):
         return pool_blocks(a.projected, b.projected, a.intra, gram, b.intra, *form)
 
     def _pool_merged(self, a: PairOperand, b: PairOperand) -> tuple[Tensor, Tensor]:
-        """:meth:`_pool` where each clue of b stands for several that are alike, as if all of them were there.
+        """:meth:`_pool` with merged clues of b, as if each clue of b were its group's mean.
 
-        With c clues for node j, ``c·a_ij`` in its column and ``√c·x_j`` for it, one convolution gives every node of a
-        what c equal nodes would send, and ``√c`` times what each of these would become.
+        Node j, which stands for c clues, has the edges ``c·a_ij`` and the value ``√c·x_j``. One convolution then gives
+        each node of a the sum of the messages of c equal nodes, and gives node j ``√c`` times the result of each of
+        these nodes.
         """
         assert b.merged is not None
         if not self.takes_merged:

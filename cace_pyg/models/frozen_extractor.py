@@ -150,7 +150,7 @@ class FrozenExtractor(torch.nn.Module):
         )
 
     def _takes_two(self) -> bool:
-        """Whether it really takes two images: exporters may fix the number of images in the graph, not in the input."""
+        """Whether two images really work: exporters may fix the number of images in the graph, but not in the input."""
         try:
             embedding, found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
         except Exception:  # each runtime raises its own errors

@@ -1,4 +1,4 @@
-"""Fewer clues of an image, each of which stands for several."""
+"""Merges the clues of an image into fewer, each of which stands for several."""
 
 import torch
 from torch import Tensor
@@ -6,26 +6,27 @@ from torch import Tensor
 from cace_pyg.graph import Clues
 from cace_pyg.models.pair_operand import Merged, PairOperand
 
-_TOGETHER = 64  # images; the distances of their clues take some megabytes
+_TOGETHER = 64  # images at once; the distances of their clues take a few megabytes
 
 
 def keep_clues(prepared: PairOperand, count: int) -> PairOperand:
-    """Merge the clues of each image into ``count``, which look most different to the graph (our addition).
+    """Merge the clues of each image into ``count`` groups, and keep the mean of each group (our addition).
 
-    Farthest-point sampling (Gonzalez, 1985) of what the builder compares: the clue that is nearest to their mean comes
-    first, then always the one that is farthest from all before. Each clue joins the one of them that is nearest to it,
-    then the mean that is nearest to it (one step of Lloyd's k-means). Of each group the mean is kept, of what is
-    compared and of what is propagated, and who is in it. Clues that are left out instead would be missed by those of
-    the other image, and by the mean over the nodes (docs/gallery_clues.md).
+    The groups come from farthest-point sampling (Gonzalez, 1985) of the features that the builder compares. The first
+    point is the clue nearest to the mean of all clues; each further point is the clue farthest from all points so far.
+    Each clue joins the nearest point, and then the nearest mean (one step of Lloyd's k-means). For each group, the
+    means of the compared and of the propagated features are kept, and for each clue its group. To drop clues instead
+    is worse: clues of the other image lose their counterparts, and the mean over the nodes changes
+    (docs/gallery_clues.md).
 
-    Edges within images are left out: :meth:`cace_pyg.models.PairStage.keep_clues` knows what to do with them.
+    The result has no edges within images; :meth:`cace_pyg.models.PairStage.keep_clues` adds them.
 
     Args:
-        prepared: of some images, not merged yet.
-        count: clues to keep, from 1 to n; n returns ``prepared`` itself.
+        prepared: some images with all their clues.
+        count: number of clues to keep, from 1 to n; n returns ``prepared`` itself.
 
     Raises:
-        ValueError: another count, or merged clues.
+        ValueError: the count is out of range, or clues were merged before.
     """
     n = prepared.compared.features.size(1)
     if prepared.merged is not None:
@@ -51,13 +52,13 @@ def keep_clues(prepared: PairOperand, count: int) -> PairOperand:
 
 
 def _shares(group: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """How much each clue counts in the mean of each group, ``(image, count, n)``; nothing in a group without clues."""
+    """The weight of each clue in the mean of each group, ``(image, count, n)``; all 0 for a group without clues."""
     joined = torch.nn.functional.one_hot(group, count).to(dtype).mT
     return joined / joined.sum(2, keepdim=True).clamp_min(1)
 
 
 def _farthest_groups(x: Tensor, count: int) -> Tensor:
-    """Which of the farthest points each clue of some images is nearest to, ``(image, n)``; ``x`` is (image, n, any)."""
+    """The number of the farthest point nearest to each clue, ``(image, n)``, from clues ``x``, ``(image, n, any)``."""
     image = torch.arange(len(x), device=x.device)
     point = (x - x.mean(1, keepdim=True)).square().sum(2).argmin(1)
     nearest, group = x.new_full(x.shape[:2], torch.inf), torch.zeros(x.shape[:2], dtype=torch.long, device=x.device)

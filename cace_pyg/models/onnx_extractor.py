@@ -58,7 +58,7 @@ class OnnxRuntime:
     def __init__(self, path: Path):
         try:
             import onnx
-            import onnxruntime  # noqa: F401  # missing, it should be missed now
+            import onnxruntime  # noqa: F401  # so that a missing package is reported now
         except ImportError as error:
             raise RuntimeError(
                 f"an ONNX network needs onnx and onnxruntime ({error}): pip install 'cace-pyg[onnx]'"
@@ -89,7 +89,7 @@ class OnnxRuntime:
             said = ", ".join(f"{taken.name} {taken.type} {taken.shape}" for taken in inputs)
             raise ValueError(
                 f"Expected {path} to take images and nothing else, as float32, float16 or uint8 (got {said}); export "
-                "it so"
+                "it that way"
             )
         self._input = inputs[0].name
         shape = tuple(length if isinstance(length, int) else None for length in inputs[0].shape)

@@ -21,7 +21,7 @@ class Merged(NamedTuple):
     grid: tuple[int, int]
 
     def sizes(self, kept: int) -> Tensor:
-        """How many clues each of the ``kept`` stands for, ``(image, kept)``; 0 for one that stands for none."""
+        """The number of clues that each of the ``kept`` clues stands for, ``(image, kept)``; 0 for an empty group."""
         group = self.group.long()
         return torch.zeros(len(group), kept, device=group.device).scatter_add_(1, group, torch.ones_like(group).float())
 
@@ -37,7 +37,7 @@ class PairOperand:
         intra: edges within the image, ``(image, n, n)``; ``(image, 0, 0)`` if there are none.
         projected: what the convolution propagates, ``(image, n, any)``.
         individual: the image's own contribution to its conditional embedding, ``(image, any)``.
-        merged: None: every clue is there. Otherwise ``compared`` and ``projected`` have fewer clues, each of which
+        merged: None if every clue is there. Otherwise ``compared`` and ``projected`` have fewer clues, each of which
             stands for several.
     """
 
@@ -64,7 +64,7 @@ class PairOperand:
 
     @staticmethod
     def concatenate(several: list["PairOperand"]) -> "PairOperand":
-        """All images of ``several``, in order; they come from one model, and all or none are merged."""
+        """All images of ``several``, in order; all are of one model, and either all or none are merged."""
         groups = [operand.merged.group for operand in several if operand.merged]
         merged = several[0].merged
         return PairOperand(
@@ -76,7 +76,7 @@ class PairOperand:
         )
 
     def expanded(self) -> "PairOperand":
-        """Every clue of the map again, each with what was kept for it; the edges within images stay as they are."""
+        """All clues of the map, each with the values of its group; edges within images do not change."""
         if self.merged is None:
             return self
         group = self.merged.group.long().unsqueeze(-1)

@@ -37,7 +37,7 @@ class ConditionalSettings:
     edges: Literal["all", "intra", "inter"] = "all"
     """Which blocks of the graph stay: `all`, `intra` (Table 1, "Individual-GCN"), or `inter`."""
     compare: Literal["embeddings", "verification", "aligned_clues"] = "embeddings"
-    """`embeddings`: f(a|b) with f(b|a). `verification`: the same, plus a head that sees what both images differ by (our
+    """`embeddings`: f(a|b) with f(b|a). `verification`: the same, plus a head on the pooled discrepancies (our
     addition). `aligned_clues`: no convolution, the mean similarity of the clues that inter edges join (Table 1, "+
     Visual Clue Alignment")."""
     own_encoder: bool = True
@@ -47,7 +47,7 @@ class ConditionalSettings:
     `dense`, `message_passing`, `segment_csr`, `sparse_matrix`."""
     convolution: Callable[[int, int], MessagePassing] | None = None
     """A layer of torch_geometric.nn instead of the discrepancy convolution, for comparison: GCNConv, GATConv, …
-    mode, degree_floor and backend then mean nothing."""
+    mode, degree_floor and backend then have no effect."""
 
 
 class PairStage(torch.nn.Module, ABC):
@@ -98,7 +98,7 @@ class PairStage(torch.nn.Module, ABC):
 
     @property
     def takes_merged(self) -> bool:
-        """Whether :meth:`distance` computes merged clues of images b as they are, at fewer products."""
+        """Whether :meth:`distance` computes with merged clues of images b directly, which takes fewer products."""
         return False
 
     def restore(
@@ -115,18 +115,18 @@ class PairStage(torch.nn.Module, ABC):
         )
 
     def keep_clues(self, prepared: PairOperand, count: int) -> PairOperand:
-        """Images of a gallery by fewer clues, see :func:`cace_pyg.models.keep_clues`; for images b of pairs.
+        """Gallery images with fewer clues, see :func:`cace_pyg.models.keep_clues`, to be images b of pairs.
 
-        Where the stage cannot compute with merged clues (:attr:`takes_merged`), every clue has what was kept for it:
-        the distances are the same, and no cheaper.
+        If the stage cannot compute with merged clues (:attr:`takes_merged`), each clue is replaced by its group's mean.
+        The distances are the same, but computing them takes as long as with all clues.
 
         Raises:
             ValueError: see there; or the graph does not compare clues.
         """
         if not self.builder.compares_features:
             raise ValueError(
-                f"Expected a graph that compares clues where fewer of them are kept (got {type(self.builder).__name__},"
-                " whose edges depend on where clues are alone); leave gallery_clues out"
+                f"Expected a graph that compares clues when fewer are kept (got {type(self.builder).__name__}, "
+                "whose edges depend only on the positions of clues); leave gallery_clues out"
             )
         kept = keep_clues(prepared, count)
         return (

@@ -77,7 +77,7 @@ class TimmExtractor(torch.nn.Module):
         if weights is not None and weights != "imagenet":
             self.loaded_weights = load_timm_weights(self.network, self.name, weights, self.grid)
         if self._prefix_tokens is None:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types forget it
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
 
     def forward(self, images: Tensor) -> Individual | Clues | Tensor:
         """Clues of ``(image, 3, height, width)``, with the embedding if ``own_embedding``.

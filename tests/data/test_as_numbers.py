@@ -67,7 +67,7 @@ def test_a_table_of_floats_is_the_table_of_their_numbers(tmp_path, ending, write
     rows = [(name, write(pid), write(camid), split) for name, pid, camid, split in ROWS]
     splits = read_manifest(manifest(tmp_path, rows, ending))
     assert [(sample.pid, sample.camid) for sample in splits.train] == [(7, 2)]
-    assert [(one.pid, one.camid) for one in splits.gallery] == [(9, 2), (0, 2)]  # the junk is gone
+    assert [(sample.pid, sample.camid) for sample in splits.gallery] == [(9, 2), (0, 2)]  # the junk is gone
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -75,7 +75,7 @@ def test_cells_that_are_not_a_number_are_empty(tmp_path, ending):
     nan = float("nan")
     path = manifest(tmp_path, [(name, float(pid), nan, split) for name, pid, _, split in ROWS], ending)
     splits = read_manifest(path)
-    assert len({one.camid for one in (*splits.train, *splits.query, *splits.gallery)}) == 4  # no camera is known
+    assert len({sample.camid for sample in (*splits.train, *splits.query, *splits.gallery)}) == 4  # no camera is known
     path = manifest(tmp_path, [*[(*row[:1], *map(float, row[1:3]), row[3]) for row in ROWS],
                                ("6.jpg", nan, 1.0, "train")], ending)  # fmt: skip
     with pytest.raises(ValueError, match="a value for pid in row 6 .*got an empty cell"):

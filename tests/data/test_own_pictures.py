@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, row, message):
         read_manifest(table(tmp_path, [*ROWS, row]))
 
 
-def test_tables_that_are_none(tmp_path):
+def test_invalid_tables_are_refused(tmp_path):
     path = table(tmp_path)
     (tmp_path / "q.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"no picture at .*q.jpg, row 3"):
@@ -112,7 +112,7 @@ def test_a_tree_with_words_and_cameras(tmp_path):
     assert [(sample.pid, sample.camid) for sample in (*splits.query, *splits.gallery)] == [(3, 1), (3, 2)]
 
 
-def test_a_tree_that_is_none(tmp_path):
+def test_an_invalid_tree_is_refused(tmp_path):
     for name in ("train/7/1.jpg", "query/7/2.jpg"):
         picture(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"(?s)no folder gallery in .*part/identity/camera/picture"):

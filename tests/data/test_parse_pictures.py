@@ -88,7 +88,7 @@ def upside_down() -> np.ndarray:
 @pytest.mark.parametrize(
     "landmarks", [None, upside_down(), standing() * 0.3 + 200], ids=["none", "upside down", "small"]
 )
-def test_stripes_stand_in_for_a_pose_that_is_none(landmarks):
+def test_stripes_replace_an_impossible_pose(landmarks):
     labels, how = body_parts(Seen(landmarks, ~person_mask(), person_mask()), BOX)
     assert how == "mask" and [at(labels, row, 320) for row in (80, 200, 400, 565)] == [HEAD, TORSO, LEGS, FEET]
     assert not labels[~person_mask()[INSIDE]].any()

@@ -80,7 +80,7 @@ def second(tmp_path):
 def test_msmt17_version_2(second):
     with pytest.warns(UserWarning, match="MSMT17"):
         splits = read_dataset("msmt17_trainval", second.parent, allow_partial=True)
-    assert [(one.pid, one.camid) for one in splits.train] == [(1, 1), (1, 14)]  # 0 would be a distractor
+    assert [(sample.pid, sample.camid) for sample in splits.train] == [(1, 1), (1, 14)]  # 0 would be a distractor
     assert [(sample.pid, sample.camid) for sample in (*splits.query, *splits.gallery)] == [(4, 5), (4, 6)]
 
 

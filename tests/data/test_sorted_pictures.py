@@ -44,7 +44,7 @@ def test_links_to_folders_are_followed_and_loops_end(root, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_hidden_folders_are_nobody(root):
+def test_hidden_folders_are_skipped(root):
     before = read_image_folder(root), sorted_pictures(root)
     picture(root / "train" / ".ipynb_checkpoints" / "door" / "1.jpg")
     picture(root / "train" / "anna" / ".git" / "1.jpg")

@@ -15,7 +15,7 @@ def test_a_share_of_the_query_people_goes_with_all_of_their_pictures():
     left = without_unknown_people(QUERY, GALLERY, 0.3, seed=0)
     gone = {sample.pid for sample in GALLERY} - {sample.pid for sample in left}
     assert len(gone) == 3 and gone <= {sample.pid for sample in QUERY}
-    assert left == [one for one in GALLERY if one.pid not in gone]  # junk, distractors and others stay, in their order
+    assert left == [sample for sample in GALLERY if sample.pid not in gone]
 
 
 def test_the_draw_is_the_seeds_and_not_the_orders():

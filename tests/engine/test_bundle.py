@@ -169,7 +169,7 @@ def test_weights_that_cannot_be_read_are_refused(copied):
         load_checkpoint(copied)
 
 
-def test_a_calibration_that_is_none_is_refused(copied):
+def test_an_invalid_calibration_is_refused(copied):
     change_json(copied / "calibration.json", weight=7.0)
     with pytest.raises(ValueError, match="Expected a calibration with finite numbers"):
         load_checkpoint(copied)

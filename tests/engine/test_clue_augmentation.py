@@ -22,7 +22,7 @@ def test_whole_clues_go_and_the_mean_is_expected_to_stay():
     assert left.parts is clues.parts and left.grid == clues.grid
 
 
-def test_the_numbers_decide_and_zero_leaves_everything():
+def test_the_random_numbers_decide_and_probability_zero_changes_nothing():
     clues = Clues(torch.rand(3, 6, 2), (3, 2))
     once, again, other = (clue_dropout(clues, 0.5, drawn(clues, seed)).features for seed in (1, 1, 2))
     assert torch.equal(once, again) and not torch.equal(once, other)

@@ -70,7 +70,9 @@ def test_decisions_of_both_stages_are_those_of_their_distances(evaluated):
     splits, evaluation = evaluated
     decisions = decisions_of(evaluation)
     query, gallery = evaluation.query.samples, evaluation.gallery.samples
-    assert len({one.pid for one in splits.gallery}) - len({one.pid for one in gallery}) == 2  # of six people
+    assert (
+        len({sample.pid for sample in splits.gallery}) - len({sample.pid for sample in gallery}) == 2
+    )  # of six people
     labels = [[getattr(sample, name) for sample in part] for name in ("pid", "camid") for part in (query, gallery)]
     distances = evaluation.distances
     fused = distances.individual().double() + 100

@@ -29,16 +29,16 @@ def test_the_result_is_that_of_one_process(tiny, tmp_path, ranks, on_disk):
         command.insert(0, f"--evaluation.clues_on_disk={tmp_path}")
     printed = on_ranks(ranks, tmp_path, evaluate, [*command, str(tmp_path / "many.json")])
     assert printed.count("two_stage ") == printed.count("metrics:") == 1
-    assert evaluate([*command, str(tmp_path / "one.json")]) == 0
-    many, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "one"))
-    assert many["environment"].pop("ranks") == str(ranks) and one["environment"].pop("ranks") == "1"
-    for result in (many, one):
+    assert evaluate([*command, str(tmp_path / "alone.json")]) == 0
+    many, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "alone"))
+    assert many["environment"].pop("ranks") == str(ranks) and alone["environment"].pop("ranks") == "1"
+    for result in (many, alone):
         del result["environment"]
-    assert many == one and one["two_stage"] != one["individual"]
+    assert many == alone and alone["two_stage"] != alone["individual"]
 
 
 @pytest.mark.parametrize(("images", "batch_size", "ranks"), [(10, 4, 3), (64, 4, 5), (7, 1, 7), (9, 4, 1), (9, 4, 3)])
-def test_every_image_is_one_ranks_and_batches_stay_whole(images, batch_size, ranks):
+def test_every_image_belongs_to_one_rank_and_batches_stay_whole(images, batch_size, ranks):
     parts = [_part(images, batch_size, Ranks(rank, ranks), "query") for rank in range(ranks)]
     assert [image for part in parts for image in range(images)[part]] == list(range(images))
     assert all(part.start % batch_size == 0 and part.stop > part.start for part in parts)

@@ -75,10 +75,10 @@ def test_features_are_ranked_with_fewer_clues_of_the_gallery():
     fitted, query, gallery = FittedPairStage(stage_of(6), 0.5, 6), features(4, 1), features(40, 2)
     ask = functools.partial(rerank_features, query, gallery, fitted, top_k=40, device="cpu", progress=False)
     found = ask(gallery_clues=3)
-    a, b = (fitted.stage.prepare(KeptFeatures(one)(torch.arange(len(one))).clues) for one in (query, gallery))
+    a, b = (fitted.stage.prepare(KeptFeatures(part)(torch.arange(len(part))).clues) for part in (query, gallery))
     kept = fitted.stage.keep_clues(b, 3)
     with torch.no_grad():
-        conditional = torch.stack([fitted.stage.distance(a.select([one]), kept) for one in range(4)])
+        conditional = torch.stack([fitted.stage.distance(a.select([row]), kept) for row in range(4)])
     individual = (query.embedding[:, None].double() - gallery.embedding[None].double()).norm(dim=2)
     torch.testing.assert_close(found, 0.5 * individual + 0.5 * conditional.double(), rtol=1e-4, atol=1e-5)
     assert torch.equal(ask(gallery_clues=8), ask())

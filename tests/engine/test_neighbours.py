@@ -216,9 +216,9 @@ def test_the_rows_of_several_processes_are_those_of_one(tiny, tmp_path):
     command = ["--checkpoint", str(checkpoint), "--conditional.backend=pooled", "--device=cpu", "--k_reciprocal"]
     command.append("--output")
     on_ranks(3, tmp_path, evaluate, [*command, str(tmp_path / "many.json")])
-    assert evaluate([*command, str(tmp_path / "one.json")]) == 0
-    many, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "one"))
-    assert many["two_stage_k_reciprocal"] == one["two_stage_k_reciprocal"] != one["k_reciprocal"]
+    assert evaluate([*command, str(tmp_path / "alone.json")]) == 0
+    many, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("many", "alone"))
+    assert many["two_stage_k_reciprocal"] == alone["two_stage_k_reciprocal"] != alone["k_reciprocal"]
 
 
 def test_numbers_are_chosen_on_held_out_people_and_said(tiny, tmp_path, capsys):

@@ -267,7 +267,7 @@ def test_wrong_labels_and_other_networks_are_refused(fitted):
         rerank_features(other, other, fitted)
 
 
-def test_people_whom_the_network_knows_are_told(capsys):
+def test_a_warning_says_if_the_network_knows_the_held_out_people(capsys):
     """Nothing can be learned from their confusions: there are none."""
     features, pids, camids = people(20, 6)
     known = Features(torch.eye(20)[pids], features.clues, GRID)

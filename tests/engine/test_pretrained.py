@@ -79,7 +79,7 @@ def test_a_folder_here_wins_over_the_hub(bundle, hub, tmp_path, monkeypatch):
     assert str(from_pretrained("somebody/people").path) == "somebody/people" and not hub.calls
 
 
-def test_what_is_neither_here_nor_there_is_said(hub, tmp_path, monkeypatch):
+def test_a_name_that_is_found_neither_on_disk_nor_on_the_hub_is_an_error(hub, tmp_path, monkeypatch):
     import huggingface_hub.errors as errors
 
     monkeypatch.chdir(tmp_path)

@@ -72,15 +72,15 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_one(options, tmp_path, cha
     arguments = [*options, *changed]
     on_ranks(2, tmp_path, gradients, tmp_path / "two.pt", arguments)
     on_ranks(1, tmp_path, gradients, tmp_path / "one.pt", [*arguments, *alone])
-    two, one = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two", "one"))
-    assert {"identity", "triplet", "pair_identity", "pair_triplet", "classifier.weight"} <= one["joint"].keys()
-    assert any(name.startswith("extractor") for name in one["joint"])
-    assert not any(name.startswith("extractor") for name in one["pair"])
+    found, expected = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("two", "one"))
+    assert {"identity", "triplet", "pair_identity", "pair_triplet", "classifier.weight"} <= expected["joint"].keys()
+    assert any(name.startswith("extractor") for name in expected["joint"])
+    assert not any(name.startswith("extractor") for name in expected["pair"])
     for phase in ("joint", "pair"):
-        assert two[phase].keys() == one[phase].keys()
-        for name, expected in one[phase].items():
-            torch.testing.assert_close(two[phase][name], expected, rtol=1e-4, atol=1e-6)
-            assert name.endswith("bias") or expected.abs().max() > 1e-7, f"{name} has no gradient to compare"
+        assert found[phase].keys() == expected[phase].keys()
+        for name, value in expected[phase].items():
+            torch.testing.assert_close(found[phase][name], value, rtol=1e-4, atol=1e-6)
+            assert name.endswith("bias") or value.abs().max() > 1e-7, f"{name} has no gradient to compare"
 
 
 def test_all_ranks_train_one_model(options, tmp_path):
@@ -196,7 +196,7 @@ def test_passes_accumulate_the_mean_of_their_losses(options, tiny):
     phase = JointPhase(trainer.config, samples, Ranks())
     step, _ = trainer.fabric.setup(TrainingStep(trainer.model, phase), phase.optimizer(trainer.model))
     trainer.model.eval()
-    images, labels = (one.to(trainer.fabric.device) for one in next(iter(phase.batches(0))))
+    images, labels = (tensor.to(trainer.fabric.device) for tensor in next(iter(phase.batches(0))))
     assert len(list(trainer._passes(phase, step, (images, labels), 0, 0))) == 2
     weight = next(trainer.model.extractor.parameters())
     found = weight.grad.clone()

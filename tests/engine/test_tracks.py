@@ -93,7 +93,7 @@ def test_rerank_features_merges_tracks_and_looks_at_their_views(fitted):
             assert float(found[row, column]) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_track_of_one_picture_each_is_no_track(fitted):
+def test_tracks_of_one_picture_change_nothing(fitted):
     features, stage = fitted
     query, gallery = features.select(slice(0, 8)), features.select(slice(8, 50))
     settings = {"device": "cpu", "progress": False, "candidates": 12}

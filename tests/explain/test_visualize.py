@@ -241,7 +241,7 @@ def test_aligned_clues_have_no_conditional_maps(tiny, pair, tmp_path, capsys):
     assert visualize(["correspondences", *map(str, pair), "--checkpoint", best]) == 0
 
 
-def test_it_helps(capsys):
+def test_without_arguments_it_prints_its_help(capsys):
     assert visualize([]) == 0
     bare = capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:

@@ -25,7 +25,7 @@ def test_evaluation_compares_the_mean_with_the_mirrored_picture_and_keeps_the_cl
     embedder, plain = Embedder(flipping), Embedder(checkpoint)
     samples = splits.gallery[:3]
     embedding, clues = extract_clues(embedder.model, samples, embedder.config, embedder.device)
-    images = torch.stack([evaluation_transform()(plain.resize(Image.open(one.path))) for one in samples])
+    images = torch.stack([evaluation_transform()(plain.resize(Image.open(sample.path))) for sample in samples])
     images = images.to(plain.device)
     with torch.no_grad():
         mean = (plain.model(images).embedding + plain.model(images.flip(3)).embedding) / 2
@@ -38,7 +38,7 @@ def test_evaluation_compares_the_mean_with_the_mirrored_picture_and_keeps_the_cl
 def test_galleries_and_vectors_have_what_evaluation_has(flipping, splits):
     embedder, samples = Embedder(flipping), splits.gallery[:3]
     expected = extract_embeddings(embedder.model, samples, embedder.config, embedder.device)
-    pictures = [one.path for one in samples]
+    pictures = [sample.path for sample in samples]
     assert torch.allclose(embedder(pictures).embedding, expected, atol=1e-5)
     assert torch.allclose(embed_pictures(pictures, flipping), expected, atol=1e-5)
 

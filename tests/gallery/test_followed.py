@@ -26,7 +26,7 @@ def gallery(tiny, pictures, splits, tmp_path_factory):
 def ranked_as_features(gallery, query, pictures, labels=None, **options):
     """What :func:`rerank_features` makes of the same pictures; embeddings are rounded as the gallery keeps them."""
     embedder = gallery.embedder
-    sides = [embedder.clues(one) for one in (query, pictures)]
+    sides = [embedder.clues(side) for side in (query, pictures)]
     embeddings = sides[0].embedding, sides[1].embedding.half().float()
     features = [
         Features(embedding, side.clues.features, side.clues.grid)
@@ -37,7 +37,7 @@ def ranked_as_features(gallery, query, pictures, labels=None, **options):
 
 
 @pytest.mark.parametrize("count", [1, COUNT])
-def test_it_is_that_of_features(gallery, splits, pictures, count):
+def test_a_search_ranks_as_rerank_features_does(gallery, splits, pictures, count):
     query = [sample.path for sample in splits.query[:8]]
     expected = ranked_as_features(gallery, query, pictures, top_k=LOOKED_AT, gallery_neighbours=count)
     found = gallery.search(query, len(pictures), first_stage=LOOKED_AT, gallery_neighbours=count)
@@ -47,7 +47,7 @@ def test_it_is_that_of_features(gallery, splits, pictures, count):
         assert len(result) == len(pictures)
         by_path = {hit.path: hit.distance for hit in result}
         torch.testing.assert_close(torch.tensor([by_path[path] for path in pictures]).double(), row, rtol=0, atol=3e-3)
-        looked_at = [{hit.path for hit in one if hit.conditional is not None} for one in (result, without)]
+        looked_at = [{hit.path for hit in hits if hit.conditional is not None} for hits in (result, without)]
         assert len(looked_at[0]) == LOOKED_AT
         went_elsewhere += looked_at[0] != looked_at[1]
     assert went_elsewhere
@@ -91,9 +91,9 @@ def test_several_pictures_of_a_person_and_tracks_are_followed(gallery, splits, p
         0
     ]
     found = made.search(splits.query[0].path, 1000, first_stage=5, gallery_neighbours=COUNT)
-    at = {frozenset(str(path) for path in pictures[3 * one : 3 * one + 3]): one for one in range(len(expected))}
+    at = {frozenset(str(path) for path in pictures[3 * track : 3 * track + 3]): track for track in range(len(expected))}
     assert [at[frozenset(hit.pictures)] for hit in found] == rank(expected[None])[0].tolist()
-    together = made.search([one.path for one in splits.query[:3]], 5, together=True, gallery_neighbours=COUNT)
+    together = made.search([sample.path for sample in splits.query[:3]], 5, together=True, gallery_neighbours=COUNT)
     assert len(together) == 5 and all(hit.conditional is not None for hit in together)
 
 

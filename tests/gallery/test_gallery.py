@@ -65,7 +65,9 @@ def test_a_gallery_with_fewer_clues_ranks_as_an_evaluation_with_as_many(edges, t
     config = replace(embedder.config, evaluation=evaluation)
     *_, distances = measure(embedder.model, splits.query[:3], splits.gallery, config, "cpu")
     two_stage = distances.two_stage(0.5)
-    for query, result in enumerate(again.search([one.path for one in splits.query[:3]], top_k, first_stage=top_k)):
+    for query, result in enumerate(
+        again.search([sample.path for sample in splits.query[:3]], top_k, first_stage=top_k)
+    ):
         for hit in result:
             expected = float(two_stage[query, pictures.index(hit.path)])
             assert hit.distance == pytest.approx(expected, abs=5e-3)
@@ -125,7 +127,7 @@ def test_adding_twice_is_harmless_and_a_changed_file_is_replaced(gallery, pictur
     changed = gallery.add([mine])
     assert (changed.added, changed.replaced, len(gallery)) == (0, 1, before + 1)
     hit = gallery.search(pictures[1], top_k=2)
-    assert {str(one.path) for one in hit} == {str(mine), str(pictures[1])}  # found as what it shows now
+    assert {str(picture.path) for picture in hit} == {str(mine), str(pictures[1])}  # found as what it shows now
 
 
 def test_what_is_told_of_a_picture_is_kept_updated_and_filtered_by(gallery, pictures, splits):

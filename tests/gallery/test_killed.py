@@ -148,7 +148,7 @@ def test_what_a_kill_of_an_earlier_version_left_is_no_gallery(checkpoint, pictur
     assert not (path / "images.lance" / "data" / "half.lance").exists()
 
 
-def test_two_who_make_one_gallery_at_once(tmp_path, monkeypatch):
+def test_the_second_of_two_who_make_one_gallery_at_once_is_refused(tmp_path, monkeypatch):
     """The second is told; what the first made and wrote stays."""
     real, whole = GalleryTable.create.__func__, tempfile.mkdtemp
 

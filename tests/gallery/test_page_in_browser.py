@@ -22,7 +22,7 @@ from tests.forkserver import FORKSERVER
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DROP = """([name, content]) => {
-  const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
   const transfer = new DataTransfer();
   transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
   document.getElementById("drop").dispatchEvent(
@@ -204,7 +204,7 @@ def test_pictures_of_some_minutes(page, shown_gallery, splits):
     assert set(images(page, "hits")) == {hit.image for hit in found if first <= hit.time <= last}
 
 
-def test_who_passes_by_asks_for_nothing_and_a_refusal_stands_where_the_figure_would(page, splits):
+def test_hits_that_are_skipped_ask_for_no_figure_and_a_refusal_is_shown_in_its_place(page, splits):
     page.set_input_files("#picture", splits.query[0].path)
     images(page, "hits")
     page.locator("#hits .hit").first.click()

@@ -128,7 +128,7 @@ def test_one_connection_serves_many_requests(address):
     connection.close()
 
 
-def test_who_leaves_is_not_worth_a_line(address, capfd, pictures):
+def test_a_client_that_disconnects_prints_nothing(address, capfd, pictures):
     for left in (b"", b"abc"):
         with connected(address) as connection:
             connection.sendall(UPLOAD + left)

@@ -196,7 +196,7 @@ def test_another_calibration_than_the_gallerys_is_told(path, tmp_path, splits, c
     calibrate(path / "model.ckpt", other, replace(CALIBRATION, people=240))
     query = ["query", str(splits.query[0].path), "--gallery", str(path), "--checkpoint"]
     assert search([*query, str(other)]) == 0
-    assert f"{other} has another calibration than the gallery {path}, whose own is used" in capsys.readouterr().err
+    assert f"{other} has another calibration than the gallery {path}, which uses its own" in capsys.readouterr().err
     assert search([*query, str(path / "model.ckpt")]) == 0
     assert "another calibration" not in capsys.readouterr().err
 

@@ -65,7 +65,7 @@ def groups(pictures, facts):
 def by_hand(embedder, query, pictures, facts):
     """Each entry's fused distance by loops over pictures, all of them looked at."""
     asked, there = embedder(query), embedder(pictures)
-    of_query, of_gallery = (one.prepared.to(embedder.device) for one in (asked, there))
+    of_query, of_gallery = (side.prepared.to(embedder.device) for side in (asked, there))
     near = choose_views(asked.embedding, VIEWS).tolist()
     mean, weight = merge_embeddings(asked.embedding), embedder.fusion_weight
     distances = {}
@@ -113,9 +113,9 @@ def test_a_track_is_one_hit_with_the_view_that_is_nearest(gallery, embedder, pic
         asked, views = embedder([query]), embedder(hit.pictures)
         chosen = choose_views(views.embedding, VIEWS).tolist()
         with torch.no_grad():
-            prepared = (one.prepared.to(embedder.device) for one in (asked, views))
+            prepared = (side.prepared.to(embedder.device) for side in (asked, views))
             distance = embedder.model.pair_stage.distance(*prepared)
-        nearest = min(chosen, key=lambda one: float(distance[one]))
+        nearest = min(chosen, key=lambda view: float(distance[view]))
         assert float(distance[hit.pictures.index(hit.image)]) == pytest.approx(float(distance[nearest]), abs=2e-3)
 
 

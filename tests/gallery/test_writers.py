@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed_costs_nothing(checkpoint, pictures, tmp_path):
         assert row == other
 
 
-def test_what_a_cluster_is_not_asked_for(tmp_path, capsys, pictures, checkpoint, monkeypatch):
+def test_options_that_do_not_fit_ray_are_refused(tmp_path, capsys, pictures, checkpoint, monkeypatch):
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL"):
         monkeypatch.setenv(name, os.environ.get(name, "0"))  # what the command sets is taken back
     index = ["index", str(pictures[0].parent), "--gallery", str(tmp_path / "g"), "--checkpoint", str(checkpoint)]

@@ -72,6 +72,6 @@ def test_no_edge_between_the_images():
 
 
 @pytest.mark.parametrize("weight", [-0.1, np.nan, np.inf])
-def test_weights_that_cannot_be(weight):
+def test_impossible_weights_are_refused(weight):
     with pytest.raises(ValueError, match="finite share ≥ 0 at every edge"):
         decisive_matching(pair_graph(np.array([[weight, 0.5], [0.5, 0.5]])))

@@ -107,7 +107,7 @@ def test_no_edge_anywhere_gives_zeros():
 
 
 @pytest.mark.parametrize("size", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)], ids=str)
-def test_nothing_of_something(size):
+def test_inputs_of_size_zero_give_zeros(size):
     pairs, n_a, n_b, channels = size
     clues = torch.ones(pairs, n_a, channels, device=DEVICE), torch.ones(pairs, n_b, channels, device=DEVICE)
     by_row, by_column = relu_gram_products(ReluGram(*clues), *(x.new_ones(pairs, x.size(1)) for x in clues))
@@ -126,7 +126,7 @@ def test_vectors_without_gradient_and_clues_without_gradient():
 
 
 @pytest.mark.parametrize("form", [(1.0, 0.0), (3.0, 0.1)], ids=str)
-def test_what_is_no_number_stays_none(form):
+def test_nan_stays_nan(form):
     x_a, x_b, left, right = draw(1, 20, 18, 8)
     x_a[0, 7, 3] = torch.nan
     wanted = relu_gram_products_reference(ReluGram(x_a, x_b, *form), left, right)

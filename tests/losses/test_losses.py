@@ -97,7 +97,7 @@ def test_a_triplet_has_two_distances(shapes):
 
 
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (2, 3), (1, 3)])
-def test_no_loss_hides_that_a_number_is_not_one(place):
+def test_no_loss_hides_nan(place):
     labels = torch.tensor([0, 0, 1, 1])
     distance, logits = torch.rand(4, 4), torch.rand(4, 4)
     distance[place] = logits[place] = torch.nan

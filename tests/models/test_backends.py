@@ -18,7 +18,7 @@ from cace_pyg.nn import DiscrepancyConv
         ("relu", "cuda", 0.01, 2048, "pooled"),  # sparse products were not measured there
     ],
 )
-def test_rule(node_wise, device, density, channels, backend):
+def test_auto_follows_its_rule(node_wise, device, density, channels, backend):
     picked, reason = choose_backend(node_wise, device, density, channels)
     assert picked == backend
     assert reason == f"auto: density {density:.1%}, {device}, {node_wise}, {channels} channels"

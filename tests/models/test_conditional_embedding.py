@@ -119,7 +119,7 @@ def test_every_backend_on_other_graphs_and_with_blocks_switched_off(kind, node_w
 
 @pytest.mark.parametrize("form", ["textbook", "released"])
 @pytest.mark.parametrize("node_wise", ["identity", "mlp"])
-def test_what_is_not_a_number_stays_none_in_its_pair_whatever_the_backend(node_wise, form):
+def test_nan_stays_nan_in_its_own_pair_with_every_backend(node_wise, form):
     """A degree that is not a number was taken for an isolated node."""
     a, b = clues(3), clues(3)
     a.features[1, 2, 3] = torch.nan

@@ -47,7 +47,7 @@ def test_it_changes_the_individual_embedding_and_conditional_ones_average_as_bef
         assert torch.equal(mean.condition(*pairs[0])[0], generalised.condition(*pairs[1])[0])
 
 
-def test_where_it_cannot_be_it_is_refused():
+def test_settings_that_do_not_fit_it_are_refused():
     with pytest.raises(ValueError, match="Expected pooling mean, generalised_mean"):
         make("max")
     with pytest.raises(ValueError, match="Expected conditional.own_encoder true with embedding.pooling"):

@@ -78,13 +78,13 @@ def literal_distance(stage: ConditionalEmbedding, a: PairOperand, b: PairOperand
     pooled = y[:N].mean(0), y[N:].mean(0)
     if pooled[0].size(0) != 5:  # else the clues were projected to the embedding beforehand
         tail = stage.encoder.convolution.weight @ stage.expansion.weight
-        moved_a, moved_b = (tail @ one for one in pooled)
+        moved_a, moved_b = (tail @ vector for vector in pooled)
     else:
         moved_a, moved_b = pooled
-    embedded = [stage.encoder.batch_norm(one.individual + moved) for one, moved in ((a, moved_a), (b, moved_b))]
-    unit = [torch.nn.functional.normalize(one[0], dim=0) for one in embedded]
+    embedded = [stage.encoder.batch_norm(x.individual + moved) for x, moved in ((a, moved_a), (b, moved_b))]
+    unit = [torch.nn.functional.normalize(vectors[0], dim=0) for vectors in embedded]
     distance = (unit[0] - unit[1]).norm()
-    return distance if stage.verification is None else distance + stage.verification(*(one[None] for one in pooled))[0]
+    return distance if stage.verification is None else distance + stage.verification(*(x[None] for x in pooled))[0]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, N])
@@ -159,13 +159,13 @@ def test_gradients_are_those_of_the_expanded_clues():
     stage, a, b = make(), drawn(1).features.requires_grad_(), drawn(3).features.requires_grad_()
     found = []
     for expand in (False, True):
-        prepared = [stage.prepare(Clues(one, GRID)) for one in (a, b)]
+        prepared = [stage.prepare(Clues(features, GRID)) for features in (a, b)]
         kept = stage.keep_clues(prepared[1], 5)
         distance = stage.distance(prepared[0], kept.expanded() if expand else kept)
         wanted = [a, b, *stage.convolution.parameters(), *stage.builder.parameters(), *stage.node_wise.parameters()]
         found.append(torch.autograd.grad(distance.square().sum(), wanted))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
+    for merged, expanded in zip(*found, strict=True):
+        torch.testing.assert_close(merged, expanded)
 
 
 def test_images_are_chosen_moved_and_joined_with_their_groups():

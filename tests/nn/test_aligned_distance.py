@@ -39,7 +39,7 @@ def test_no_edge_means_unrelated_and_gradients_stay_finite():
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])
-def test_what_is_not_a_number_is_no_distance_of_zero(where):
+def test_nan_gives_a_distance_of_nan_and_not_of_zero(where):
     given = [unit(2, 4), unit(2, 4), torch.rand(2, 4, 4, dtype=torch.float64)]
     given[where][1, 2, 3] = torch.nan
     assert aligned_distance(*given).isnan().tolist() == [False, True]

@@ -174,6 +174,6 @@ def test_dense_shapes_are_checked():
 
 @pytest.mark.parametrize("mode", ["discrepancy", "smooth"])
 @pytest.mark.parametrize("floor", ["textbook", "released"])
-def test_a_degree_that_is_not_a_number_is_no_isolated_node(mode, floor):
+def test_a_degree_of_nan_is_not_taken_for_an_isolated_node(mode, floor):
     scale, _ = normalise_degree(torch.tensor([torch.nan, 0.0, 4.0]), mode, floor)
     assert scale[0].isnan() and scale[1:].tolist() == [0.0 if floor == "textbook" else 1.0, 0.5]

@@ -73,14 +73,14 @@ def test_the_graph_of_pyg_and_the_sparse_rows_say_the_same(images):
     assert graph.to_data().num_edges == 30 * 7
 
 
-def test_values_are_dealt_out_in_another_order():
+def test_values_are_sorted_into_another_order():
     values, ranked_by = torch.rand(4, 6), torch.rand(4, 6)
     found = in_order_of(values, ranked_by)
     assert torch.equal(found.argsort(1), ranked_by.argsort(1))
     assert torch.equal(found.sort(1).values, values.sort(1).values)
 
 
-def test_a_number_that_cannot_be_is_named(images):
+def test_an_impossible_number_of_neighbours_is_refused(images):
     for k in (0, 31):
         with pytest.raises(ValueError, match=rf"k from 1 to the number of images, 30 \(got {k}\)"):
             nearest_neighbours(images, k)

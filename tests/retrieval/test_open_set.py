@@ -43,7 +43,7 @@ def literal(distance, query_pids, gallery_pids, query_camids, gallery_camids):
     return tpr, dir_, len(same), len(other), len(known), len(unknown)
 
 
-def test_set(queries=30, gallery=60, people=12, seed=0, decimals=None):
+def drawn_set(queries=30, gallery=60, people=12, seed=0, decimals=None):
     draw = np.random.default_rng(seed)
     query_pids, gallery_pids = draw.integers(0, people, queries), draw.integers(-1, people - 3, gallery)
     query_camids, gallery_camids = draw.integers(0, 3, queries), draw.integers(0, 3, gallery)
@@ -57,13 +57,10 @@ def test_set(queries=30, gallery=60, people=12, seed=0, decimals=None):
     )
 
 
-test_set.__test__ = False
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([None, 1]))
 def test_every_number_is_that_of_the_definition_ties_included(seed, decimals):
-    drawn = test_set(queries=14, gallery=40, seed=seed, decimals=decimals)
+    drawn = drawn_set(queries=14, gallery=40, seed=seed, decimals=decimals)
     found = evaluate_open_set(*drawn, resamples=2)
     tpr, dir_, *counts = literal(*drawn)
     assert [found.matches, found.others, found.known, found.unknown] == counts
@@ -83,7 +80,7 @@ def test_the_worked_example():
 
 
 def test_a_perfect_ranking_accepts_every_match_at_any_rate():
-    drawn = test_set(queries=200, gallery=300)
+    drawn = drawn_set(queries=200, gallery=300)
     perfect = 1.0 - ((drawn[1][:, None] == drawn[2]) & (drawn[2] > 0))
     found = evaluate_open_set(perfect, *drawn[1:], resamples=50)
     assert set(found.tpr) == {0.01, 0.001, 0.0001} and {0.1} <= set(found.dir)
@@ -92,7 +89,7 @@ def test_a_perfect_ranking_accepts_every_match_at_any_rate():
 
 
 def test_the_order_of_the_gallery_changes_nothing():
-    distance, query_pids, gallery_pids, query_camids, gallery_camids = test_set(queries=80, decimals=1)
+    distance, query_pids, gallery_pids, query_camids, gallery_camids = drawn_set(queries=80, decimals=1)
     order = np.random.default_rng(1).permutation(len(gallery_pids))
     first = evaluate_open_set(distance, query_pids, gallery_pids, query_camids, gallery_camids, resamples=20)
     second = evaluate_open_set(
@@ -102,7 +99,7 @@ def test_the_order_of_the_gallery_changes_nothing():
 
 
 def test_blocks_give_what_the_matrix_gives_and_far_pairs_are_forgotten(monkeypatch):
-    drawn = test_set(queries=80, gallery=200)
+    drawn = drawn_set(queries=80, gallery=200)
     whole = evaluate_open_set(*drawn, resamples=20)
     monkeypatch.setattr(module, "_KEPT", 300)
     blocks = torch.from_numpy(drawn[0]).split(7)
@@ -121,8 +118,8 @@ def test_the_query_itself_is_left_out():
     assert evaluate_open_set(distance, pids, pids, camids, camids, **options).matches == 8
 
 
-def test_the_roc_rises_from_what_no_false_positive_costs():
-    found = evaluate_open_set(*test_set(queries=80), resamples=2)
+def test_the_roc_begins_without_false_positives_and_never_falls():
+    found = evaluate_open_set(*drawn_set(queries=80), resamples=2)
     assert (np.diff(found.roc, axis=0) >= 0).all() and found.roc[0, 0] == 0
     for rate, estimate in found.tpr.items():
         assert found.roc[found.roc[:, 0] <= rate, 1].max() == estimate.value

@@ -67,7 +67,7 @@ def test_in_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("index", [[[0, 0]], [[0, 3]], [[-1, 0]]])
-def test_an_index_that_is_none_is_refused(index):
+def test_an_impossible_index_is_refused(index):
     with pytest.raises(ValueError, match="different images of the gallery's 3"):
         rerank(torch.zeros(1, 3), index, torch.zeros(1, 2), 0.5)
 

@@ -53,7 +53,7 @@ def test_tracks_are_as_far_apart_as_their_views_are_on_average(embedder, picture
             individual = float((a.embedding[i].double() - b.embedding[j].double()).norm())
             with torch.no_grad():
                 pair = a.prepared.select(slice(i, i + 1)), b.prepared.select(slice(j, j + 1))
-                conditional = float(stage.distance(*(one.to(embedder.device) for one in pair)))
+                conditional = float(stage.distance(*(operand.to(embedder.device) for operand in pair)))
             distances.append((1 - share) * individual + share * conditional)
     assert found.distance == pytest.approx(np.mean(distances), abs=1e-5)
     assert found.probability == pytest.approx(float(CALIBRATION.probability(np.mean(distances))), abs=1e-4)

@@ -83,7 +83,7 @@ def test_feature_maps_get_panels_on_one_scale() -> None:
         ([(0, 0)], "rows"),
     ],
 )
-def test_matches_that_cannot_be(matches: list, words: str) -> None:
+def test_impossible_matches_are_refused(matches: list, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         correspondences(_A, _B, matches, _GRID)
 

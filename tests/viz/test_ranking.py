@@ -50,7 +50,7 @@ def test_empty_rankings_are_refused() -> None:
         ranked_lists(_PICTURE, {"individual": _images([True]), "two_stage": []})
 
 
-def test_pictures_that_are_none() -> None:
+def test_what_is_not_a_picture_is_refused() -> None:
     with pytest.raises(FileNotFoundError, match=r"nobody\.jpg"):
         ranked_lists("nobody.jpg", {"individual": _images([True])})
     with pytest.raises(ValueError, match="undo the normalisation"):
