@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from cace_pyg.gallery.clue_codec import ClueCodec
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.embedder import Embedder
 from cace_pyg.gallery.entries import CONFIDENCE, PERSON
-from cace_pyg.gallery.gallery_table import GalleryTable, Value
+from cace_pyg.gallery.gallery_table import GalleryTable
 from cace_pyg.gallery.new_picture import Added, NewPicture, read
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture

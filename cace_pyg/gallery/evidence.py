@@ -10,10 +10,10 @@ import networkx as nx
 import numpy as np
 from scipy.special import expit, logit
 
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.corrections import Correction
 from cace_pyg.gallery.entries import CONFIDENCE, PERSON, TRACK
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.retrieval.clustering import agglomerate, connected_images, listed_pairs, pairs_of_known
 
 UNLISTED = 0.03  # probability of a pair in neither picture's list; chosen as IdentifySettings says

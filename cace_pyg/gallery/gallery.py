@@ -14,14 +14,16 @@ from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_check
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.add_pictures import add_pictures
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.corrections import Corrections
+from cace_pyg.gallery.damage import read_again
 from cace_pyg.gallery.drift import drift_of
 from cace_pyg.gallery.embedder import Embedder
 from cace_pyg.gallery.entries import TRACK, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
-from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
+from cace_pyg.gallery.gallery_table import GalleryTable, is_gallery
 from cace_pyg.gallery.in_memory import InMemory, all_pictures
-from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
+from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Pictures, is_kept
 from cace_pyg.gallery.neighbour_lists import NeighbourLists, check_neighbours
 from cace_pyg.gallery.new_picture import Added, image_name
 from cace_pyg.gallery.search_entries import search_entries
@@ -29,6 +31,7 @@ from cace_pyg.gallery.search_pictures import search_pictures
 from cace_pyg.gallery.search_request import SearchRequest
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.gallery.stored_pair_stage import StoredPairStage
+from cace_pyg.gallery.unfinished_lists import Measure
 from cace_pyg.models import FrozenExtractor
 from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval import Calibration

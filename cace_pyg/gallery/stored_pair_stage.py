@@ -10,7 +10,7 @@ from torch import Tensor
 from cace_pyg.gallery.clue_codec import ClueCodec
 from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.gallery.gallery_table import GalleryTable
-from cace_pyg.gallery.kept_neighbours import Measure
+from cace_pyg.gallery.unfinished_lists import Measure
 from cace_pyg.retrieval import rerank
 
 
