@@ -9,18 +9,10 @@ import numpy as np
 
 Value = str | int | float | bool | datetime | None
 
-OWN = (
-    "image",
-    "sha256",
-    "embedding",
-    "clues",
-    "thumbnail",
-    "check_sums",
-    "camera",
-    "time",
-    "added",
-)  # of every gallery
-SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}  # of the others
+# of every gallery
+OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "check_sums", "camera", "time", "added")
+# types of the others
+SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
 _COLUMN = r"[a-z][a-z0-9_]*"
 
 
