@@ -26,9 +26,7 @@ from torch import Tensor
 from benchmarks.kept_people import KeptPeople, add_options, read_kept_people
 from benchmarks.results_file import save_results
 from cace_pyg import Features
-from cace_pyg.config import from_yaml
 from cace_pyg.data import Sample
-from cace_pyg.engine.checkpoint import load_checkpoint
 from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.features import KeptFeatures
@@ -220,9 +218,8 @@ def main() -> None:
     rows: list[dict] = []
     for checkpoint in (options.checkpoint, *options.also):
         options.checkpoint = checkpoint
-        kept, trained = read_kept_people(parser, options), None
-        if checkpoint is not None:
-            trained = from_yaml(load_checkpoint(checkpoint)["config"]).evaluation.gallery_clues
+        kept = read_kept_people(parser, options)
+        trained = kept.stage.gallery_clues
         people, train = people_of(kept, options.test), kept.parts["train"]
         some = train.select(torch.arange(_TRAINING_PICTURES) * (len(train) // _TRAINING_PICTURES))
         training = prepare_features(people.stage, some, torch.device("cpu")).compared.features.flatten(0, 1)

@@ -23,6 +23,8 @@ from benchmarks.results_file import save_results
 from cace_pyg.data.market_layout import read_market_layout
 from cace_pyg.data.synthetic import SyntheticSettings, make_synthetic
 from cace_pyg.gallery import Gallery
+from cace_pyg.gallery.gallery_table import GalleryTable
+from cace_pyg.gallery.stored_pair_stage import StoredPairStage
 from cace_pyg.viz.style import SERIES
 
 _STAGES = ("first_stage", "second_stage", "neighbours")
@@ -32,11 +34,11 @@ class Pairs:
     """Replaces the pair stage in a gallery's lists, and counts the measured pairs."""
 
     def __init__(self, drawn: bool):
-        self.drawn, self.count, self.real = drawn, 0, Gallery._measure
+        self.drawn, self.count, self.real = drawn, 0, StoredPairStage.between
         self.random = torch.Generator().manual_seed(0)
 
-    def __call__(self, gallery: Gallery, table: object, rows: list[dict]) -> Callable:
-        some = self.real(gallery, table, rows)
+    def __call__(self, stage: StoredPairStage, table: GalleryTable, rows: list[dict]) -> Callable:
+        some = self.real(stage, table, rows)
 
         def of(positions: Sequence[int]) -> Callable:
             distances = None if self.drawn else some(positions)
@@ -55,7 +57,7 @@ class Pairs:
 def keep(gallery: Gallery, drawn: bool) -> tuple[float, int]:
     """Complete the lists; returns seconds and pairs."""
     pairs = Pairs(drawn)
-    with patch.object(Gallery, "_measure", lambda *told: pairs(*told)):
+    with patch.object(StoredPairStage, "between", lambda *told: pairs(*told)):
         started = time.perf_counter()
         gallery.keep_neighbours()
         return time.perf_counter() - started, pairs.count

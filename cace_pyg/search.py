@@ -14,6 +14,7 @@ from cace_pyg.engine.files import atomic_file
 from cace_pyg.gallery import Added, Gallery
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
 from cace_pyg.gallery.clue_codec import Precision
+from cace_pyg.gallery.columns import column_types
 from cace_pyg.gallery.describe import (
     decision_as_dict,
     describe_decision,
@@ -23,7 +24,7 @@ from cace_pyg.gallery.describe import (
     hits_as_dicts,
     hits_figure,
 )
-from cace_pyg.gallery.gallery_table import column_types, is_gallery
+from cace_pyg.gallery.gallery_table import is_gallery
 from cace_pyg.gallery.picture_facts import (
     PictureFacts,
     facts_from_names,

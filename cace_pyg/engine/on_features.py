@@ -47,12 +47,15 @@ class FittedPairStage:
         fusion_weight: of its distance beside the individual one, chosen on held-out people; none where there were none.
         channels: of the clues that it takes.
         calibration: what fused distances mean, learned from the same people; None if there were none.
+        gallery_clues: clues kept of a gallery image in training, or in a later calibration (docs/gallery_clues.md);
+            :func:`rerank_features` keeps as many. None: all.
     """
 
     stage: PairStage
     fusion_weight: float | None
     channels: int
     calibration: Calibration | None = None
+    gallery_clues: int | None = None
 
     def probability(self, distance: Tensor | ArrayLike, gallery: float | None = None) -> Tensor:
         """P(both pictures show one person), for fused distances of pairs that the second stage compared.
@@ -144,7 +147,7 @@ def fit_pair_stage(
         folder = Trainer(model, config, splits, resume=resume).run()
         weight = load_weights(model, folder.best)
         calibration = calibration_of(load_checkpoint(folder.best))
-    return FittedPairStage(model.pair_stage, weight, features.channels, calibration)
+    return FittedPairStage(model.pair_stage, weight, features.channels, calibration, gallery_clues)
 
 
 def calibrate_pair_stage(
@@ -171,7 +174,8 @@ def calibrate_pair_stage(
         top_k: gallery pictures to compare for each query.
         seed: of the choice of queries.
         device: auto, cpu, cuda, cuda:1, mps.
-        gallery_clues: clues that searches keep of a gallery image, see :func:`rerank_features`; none: all.
+        gallery_clues: clues that searches keep of a gallery image, see :func:`rerank_features`; None: as many as
+            ``fitted`` remembers. The stage that is returned remembers the number that it was calibrated with.
 
     Raises:
         ValueError: labels or channels do not fit, nobody has three pictures from two cameras, or no fusion weight was
@@ -183,14 +187,15 @@ def calibrate_pair_stage(
         raise ValueError("Expected a stage with a fusion weight (got none): fused distances need it")
     people, cameras = _labels(features, pids, camids)
     splits = every_identity(KeptFeatures.samples(people, cameras), seed)
-    settings = EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues)
+    clues = fitted.gallery_clues if gallery_clues is None else gallery_clues
+    settings = EvaluationSettings(top_k=top_k, gallery_clues=clues)
     config = Config(DataSettings(root="features"), evaluation=settings, embedding=EmbeddingSettings(kind="published"))
     where = find_device(device)
     model = CaceNet(KeptFeatures(features), lambda _: fitted.stage.builder, embedding_channels=256, published=True)
     model.pair_stage = fitted.stage
     with moved_to(model, where):
         found = calibrate_on(model, splits.query, splits.gallery, config, fitted.fusion_weight, where, form)
-    return replace(fitted, calibration=found)
+    return replace(fitted, calibration=found, gallery_clues=clues)
 
 
 def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
@@ -217,7 +222,8 @@ def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
     )
     weights = {key: value for key, value in state["model"].items() if key.startswith("pair_stage.")}
     model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
-    return FittedPairStage(model.pair_stage.eval(), state["fusion_weight"], channels, calibration_of(state))
+    stage, clues = model.pair_stage.eval(), config.evaluation.gallery_clues
+    return FittedPairStage(stage, state["fusion_weight"], channels, calibration_of(state), clues)
 
 
 @torch.no_grad()
@@ -263,7 +269,8 @@ def rerank_features(
         views: maximum number of pictures of a track that the pair stage compares.
         gallery_neighbours: the pair stage follows this many nearest gallery images of a good match, best match first,
             instead of the query's own list (docs/candidates.md); 0: it compares the ``top_k`` nearest.
-        gallery_clues: clues kept of a gallery image, each the mean of several (docs/gallery_clues.md); None: all.
+        gallery_clues: clues kept of a gallery image, each the mean of several (docs/gallery_clues.md); None: as many as
+            ``fitted`` remembers. As many as a picture has: all.
 
     Returns:
         float64 ``(query, gallery)``, smaller is nearer; ``cace_pyg.evaluate_ranking`` takes it.
@@ -297,11 +304,12 @@ def rerank_features(
             return near.ranking(neighbours).whole().double()
     where = find_device(device)
     stage = fitted.stage.eval()
+    kept = fitted.gallery_clues if gallery_clues is None else gallery_clues
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     with moved_to(stage, where):
         of_query, of_gallery = (
             Extraction((), side.embedding, prepare_features(stage, side.pictures, where, clues), views=side.views)
-            for side, clues in zip(sides, (None, gallery_clues), strict=True)
+            for side, clues in zip(sides, (None, kept), strict=True)
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
         index = torch.cat([nearest(block, top_k) for block in blocks])

@@ -52,7 +52,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     if model is None:
         return Pretrained(path, config, None, load_pair_stage(path))
     channels, calibration = model.extractor.channels, calibration_of(state)
-    stage = FittedPairStage(model.pair_stage, state["fusion_weight"], channels, calibration)
+    clues = config.evaluation.gallery_clues
+    stage = FittedPairStage(model.pair_stage, state["fusion_weight"], channels, calibration, clues)
     return Pretrained(path, config, model, stage)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cace_pyg.engine.decisions import drift_warning
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.gallery_table import Value
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.read_picture import Picture, read_picture
 from cace_pyg.retrieval.calibration import shortly_above

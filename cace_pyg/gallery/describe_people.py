@@ -7,9 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cace_pyg.gallery.columns import Value
+from cace_pyg.gallery.evidence import Explained, Join, Sighting
 from cace_pyg.gallery.gallery import Gallery
-from cace_pyg.gallery.gallery_table import Value
-from cace_pyg.gallery.people import Explained, Identified, Join, Sighting
+from cace_pyg.gallery.people import Identified
 from cace_pyg.viz import Seen, timeline
 
 _WHY = {"pair": "alike", "said": "somebody said so", "track": "one track"}

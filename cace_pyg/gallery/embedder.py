@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint, load_mod
 from cace_pyg.engine.evaluation import fusion_weight_of
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.unit_embedding import unit_embedding
-from cace_pyg.models import CaceNet, PairOperand
+from cace_pyg.models import CaceNet, FrozenExtractor, PairOperand
 from cace_pyg.models.extractor import Individual
 from cace_pyg.read_picture import Picture, read_picture
 
@@ -130,11 +131,17 @@ class Embedder:
 
     @contextmanager
     def on_cpu(self) -> Iterator[CaceNet]:
-        """The model on the CPU; it moves back to its device afterwards."""
-        try:
-            yield self.model.cpu()
-        finally:
-            self.model.to(self.device)
+        """The model on the CPU, as long as the block lasts: itself if it is there, otherwise a copy.
+
+        It is never moved: another thread may be searching with it. The network of a file computes on the CPU anyway,
+        and the copy shares it.
+        """
+        if self.device.type == "cpu":
+            yield self.model
+        else:
+            network = self.model.extractor
+            shared = {id(network): network} if isinstance(network, FrozenExtractor) else {}
+            yield deepcopy(self.model, shared).cpu()
 
     @torch.no_grad()
     def _forward(self, resized: Sequence[Tensor]) -> Individual:

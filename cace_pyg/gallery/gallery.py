@@ -2,48 +2,45 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from cace_pyg.engine.candidates import follow_neighbours
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
-from cace_pyg.engine.distances import random_scores
-from cace_pyg.engine.extraction import Extraction
 from cace_pyg.explain.pair_view import view_pair
+from cace_pyg.gallery.add_pictures import add_pictures
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.corrections import Corrections
-from cace_pyg.gallery.embedder import Embedded, Embedder
-from cace_pyg.gallery.entries import CONFIDENCE, PERSON, TRACK, Entries, has_tracks, keeps_clues, left_without_clues
+from cace_pyg.gallery.damage import read_again
+from cace_pyg.gallery.drift import drift_of
+from cace_pyg.gallery.embedder import Embedder
+from cace_pyg.gallery.entries import TRACK, has_tracks, keeps_clues, left_without_clues
 from cace_pyg.gallery.explanation import Explanation
-from cace_pyg.gallery.gallery_table import GalleryTable, Value, is_gallery, read_again
-from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Measure, Pictures, is_kept
+from cace_pyg.gallery.gallery_table import GalleryTable, is_gallery
+from cace_pyg.gallery.in_memory import InMemory, all_pictures
+from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Pictures, is_kept
 from cace_pyg.gallery.neighbour_lists import NeighbourLists, check_neighbours
-from cace_pyg.gallery.new_picture import Added, NewPicture, image_name, read
+from cace_pyg.gallery.new_picture import Added, image_name
+from cace_pyg.gallery.search_entries import search_entries
+from cace_pyg.gallery.search_pictures import search_pictures
+from cace_pyg.gallery.search_request import SearchRequest
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
+from cace_pyg.gallery.stored_pair_stage import StoredPairStage
+from cace_pyg.gallery.unfinished_lists import Measure
 from cace_pyg.models import FrozenExtractor
-from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
-from cace_pyg.retrieval import Calibration, euclidean_distance, form_sets, rank, rerank, set_distance
-from cace_pyg.retrieval import top_k as nearest
+from cace_pyg.retrieval import Calibration
 
 P = TypeVar("P", bound=Picture)
 
 _MODEL = "model.ckpt"
 # parts of a checkpoint that a gallery keeps
 _KEPT = ("config", "identities", "fusion_weight", "calibration", "model", "epoch", "layers", "network")
-_FEWEST = 100  # images needed to see a drift: the scores of ten people differ from any others by chance
-_SAMPLE, _PAIRS = 128, 500  # images, and pairs of them, whose scores are compared with the calibration's
-_BATCH = 64  # images per commit
 _FORMAT = 2  # of the table; 1 had no check sums
 
 
@@ -66,8 +63,8 @@ class Gallery:
         self.embedder = embedder
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"], table.about.get("gallery_clues"))
-        self._lists: tuple[Any, _Lists] | None = None  # with the versions they belong to
-        self._entries: tuple[int, Entries] | None = None  # with the version they belong to
+        self._pair_stage = StoredPairStage(embedder, self._codec)
+        self._memory = InMemory(path, embedder)
 
     @classmethod
     def create(
@@ -192,19 +189,7 @@ class Gallery:
             raise ValueError(f"Expected a list of pictures to add (got {_kind(pictures)} alone); put it into a list")
         if isinstance(camera, str):
             raise ValueError(f"Expected a camera for each picture, in a list (got {camera!r})")
-        pictures = list(pictures)
-        told: list[Sequence[Any]] = []
-        for name, values, unknown in (("camera", camera, None), ("taken", taken, None), ("metadata", metadata, {})):
-            if values is not None and len(values) != len(pictures):
-                raise ValueError(f"Expected {name} for each of {len(pictures)} pictures (got {len(values)})")
-            told.append([unknown] * len(pictures) if values is None else values)
-        found = Added()
-        with progress_bar(total=len(pictures), desc="index", unit="image", disable=not progress) as bar:
-            for first in range(0, len(pictures), _BATCH):
-                these = range(first, min(first + _BATCH, len(pictures)))
-                found += self._add_batch([NewPicture.of(pictures[i], *(values[i] for values in told)) for i in these])
-                bar.update(len(these))
-        return found
+        return add_pictures(self._table, self.embedder, self._codec, list(pictures), camera, taken, metadata, progress)
 
     def prepare_for_writers(self, metadata: Sequence[Mapping[str, Value]]) -> None:
         """Make the columns that several processes will fill, so that a wrong name is refused before they start.
@@ -244,7 +229,7 @@ class Gallery:
     def told(self) -> list[dict[str, Any]]:
         """The facts of every picture, sorted by name: ``image``, ``sha256``, ``camera``, ``time``, ``metadata``, and
         each column of ``metadata`` by itself."""
-        return _told(self._table)
+        return _facts_of(self._table)
 
     def told_with_neighbours(self) -> tuple[list[dict[str, Any]], NeighbourLists]:
         """The same, with the kept neighbours of these pictures in the same order, see :meth:`keep_neighbours`.
@@ -254,8 +239,8 @@ class Gallery:
             RuntimeError: the neighbours are out of date, or the gallery is damaged.
         """
         table = self._table.snapshot()
-        rows, lists = self._neighbour_lists(table)
-        told = {row["image"]: row for row in _told(table)}
+        rows, lists = self._memory.neighbours(table)
+        told = {row["image"]: row for row in _facts_of(table)}
         return [told[row["image"]] for row in rows], lists
 
     def tell(self, facts: Mapping[str, Mapping[str, Value]]) -> None:
@@ -321,8 +306,8 @@ class Gallery:
 
         def look() -> tuple[Pictures, Measure | None]:
             table = self._table.snapshot()
-            rows, pictures = _all_pictures(table)
-            return pictures, self._measure(table, rows) if self.embedder.fusion_weight > 0 else None
+            rows, pictures = all_pictures(table)
+            return pictures, self._pair_stage.between(table, rows) if self.embedder.fusion_weight > 0 else None
 
         return kept.complete(look, progress)
 
@@ -416,30 +401,25 @@ class Gallery:
             RuntimeError: the gallery is damaged, or its neighbours are out of date.
         """
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
-        if top_k < 1 or first_stage < 0:
-            raise ValueError(f"Expected top_k of at least 1 and first_stage of at least 0 (got {top_k}, {first_stage})")
-        if gallery_neighbours < 0:
-            raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
+        asked = SearchRequest(top_k, where, first_stage, false_alarms, neighbours, gallery_neighbours)
         if isinstance(picture, list | tuple) and not together:
-            asked = top_k, where, first_stage, false_alarms, neighbours
-            return [self.search(each, *asked, gallery_neighbours=gallery_neighbours) for each in picture]
+            alone = top_k, where, first_stage, false_alarms, neighbours
+            return [self.search(each, *alone, gallery_neighbours=gallery_neighbours) for each in picture]
         pictures = list(picture) if isinstance(picture, list | tuple) else [picture]
         in_entries = len(pictures) > 1 or gallery_neighbours > 0 or has_tracks(self._table)
         if in_entries:
-            _check_alone(len(pictures) > 1, gallery_neighbours > 0, false_alarms, neighbours)
-        where = self._table.checked(where) if where is not None else None
+            asked.check_entries(len(pictures) > 1)
+        if where is not None:
+            asked = replace(asked, where=self._table.checked(where))
         if neighbours:
             self._check_neighbours(false_alarms)
         if false_alarms is not None:
-            self._check_false_alarms(false_alarms, first_stage, where)
+            self._check_false_alarms(false_alarms, first_stage, asked.where)
         started = time.perf_counter()
         query = self.embedder(pictures)
         seconds = time.perf_counter() - started
-        if in_entries:
-            wanted = top_k, where, first_stage, gallery_neighbours
-            return read_again(lambda: self._search_entries(self._table.snapshot(), query, *wanted, seconds))
-        asked = top_k, where, first_stage, false_alarms, neighbours
-        return read_again(lambda: self._search(self._table.snapshot(), query, *asked, seconds))
+        look = search_entries if in_entries else search_pictures
+        return read_again(lambda: look(self._pair_stage, self._memory, self._table.snapshot(), query, asked, seconds))
 
     def explain(self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
@@ -481,16 +461,7 @@ class Gallery:
         Raises:
             RuntimeError: the gallery is damaged.
         """
-        if self.calibration is None or len(self) < _FEWEST:
-            return None
-        some = [row for row in self._table.some(_SAMPLE) if row["clues"]]  # a track has clues of its views at least
-        if not some:
-            return None
-        with self.embedder.on_cpu() as model:
-            embedding = torch.stack([row["embedding"] for row in some])
-            images = Extraction((), embedding, self._codec.decode([row["clues"] for row in some], model))
-            scores = random_scores(model, images, images, self.embedder.fusion_weight, 64, "cpu", pairs=_PAIRS)
-        return self.calibration.drift(scores)
+        return drift_of(self._table, self.embedder, self._codec)
 
     def check_calibrated(self, missed: str, otherwise: str = "") -> Calibration:
         """The calibration; without one, a ``ValueError`` that says what cannot be done and the remedy."""
@@ -553,7 +524,7 @@ class Gallery:
                 f"Expected no kept neighbours, to drop all clues but those of the views of tracks (got some in "
                 f"{self.path}): neighbours need the clues of all pictures"
             )
-        entries = self._all_entries(self._table.snapshot()) if has_tracks(self._table) else None
+        entries = self._memory.entries(self._table.snapshot()) if has_tracks(self._table) else None
         if entries is not None:
             self._table.drop_clues(entries.no_views())
 
@@ -587,330 +558,13 @@ class Gallery:
             "neighbours": KeptNeighbours(self.path).stats() if self.keeps_neighbours else None,
         }
 
-    def _add_batch(self, pictures: list[NewPicture]) -> Added:
-        known = self._table.known([picture.image for picture in pictures])
-        fresh = {
-            picture.image: _still_identified(picture, known.get(picture.image))
-            for picture in pictures
-            if not picture.is_in(known.get(picture.image))
-        }
-        good, unreadable = read(list(fresh.values()), self.embedder.resize)
-        if good:
-            embedded = self.embedder.embed([picture.resized for picture in good])
-            blobs = self._codec.encode(embedded.prepared)
-            rows = zip(good, embedded.embedding.numpy(), blobs, strict=True)
-            self._table.put([picture.entry(embedding, clues) for picture, embedding, clues in rows])
-        replaced = sum(picture.new.image in known for picture in good)
-        bad = {new.image for new, _ in unreadable}
-        there = sum(picture.image not in bad for picture in pictures) - len(good)
-        told = tuple((new.shown_name, reason) for new, reason in unreadable)
-        return Added(len(good) - replaced, replaced, there, told)
 
-    def _search(
-        self,
-        table: GalleryTable,
-        query: Embedded,
-        top_k: int,
-        where: str | None,
-        first_stage: int,
-        false_alarms: float | None,
-        neighbours: bool,
-        seconds: float,
-    ) -> SearchResult:
-        """Both stages on one version of the table."""
-        clock = [time.perf_counter()]
-        rows = table.nearest(query.embedding[0].numpy(), max(top_k, first_stage), where)
-        calibration = self.calibration
-        size = table.count(where) if calibration is not None else 0
-        threshold = calibration.threshold(false_alarms, max(size, 1)) if calibration and false_alarms else None
-        if not rows:
-            spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
-            return SearchResult((), (), spent, threshold)
-        individual = euclidean_distance(query.embedding, torch.stack([row["embedding"] for row in rows]))
-        order = rank(individual)[0]
-        rows, individual = [rows[position] for position in order], individual[:, order]
-        clock.append(time.perf_counter())
-        conditional = self._conditional(table, query, rows[:first_stage])
-        fused = self._fused(individual, conditional)
-        looked_at = conditional.size(1) if self.embedder.fusion_weight > 0 else len(rows)
-        probability = calibration.probability(fused[0, :looked_at], size).tolist() if calibration else []
-        ranking = rank(fused)[0].tolist()
-        clock.append(time.perf_counter())
-        hits = _hits(rows, individual[0], conditional[0], fused[0], probability, ranking)
-        if neighbours:
-            hits, ranking = self._by_neighbours(table, query, hits, conditional[0])
-            clock.append(time.perf_counter())
-        stages = ("first_stage", "second_stage", "neighbours")
-        spent = {"embedding": seconds}
-        spent |= {stage: later - sooner for stage, (sooner, later) in zip(stages, pairwise(clock), strict=False)}
-        return SearchResult(
-            tuple(hits[position] for position in ranking[:top_k]), tuple(hits[:top_k]), spent, threshold
-        )
-
-    def _search_entries(
-        self,
-        table: GalleryTable,
-        query: Embedded,
-        top_k: int,
-        where: str | None,
-        first_stage: int,
-        gallery_neighbours: int,
-        seconds: float,
-    ) -> SearchResult:
-        """Both stages on the entries of one version of the table, for one or several pictures of one person."""
-        clock = [time.perf_counter()]
-        asked = form_sets(query.embedding, [0] * len(query.embedding))
-        entries = self._entries_of(table, asked.embedding, max(top_k, first_stage), where, gallery_neighbours > 0)
-        if entries is None:
-            spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
-            return SearchResult((), (), spent)
-        distance = euclidean_distance(asked.embedding, entries.sets.embedding)
-        nearest_first = rank(distance)[0]
-        order = nearest_first[: max(top_k, first_stage)]
-        clock.append(time.perf_counter())
-        near = order[:first_stage] if self.embedder.fusion_weight > 0 else order[:0]
-        look = _LookAtEntries(self, table, query, asked.views[0], entries)
-        if gallery_neighbours and len(near):
-            embeddings = asked.embedding, entries.sets.embedding
-            follows = _NearestEntries(entries.sets.embedding, gallery_neighbours)
-            weight = self.embedder.fusion_weight
-            index, conditional = follow_neighbours(*embeddings, near[None], follows, weight, look)
-            near = index[0]
-            order = torch.cat([near, order[~torch.isin(order, near)]])
-        else:
-            conditional = look([near])[None]
-        individual = distance[:, order]
-        fused = self._fused(individual, conditional)
-        ranking = rank(fused)[0].tolist()
-        clock.append(time.perf_counter())
-        shown = entries.sets.views[order, 0].tolist()
-        hits = _hits([dict(entries.rows[view]) for view in shown], individual[0], conditional[0], fused[0], [], ranking)
-        size, alone = len(entries.sets), len(query.embedding) == 1
-        first_stage_rank = nearest_first.argsort() + 1
-        for place, entry in enumerate(order.tolist()):
-            told = look.nearest_view(place) if place < len(near) else {}
-            looked_at = place < len(near) or self.embedder.fusion_weight == 0
-            if self.calibration and alone and looked_at and len(entries.sets.members[entry]) == 1:
-                told["probability"] = float(self.calibration.probability(fused[0, place].numpy(), size))
-            told["first_stage_rank"] = int(first_stage_rank[entry])
-            hits[place] = replace(hits[place], pictures=entries.pictures(entry), **told)
-        spent = {"embedding": seconds, "first_stage": clock[1] - clock[0], "second_stage": clock[2] - clock[1]}
-        by_the_first = sorted(hits, key=lambda hit: hit.first_stage_rank)
-        return SearchResult(tuple(hits[place] for place in ranking[:top_k]), tuple(by_the_first[:top_k]), spent)
-
-    def _entries_of(
-        self, table: GalleryTable, query: Tensor, count: int, where: str | None, everyone: bool
-    ) -> Entries | None:
-        """All entries that pass a filter, or in a gallery without tracks the nearest; None if nothing passes."""
-        if not (everyone or has_tracks(table)):
-            rows = table.nearest(query[0].numpy(), count, where)
-            return Entries.of(rows, torch.stack([row["embedding"] for row in rows])) if rows else None
-        entries = self._all_entries(table)
-        if where is None or entries is None:
-            return entries
-        let_through = {row["image"] for row in table.rows(where, ["image"])}
-        chosen = entries.of_pictures(let_through)
-        return replace(entries, sets=entries.sets.select(chosen)) if chosen else None
-
-    def _all_entries(self, table: GalleryTable) -> Entries | None:
-        """All entries of a snapshot, from memory if nothing was written since; None if it is empty."""
-        if self._entries is None or self._entries[0] != table.version:
-            rows, embedding = table.embeddings()
-            if not rows:
-                return None
-            self._entries = table.version, Entries.of(rows, embedding)
-        return self._entries[1]
-
-    def _by_neighbours(
-        self, table: GalleryTable, query: Embedded, hits: list[SearchHit], conditional: Tensor
-    ) -> tuple[list[SearchHit], list[int]]:
-        """The hits with their ranks by neighbours, still in the order of the first stage; and the ranking."""
-        rows, lists = self._neighbour_lists(table)
-        at = {row["image"]: position for position, row in enumerate(rows)}
-        wanted = [at[hit.image] for hit in hits]
-        weight = self.embedder.fusion_weight
-        told = dict(zip(wanted, conditional.tolist() if weight > 0 else [0.0] * len(wanted), strict=False))
-        others = [position for position in lists.nearest(query.embedding).tolist() if position not in told]
-        found = self._conditional(table, query, [rows[position] for position in others])[0].tolist()
-        told |= dict(zip(others, found if weight > 0 else [0.0] * len(others), strict=True))
-        distance = lists.rerank(
-            query.embedding,
-            np.array(list(told)),
-            np.array(list(told.values()), np.float32),
-            np.array(wanted),
-            self.embedder.config.k_reciprocal,
-        )
-        ranking = rank(distance[None])[0].tolist()
-        ranks = {position: number for number, position in enumerate(ranking, start=1)}
-        ranked = [
-            replace(hit, rank=ranks[position], neighbour_distance=float(distance[position]))
-            for position, hit in enumerate(hits)
-        ]
-        return ranked, ranking
-
-    def _neighbour_lists(self, table: GalleryTable) -> "_Lists":
-        """The lists of the pictures of a snapshot, from memory if nothing was written since."""
-        kept, weight = KeptNeighbours(self.path), self.embedder.fusion_weight
-        versions = (table.version, kept.version, weight)
-        if self._lists is None or self._lists[0] != versions:
-            rows, pictures = _all_pictures(table)
-            self._lists = versions, _Lists(rows, kept.read(pictures, weight))
-        return self._lists[1]
-
-    def _measure(self, table: GalleryTable, rows: list[dict[str, Any]]) -> Measure:
-        """How the pair stage measures pictures of a snapshot; pictures are given by their positions in ``rows``."""
-        device, model = self.embedder.device, self.embedder.model
-
-        def some(positions: Sequence[int]) -> Callable[[int, np.ndarray], Tensor]:
-            blobs = dict(zip(positions, table.clues([rows[position] for position in positions]), strict=True))
-
-            @torch.no_grad()
-            def distances(position: int, others: np.ndarray) -> Tensor:
-                a = self._codec.decode([blobs[position]], model).to(device)
-                b = self._codec.decode([blobs[other] for other in others.tolist()], model).to(device)
-                return model.pair_stage.distance(a, b).float().cpu()
-
-            return distances
-
-        return some
-
-    @torch.no_grad()
-    def _conditional(self, table: GalleryTable, query: Embedded, rows: list[dict[str, Any]]) -> Tensor:
-        """The second stage's distances to ``rows``, ``(1, row)``; empty if the model has no pair branch."""
-        return self._pair_distances(table, query, torch.tensor([0]), rows)
-
-    @torch.no_grad()
-    def _pair_distances(
-        self, table: GalleryTable, query: Embedded, asked: Tensor, rows: Sequence[Mapping[str, Any]]
-    ) -> Tensor:
-        """The second stage's distances from the ``asked`` pictures of a query to rows, ``(asked, row)``."""
-        if not rows or self.embedder.fusion_weight == 0:
-            return torch.empty(len(asked), 0)
-        device, model = self.embedder.device, self.embedder.model
-        clues, prepared = self._codec.decode(table.clues(rows), model).to(device), query.prepared.to(device)
-        each = [
-            model.pair_stage.distance(prepared.select(slice(position, position + 1)), clues).cpu()
-            for position in asked.tolist()
-        ]
-        return torch.stack(each)
-
-    def _fused(self, individual: Tensor, conditional: Tensor) -> Tensor:
-        if not conditional.size(1):
-            return individual
-        index = torch.arange(conditional.size(1))[None]
-        return rerank(individual, index, conditional, self.embedder.fusion_weight)
-
-
-class _LookAtEntries:
-    """The second stage's distances of a query to entries, and by which of their views they come."""
-
-    def __init__(self, gallery: Gallery, table: GalleryTable, query: Embedded, asked: Tensor, entries: Entries):
-        self.entries = entries
-        self.asked = asked
-        self._measure = partial(gallery._pair_distances, table, query, asked)
-        self._nearest: list[tuple[int, int]] = []  # of each entry: picture of the query, row
-
-    def __call__(self, lists: Sequence[Tensor]) -> Tensor:
-        """Of the entries in the only list, ``(entry,)``."""
-        (near,) = lists
-        views, of_entry = self.entries.views(near.tolist())
-        pairs = self._measure([self.entries.rows[view] for view in views.tolist()])
-        for place in range(len(near) if pairs.size(1) else 0):
-            here = (of_entry == place).nonzero().flatten()
-            best = int(pairs[:, here].argmin())
-            self._nearest.append((int(self.asked[best // len(here)]), int(views[here[best % len(here)]])))
-        return set_distance(pairs.flatten(), of_entry.repeat(len(self.asked)), len(near))
-
-    def nearest_view(self, place: int) -> dict[str, Any]:
-        """The view of the entry in that place by which it is nearest, and the picture of the query."""
-        picture, view = self._nearest[place]
-        row = self.entries.rows[view]
-        return {name: row[name] for name in ("image", "camera", "time", "metadata")} | {"query_picture": picture}
-
-
-class _NearestEntries:
-    """The nearest entries of an entry, without itself; computed when asked for, since only few are."""
-
-    def __init__(self, embedding: Tensor, count: int):
-        self.embedding = embedding
-        self.count = min(count, len(embedding) - 1)
-
-    def __call__(self, position: int) -> list[int]:
-        distance = euclidean_distance(self.embedding[position : position + 1], self.embedding)
-        distance[0, position] = torch.inf
-        return nearest(distance, max(1, self.count))[0, : self.count].tolist()
-
-
-def _check_alone(together: bool, followed: bool, false_alarms: float | None, neighbours: bool) -> None:
-    if followed and (neighbours or false_alarms is not None):
-        other = "neighbours" if neighbours else "false_alarms"
-        raise ValueError(
-            f"Expected gallery_neighbours or {other}, not both: the latter needs a second stage that compares "
-            "the nearest of the query; search twice"
-        )
-    what = "if pictures are searched together" if together else "if the gallery has tracks (a column track)"
-    if false_alarms is not None:
-        raise ValueError(
-            f"Expected no false_alarms {what}: calibrations are learned from pairs of single pictures, and say "
-            "nothing about sets; leave it out"
-        )
-    if neighbours:
-        raise ValueError(f"Expected no neighbours {what}: they are kept for single pictures; leave it out")
-
-
-class _Lists(NamedTuple):
-    """Rows of a version of the table, sorted by name, and their kept neighbours."""
-
-    rows: list[dict[str, Any]]
-    lists: NeighbourLists
-
-
-def _still_identified(new: NewPicture, row: Mapping[str, Any] | None) -> NewPicture:
-    """Keep the person of a picture that is added again with other facts."""
-    if row is None or row["sha256"] != new.sha256:
-        return new
-    known = {name: row[name] for name in (PERSON, CONFIDENCE) if row.get(name) is not None}
-    return replace(new, metadata={**known, **new.metadata})
-
-
-def _told(table: GalleryTable) -> list[dict[str, Any]]:
+def _facts_of(table: GalleryTable) -> list[dict[str, Any]]:
     extra = list(table.metadata_columns)
     rows = table.rows(None, ["image", "sha256", "camera", "time", *extra])
     return sorted(
         (row | {"metadata": {name: row[name] for name in extra}} for row in rows), key=lambda row: row["image"]
     )
-
-
-def _all_pictures(table: GalleryTable) -> tuple[list[dict[str, Any]], Pictures]:
-    rows, embedding = table.embeddings()
-    return rows, Pictures.of([row["image"] for row in rows], [row["sha256"] for row in rows], embedding)
-
-
-def _hits(
-    rows: list[dict[str, Any]],
-    individual: Tensor,
-    conditional: Tensor,
-    fused: Tensor,
-    probability: list[float],
-    ranking: list[int],
-) -> list[SearchHit]:
-    """Every row as a hit, in the order of the first stage."""
-    ranks = {position: number for number, position in enumerate(ranking, start=1)}
-    return [
-        SearchHit(
-            image=row["image"],
-            rank=ranks[position],
-            first_stage_rank=position + 1,
-            distance=float(fused[position]),
-            individual=float(individual[position]),
-            conditional=float(conditional[position]) if position < len(conditional) else None,
-            camera=row["camera"],
-            time=row["time"],
-            metadata=row["metadata"],
-            probability=probability[position] if position < len(probability) else None,
-        )
-        for position, row in enumerate(rows)
-    ]
 
 
 def _keep_network(embedder: Embedder, model: Path) -> None:

@@ -6,14 +6,14 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +28,8 @@ from cace_pyg.gallery.check_sums import (
     with_check_sums,
     with_new_facts,
 )
-
-T = TypeVar("T")
-Value = str | int | float | bool | datetime | None
+from cace_pyg.gallery.columns import OWN, SQL, Value, column_types
+from cace_pyg.gallery.damage import UnreadableTableError, damage_told, read_again
 
 
 @dataclass(frozen=True)
@@ -67,30 +66,13 @@ _NAME = "images"
 _FOLDER = f"{_NAME}.lance"
 _UNFINISHED = ".unfinished-"
 _ABOUT = b"cace_pyg.gallery"
-_OWN = ("image", "sha256", "embedding", "clues", "thumbnail", "check_sums", "camera", "time", "added")
-_COLUMN = r"[a-z][a-z0-9_]*"
-_SQL = {bool: "boolean", int: "bigint", float: "double", str: "string", datetime: "timestamp"}
 _PATIENCE = timedelta(minutes=10)  # how long a commit is retried when other writers were faster
 _TRIES = 20  # attempts to change columns; one fails each time another writer was faster
-_READS = 3  # attempts
 _CHECKED_AT_ONCE = 1024  # rows
-_UNREADABLE = (RuntimeError, ValueError, OSError, TypeError, LookupError, ArithmeticError)  # raised for damaged files
 _OUTDATED = timedelta(minutes=1)  # age at which a version may be deleted, even if somebody still reads it
 _INDEX_FROM = 50_000  # rows; below this, an exhaustive search of the embeddings takes less than 50 ms
 _PROBES, _REFINE = 20, 2
 _INDEX_AGAIN = 0.2  # share of rows added since the index was made
-
-
-class UnreadableTableError(RuntimeError):
-    """Files of the table are damaged or missing."""
-
-
-def read_again(read: Callable[[], T]) -> T:
-    """Read, and try again up to twice if files are missing: another process may have merged them meanwhile."""
-    for _ in range(_READS - 1):
-        with suppress(UnreadableTableError):
-            return read()
-    return read()
 
 
 class GalleryTable:
@@ -198,7 +180,7 @@ class GalleryTable:
     @property
     def metadata_columns(self) -> dict[str, str]:
         """Columns besides those that every gallery has, with their Arrow types."""
-        return {field.name: str(field.type) for field in self._table.schema if field.name not in _OWN}
+        return {field.name: str(field.type) for field in self._table.schema if field.name not in OWN}
 
     @property
     def version(self) -> int:
@@ -232,13 +214,13 @@ class GalleryTable:
         rows = []
         for entry in entries:
             row: dict[str, Any] = {field.name: entry.metadata.get(field.name) for field in schema}
-            row |= {name: getattr(entry, name) for name in _OWN if name not in ("embedding", "check_sums", "added")}
+            row |= {name: getattr(entry, name) for name in OWN if name not in ("embedding", "check_sums", "added")}
             row |= {"embedding": np.asarray(entry.embedding, np.float16), "check_sums": bytes(SIZE)}
             rows.append(row | {"added": now})
         try:
             table = pa.Table.from_pylist(rows, schema=schema.remove_metadata())
         except (pa.ArrowException, OverflowError) as error:
-            types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in _OWN[:6])
+            types = ", ".join(f"{field.name} {field.type}" for field in schema if field.name not in OWN[:6])
             raise ValueError(f"a value does not fit its column: {error}; the gallery has {types}") from error
         table = with_check_sums(table)  # of the values as the columns store them
         with self._damage_told():
@@ -523,7 +505,7 @@ class GalleryTable:
             fresh = self._fresh_columns(metadata)
             try:
                 if fresh:
-                    self._table.add_columns({name: f"cast(NULL as {_SQL[kind]})" for name, kind in fresh.items()})
+                    self._table.add_columns({name: f"cast(NULL as {SQL[kind]})" for name, kind in fresh.items()})
                 return
             except (RuntimeError, ValueError):  # Lance itself retries changes of rows, but not of columns
                 if not left:
@@ -534,23 +516,15 @@ class GalleryTable:
         known = self.metadata_columns
         return {name: kind for name, kind in column_types(metadata).items() if name not in known}
 
-    @contextmanager
-    def _damage_told(self, reading: bool = False) -> Iterator[None]:
-        """Report a panic of Lance as damage, and with ``reading`` any error that only damaged files can cause."""
-        try:
-            yield
-        except UnreadableTableError:
-            raise
-        except BaseException as error:  # a panic is not an Exception
-            panic = type(error).__name__ in ("PanicException", "RustPanic")
-            gone = "Not found: " in str(error)  # a file that another commit or :meth:`optimize` deleted
-            if not (panic or gone or (reading and isinstance(error, _UNREADABLE))):
-                raise
-            why = _why(error).partition("\n")[0]
-            raise UnreadableTableError(
-                f"the gallery {self.folder} cannot be read: {why}; its files may be damaged, or changed by "
-                "another program: copy it back from a backup, or index the pictures into another --gallery"
-            ) from error
+    def _damage_told(self, reading: bool = False) -> AbstractContextManager[None]:
+        return damage_told(self._damaged, reading)
+
+    def _damaged(self, error: BaseException) -> str:
+        why = _why(error).partition("\n")[0]
+        return (
+            f"the gallery {self.folder} cannot be read: {why}; its files may be damaged, or changed by "
+            "another program: copy it back from a backup, or index the pictures into another --gallery"
+        )
 
     def checked(self, where: str) -> str:
         """A user's filter, as SQL that is safe for :meth:`rows`, :meth:`nearest` and :meth:`remove`.
@@ -594,57 +568,6 @@ class GalleryTable:
 
 def _why(error: BaseException) -> str:
     return re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds the place in its own source
-
-
-def kept_value(column: str, value: Any) -> Value:
-    """A value as a column stores it: numpy's numbers and pandas' times as Python's, a time with a zone in UTC, and NaN
-    as None.
-
-    Raises:
-        ValueError: no column takes it.
-    """
-    if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]")
-    if isinstance(value, np.generic):
-        value = value.item()
-    kind = next((kind for kind in _SQL if isinstance(value, kind)), None)
-    if value is None or (kind in (float, datetime) and value != value):
-        return None
-    if kind is None:
-        raise ValueError(
-            f"Expected text, a number, a time or a boolean in the column {column} (got {value!r}, "
-            f"{type(value).__name__}); convert it to one of them"
-        )
-    if isinstance(value, datetime):
-        return _utc(value)
-    if kind is int and not -(2**63) <= value < 2**63:
-        raise ValueError(f"Expected a whole number of 64 bits in the column {column} (got {value}); give it as text")
-    return kind(value)
-
-
-def _utc(time: datetime) -> datetime:
-    time = time if time.tzinfo is None else time.astimezone(UTC)
-    return datetime.combine(time.date(), time.time())  # drops pandas' nanoseconds
-
-
-def column_types(metadata: Sequence[Mapping[str, Any]]) -> dict[str, type]:
-    """The columns that metadata needs; the first value of each sets its type.
-
-    Raises:
-        ValueError: a column name is not allowed, or no column takes a value.
-    """
-    types: dict[str, type] = {}
-    for told in metadata:
-        for name, value in told.items():
-            if (kept := kept_value(name, value)) is not None:
-                types.setdefault(name, type(kept))
-    for name in types:
-        if not isinstance(name, str) or not re.fullmatch(_COLUMN, name) or name in _OWN:
-            raise ValueError(
-                f"Expected a metadata column as lower-case letters, digits and _, and none of {', '.join(_OWN)} "
-                f"(got {name!r})"
-            )
-    return types
 
 
 def _in_utf8(images: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cace_pyg.gallery.gallery_table import Entry, Value, kept_value
+from cace_pyg.gallery.columns import Value, kept_value
+from cace_pyg.gallery.gallery_table import Entry
 from cace_pyg.read_picture import BROKEN, Picture, read_picture
 
 _THUMBNAIL = (128, 256)  # pixels at most, (width, height)

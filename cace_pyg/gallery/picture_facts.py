@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cace_pyg.data.table import label, read_table
-from cace_pyg.gallery.gallery_table import Value
+from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.new_picture import image_name
 
 _TYPED = (bool, int, float, datetime)  # not text

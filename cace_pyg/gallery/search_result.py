@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cace_pyg.gallery.gallery_table import Value
+from cace_pyg.gallery.columns import Value
 
 
 @dataclass(frozen=True)

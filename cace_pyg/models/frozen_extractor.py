@@ -72,19 +72,20 @@ class FrozenExtractor(torch.nn.Module):
 
     needs_parts = False
 
+    name: str
+
     def __init__(
         self,
-        name: str,
-        path: Path,
-        runtime: Runtime,
-        map: str | None,
-        output: str | None,
-        normalisation: Normalisation | None,
-        channel_order: ChannelOrder | None,
-        size: tuple[int, int] | None,
+        path: str | Path,
+        map: str | None = None,
+        output: str | None = None,
+        normalisation: Normalisation | None = None,
+        channel_order: ChannelOrder | None = None,
+        size: tuple[int, int] | None = None,
     ):
         super().__init__()
-        self.name = name
+        path = Path(path)
+        runtime = self._open(path)
         self.path = path.absolute()
         self.files = runtime.files
         self.sha256 = sha256_of(self.files)
@@ -102,6 +103,11 @@ class FrozenExtractor(torch.nn.Module):
         self._run = runtime.start(self.output, self.map.tensor, self._threads)
         if self._batch is None and not self._takes_two():
             self._batch = 1
+
+    @staticmethod
+    def _open(path: Path) -> Runtime:
+        """The file in the runtime of its format."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Individual:
         """Embeddings and clues of ``(image, 3, height, width)``, RGB, normalised with ImageNet's mean and deviation.
@@ -173,6 +179,14 @@ class FrozenExtractor(torch.nn.Module):
         if dtype.kind in "ui":
             images = images.round().clamp(0, 255)
         return images.numpy().astype(dtype)
+
+
+def size_refused(path: Path, shape: tuple[int, ...], why: str) -> ValueError:
+    """The error of a runtime whose network does not take images of ``shape``."""
+    return ValueError(
+        f"{path} does not take images of {'×'.join(map(str, shape))} ({why}); give its size as --data.height and "
+        "--data.width"
+    )
 
 
 def sha256_of(files: tuple[Path, ...]) -> str:

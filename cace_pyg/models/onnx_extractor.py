@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cace_pyg.models.find_clue_map import NetworkGraph, Step
-from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run
+from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run, size_refused
 from cace_pyg.models.normalisation import Normalisation
 
 if TYPE_CHECKING:
@@ -39,17 +39,12 @@ class OnnxExtractor(FrozenExtractor):
         RuntimeError: the extra ``onnx`` is not installed, or onnxruntime cannot run the file.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        map: str | None = None,
-        output: str | None = None,
-        normalisation: Normalisation | None = None,
-        channel_order: ChannelOrder | None = None,
-        size: tuple[int, int] | None = None,
-    ):
-        path = Path(path)
-        super().__init__("onnx", path, OnnxRuntime(path), map, output, normalisation, channel_order, size)
+    name = "onnx"
+
+    @staticmethod
+    def _open(path: Path) -> "OnnxRuntime":
+        """The file, ready to run."""
+        return OnnxRuntime(path)
 
 
 class OnnxRuntime:
@@ -130,10 +125,7 @@ class OnnxRuntime:
         try:
             found = session.run(names, {self._input: images})
         except Exception as error:  # onnxruntime raises its own errors
-            raise ValueError(
-                f"{self._path} does not take images of {'×'.join(map(str, shape))} ({_first_line(error)}); give its "
-                "size as --data.height and --data.width"
-            ) from error
+            raise size_refused(self._path, shape, _first_line(error)) from error
         arrays = {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
         return {self._input: shape} | {name: value.shape for name, value in arrays.items()}
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cace_pyg.models.find_clue_map import NetworkGraph, Shape, Step
-from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run
+from cace_pyg.models.frozen_extractor import ChannelOrder, FrozenExtractor, ImageInput, Run, size_refused
 from cace_pyg.models.normalisation import Normalisation
 
 _ONNX_KINDS = {  # ONNX's names, if they differ
@@ -44,17 +44,12 @@ class OpenVinoExtractor(FrozenExtractor):
         RuntimeError: the extra ``openvino`` is not installed.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        map: str | None = None,
-        output: str | None = None,
-        normalisation: Normalisation | None = None,
-        channel_order: ChannelOrder | None = None,
-        size: tuple[int, int] | None = None,
-    ):
-        path = Path(path)
-        super().__init__("openvino", path, OpenVinoRuntime(path), map, output, normalisation, channel_order, size)
+    name = "openvino"
+
+    @staticmethod
+    def _open(path: Path) -> "OpenVinoRuntime":
+        """The file, ready to run."""
+        return OpenVinoRuntime(path)
 
 
 class OpenVinoRuntime:
@@ -96,10 +91,7 @@ class OpenVinoRuntime:
         try:
             model.reshape(list(shape))
         except RuntimeError as error:
-            raise ValueError(
-                f"{self._path} does not take images of {'×'.join(map(str, shape))} ({_last_line(error)}); give its "
-                "size as --data.height and --data.width"
-            ) from error
+            raise size_refused(self._path, shape, _last_line(error)) from error
         steps: list[Step] = []
         shapes: dict[str, Shape] = {}
         for node in model.get_ordered_ops():

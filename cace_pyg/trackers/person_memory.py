@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cace_pyg.gallery.embedder import Embedded, Embedder
 from cace_pyg.models import PairOperand
-from cace_pyg.retrieval import Calibration, fit_calibration
+from cace_pyg.retrieval import Calibration, fit_calibration, merge_embeddings
 from cace_pyg.retrieval.calibration import Form
 from cace_pyg.trackers.track import Track
 
@@ -214,8 +214,7 @@ class PersonMemory:
         spread = {int((number + 0.5) * there / self.views) for number in range(self.views)}
         pictures = [track.pictures[at] for at in sorted(spread)]
         views = self.embedder(pictures)
-        mean = torch.nn.functional.normalize(views.embedding.mean(0), dim=0)
-        return _Kept(replace(track, pictures=pictures), person, mean, views)
+        return _Kept(replace(track, pictures=pictures), person, merge_embeddings(views.embedding), views)
 
     def _remember(self, new: _Kept, found: Recognition) -> Recognition:
         self._kept.append(replace(new, person=found.person))
@@ -229,7 +228,11 @@ class PersonMemory:
 
     @torch.no_grad()
     def _distances(self, entry: _Kept, others: Sequence[_Kept]) -> Tensor:
-        """The distances from a track to others: the mean fused distance of all pairs of their views, float64."""
+        """The distances from a track to others: the mean fused distance of all pairs of their views, float64.
+
+        A gallery takes a soft minimum instead (:func:`cace_pyg.retrieval.set_distance`); docs/trackers.md has the
+        figures behind the mean.
+        """
         embedding = torch.cat([other.views.embedding for other in others])
         fused = (1 - self.fusion_weight) * torch.cdist(entry.views.embedding.double(), embedding.double())
         if self.fusion_weight > 0:

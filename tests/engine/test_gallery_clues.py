@@ -1,11 +1,12 @@
 """Fewer clues of gallery pictures, in training, evaluation and on features."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from cace_pyg import Features, FittedPairStage, rerank_features
+from cace_pyg import Features, FittedPairStage, calibrate_pair_stage, fit_pair_stage, load_pair_stage, rerank_features
 from cace_pyg.config import Config, PairPhaseSettings, from_yaml
 from cace_pyg.config.settings import EvaluationSettings
 from cace_pyg.data import read_market_layout
@@ -84,6 +85,46 @@ def test_features_are_ranked_with_fewer_clues_of_the_gallery():
     assert torch.equal(ask(gallery_clues=8), ask())
     with pytest.raises(ValueError, match=r"gallery_clues from 1 to 8, the clues of a picture \(got 9\)"):
         ask(gallery_clues=9)
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Twelve people, whose clues tell them apart and whose embeddings hardly do; seen by three cameras, twice."""
+    drawn = torch.Generator().manual_seed(5)
+    pids, camids = torch.arange(12).repeat_interleave(6), torch.arange(6).remainder(3).repeat(12)
+    clues = torch.randn(12, 8, 6, generator=drawn)[pids] + 0.5 * torch.randn(72, 8, 6, generator=drawn)
+    return Features(clues.mean(1) + torch.randn(72, 6, generator=drawn), clues, (4, 2)), pids, camids
+
+
+@pytest.fixture(scope="module")
+def trained_with_three(people, tmp_path_factory):
+    """A stage that was trained with three clues of matches and others, and its run."""
+    run = tmp_path_factory.mktemp("three") / "run"
+    settings = PairPhaseSettings(epochs=1, batches_per_epoch=4, anchors=4, confusions=1)
+    fitted = fit_pair_stage(*people, settings=settings, held_out=0.3, run_dir=run, device="cpu", gallery_clues=3)
+    return fitted, run
+
+
+def test_a_stage_is_used_with_the_clues_that_it_was_trained_with(trained_with_three):
+    fitted, run = trained_with_three
+    loaded = load_pair_stage(run / "checkpoints" / "best.ckpt")
+    query, gallery = features(4, 1), features(40, 2)
+    for stage in (fitted, loaded):
+        assert stage.gallery_clues == 3
+        ask = functools.partial(rerank_features, query, gallery, weight=0.5, top_k=40, device="cpu", progress=False)
+        forgetful = replace(stage, gallery_clues=None)
+        assert torch.equal(ask(stage), ask(forgetful, gallery_clues=3))
+        assert torch.equal(ask(stage, gallery_clues=2), ask(forgetful, gallery_clues=2))
+        assert torch.equal(ask(stage, gallery_clues=8), ask(forgetful))
+        assert not torch.allclose(ask(stage), ask(forgetful), atol=1e-4)
+
+
+def test_a_calibration_is_learned_with_the_clues_of_the_stage(trained_with_three, people):
+    fitted = replace(trained_with_three[0], fusion_weight=0.5)
+    calibrate = functools.partial(calibrate_pair_stage, fitted, *people, device="cpu")
+    own, whole = calibrate(), calibrate(gallery_clues=8)
+    assert own.calibration == calibrate(gallery_clues=3).calibration != whole.calibration
+    assert (own.gallery_clues, whole.gallery_clues, fitted.gallery_clues) == (3, 8, 3)
 
 
 def test_clues_are_kept_on_disk_with_their_groups(tmp_path):

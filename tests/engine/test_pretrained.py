@@ -51,6 +51,13 @@ def hub(bundle, monkeypatch, tmp_path):
     return asked
 
 
+@pytest.mark.parametrize("clues", [4, None])
+def test_its_pair_stage_remembers_how_many_clues_it_was_trained_with(tmp_path, tiny, clues):
+    checkpoint = make_checkpoint(tmp_path / "some.ckpt", tiny, **{"evaluation.gallery_clues": clues})
+    write_bundle(tmp_path / "people", checkpoint)
+    assert from_pretrained(tmp_path / "people").pair_stage.gallery_clues == clues
+
+
 def test_a_folder_gives_the_model_its_settings_and_its_pair_stage(bundle):
     state = load_checkpoint(bundle)
     for name in (bundle, str(bundle)):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cace_pyg import Gallery
-from cace_pyg.gallery.gallery_table import Entry, GalleryTable, UnreadableTableError
+from cace_pyg.gallery.damage import UnreadableTableError
+from cace_pyg.gallery.gallery_table import Entry, GalleryTable
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
 

@@ -98,7 +98,7 @@ def test_several_pictures_of_a_person_and_tracks_are_followed(gallery, splits, p
 
 
 def test_the_nearest_of_one_entry_are_those_of_all(gallery):
-    from cace_pyg.gallery.gallery import _NearestEntries
+    from cace_pyg.gallery.search_entries import _NearestEntries
 
     _, embedding = gallery._table.embeddings()
     follows, all_of_them = _NearestEntries(embedding, 4), nearest_in_gallery(embedding, 4)

@@ -14,8 +14,9 @@ from cace_pyg import Gallery
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
-from cace_pyg.gallery.gallery_table import UnreadableTableError
+from cace_pyg.gallery.damage import UnreadableTableError
 from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError, KeptNeighbours, Pictures, key_of
+from cace_pyg.gallery.stored_pair_stage import StoredPairStage
 from cace_pyg.models import PairOperand
 from cace_pyg.retrieval import euclidean_distance
 from cace_pyg.retrieval.image_set import one_set
@@ -169,7 +170,7 @@ def test_a_new_picture_costs_its_own_pairs_only(gallery, pictures, monkeypatch):
 
 
 def count_pairs(gallery, monkeypatch):
-    measured, real = [], Gallery._measure
+    measured, real = [], StoredPairStage.between
 
     def counted(self, table, rows):
         some = real(self, table, rows)
@@ -185,7 +186,7 @@ def count_pairs(gallery, monkeypatch):
 
         return of
 
-    monkeypatch.setattr(Gallery, "_measure", counted)
+    monkeypatch.setattr(StoredPairStage, "between", counted)
     return measured
 
 
@@ -265,7 +266,7 @@ def test_erasing_leaves_nothing_of_a_removed_picture_in_the_lists(gallery, pictu
 def test_whoever_is_stopped_leaves_lists_that_say_so_and_the_next_goes_on(
     gallery, pictures, queries, commits, monkeypatch, splits
 ):
-    monkeypatch.setattr("cace_pyg.gallery.kept_neighbours._BATCH", 8)
+    monkeypatch.setattr("cace_pyg.gallery.unfinished_lists._BATCH", 8)
     gallery.add(pictures[:25])
     gallery.keep_neighbours()
     gallery.remove(pictures[:2])

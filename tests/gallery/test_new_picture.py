@@ -13,7 +13,7 @@ from PIL import Image
 from cace_pyg import Gallery
 from cace_pyg.data.table import read_table
 from cace_pyg.gallery import new_picture
-from cace_pyg.gallery.gallery_table import kept_value
+from cace_pyg.gallery.columns import kept_value
 from cace_pyg.gallery.new_picture import NewPicture, read
 from cace_pyg.search import main as search
 

@@ -147,7 +147,7 @@ def test_a_method_that_a_route_does_not_take_is_told_which_it_takes(client):
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_cached(client, query):
-    for path in ("/", "/page.css", "/page.js", "/icon.svg"):
+    for path in ("/", "/page.css", "/elements.js", "/page.js", "/icon.svg"):
         found = client.get(path)
         assert found.status_code == 200 and found.headers["cache-control"] == "no-store"
         assert "default-src 'none'" in found.headers["content-security-policy"]

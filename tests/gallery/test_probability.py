@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from cace_pyg import Gallery
 from cace_pyg.calibrate import main as calibrate_command
 from cace_pyg.engine.checkpoint import load_checkpoint, save_checkpoint
-from cace_pyg.gallery import gallery as gallery_module
+from cace_pyg.gallery import drift
 from cace_pyg.gallery.page import gallery_page
 from cace_pyg.retrieval import Calibration
 from cace_pyg.search import main as search
@@ -34,7 +34,7 @@ CALIBRATION = Calibration(
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch):
     """The tiny gallery has 28, too few for a drift."""
-    monkeypatch.setattr(gallery_module, "_FEWEST", 20)
+    monkeypatch.setattr(drift, "_FEWEST", 20)
 
 
 def calibrate(checkpoint, path, calibration):
@@ -169,7 +169,7 @@ def test_without_a_calibration_or_with_few_pictures_there_is_no_drift(
     few = Gallery.create(tmp_path / "few.lance", path / "model.ckpt")
     few.add([sample.path for sample in splits.gallery[:5]])
     assert few.drift() is None and few.calibration == CALIBRATION
-    monkeypatch.setattr(gallery_module, "_FEWEST", 5)
+    monkeypatch.setattr(drift, "_FEWEST", 5)
     assert few.drift() is not None
 
 

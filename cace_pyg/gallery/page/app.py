@@ -37,6 +37,7 @@ from cace_pyg.gallery.search_result import SearchHit, SearchResult
 _FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
+    "/elements.js": ("elements.js", "text/javascript"),
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/person": ("person.html", "text/html"),

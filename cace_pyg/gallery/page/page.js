@@ -1,6 +1,5 @@
 "use strict";
 // One search at a time: the answer of an older one is ignored.
-const at = (id) => document.getElementById(id);
 const FIGURES = ["correspondences", "conditional_maps"];
 let picture = null;
 let query = null;
@@ -9,19 +8,6 @@ let shown = null; // { list, position } in the dialog
 let searches = 0;
 let calibration = null; // summary of the calibration
 let drawing = new AbortController(); // stops drawing for a picture that is no longer shown
-
-function make(tag, { text, ...attributes } = {}, ...children) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function say(text, kind = "") {
-  at("status").textContent = text;
-  at("status").className = kind;
-}
 
 async function answered(response) {
   if (response.ok) return response;

@@ -1,20 +1,6 @@
 "use strict";
-const at = (id) => document.getElementById(id);
 let chosen = []; // images, two at most
 let person = Number(new URLSearchParams(location.search).get("person")) || 1;
-
-function make(tag, { text, ...attributes } = {}, ...children) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-function say(text, kind = "") {
-  at("status").textContent = text;
-  at("status").className = kind;
-}
 
 async function asked(path, values, options) {
   const response = await fetch(`${path}?${new URLSearchParams(values)}`, options);
