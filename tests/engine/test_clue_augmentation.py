@@ -39,3 +39,17 @@ def test_mirrored_clues_are_those_of_the_mirrored_map():
         assert torch.equal(found.features[image], expected.features[image])
         assert torch.equal(found.parts[image], expected.parts[image])
     assert found.grid == (4, 3)
+
+
+def test_chosen_images_are_mirrored_as_if_selected_first():
+    clues = Clues.from_map(torch.rand(6, 5, 4, 3), torch.randint(0, 4, (6, 12, 9)))
+    images, mirrored = torch.tensor([4, 0, 4, 2]), torch.tensor([True, False, False, True])
+    found, expected = mirror_clues(clues, mirrored, images), mirror_clues(clues.select(images), mirrored)
+    assert torch.equal(found.features, expected.features) and torch.equal(found.parts, expected.parts)
+
+
+def test_in_place_dropout_has_the_same_values_and_takes_no_memory():
+    clues = Clues(torch.rand(3, 6, 2), (3, 2))
+    expected = clue_dropout(clues, 0.5, drawn(clues)).features
+    found = clue_dropout(clues, 0.5, drawn(clues), in_place=True).features
+    assert torch.equal(found, expected) and found.data_ptr() == clues.features.data_ptr()

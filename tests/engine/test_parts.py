@@ -12,7 +12,7 @@ from cace_pyg.data.part_map import read_part_map
 from cace_pyg.engine.build import build_model
 from cace_pyg.engine.extraction import extract, extract_clues, extract_embeddings
 from cace_pyg.engine.joint_phase import JointPhase
-from cace_pyg.engine.pair_phase import PairPhase
+from cace_pyg.engine.pair_phase import PairPhase, clue_dropout, mirror_clues
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.engine.training import Trainer
 from cace_pyg.evaluate import main as evaluate
@@ -78,7 +78,7 @@ def make_model(options, tiny):
 
 
 def test_every_picture_keeps_its_own_parts(make_model):
-    config, model, samples = make_model("--graph=Semantic")
+    config, model, samples = make_model("--graph=Semantic", "--pair_phase.mirror=0", "--pair_phase.clue_dropout=0")
     maps = torch.stack([read_part_map(sample, (48, 24)) for sample in samples])
     wanted = clue_parts(maps, (6, 3))
     assert len(wanted.unique()) > 3
@@ -89,6 +89,24 @@ def test_every_picture_keeps_its_own_parts(make_model):
     (features, parts), triplets = next(phase.batches(0)), next(iter(phase.sampler))
     assert torch.equal(parts, wanted[triplets.flatten()]) and features.shape[:2] == parts.shape
     assert torch.equal(features, phase.clues.features[triplets.flatten()])
+
+
+@pytest.mark.parametrize("mirror", [0, 0.5])
+def test_stored_clues_are_augmented_in_a_copy(make_model, mirror):
+    config, model, samples = make_model("--graph=Semantic", f"--pair_phase.mirror={mirror}")
+    phase = PairPhase(config, samples, Ranks())
+    phase.start(model, True, "cpu")
+    stored = phase.clues.features.clone()
+    (features, parts), triplets = next(phase.batches(0)), next(iter(phase.sampler)).flatten()
+    random = torch.Generator().manual_seed(config.seed * 1_000_003)
+    clues, shape = phase.clues.select(triplets), (3, config.pair_phase.anchors)
+    if mirror:
+        clues = mirror_clues(clues, torch.rand(shape, generator=random).flatten() < mirror)
+    drawn = torch.rand(*shape, stored.size(1), generator=random).flatten(0, 1)
+    expected = clue_dropout(clues, config.pair_phase.clue_dropout, drawn)
+    assert torch.equal(features, expected.features) and torch.equal(parts, expected.parts)
+    assert 0 < float((features == 0).all(-1).float().mean()) < 1
+    assert torch.equal(phase.clues.features, stored)
 
 
 def test_maps_are_read_only_where_a_graph_needs_them(make_model):
