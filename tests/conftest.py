@@ -4,9 +4,14 @@ What takes seconds to import is imported where it is used: pytest-xdist's first 
 """
 
 import gc
+import os
 from contextlib import redirect_stdout
+from pathlib import Path
+from shutil import rmtree
+from tempfile import gettempdir
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from filelock import FileLock
@@ -17,7 +22,28 @@ if TYPE_CHECKING:
     import torch
 
 
+_RUN = pytest.StashKey[str]()
 LONG = ("test_writers.py", "test_in_interpreter.py", "test_killed.py", "test_tutorial.py", "test_damaged.py")
+
+
+def pytest_configure(config):
+    config.stash[_RUN] = getattr(config, "workerinput", {}).get("trees", uuid4().hex)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["trees"] = node.config.stash[_RUN]
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):  # the last process
+        rmtree(_trees(config), ignore_errors=True)
+
+
+def _trees(config):
+    """The folder of public_tree: in memory where that is possible, for on a disk 235,000 names can take a minute."""
+    memory = Path("/dev/shm")
+    return (memory if os.access(memory, os.W_OK) else Path(gettempdir())) / f"cace_pyg_{config.stash[_RUN]}"
 
 
 def pytest_collection_modifyitems(items):
@@ -110,8 +136,9 @@ def tiny(make_once):
 
 
 @pytest.fixture(scope="session")
-def public_tree(make_once):
+def public_tree(make_once, request):
     """``public_tree(name)``: a tree of a public data set's whole size, below a folder of its own."""
+    trees = _trees(request.config)
     places = {
         "market1501": ("renamed_c9", fake_trees.market),
         "dukemtmc": ("any name", fake_trees.duke),
@@ -121,7 +148,8 @@ def public_tree(make_once):
 
     def tree(name):
         called, make = places[name]
-        return make_once(name, lambda folder: make(folder / called)) / called
+        make_once(name, lambda _: make(trees / name / called))
+        return trees / name / called
 
     return tree
 
