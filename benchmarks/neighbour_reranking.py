@@ -1,9 +1,9 @@
-"""Re-ranking by neighbours: k-reciprocal now and in version 0.2, and message passing; seconds and memory.
+"""Re-ranking by neighbours: k-reciprocal now and as it was, and message passing; seconds and memory.
 
 Random embeddings with the identities of Market-1501: 3,368 queries against 15,913 images. With --msmt17 the sizes are
-those of MSMT17, without version 0.2. Finding the nearest of each image, images² · channels products, is a separate row;
-the rows "given the lists" are the re-ranking itself, in blocks of rows. Rounds are interleaved and ratios are those of
-medians; peak memory is that of the process above its memory before, in a separate call.
+those of MSMT17, without the earlier version. Finding the nearest of each image, images² · channels products, is a
+separate row; the rows "given the lists" are the re-ranking itself, in blocks of rows. Rounds are interleaved and ratios
+are those of medians; peak memory is that of the process above its memory before, in a separate call.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from cace_pyg.retrieval.neighbour_ranking import NeighbourRanking, squared_over_
 from cace_pyg.retrieval.propagation import cosine_distance, propagation_encoding
 
 _SPREAD = 1.5  # spread within an identity relative to its centre
-_BEFORE, _NOW = "k-reciprocal, version 0.2", "k-reciprocal"
+_BEFORE, _NOW = "k-reciprocal, earlier version", "k-reciprocal"
 
 
 def make(queries: int, gallery: int, identities: int, channels: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -100,7 +100,7 @@ def main() -> None:
     rows = [
         {"queries": len(query), "gallery": len(gallery), "threads": options.threads, "call": name,
          "seconds": seconds[name],
-         "version 0.2 takes times": seconds[_BEFORE] / seconds[name] if _BEFORE in seconds else None,
+         "earlier version takes times": seconds[_BEFORE] / seconds[name] if _BEFORE in seconds else None,
          "peak_mb": peaks[name], "matrix_mb": 4e-6 * len(query) * len(gallery)}
         for name in calls
     ]  # fmt: skip
