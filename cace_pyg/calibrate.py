@@ -90,10 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_FEW = 20
-_FLAT = 1.0  # log-odds between the nearest and the farthest pair
-
-
 def describe(calibration: Calibration) -> str:
     """A few lines about the calibration."""
     lines = [
@@ -104,17 +100,7 @@ def describe(calibration: Calibration) -> str:
         f"{shortly_above(calibration.smallest_rate())}, in a gallery of {calibration.gallery:,.0f} pictures or fewer; "
         "more in a larger one",
     ]
-    if calibration.knots[0][1] - calibration.knots[-1][1] < _FLAT:
-        lines.append(
-            "warning: the probability hardly depends on the distance, so it is useless, however small its error: this "
-            "network does not distinguish these people"
-        )
-    if calibration.people < _FEW:
-        lines.append(
-            f"warning: {calibration.people} people are few, and others may give another curve; label a hundred"
-        )
-    if calibration.error > 0.05:
-        lines.append("warning: the probabilities are off by more than 0.05 on average; label more people")
+    lines += [f"warning: {doubt}" for doubt in calibration.doubts()]
     return "\n".join(lines)
 
 

@@ -342,9 +342,13 @@ def _query(known: argparse.Namespace) -> int:
         told = hits_as_dicts(found) if rate is None else decision_as_dict(found, rate)
         print(json.dumps(told, indent=2))
     else:
+        if known.where is not None and not len(found):
+            print(f"no picture passes --where {known.where}; search stats lists the columns")
         print("\n".join([describe_hits(found), *([] if rate is None else [describe_decision(found, rate)])]))
     _warn_of_drift(gallery)
-    if known.figure:
+    if known.figure and not len(found):
+        print(f"not written, since nothing was found: {known.figure}", file=sys.stderr)
+    elif known.figure:
         with atomic_file(known.figure) as file:
             hits_figure(gallery, known.picture[0], found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)

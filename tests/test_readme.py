@@ -90,7 +90,7 @@ def test_a_pair_stage_goes_on_top_of_a_network_as_the_second_says(tiny, monkeypa
     names = {"my_network": network}
     exec(program.replace("camids[0])", "camids[0], held_out=0.3)"), names)
     assert names["distance"].shape == (len(names["people"].query), len(names["people"].gallery))
-    assert 0 < float(capsys.readouterr().out) <= 1
+    assert 0 < float(capsys.readouterr().out.splitlines()[-1]) <= 1  # after a warning of so few people
 
 
 def test_crops_are_searched_and_decided_on_as_the_last_two_say(tiny, trained, tmp_path, monkeypatch, capsys):

@@ -252,8 +252,9 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     state = load_checkpoint(path)
     if "own_extractor" in state:
         raise ValueError(
-            f"{path} has a custom network, {state['own_extractor']}, which no command can build: make the model in "
-            "Python as for the training, then use cace_pyg.load_weights(model, path) and evaluate_model"
+            f"{path} has a network of your own, which commands and galleries cannot build. In Python, make the model "
+            "as for the training and use cace_pyg.load_weights(model, path). For a gallery, export the network to ONNX "
+            "and train with --backbone.name onnx (docs/on_your_network.md)"
         )
     if "network" in state:
         weights = _find_network(state["network"], path, config.backbone.weights)

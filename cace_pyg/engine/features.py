@@ -121,11 +121,16 @@ def extract_features(
         progress: show a bar.
 
     Raises:
-        FileNotFoundError, ValueError: a picture cannot be read, or there is none; or see
-            :func:`cace_pyg.models.extractor.split_extracted`.
+        FileNotFoundError, ValueError: a picture cannot be read, or there is none; the extractor has no ``channels``; or
+            see :func:`cace_pyg.models.extractor.split_extracted`.
     """
     if isinstance(pictures, Picture) or not len(pictures):
         raise ValueError("Expected a list of pictures (got a single picture or an empty list)")
+    if not hasattr(extractor, "channels"):
+        raise ValueError(
+            f"Expected an extractor with the number of channels of its map as `channels` (got none from "
+            f"{type(extractor).__name__}); set it, such as extractor.channels = 2048"
+        )
     transform, where = evaluation_transform(), find_device(device)
     embeddings, several, grid = [], [], (0, 0)
     with (

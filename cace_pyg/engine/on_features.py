@@ -30,6 +30,7 @@ from cace_pyg.engine.neighbours import Reranking, SecondStage, ask_pair_stage, c
 from cace_pyg.engine.training import Trainer
 from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
+from cace_pyg.progress import write_line
 from cace_pyg.retrieval import Calibration, distance_blocks
 from cace_pyg.retrieval import top_k as nearest
 from cace_pyg.retrieval.calibration import Form
@@ -147,6 +148,7 @@ def fit_pair_stage(
         folder = Trainer(model, config, splits, resume=resume).run()
         weight = load_weights(model, folder.best)
         calibration = calibration_of(load_checkpoint(folder.best))
+    _tell_doubts(calibration)
     return FittedPairStage(model.pair_stage, weight, features.channels, calibration, gallery_clues)
 
 
@@ -195,7 +197,13 @@ def calibrate_pair_stage(
     model.pair_stage = fitted.stage
     with moved_to(model, where):
         found = calibrate_on(model, splits.query, splits.gallery, config, fitted.fusion_weight, where, form)
+    _tell_doubts(found)
     return replace(fitted, calibration=found, gallery_clues=clues)
+
+
+def _tell_doubts(calibration: Calibration | None) -> None:
+    for doubt in calibration.doubts() if calibration else ():
+        write_line(f"warning: probabilities: {doubt}")
 
 
 def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
@@ -203,7 +211,8 @@ def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
 
     Raises:
         FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or its graph is a class
-            of your own, which cannot be loaded from a file.
+            of your own, which cannot be loaded from a file: call :func:`fit_pair_stage` as before, with
+            ``resume=True``.
     """
     state = load_checkpoint(Path(checkpoint))
     config, channels = from_yaml(state["config"]), state.get("channels")

@@ -136,4 +136,5 @@ def calibration_note(evaluation: Evaluation, decisions: Mapping[str, OpenSet]) -
         f"learned from {calibration.pairs:,} pairs of {calibration.people} people"
     )
     warning = drift_warning(calibration, evaluation.drift or 0.0, "these pictures")
-    return "\n".join(line for line in (note, warning) if line)
+    doubts = [f"warning: {doubt}" for doubt in calibration.doubts()]
+    return "\n".join(line for line in (note, *doubts, warning) if line)

@@ -101,7 +101,11 @@ STUDIES: dict[StudyName, tuple[StudyRow, ...]] = {
             "ReLU'd cosines, nearly all clues connected",
         ),
         StudyRow(
-            "correspondence attention, as configured", _FROZEN, (81.29, 90.89), "no alignment", "see the configuration"
+            "correspondence attention, as configured",
+            (*_FROZEN, "--graph=CorrespondenceAttention"),
+            (81.29, 90.89),
+            "no alignment",
+            "see the configuration",
         ),
     ),
     "mixup": (

@@ -93,7 +93,9 @@ class Gallery:
         """
         path, checkpoint = _folder(path), Path(checkpoint)
         if is_gallery(path):
-            raise FileExistsError(f"there is a gallery at {path} already: add to it, or choose another --gallery")
+            raise FileExistsError(
+                f"there is a gallery at {path} already: add to it (Gallery.open in Python), or choose another folder"
+            )
         embedder = Embedder(checkpoint, device)
         example = embedder.example
         fewer = gallery_clues if gallery_clues is not None else embedder.config.evaluation.gallery_clues

@@ -14,6 +14,8 @@ from scipy.special import expit, logit
 from cace_pyg.retrieval.reliability import expected_calibration_error
 
 Form = Literal["logistic", "isotonic"]
+_FEW = 20  # people
+_FLAT = 1.0  # log-odds between the nearest and the farthest pair
 _DRIFT, _CHANCE = 0.1, 0.6  # Kolmogorov–Smirnov distances, the second by √people; measured in docs/decision.md
 _FOLDS = 5
 _CERTAIN = 36.0  # log-odds; in float64 a probability becomes exactly 1 at 37
@@ -124,6 +126,20 @@ class Calibration:
     def smallest_rate(self, gallery: float | None = None) -> float:
         """The smallest rate of false alarms that :meth:`threshold` accepts."""
         return -math.expm1(math.log1p(-1 / (self._unknown_people + 1)) * self._times_as_large(gallery))
+
+    def doubts(self) -> list[str]:
+        """Reasons not to trust it, a sentence each."""
+        doubts = []
+        if self.knots[0][1] - self.knots[-1][1] < _FLAT:
+            doubts.append(
+                "the probability hardly depends on the distance, so it is useless, however small its error: this "
+                "network does not distinguish these people"
+            )
+        if self.people < _FEW:
+            doubts.append(f"{self.people} people are few, and others may give another curve; label a hundred")
+        if self.error > 0.05:
+            doubts.append("the probabilities are off by more than 0.05 on average; label more people")
+        return doubts
 
     def drift(self, distance: ArrayLike) -> float:
         """How far the scores of other cameras are from those of the calibration, 0 to 1.

@@ -243,6 +243,18 @@ def test_features_are_kept_in_a_file(tmp_path):
         Features.load(tmp_path / "none.pt")
 
 
+def test_a_calibration_from_few_people_says_so(fitted, capsys):
+    calibrate_pair_stage(fitted, *people(10, 3), device="cpu")
+    assert "warning: probabilities: 10 people are few" in capsys.readouterr().out
+    calibrate_pair_stage(fitted, *people(30, 3), device="cpu")
+    assert "people are few" not in capsys.readouterr().out
+
+
+def test_an_extractor_says_how_many_channels_its_map_has(tiny):
+    with pytest.raises(ValueError, match="number of channels of its map as `channels` \\(got none from Identity\\)"):
+        extract_features(torch.nn.Identity(), [next(tiny.rglob("*.jpg"))], size=(48, 24))
+
+
 def test_wrong_features_are_refused():
     with pytest.raises(ValueError, match=r"of the same images \(got \(3, 4\) and \(2, 8, 5\)\)"):
         Features(torch.ones(3, 4), torch.ones(2, 8, 5), (4, 2))

@@ -47,8 +47,10 @@ def test_from_a_folder_to_an_answer(folder, path, checkpoint, splits, tmp_path, 
     assert search([*query, "--json", "--where", "day = 1 and camera = '2'"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found and all(hit["metadata"]["day"] == 1 and hit["camera"] == "2" for hit in found)
-    assert search([*query, "--where", "camera = 'x'"]) == 0
-    assert "nothing found" in capsys.readouterr().out
+    assert search([*query, "--where", "camera = 'x'", "--figure", str(tmp_path / "none.svg")]) == 0
+    printed = capsys.readouterr()
+    assert "no picture passes --where camera = 'x'" in printed.out and "nothing found" in printed.out
+    assert "not written, since nothing was found" in printed.err and not (tmp_path / "none.svg").exists()
 
     assert search(["stats", "--gallery", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 20
