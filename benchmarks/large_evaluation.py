@@ -6,6 +6,8 @@ times queries times top k. Peak memory is that of the process, above its memory 
 """
 
 import argparse
+import ctypes
+import gc
 import time
 from collections.abc import Callable
 from threading import Event, Thread
@@ -61,6 +63,9 @@ def whole(query: torch.Tensor, gallery: torch.Tensor, labels: tuple, conditional
 def measured(call: Callable[[], list[Metrics]]) -> tuple[list[Metrics], float, float]:
     """The result of a call, its seconds, and the peak memory of the process above that before the call, in MB."""
     process, done, peak = psutil.Process(), Event(), [0]
+    gc.collect()
+    if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)  # memory that an earlier call has freed would be used again, unseen
     before = process.memory_info().rss
 
     def watch() -> None:
