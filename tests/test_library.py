@@ -81,7 +81,7 @@ def test_the_file_of_a_run_tells_what_the_model_is(config, tmp_path):
     fitted = fit(model, config, splits)
     written = from_yaml(fitted.folder.config.read_text())
     assert written.conditional.mode == "smooth" and written.embedding.channels == 24
-    with pytest.raises(ValueError, match="a custom network, OwnNetwork.*load_weights"):
+    with pytest.raises(ValueError, match="with a network of your own, OwnNetwork, .*load_weights"):
         load_model(fitted.folder.best, written)
     again = CaceNet(
         OwnNetwork(), TopKSimilarity, held_out.num_identities, 24, conditional=ConditionalSettings("smooth")

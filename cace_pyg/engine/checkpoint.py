@@ -251,8 +251,10 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     """
     state = load_checkpoint(path)
     if "own_extractor" in state:
+        own = state["own_extractor"]
+        network = "features of a network of your own" if own == "KeptFeatures" else f"a network of your own, {own}"
         raise ValueError(
-            f"{path} has a network of your own, which commands and galleries cannot build. In Python, make the model "
+            f"{path} was trained with {network}, which commands and galleries cannot build. In Python, make the model "
             "as for the training and use cace_pyg.load_weights(model, path). For a gallery, export the network to ONNX "
             "and train with --backbone.name onnx (docs/on_your_network.md)"
         )

@@ -17,6 +17,8 @@ from cace_pyg import (
     rerank_features,
 )
 from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationSettings
+from cace_pyg.config.parsing import from_yaml
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.neighbours import SecondStage, find_neighbours
 from cace_pyg.graph import Clues
 from cace_pyg.models import Individual
@@ -132,6 +134,9 @@ def test_it_is_kept_and_goes_on(fitted, tmp_path):
         assert other.calibration == fitted.calibration
         for key, value in fitted.stage.state_dict().items():
             assert torch.equal(value, other.stage.state_dict()[key])
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    with pytest.raises(ValueError, match="features of a network of your own, .* For a gallery, export .* to ONNX"):
+        load_model(path, from_yaml(load_checkpoint(path)["config"]))
 
 
 def test_it_says_how_probable_it_is_and_learns_it_anew_elsewhere(fitted, tmp_path):
