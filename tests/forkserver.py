@@ -5,6 +5,7 @@ They compute on the CPU, whatever there is. What is compared with them has to do
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:
         process.kill()
         process.join()
     printed = "".join(file.read_text() for file in files)
-    assert [process.exitcode for process in ranks] == [0] * count, printed[-3000:]
+    codes = [process.exitcode for process in ranks]
+    assert codes == [0] * count, f"exit statuses {codes}, {-signal.SIGKILL}: not ended within 120 s\n{printed[-3000:]}"
     return printed
 
 

@@ -1,5 +1,6 @@
 """The processes of one training or evaluation."""
 
+import gc
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,7 +93,10 @@ def leave_ranks() -> None:
     """Wait for all ranks, then close the connections between them; with a single process, do nothing.
 
     A process that ends with open connections while others continue may be aborted, and torchrun would report a failure.
+    The models that DDP wraps must be gone by then, up to reference cycles: the last of them would close the connections
+    while it holds Python's lock, for which gloo's threads may be waiting, and the process would never end.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()

@@ -1,9 +1,11 @@
 """What several ranks measure together: the first one writes it down for the test."""
 
+import gc
 from dataclasses import replace
 from unittest.mock import patch
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from cace_pyg.config import config_of, config_parser, parse
 from cace_pyg.data.market_layout import read_market_layout
@@ -19,9 +21,17 @@ from cace_pyg.train import main
 
 
 def train(arguments):
-    """The command, whose report shows one query."""
-    choose = run_report.choose_queries
-    with patch.object(run_report, "choose_queries", lambda evaluation: choose(evaluation)[:1]):
+    """The command, whose report shows one query, and which leaves the ranks when nothing of DDP is left."""
+    choose, leave = run_report.choose_queries, torch.distributed.destroy_process_group
+
+    def checked():
+        assert not [found for found in gc.get_objects() if isinstance(found, DistributedDataParallel)]
+        leave()
+
+    with (
+        patch.object(run_report, "choose_queries", lambda evaluation: choose(evaluation)[:1]),
+        patch.object(torch.distributed, "destroy_process_group", checked),
+    ):
         return main(arguments)
 
 
@@ -31,6 +41,13 @@ def gradients(output, arguments):
     BatchNorm is frozen, the model has random weights. With joint_phase.accumulate 2 the joint batch goes through in
     two halves.
     """
+    found, rank = _gradients(arguments)
+    if rank == 0:
+        torch.save(found, output)
+    leave_ranks()
+
+
+def _gradients(arguments):
     config, samples = _read(arguments)
     fabric = launch_fabric(config)
     ranks = Ranks(fabric.global_rank, fabric.world_size)
@@ -52,9 +69,7 @@ def gradients(output, arguments):
         means = means if ranks.count == 1 else fabric.all_reduce(means, reduce_op="mean")
         of_weights = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
         found[phase.name] = dict(zip(terms, means, strict=True)) | of_weights
-    if ranks.rank == 0:
-        torch.save(found, output)
-    leave_ranks()
+    return found, ranks.rank
 
 
 def weights(output, arguments):
