@@ -47,8 +47,8 @@ def _trees(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with tests that take long, or wait, come first: at the end no worker sits beside one of them."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Files with tests that take long come first, so that no worker is busy alone at the end; what waits comes last."""
+    items.sort(key=lambda item: (item.path.name not in LONG) + 2 * ("begin_on_ray" in item.fixturenames))
 
 
 def pytest_collection_finish():

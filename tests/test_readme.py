@@ -176,6 +176,8 @@ def test_commands_run(command, options, tiny, trained, tmp_path, monkeypatch, re
         files = {
             "FOLDER": tiny / "query",
             "PICTURE": next((tiny / "query").glob("*.jpg")),
+            "data/synthetic/bounding_box_test": tiny / "bounding_box_test",
+            "data/synthetic/query/1001_c2s1_000002_00.jpg": next((tiny / "query").glob("*.jpg")),
             "people.lance": tmp_path / "people.lance",
             "runs/synthetic/checkpoints/best.ckpt": make_checkpoint(tmp_path / "best.ckpt", tiny),
         }

@@ -152,7 +152,7 @@ def _check_class(key: str, value: Any) -> None:
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5) or usual
         raise ValueError(
             f"Expected {key} as {what} (got {path!r}); near names: {', '.join(near)}. Give a class of your own in "
-            "Python, in the Config: classes named in files or options are never imported"
+            f"Python, as {key.split('.')[-1]}=: classes named in files or options are never imported"
         )
 
 

@@ -42,7 +42,10 @@ class PictureLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch has its own class
         for batch in super().__iter__():
             if isinstance(batch, Exception):
-                raise batch
+                try:
+                    raise batch
+                finally:  # its traceback has this frame; a cycle would keep the workers until they no longer listen
+                    del batch
             yield batch
 
 

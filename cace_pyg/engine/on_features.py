@@ -4,12 +4,13 @@ import functools
 import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class FittedPairStage:
             :func:`rerank_features` keeps as many. None: all.
     """
 
-    stage: PairStage
+    stage: PairStage = field(repr=False)
     fusion_weight: float | None
     channels: int
     calibration: Calibration | None = None
@@ -206,16 +207,25 @@ def _tell_doubts(calibration: Calibration | None) -> None:
         write_line(f"warning: probabilities: {doubt}")
 
 
-def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
+def load_pair_stage(checkpoint: str | Path, graph: Callable[[int], GraphBuilder] | None = None) -> FittedPairStage:
     """The pair stage of a checkpoint or a bundle, made by :func:`fit_pair_stage` or by any run.
 
+    Args:
+        checkpoint: a file or a folder.
+        graph: the builder that it was trained with, if that is a class of your own: a file contains only its name, and
+            no code is loaded by its name. None: the builder of the file.
+
     Raises:
-        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or its graph is a class
-            of your own, which cannot be loaded from a file: call :func:`fit_pair_stage` as before, with
-            ``resume=True``.
+        FileNotFoundError, ValueError: see :func:`cace_pyg.engine.checkpoint.load_checkpoint`; or the weights are not
+            those of this ``graph``.
     """
     state = load_checkpoint(Path(checkpoint))
-    config, channels = from_yaml(state["config"]), state.get("channels")
+    channels, text = state.get("channels"), state["config"]
+    if graph is None:
+        config = from_yaml(text)
+    else:
+        others = {name: value for name, value in yaml.safe_load(text).items() if name != "graph"}
+        config = replace(from_yaml(yaml.safe_dump(others)), graph=graph)
     if channels is None:
         raise ValueError(
             f"{checkpoint} is too old for load_pair_stage; train it again, or use load_weights on its model"
@@ -230,7 +240,14 @@ def load_pair_stage(checkpoint: str | Path) -> FittedPairStage:
         published=True,
     )
     weights = {key: value for key, value in state["model"].items() if key.startswith("pair_stage.")}
-    model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
+    try:
+        model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
+    except RuntimeError as error:
+        got, first = type(model.pair_stage.builder).__name__, str(error).splitlines()[1].strip()
+        raise ValueError(
+            f"Expected the graph builder that {checkpoint} was trained with (got {got}: {first}); give its class and "
+            "settings as graph="
+        ) from error
     stage, clues = model.pair_stage.eval(), config.evaluation.gallery_clues
     return FittedPairStage(stage, state["fusion_weight"], channels, calibration_of(state), clues)
 

@@ -45,6 +45,9 @@ def as_json(rows: Mapping[str, Metrics | SingleShot]) -> dict[str, dict[str, Any
     return {name: found.as_dict() | {"policy": found.policy} for name, found in rows.items()}
 
 
+_DIR = "  DIR at FAR: known people found as the nearest and accepted, where this share of unknown people gets a name"
+
+
 def open_set_table(rows: Mapping[str, OpenSet]) -> str:
     """The decisions of each ranking in percent, with confidence intervals over people."""
     width = 2 + max(map(len, rows), default=0)
@@ -59,6 +62,8 @@ def open_set_table(rows: Mapping[str, OpenSet]) -> str:
             f"decisions, percent [95 % over people]; {some.matches:,} pairs of one person, {some.others:,} of two; "
             f"{some.known:,} queries of known people, {some.unknown:,} of unknown ones",
             *lines,
+            "  TPR at FPR: pairs of one person accepted, where this share of the pairs of two people is accepted too",
+            *([_DIR] if some.unknown else []),
         ]
     )
 

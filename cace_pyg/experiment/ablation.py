@@ -42,6 +42,8 @@ class RowResult:
         to_baseline: differences of mAP and Rank-1 to the individual ranking of the baseline's runs; None for the
             baseline itself.
         to_control: differences to the row's control; None without one.
+        fusion_weights: of the conditional distance, for each seed; none for an individual ranking. Where a seed has 0,
+            its held-out people preferred the individual ranking, and that is what was ranked.
     """
 
     row: StudyRow
@@ -50,6 +52,7 @@ class RowResult:
     individual_mAP: tuple[float, ...]
     to_baseline: tuple[Difference, Difference] | None = None
     to_control: tuple[Difference, Difference] | None = None
+    fusion_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,15 @@ class Ablation:
         for row in self.rows:
             individual = _read(found[row.name], "individual")
             control = None if row.control is None else measured.get(row.control)
-            results.append(_compared(row, measured[row.name], individual, baseline, control))
+            weights = tuple(json.loads(folder.metrics.read_text())["fusion_weight"] for folder in found[row.name])
+            compared = _compared(row, measured[row.name], individual, baseline, control)
+            results.append(replace(compared, fusion_weights=weights))
             if (reached := near[row.name]) is not None:
                 control = None if row.control is None else near.get(row.control)
                 other = None if row.control is None else self._by_neighbours(row.control)
                 row = replace(row, name=self._by_neighbours(row.name), control=other, paper=None, explanation="")
-                results.append(_compared(row, reached, individual, baseline, control))
+                compared = _compared(row, reached, individual, baseline, control)
+                results.append(replace(compared, fusion_weights=weights))
         return results
 
     def _by_neighbours(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from typing import Any, Literal
 
@@ -45,15 +45,15 @@ class Calibration:
     """
 
     form: Form
-    knots: tuple[tuple[float, float], ...]
+    knots: tuple[tuple[float, float], ...] = field(repr=False)
     weight: float
     pairs: int
     matches: int
     people: int
     gallery: float
     error: float
-    unknown: tuple[tuple[float, float], ...]
-    scores: tuple[float, ...]
+    unknown: tuple[tuple[float, float], ...] = field(repr=False)
+    scores: tuple[float, ...] = field(repr=False)
 
     def probability(self, distance: ArrayLike, gallery: float | None = None) -> np.ndarray:
         """P(both pictures show one person); never rises with the distance.

@@ -1,5 +1,7 @@
 """Batches out of worker processes, and errors that come with them."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -41,3 +43,4 @@ def test_an_error_in_a_worker_is_the_error_that_one_process_has(dataset, workers
     path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"^there is no picture at {path}$"):
         list(PictureLoader(dataset, workers, batch_size=4))
+    assert not multiprocessing.active_children()  # they have ended; as garbage they would be waited for, 5 s each

@@ -1,6 +1,8 @@
 """The pair stage on features alone: five calls, no configuration file, no pictures in between."""
 
 import copy
+import functools
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from cace_pyg.config import KReciprocalSettings, PairPhaseSettings, PropagationS
 from cace_pyg.config.parsing import from_yaml
 from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.neighbours import SecondStage, find_neighbours
-from cace_pyg.graph import Clues
+from cace_pyg.graph import Clues, CorrespondenceAttention, NoAlignment
 from cace_pyg.models import Individual
 from cace_pyg.read_picture import read_picture
 from cace_pyg.retrieval import expected_calibration_error, k_reciprocal_distance
@@ -121,6 +123,36 @@ def test_one_seed_gives_one_stage_and_labels_are_only_names():
     for key, value in first.stage.state_dict().items():
         assert all(torch.equal(value, other.stage.state_dict()[key]) for other in others)
     assert first.fusion_weight is None
+
+
+def test_a_builder_of_ones_own_is_given_again_to_load_its_stage(tmp_path):
+    features, pids, camids = people(12, 3)
+    settings = PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3)
+
+    class MyBuilder(CorrespondenceAttention):
+        """In the manner of a user's file."""
+
+    made = functools.partial(MyBuilder, width=8)
+    kept = fit_pair_stage(
+        features, pids, camids, graph=made, settings=settings, held_out=0, device="cpu", run_dir=tmp_path / "run"
+    )
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    read = load_pair_stage(path, graph=made)
+    assert type(read.stage.builder) is MyBuilder
+    assert all(torch.equal(value, read.stage.state_dict()[name]) for name, value in kept.stage.state_dict().items())
+    with pytest.raises(ValueError, match=r"Give a class of your own in Python, as graph=: classes named in files"):
+        load_pair_stage(path)
+    with pytest.raises(
+        ValueError, match=r"the graph builder that .*best\.ckpt was trained with \(got NoAlignment: .*graph="
+    ):
+        load_pair_stage(path, graph=NoAlignment)
+    del MyBuilder, made, kept, read
+    gc.collect()  # other tests look at all subclasses
+
+
+def test_it_is_printed_in_a_line(fitted):
+    printed = repr(fitted)
+    assert printed.startswith("FittedPairStage(fusion_weight=") and len(printed) < 300 and "\n" not in printed
 
 
 def test_it_is_kept_and_goes_on(fitted, tmp_path):

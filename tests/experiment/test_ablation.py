@@ -70,6 +70,7 @@ def test_a_study_goes_on_and_counts_each_seed(study, tmp_path, capsys):
         50 * sum(metrics["individual"]["mAP"] for metrics in reached), abs=1e-3
     )
     assert len(row["mAP_over_baseline_seeds"].split()) == 2
+    assert set(row["fusion_weights"].split()) == {f"{metrics['fusion_weight']:.2g}" for metrics in reached}
     capsys.readouterr()
     assert ablate(["--study", "components", *study, "--seeds", "1", *only, "--pair_phase.margin=0.9"]) == 2
     assert "has a run of another configuration:\n  pair_phase.margin" in capsys.readouterr().err
@@ -113,11 +114,12 @@ def test_what_cannot_run_is_said_before_anything_is_trained(study, tmp_path, cap
 def test_a_table_says_the_gain_its_interval_and_its_spread():
     found = Difference(0.043, 0.02, 0.061, (0.04, 0.046), 0.0042)
     row = StudyRow("+ graph", ("--x=1",), (81.29, 90.89), "no graph", "edges")
-    text = ablation_markdown(
-        [RowResult(row, (0.7, 0.72), (0.8, 0.8), (0.66, 0.67), (found, found), (found, found))], "T", ["n"]
-    )
+    measured = (0.7, 0.72), (0.8, 0.8), (0.66, 0.67), (found, found), (found, found)
+    results = [RowResult(row, *measured, weights) for weights in ((0.3, 0.45), (0.5, 0.5))]
+    text = ablation_markdown(results, "T", ["n"])
     assert "| + graph | 71.0 ± 1.4 | 80.0 ± 0.0 | +4.3 [+2.0, +6.1] ± 0.4 | +4.3 [+2.0, +6.1] ± 0.4 |" in text
-    assert "| +4.3 [+2.0, +6.1] | 81.29, 90.89 |" in text and "- + graph: edges." in text
+    assert "| +4.3 [+2.0, +6.1] | 0.3 0.45 | 81.29, 90.89 |" in text and "| 0.5 | 81.29, 90.89 |" in text
+    assert text.splitlines()[2].count("|") == text.splitlines()[3].count("|") and "- + graph: edges." in text
 
 
 def test_a_study_on_a_published_network_has_its_own_ranking_as_the_baseline(study, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """A model of random weights, and pictures to index."""
 
+import importlib.util
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
@@ -34,3 +36,32 @@ def shown_gallery(checkpoint, splits, tmp_path_factory):
     pids = [{"pid": sample.pid} for sample in splits.gallery]
     made.add([sample.path for sample in splits.gallery], cameras, taken, pids)
     return made
+
+
+@pytest.fixture(scope="session")
+def begin_on_ray(checkpoint, pictures, tmp_path_factory, worker_id):
+    """A function that begins :func:`tests.gallery.killed_on_ray.killed_on_ray`, once for all workers: its folder."""
+    from tests.forkserver import FORKSERVER
+    from tests.gallery.killed_on_ray import killed_on_ray
+
+    own, begun = tmp_path_factory.getbasetemp(), []
+    folder = (own if worker_id == "master" else own.parent) / "on_ray"
+
+    def begin():
+        with suppress(FileExistsError):
+            folder.mkdir()
+            begun.append(FORKSERVER.Process(target=killed_on_ray, args=(folder, checkpoint, pictures)))
+            begun[0].start()
+        return folder
+
+    yield begin
+    for process in begun:
+        process.join(240)  # another worker may wait for it
+        process.kill()
+
+
+@pytest.fixture
+def ray_runs_meanwhile(request):
+    """Begin it early, if the test that needs it is among those to run: that comes last."""
+    if importlib.util.find_spec("ray") and any("begin_on_ray" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("begin_on_ray")()

@@ -14,6 +14,7 @@ from cace_pyg.gallery.gallery_table import Entry, GalleryTable
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
 
+pytestmark = pytest.mark.usefixtures("ray_runs_meanwhile")
 CHANNELS, NEAREST = 16, 4
 EACH = 45  # places in a file
 

@@ -13,7 +13,8 @@ from cace_pyg.gallery.gallery_table import GalleryTable, is_gallery
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
 
-KILLS = 12
+pytestmark = pytest.mark.usefixtures("ray_runs_meanwhile")
+KILLS = 8, 12  # of a process that adds, and of one that makes galleries, which is sooner ready
 CHUNK = 5
 
 
@@ -63,7 +64,7 @@ def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
     path, log = tmp_path / "people.lance", tmp_path / "log"
     Gallery.create(path, checkpoint)
     chosen = random.Random(0)
-    for _ in range(KILLS):
+    for _ in range(KILLS[0]):
         log.unlink(missing_ok=True)
         before = {row["image"] for row in Gallery.open(path)._table.rows(None, ["image"])}
         process = FORKSERVER.Process(target=keep_adding, args=(path, pictures, log))
@@ -105,7 +106,7 @@ def keep_making(folder, log):
 def test_killed_while_a_gallery_is_made(tmp_path):
     """It is there with its key, or not there; then it can be made."""
     chosen, outcomes = random.Random(0), []
-    for number in range(KILLS):
+    for number in range(KILLS[1]):
         folder, log = tmp_path / str(number), tmp_path / f"log{number}"
         process = FORKSERVER.Process(target=keep_making, args=(folder, log))
         process.start()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
 
 import pytest
@@ -18,6 +18,8 @@ import pytest
 from cace_pyg.gallery.page import serve
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
+from tests.gallery.test_page_people import calibrated, gallery, identified  # noqa: F401
+from tests.gallery.test_people import numbers, pair_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -41,22 +43,31 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="module")
-def address(shown_gallery):
+@contextmanager
+def served(shown):
+    """The address of a gallery's page."""
     listens, told = threading.Event(), []
 
     def ready(*server_and_address):
         told.extend(server_and_address)
         listens.set()
 
-    thread = threading.Thread(target=serve, args=(shown_gallery, "127.0.0.1", 0, False, ready))
+    thread = threading.Thread(target=serve, args=(shown, "127.0.0.1", 0, False, ready))
     thread.start()
     assert listens.wait(30)
     server, at = told
-    yield at
-    server.should_exit = True
-    thread.join(30)
+    try:
+        yield at
+    finally:
+        server.should_exit = True
+        thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def address(shown_gallery):
+    with served(shown_gallery) as at:
+        yield at
 
 
 @pytest.fixture
@@ -153,13 +164,15 @@ def test_the_line_between_likely_and_unlikely_is_dragged(page, splits):
     def rated(route):
         answer = route.fetch()
         told = answer.json()
-        told["hits"] = [hit | {"probability": 0.95 - 0.1 * place} for place, hit in enumerate(told["hits"])]
+        for ranking in ("hits", "first_stage"):
+            told[ranking] = [hit | {"probability": 0.95 - 0.1 * place} for place, hit in enumerate(told[ranking])]
         route.fulfill(response=answer, json=told)
 
     page.route("**/search?*", rated)
     page.set_input_files("#picture", splits.query[0].path)
     assert len(images(page, "hits")) == 10
     page.wait_for_selector("#line")
+    assert "95.0 %" in page.inner_text("#hits") and "%" not in page.inner_text("#first_stage")  # it is of both stages
 
     def likely():
         before = page.evaluate(
@@ -232,6 +245,21 @@ def test_it_fits_a_phone(page, splits):
     shown(page, "conditional_maps")
     assert page.evaluate(width) <= 360
     assert page.evaluate("() => document.getElementById('why').scrollWidth") <= 360
+
+
+def test_two_sightings_of_a_person_are_clicked_and_told_apart(browser, gallery):  # noqa: F811
+    a, b = pair_of(gallery, same=True)
+    with served(gallery) as at:
+        page = browser.new_page()
+        page.goto(f"{at}person?person={numbers(gallery)[a]}")
+        for image in (a, b):
+            page.locator(f'#cameras .hit[data-image="{image}"]').click()
+        page.locator("#not_same").click()
+        page.locator("#status", has_text="Stored.").wait_for(timeout=60_000)
+        shown = [element.get_attribute("data-image") for element in page.query_selector_all("#cameras .hit")]
+        page.close()
+    found = numbers(gallery)
+    assert found[a] != found[b] and set(shown) == {name for name in found if found[name] == found[a]}
 
 
 def test_nobody_else_is_let_in_unasked(shown_gallery, capsys):

@@ -1,14 +1,13 @@
 """The page of a person: what it shows, and what can be said on it."""
 
 import shutil
-import threading
 from datetime import datetime, timedelta
 
 import pytest
 from starlette.testclient import TestClient
 
 from cace_pyg import Gallery
-from cace_pyg.gallery.page import gallery_page, serve
+from cace_pyg.gallery.page import gallery_page
 from cace_pyg.gallery.people import People
 from tests.gallery.test_people import calibrated, numbers, pair_of  # noqa: F401
 
@@ -87,37 +86,3 @@ def test_what_cannot_be_said_is_refused_with_a_reason(client, gallery):
 def test_a_gallery_that_nobody_identified_says_so(shown_gallery):
     answer = TestClient(gallery_page(shown_gallery, ["testserver"])).get("/sightings", params={"person": 1})
     assert answer.status_code == 400 and "nobody is identified yet" in answer.json()["error"]
-
-
-def test_two_sightings_are_clicked_and_told_apart(gallery):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    listens, told = threading.Event(), []
-
-    def ready(*server_and_address):
-        told.extend(server_and_address)
-        listens.set()
-
-    a, b = pair_of(gallery, same=True)
-    thread = threading.Thread(target=serve, args=(gallery, "127.0.0.1", 0, False, ready))
-    thread.start()
-    assert listens.wait(30)
-    try:
-        with playwright.sync_playwright() as running:
-            try:
-                browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            except playwright.Error as error:
-                pytest.skip(f"no Chromium: {error}"[:200])
-            page = browser.new_page()
-            page.goto(f"{told[1]}person?person={numbers(gallery)[a]}")
-            for image in (a, b):
-                page.locator(f'#cameras .hit[data-image="{image}"]').click()
-            page.locator("#not_same").click()
-            page.locator("#status", has_text="Stored.").wait_for(timeout=60_000)
-            shown = [element.get_attribute("data-image") for element in page.query_selector_all("#cameras .hit")]
-            browser.close()
-    finally:
-        told[0].should_exit = True
-        thread.join(30)
-    found = numbers(gallery)
-    assert found[a] != found[b] and set(shown) == {name for name in found if found[name] == found[a]}

@@ -1,16 +1,12 @@
 """Several writers in one gallery: every image is in it once, whoever writes, and whoever dies."""
 
+import json
 import os
-import shutil
-import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import psutil
-import pyarrow.parquet
 import pytest
 
 from cace_pyg import Gallery
@@ -18,8 +14,9 @@ from cace_pyg.gallery import add_on_ray as module
 from cace_pyg.gallery.gallery_table import Entry, GalleryTable
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
+from tests.gallery.killed_on_ray import ENDED, FAILED, Ended
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("ray_runs_meanwhile")
 ROUNDS, WRITERS, NAMES = 8, 3, 5
 
 
@@ -94,81 +91,29 @@ def test_a_search_sees_one_version_whoever_writes_meanwhile(checkpoint, pictures
         assert [(hit.image, hit.distance) for hit in found] == [(hit.image, hit.distance) for hit in after]
 
 
-def reader_of(pipe, processes):
-    """Who reads from a named pipe."""
-    for process in processes:
-        links = [path for path in Path(f"/proc/{process.pid}/fd").glob("*") if path.is_symlink()]
-        if any(os.path.realpath(link) == str(pipe) for link in links):
-            return process
-    return None
-
-
-def wait_for(condition, process, seconds=180):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    process.kill()
-    raise AssertionError(process.communicate())
-
-
-def open_to_write(pipe):
-    """Its descriptor; none while nobody reads."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks for open files in /proc")
-def test_a_worker_that_is_killed_costs_nothing(checkpoint, pictures, tmp_path):
-    """It is killed where it waits for a picture, a commit of the same task behind it."""
+def test_a_worker_that_is_killed_costs_nothing(begin_on_ray):
+    """It was killed where it waited for a picture, a commit of the same task behind it."""
     pytest.importorskip("ray")
-    named = []
-    for number in range(580):
-        named.append(tmp_path / "crops" / f"{number:03d}.jpg")
-        named[-1].parent.mkdir(exist_ok=True)
-        shutil.copy(pictures[number % len(pictures)], named[-1])
-    named[100].write_bytes(b"no picture")
-    pipe = named[-1].resolve()
-    pipe.unlink()
-    os.mkfifo(pipe)
-    told = [
-        {
-            "path": f"crops/{path.name}", "camera": str(number % 4) if number % 4 else None, "size": number / 7,
-            "time": datetime(2026, 1, 31, 12, number % 60, 0, 250_000), "floor": number % 3 or None,
-            "left": datetime(2026, 2, 1, 12, number % 60) if number % 5 else None,
-        }
-        for number, path in enumerate(named)
-    ]  # fmt: skip
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(told), tmp_path / "table.parquet")
-    index = ["index", str(tmp_path / "table.parquet"), "--checkpoint", str(checkpoint), "--device", "cpu", "--gallery"]
-    command = [sys.executable, "-m", "cace_pyg.search", *index, str(tmp_path / "ray.lance"), "--ray"]
-    run = subprocess.Popen(
-        [*command, "--workers=2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    descriptor = wait_for(lambda: open_to_write(pipe), run)
-    victim = wait_for(lambda: reader_of(pipe, psutil.Process(run.pid).children(recursive=True)), run)
-    assert str(named[-70].absolute()) in Gallery.open(tmp_path / "ray.lance").stamps()  # of the same task
-    victim.kill()
-    shutil.copy(pictures[0], tmp_path / "whole.jpg")
-    os.replace(tmp_path / "whole.jpg", pipe)
-    os.close(descriptor)
-    printed, errors = run.communicate(timeout=120)
-    assert run.returncode == 1, errors
-    assert "added: 579; replaced, because they had changed: 0; there already: 0" in printed
-    assert "cannot be read: 1" in printed and "100.jpg: cannot read the picture" in printed
-    assert "WARN" not in errors and "Traceback" not in errors
+    folder, until = begin_on_ray(), time.monotonic() + 300
+    while not (folder / ENDED).exists():
+        assert not (folder / FAILED).exists(), (folder / FAILED).read_text()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    found = Ended(*json.loads((folder / ENDED).read_text()))
+    assert found.status == 1, found.errors
+    assert "added: 579; replaced, because they had changed: 0; there already: 0" in found.printed
+    assert "cannot be read: 1" in found.printed and "100.jpg: cannot read the picture" in found.printed
+    assert "WARN" not in found.errors and "Traceback" not in found.errors
 
-    assert search([*index, str(tmp_path / "local.lance")]) == 1
+    assert search([*found.index, "--gallery", str(folder / "local.lance")]) == 1
     columns = ["image", "sha256", "camera", "time", "floor", "size", "left", "embedding", "thumbnail"]
-    found, expected = (
-        sorted(Gallery.open(tmp_path / name)._table.rows(None, columns), key=lambda row: row["image"])
-        for name in ("ray.lance", "local.lance")
+    rows, expected = (
+        sorted(Gallery.open(path)._table.rows(None, columns), key=lambda row: row["image"])
+        for path in (found.gallery, folder / "local.lance")
     )
-    assert len(found) == len(expected) == 579
-    for row, other in zip(found, expected, strict=True):
+    assert len(rows) == len(expected) == 579
+    for row, other in zip(rows, expected, strict=True):
         np.testing.assert_allclose(row.pop("embedding"), other.pop("embedding"), atol=2e-3)  # half precision
         assert row == other
 

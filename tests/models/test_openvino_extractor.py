@@ -39,8 +39,7 @@ def images():
     return torch.randn(5, 3, 48, 24)
 
 
-@pytest.mark.parametrize("batch", [None, 1])
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("pool", "batch"), [*((pool, None) for pool in POOLS), ("window", 1), ("tokens", 1)])
 @torch.no_grad()
 def test_the_clues_are_what_the_last_pooling_reads(pool, batch, images, convert):
     network = SmallReid(pool)

@@ -118,7 +118,7 @@ def test_the_page_ranks_as_evaluation_does_without_torch(exported, tiny):
     config = from_yaml(load_checkpoint(checkpoint)["config"])
     model, state = load_model(checkpoint, config)
     splits = read_market_layout(tiny)
-    query = splits.query[:3]
+    query = splits.query[:2]
     evaluation = evaluate_two_stage(model, query, splits.gallery, config, state["fusion_weight"], "cpu")
     wanted = rank(evaluation.distances.two_stage(state["fusion_weight"]))
     assert (wanted != rank(evaluation.distances.individual())).any(), "the second stage changes nothing here"

@@ -125,7 +125,7 @@ function show(list) {
     const rank = make("span", { text: `${list === "hits" ? hit.rank : hit.first_stage_rank}` });
     const row = make("span", { class: "rank" }, rank, ...(list === "hits" ? [change(hit)] : []));
     const distance = (list === "hits" ? hit.distance : hit.individual).toFixed(3);
-    const rated = typeof hit.probability === "number" ? `${percent(hit.probability)} · ` : "";
+    const rated = list === "hits" && typeof hit.probability === "number" ? `${percent(hit.probability)} · ` : "";  // it is of both stages
     const place = `${rated}${distance}${hit.camera ? ` · camera ${hit.camera}` : ""}`;
     const image = make("img", { alt: "", src: `thumbnail?${new URLSearchParams({ image: hit.image })}`, loading: "lazy" });
     const button = make("button", { type: "button", class: "hit" }, image, row, make("span", { class: "quiet", text: place }));
