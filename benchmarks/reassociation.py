@@ -198,9 +198,9 @@ def main() -> None:
     calibration, rates, choice = replace(settings, people=72, visits=2, length=480, seed=_CALIBRATION), RATES, 3
     with tempfile.TemporaryDirectory() as folder:
         if options.quick:
-            settings = replace(settings, people=6, cameras=2, visits=2, visit=12, length=40)
+            settings = replace(settings, people=6, cameras=2, visits=2, visit=8, length=24)
             calibration, rates, choice, options.scenes = (
-                replace(settings, people=14, length=60, seed=_CALIBRATION),
+                replace(settings, people=14, length=40, seed=_CALIBRATION),
                 (0.2, 0.4),
                 1,
                 2,

@@ -179,24 +179,30 @@ def test_the_pair_phase_leaves_the_individual_branch_alone(options, tmp_path):
     assert changed == {"pair_stage"}
 
 
-@pytest.mark.report
+REPORT = pytest.mark.report  # of those with another report than most
+
+
 @pytest.mark.parametrize(
     "extra",
     [
-        ["--loss.pairwise_weight=0.5", "--pair_phase.epochs=0"],
+        pytest.param(["--loss.pairwise_weight=0.5", "--pair_phase.epochs=0"], marks=REPORT),
         ["--pair_phase.clues=fresh"],
         ["--conditional.own_encoder=false", "--graph=FullyConnected"],
-        ["--data.hold_out=0", "--evaluation.fusion=0.5", "--graph.form=paper"],
-        ["--conditional.compare=aligned_clues"],
+        pytest.param(["--data.hold_out=0", "--evaluation.fusion=0.5", "--graph.form=paper"], marks=REPORT),
+        pytest.param(["--conditional.compare=aligned_clues"], marks=REPORT),
         ["--conditional.compare=aligned_clues", "--graph=Part", "--pair_phase.epochs=0", "--evaluation.fusion=0.5"],
-        ["--conditional.convolution=GATConv", "--conditional.convolution.edge_dim=1", "--graph.top_edges=5"],
+        pytest.param(
+            ["--conditional.convolution=GATConv", "--conditional.convolution.edge_dim=1", "--graph.top_edges=5"],
+            marks=REPORT,
+        ),
         ["--conditional.edges=intra", "--loss.pairwise_weight=0.5", "--conditional.backend=gram"],
     ],
     ids=lambda extra: extra[0],
 )
-def test_other_ways_to_train(options, extra, tmp_path):
+def test_other_ways_to_train(options, extra, tmp_path, request):
     assert train([*options, *extra]) == 0
-    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert (tmp_path / "run" / "report.html").exists() == (request.node.get_closest_marker("report") is not None)
 
 
 KILLED = [

@@ -36,10 +36,10 @@ MODELS = {
         "graph.form": "paper", "graph.sharpness": None, "conditional.node_wise": "identity", "conditional.width": None,
         "conditional.residual": "false", "conditional.compare": "embeddings",
     },
-    "released, cut": {
+    "released, cut, aligned clues": {
         "graph.threshold": 0.3, "graph.top_edges": 3, "conditional.edges": "inter", "conditional.node_wise": "square",
+        "conditional.compare": "aligned_clues",
     },
-    "aligned clues": {"conditional.compare": "aligned_clues"},
     "NoAlignment": {
         "graph": "NoAlignment", "graph.sharpness": None, "conditional.node_wise": "relu", "backbone.name": "resnet18",
         "conditional.backend": "dense",
