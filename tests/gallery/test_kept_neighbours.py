@@ -1,8 +1,12 @@
 """Neighbours that a gallery keeps rank as the batch form does, whatever was added, removed or killed before."""
 
+import itertools
 import json
+import random
 import shutil
+import signal
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +18,7 @@ from cace_pyg import Gallery
 from cace_pyg.engine.extraction import Extraction
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.neighbours import Neighbours, SecondStage, ask_pair_stage, find_neighbours
+from cace_pyg.gallery import unfinished_lists
 from cace_pyg.gallery.damage import UnreadableTableError
 from cace_pyg.gallery.kept_neighbours import IncompleteNeighboursError, KeptNeighbours, Pictures, key_of
 from cace_pyg.gallery.stored_pair_stage import StoredPairStage
@@ -23,6 +28,7 @@ from cace_pyg.retrieval.image_set import one_set
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph
 from cace_pyg.retrieval.two_stage import top_k
 from cace_pyg.search import main as search
+from tests.forkserver import FORKSERVER
 from tests.random_checkpoint import make_checkpoint
 
 LISTED, FIRST_STAGE = 9, 12
@@ -293,6 +299,45 @@ def test_whoever_is_stopped_leaves_lists_that_say_so_and_the_next_goes_on(
     shutil.rmtree(gallery.path / "neighbours.lance")
     gallery.keep_neighbours()
     assert_same_lists(before, kept(gallery))
+
+
+def keep_changing(path, pictures):
+    """Remove and add some pictures and bring the lists up to date each time: until killed."""
+    torch.set_num_threads(1)
+    unfinished_lists._BATCH = 4
+    gallery = Gallery.open(path)
+    path.with_name("ready").touch()
+    for count in itertools.count():
+        some = pictures[count % 3 :: 3]
+        for change in (gallery.remove, gallery.add):
+            change(some)
+            gallery.keep_neighbours()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_after_kill_9_the_next_command_makes_the_lists_that_all_pictures_at_once_would_have(gallery, pictures):
+    gallery.add(pictures)
+    gallery.keep_neighbours()
+    ready, chosen = gallery.path.with_name("ready"), random.Random(0)
+    for _ in range(2):
+        process = FORKSERVER.Process(target=keep_changing, args=(gallery.path, pictures))
+        process.start()
+        while not ready.exists():
+            assert process.is_alive()
+            time.sleep(0.002)
+        time.sleep(chosen.uniform(0, 0.8))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL  # it was at work
+        ready.unlink()
+        again = Gallery.open(gallery.path)
+        again.add(pictures)
+        again.keep_neighbours()
+        found = kept(again)
+        shutil.rmtree(again.path / "neighbours.lance")
+        again.keep_neighbours()
+        assert len(found) == len(pictures)
+        assert_same_lists(found, kept(again))
 
 
 def form_of_seen(gallery, picture, seen):
