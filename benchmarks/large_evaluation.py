@@ -25,6 +25,7 @@ from cace_pyg.retrieval import (
     evaluate_blocks,
     top_k,
 )
+from cace_pyg.retrieval.two_stage import top_k_of_blocks
 
 _SPREAD = 3.0  # spread within an identity relative to its centre
 _CAMERAS = 15
@@ -47,7 +48,7 @@ def make(options: argparse.Namespace) -> tuple[torch.Tensor, torch.Tensor, tuple
 
 def in_blocks(query: torch.Tensor, gallery: torch.Tensor, labels: tuple, conditional: torch.Tensor) -> list[Metrics]:
     """As in ``python -m cace_pyg.evaluate``."""
-    index = torch.cat([top_k(block, _TOP) for _, block in distance_blocks(query, gallery)])
+    index = top_k_of_blocks((block for _, block in distance_blocks(query, gallery)), len(query), _TOP)
     distances = Distances(query, gallery, index, conditional)
     return [evaluate_blocks(distances.blocks(weight), *labels) for weight in (0.0, 0.5)]
 

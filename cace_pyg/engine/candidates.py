@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cace_pyg.retrieval import distance_blocks, top_k
+from cace_pyg.retrieval import distance_blocks
+from cace_pyg.retrieval.two_stage import top_k_of_blocks
 
 _AT_A_TIME = 10  # pictures of a query per step; small steps choose better, large ones are measured faster
 _STEPS = 4, 10  # fewest and most steps
@@ -22,12 +23,14 @@ def nearest_in_gallery(gallery: Tensor, count: int) -> Tensor:
     Returns:
         int64 ``(gallery, min(count, gallery - 1))``, nearest first.
     """
-    found = []
-    for rows, block in distance_blocks(gallery, gallery):
-        itself = torch.arange(rows.start, rows.stop)
-        block[torch.arange(len(block)), itself] = torch.inf
-        found.append(top_k(block, min(count, max(1, len(gallery) - 1))))
-    return torch.cat(found)[:, : len(gallery) - 1]
+
+    def others() -> Iterator[Tensor]:
+        for rows, block in distance_blocks(gallery, gallery):
+            block[torch.arange(len(block)), torch.arange(rows.start, rows.stop)] = torch.inf
+            yield block
+
+    found = top_k_of_blocks(others(), len(gallery), min(count, max(1, len(gallery) - 1)))
+    return found[:, : len(gallery) - 1]
 
 
 def follow_neighbours(

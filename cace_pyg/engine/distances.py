@@ -16,7 +16,8 @@ from cace_pyg.engine.extraction import Extraction, extract
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
-from cace_pyg.retrieval import distance_blocks, euclidean_distance, rerank, top_k
+from cace_pyg.retrieval import distance_blocks, euclidean_distance, rerank
+from cace_pyg.retrieval.two_stage import top_k_of_blocks
 
 _TOGETHER_AT_MOST = 2**22  # numbers in a temporary tensor
 
@@ -161,7 +162,7 @@ def second_stage(
     embeddings, own = (query.embedding, gallery.embedding), own_positions(query.samples, gallery.samples)
     first_stage = Distances(*embeddings, torch.empty(0), torch.empty(0), own)
     settings = config.evaluation
-    index = torch.cat([top_k(block, settings.top_k) for block in first_stage.blocks()])
+    index = top_k_of_blocks(first_stage.blocks(), len(query.embedding), settings.top_k)
     ask = partial(measure_lists, model.pair_stage, query, gallery)
     ask = partial(ask, pairs_per_batch=settings.pairs_per_batch, device=device, ranks=ranks)
     if weight and settings.gallery_neighbours:

@@ -33,9 +33,9 @@ from cace_pyg.graph import Clues, CorrespondenceAttention, GraphBuilder
 from cace_pyg.models import CaceNet, ConditionalSettings, PairOperand, PairStage
 from cace_pyg.progress import write_line
 from cace_pyg.retrieval import Calibration, distance_blocks
-from cace_pyg.retrieval import top_k as nearest
 from cace_pyg.retrieval.calibration import Form
 from cace_pyg.retrieval.picture_sets import VIEWS, form_sets
+from cace_pyg.retrieval.two_stage import top_k_of_blocks
 
 RECIPE = ConditionalSettings(edges="inter", node_wise="mlp", width=64, compare="verification")
 
@@ -338,7 +338,7 @@ def rerank_features(
             for side, clues in zip(sides, (None, kept), strict=True)
         )
         blocks = (block for _, block in distance_blocks(*embeddings))
-        index = torch.cat([nearest(block, top_k) for block in blocks])
+        index = top_k_of_blocks(blocks, len(embeddings[0]), top_k)
         if gallery_neighbours and weight > 0:
             follows = nearest_in_gallery(embeddings[1], gallery_neighbours)
             look = functools.partial(ask, of_query, of_gallery)

@@ -115,16 +115,19 @@ def nearest_neighbours(embedding: Tensor, k: int) -> NeighbourGraph:
     """
     if not 1 <= k <= len(embedding):
         raise ValueError(f"Expected k from 1 to the number of images, {len(embedding)} (got {k})")
-    squares, index, distance, farthest = embedding.square().sum(1), [], [], []
+    images, squares = len(embedding), embedding.square().sum(1)
+    # small results made one by one between the blocks would keep the memory of all blocks from being used again
+    index, distance = embedding.new_empty(images, k, dtype=torch.int64), embedding.new_empty(images, k)
+    farthest = embedding.new_empty(images)
     with torch.autocast(embedding.device.type, enabled=False):
-        for some in torch.arange(len(embedding)).split(max(1, _BLOCK // len(embedding))):
+        for some in torch.arange(images).split(max(1, _BLOCK // images)):
             norms = squares[some, None] + squares  # computed again for each block they would take a third of the time
             block = torch.addmm(norms, embedding[some], embedding.T, alpha=-2).clamp_min_(_LEAST_SQUARE)
             block[torch.arange(len(some)), some] = 0  # nearer than any other
-            index.append(top_k(block, k))
-            distance.append(block.gather(1, index[-1]).sqrt())
-            farthest.append(block.amax(1).sqrt())
-    return NeighbourGraph(embedding, torch.cat(index), torch.cat(distance), torch.cat(farthest))
+            index[some] = near = top_k(block, k)
+            distance[some] = block.gather(1, near).sqrt()
+            farthest[some] = block.amax(1).sqrt()
+    return NeighbourGraph(embedding, index, distance, farthest)
 
 
 def in_order_of(values: Tensor, ranked_by: Tensor) -> Tensor:

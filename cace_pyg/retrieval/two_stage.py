@@ -1,6 +1,6 @@
 """Rankings, and the second stage, which re-ranks the top k of the first (CACE-Net, §3.5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from numpy.typing import ArrayLike
@@ -52,13 +52,30 @@ def top_k(distance: Tensor | ArrayLike, k: int) -> Tensor:
         ValueError: ``k`` is below 1, ``distance`` is not a matrix or has no columns, or contains NaN.
     """
     distance = torch.as_tensor(distance)
-    if distance.dim() != 2 or not distance.size(1):
-        raise ValueError(f"Expected distance as (query, gallery) with a gallery (got {tuple(distance.shape)})")
+    return top_k_of_blocks([distance], len(distance) if distance.dim() else 0, k)
+
+
+def top_k_of_blocks(blocks: Iterable[Tensor], queries: int, k: int) -> Tensor:
+    """:func:`top_k` of a matrix that comes in blocks of rows, and is never in memory as a whole.
+
+    Args:
+        blocks: the rows of all queries in order, ``(some queries, gallery)`` each.
+        queries: number of all rows.
+        k: see :func:`top_k`.
+    """
     if k < 1:
         raise ValueError(f"Expected top_k of at least 1 (got {k})")
-    k = min(k, distance.size(1))
-    blocks = distance.split(_rows_at_a_time(distance))
-    return torch.cat([_nearest(block, k, i * len(blocks[0])) for i, block in enumerate(blocks)])
+    found, first = torch.empty(queries, 0, dtype=torch.int64), 0
+    for block in blocks:
+        if block.dim() != 2 or not block.size(1):
+            raise ValueError(f"Expected distance as (query, gallery) with a gallery (got {tuple(block.shape)})")
+        for part in block.split(_rows_at_a_time(block)):
+            near = _nearest(part, min(k, part.size(1)), first)
+            if not first:  # made once: small results between the blocks would keep their memory from being used again
+                found = near.new_empty(queries, near.size(1))
+            found[first : first + len(part)] = near
+            first += len(part)
+    return found
 
 
 def rerank(
