@@ -1,6 +1,7 @@
 """Small graphs, a tiny data set and one trained run, which many tests share.
 
-What takes seconds to import is imported where it is used: pytest-xdist's first process reads this file, no test.
+Slow imports are inside the functions that need them, because pytest-xdist's first process reads this file but runs no
+test.
 """
 
 import gc
@@ -41,26 +42,26 @@ def pytest_unconfigure(config):
 
 
 def _trees(config):
-    """The folder of public_tree: in memory where that is possible, for on a disk 235,000 names can take a minute."""
+    """The folder of public_tree: in memory if possible, because 235,000 names can take a minute on a disk."""
     memory = Path("/dev/shm")
     return (memory if os.access(memory, os.W_OK) else Path(gettempdir())) / f"cace_pyg_{config.stash[_RUN]}"
 
 
 def pytest_collection_modifyitems(items):
-    """Files with tests that take long come first, so that no worker is busy alone at the end; what waits comes last."""
+    """Put files with slow tests first, so that no worker is busy alone at the end, and what waits for Ray last."""
     items.sort(key=lambda item: (item.path.name not in LONG) + 2 * ("begin_on_ray" in item.fixturenames))
 
 
 def pytest_collection_finish():
-    """What is imported stays: the garbage collector need not look through it again, a quarter of an export's time."""
+    """Keep the garbage collector from looking through imported modules, which took a quarter of an export's time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # where nothing counts as old, it would look through all that is new ever again
+    gc.set_threshold(50_000, 20, 50)  # after freeze() the usual numbers would make it look through everything again
 
 
 @pytest.fixture(autouse=True, scope="session")
 def whole_float32():
-    """On a GPU convolutions have 10 bits of mantissa (TF32) unless told otherwise, too few to compare numbers by."""
+    """Switch off TF32: its 10 bits of mantissa, the default for convolutions on a GPU, are too few for comparisons."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
@@ -68,14 +69,14 @@ def whole_float32():
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test draws the same numbers, alone or among others."""
+    """Make every test draw the same numbers, whether it runs alone or with others."""
     import torch
 
     torch.manual_seed(0)
 
 
 def soft_adjacency(pairs: int, nodes: int, isolated: int = 2, self_loops: bool = True) -> "torch.Tensor":
-    """Symmetric, soft-weighted, about half dense, the first ``isolated`` nodes without an edge, float64."""
+    """Symmetric, with weights, about half of the entries not zero; the first ``isolated`` nodes have no edge; float64."""
     import torch
 
     upper = torch.rand(pairs, nodes, nodes, dtype=torch.float64)
@@ -95,7 +96,7 @@ def make_adjacency():
 
 @pytest.fixture
 def report(request, monkeypatch):
-    """A report takes longer than the run of a test: it is drawn for tests marked ``report``, and of one query only."""
+    """Draw a report only for tests marked ``report``, with one query, because it takes longer than a test's run."""
     from cace_pyg.experiment import run as experiment
     from cace_pyg.explain import run_report
 
@@ -108,7 +109,7 @@ def report(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory, worker_id):
-    """``make_once(name, make)``: the folder of that name, which ``make(folder)`` has filled, once for all workers."""
+    """``make_once(name, make)`` returns a folder that ``make(folder)`` has filled, once for all workers."""
     own = tmp_path_factory.getbasetemp()
     top = own if worker_id == "master" else own.parent
 
@@ -137,7 +138,7 @@ def tiny(make_once):
 
 @pytest.fixture(scope="session")
 def public_tree(make_once, request):
-    """``public_tree(name)``: a tree of a public data set's whole size, below a folder of its own."""
+    """``public_tree(name)`` returns a tree of a public data set in its full size, below a folder of its own."""
     trees = _trees(request.config)
     places = {
         "market1501": ("renamed_c9", fake_trees.market),
@@ -176,7 +177,7 @@ def options(tiny, tmp_path, report):
 
 @pytest.fixture(scope="session")
 def exported(tiny, make_once):
-    """A checkpoint of random weights, and the folder of the ONNX files that the README's command made of it."""
+    """A checkpoint with random weights, and the folder of ONNX files that the README's command made from it."""
     from tests.random_checkpoint import make_checkpoint
     from tests.run_module import run_module
 
@@ -190,7 +191,7 @@ def exported(tiny, make_once):
 
 @pytest.fixture(scope="session")
 def trained(tiny, make_once):
-    """The folder of a run with these options and all that it leaves, and what it printed; not to be written into."""
+    """A finished run: its folder, its best checkpoint, and what it printed. Do not write into the folder."""
     from cace_pyg.train import main as train
 
     def make(folder):
