@@ -76,7 +76,7 @@ def seeded():
 
 
 def soft_adjacency(pairs: int, nodes: int, isolated: int = 2, self_loops: bool = True) -> "torch.Tensor":
-    """Symmetric, with weights, about half of the entries not zero; the first ``isolated`` nodes have no edge; float64."""
+    """Symmetric, weighted, about half of the entries not zero; the first ``isolated`` nodes have no edge; float64."""
     import torch
 
     upper = torch.rand(pairs, nodes, nodes, dtype=torch.float64)
