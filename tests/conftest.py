@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 
 _RUN = pytest.StashKey[str]()
-LONG = ("test_writers.py", "test_in_interpreter.py", "test_killed.py", "test_tutorial.py", "test_damaged.py")
+LONG = (
+    "test_writers.py", "test_in_interpreter.py", "test_killed.py", "test_tutorial.py", "test_damaged.py",
+    "test_docs.py", "test_release.py",
+)  # fmt: skip
 
 
 def pytest_configure(config):
     config.stash[_RUN] = getattr(config, "workerinput", {}).get("trees", uuid4().hex)
+    gc.disable()  # until the tests are imported: a fifth of that time
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +58,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Keep the garbage collector from looking through imported modules, which took a quarter of an export's time."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # after freeze() the usual numbers would make it look through everything again

@@ -14,7 +14,7 @@ from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
 
 pytestmark = pytest.mark.usefixtures("ray_runs_meanwhile")
-KILLS = 8, 12  # of a process that adds, and of one that makes galleries, which is sooner ready
+KILLS = 6, 12  # of a process that adds, and of one that makes galleries, which is sooner ready
 CHUNK = 5
 
 
