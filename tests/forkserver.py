@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -47,6 +48,19 @@ def on_ranks(count: int, folder: Path, function: Callable, *arguments) -> str:
     codes = [process.exitcode for process in ranks]
     assert codes == [0] * count, f"exit statuses {codes}, {-signal.SIGKILL}: not ended within 120 s\n{printed[-3000:]}"
     return printed
+
+
+def kill_at_work(function: Callable, arguments: tuple, ready: Path, seconds: float) -> None:
+    """``kill -9`` a process that calls a function, so many seconds after it wrote into the file ``ready``."""
+    process = FORKSERVER.Process(target=function, args=arguments)
+    process.start()
+    while not ready.exists() or not ready.read_text():
+        assert process.is_alive()
+        time.sleep(0.002)
+    time.sleep(seconds)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL  # it was at work
 
 
 def _rank(rank: int, count: int, port: int, file: Path, function: Callable, arguments: tuple) -> None:

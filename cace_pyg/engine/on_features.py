@@ -243,13 +243,20 @@ def load_pair_stage(checkpoint: str | Path, graph: Callable[[int], GraphBuilder]
     try:
         model.pair_stage.load_state_dict({key.removeprefix("pair_stage."): value for key, value in weights.items()})
     except RuntimeError as error:
-        got, first = type(model.pair_stage.builder).__name__, str(error).splitlines()[1].strip()
+        got = type(model.pair_stage.builder).__name__
         raise ValueError(
-            f"Expected the graph builder that {checkpoint} was trained with (got {got}: {first}); give its class and "
-            "settings as graph="
+            f"Expected the graph builder that {checkpoint} was trained with, {_graph_in(text)} (got {got}, to which "
+            "its weights do not belong); give its class and settings as graph="
         ) from error
     stage, clues = model.pair_stage.eval(), config.evaluation.gallery_clues
     return FittedPairStage(stage, state["fusion_weight"], channels, calibration_of(state), clues)
+
+
+def _graph_in(text: str) -> str:
+    """The builder of a configuration's text as a call, such as ``CorrespondenceAttention(width=8)``."""
+    graph = yaml.safe_load(text)["graph"]
+    settings = (f"{name}={value}" for name, value in (graph.get("init_args") or {}).items() if value is not None)
+    return f"{graph['class_path'].rpartition('.')[2]}({', '.join(settings)})"
 
 
 @torch.no_grad()

@@ -24,6 +24,13 @@ _ALLOWED = {
 }
 _ALLOWED_BEFORE = {(TokenType.TIMESTAMP, TokenType.STRING), (TokenType.DOT, TokenType.NUMBER)}  # .5
 _SHOWN = 80  # characters of a filter in an error
+_TYPES = {  # LanceDB's: what a value is, and how one is written
+    "Utf8": ("text", "text is in quotes, 'like this'"),
+    "Int64": ("a whole number", "numbers are without quotes"),
+    "Float64": ("a number", "numbers are without quotes"),
+    "Boolean": ("TRUE or FALSE", "write TRUE or FALSE without quotes"),
+    "Timestamp": ("a time", "write timestamp '2026-01-31 12:00:00'"),
+}
 
 
 def checked_filter(where: str, columns: Sequence[str]) -> str:
@@ -53,6 +60,20 @@ def checked_filter(where: str, columns: Sequence[str]) -> str:
             "'2026-01-31 12:00:00'\", made of columns, literals, comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR, NOT "
             f"and parentheses; columns: {', '.join(columns)}"
         ) from None
+
+
+def refusal_in_words(text: str) -> str:
+    """What LanceDB refuses in a checked filter, above all a comparison of different types; otherwise its own words."""
+    if found := re.search(r"Received literal (\w+)\((.*)\) and could not convert to literal of type '(\w+)", text):
+        (got, _), (wanted, remedy) = (_TYPES.get(name, (name, "")) for name in (found[1], found[3]))
+        return f"{found[2]} is {got}, and the column contains {wanted}; {remedy}"
+    if "does not return a boolean" in text:
+        return "a column alone is no condition; compare it with a value"
+    if "in LIKE expression" in text:
+        return "LIKE is for columns of text"
+    if "Cannot cast" in text:
+        return "the two columns contain values of different types"
+    return text
 
 
 class _Refusal(Exception):

@@ -559,35 +559,19 @@ class GalleryTable:
         except (RuntimeError, ValueError, OSError) as error:
             if where is None or isinstance(error, UnreadableTableError):
                 raise
+            from cace_pyg.gallery.filter import refusal_in_words
+
             columns, shown = ", ".join(self._told_columns()), where.replace("`", "")
+            why = refusal_in_words(_why(error))
             raise FilterError(
-                f"cannot filter by {shown!r}: {_why(error)}. Expected SQL such as \"camera = 'c3' and time > timestamp "
+                f"cannot filter by {shown!r}: {why}. Expected SQL such as \"camera = 'c3' and time > timestamp "
                 f"'2026-01-31 12:00:00'\"; columns: {columns}"
             ) from error
 
 
-_KINDS = {  # of LanceDB's types: what a value is, and how one is written
-    "Utf8": ("text", "text is in quotes, 'like this'"),
-    "Int64": ("a whole number", "numbers are without quotes"),
-    "Float64": ("a number", "numbers are without quotes"),
-    "Boolean": ("TRUE or FALSE", "write TRUE or FALSE without quotes"),
-    "Timestamp": ("a time", "write timestamp '2026-01-31 12:00:00'"),
-}
-
-
 def _why(error: BaseException) -> str:
-    """What LanceDB refuses in a checked filter: a comparison of different types. Otherwise its own words."""
-    text = re.split(r",? /\S+\.rs\b", str(error))[0]  # Lance adds the place in its own source
-    if found := re.search(r"Received literal (\w+)\((.*)\) and could not convert to literal of type '(\w+)", text):
-        (got, _), (wanted, remedy) = (_KINDS.get(name, (name, "")) for name in (found[1], found[3]))
-        return f"{found[2]} is {got}, and the column contains {wanted}; {remedy}"
-    if "does not return a boolean" in text:
-        return "a column alone is no condition; compare it with a value"
-    if "in LIKE expression" in text:
-        return "LIKE is for columns of text"
-    if "Cannot cast" in text:
-        return "the two columns contain values of different types"
-    return text
+    """LanceDB's own words, without the place in Lance's source that follows them."""
+    return re.split(r",? /\S+\.rs\b", str(error))[0]
 
 
 def _in_utf8(images: Sequence[str]) -> list[str]:

@@ -142,11 +142,11 @@ def test_a_builder_of_ones_own_is_given_again_to_load_its_stage(tmp_path):
     assert all(torch.equal(value, read.stage.state_dict()[name]) for name, value in kept.stage.state_dict().items())
     with pytest.raises(ValueError, match=r"Give a class of your own in Python, as graph=: classes named in files"):
         load_pair_stage(path)
-    with pytest.raises(
-        ValueError, match=r"the graph builder that .*best\.ckpt was trained with \(got NoAlignment: .*graph="
-    ):
-        load_pair_stage(path, graph=NoAlignment)
-    del MyBuilder, made, kept, read
+    for other in (NoAlignment, functools.partial(MyBuilder, width=16)):
+        told = rf"trained with, MyBuilder\(.*width=8.*\) \(got {getattr(other, 'func', other).__name__}, .*graph="
+        with pytest.raises(ValueError, match=told):
+            load_pair_stage(path, graph=other)
+    del MyBuilder, made, kept, read, other
     gc.collect()  # other tests look at all subclasses
 
 

@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -28,7 +27,7 @@ from cace_pyg.retrieval.image_set import one_set
 from cace_pyg.retrieval.neighbour_graph import NeighbourGraph
 from cace_pyg.retrieval.two_stage import top_k
 from cace_pyg.search import main as search
-from tests.forkserver import FORKSERVER
+from tests.forkserver import kill_at_work
 from tests.random_checkpoint import make_checkpoint
 
 LISTED, FIRST_STAGE = 9, 12
@@ -306,7 +305,7 @@ def keep_changing(path, pictures):
     torch.set_num_threads(1)
     unfinished_lists._BATCH = 4
     gallery = Gallery.open(path)
-    path.with_name("ready").touch()
+    path.with_name("ready").write_text("ready")
     for count in itertools.count():
         some = pictures[count % 3 :: 3]
         for change in (gallery.remove, gallery.add):
@@ -320,15 +319,7 @@ def test_after_kill_9_the_next_command_makes_the_lists_that_all_pictures_at_once
     gallery.keep_neighbours()
     ready, chosen = gallery.path.with_name("ready"), random.Random(0)
     for _ in range(2):
-        process = FORKSERVER.Process(target=keep_changing, args=(gallery.path, pictures))
-        process.start()
-        while not ready.exists():
-            assert process.is_alive()
-            time.sleep(0.002)
-        time.sleep(chosen.uniform(0, 0.8))
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL  # it was at work
+        kill_at_work(keep_changing, (gallery.path, pictures), ready, chosen.uniform(0, 0.8))
         ready.unlink()
         again = Gallery.open(gallery.path)
         again.add(pictures)

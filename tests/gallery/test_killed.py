@@ -4,14 +4,13 @@ import itertools
 import random
 import signal
 import tempfile
-import time
 
 import pytest
 
 from cace_pyg import Gallery
 from cace_pyg.gallery.gallery_table import GalleryTable, is_gallery
 from cace_pyg.search import main as search
-from tests.forkserver import FORKSERVER
+from tests.forkserver import kill_at_work
 
 pytestmark = pytest.mark.usefixtures("ray_runs_meanwhile")
 KILLS = 6, 12  # of a process that adds, and of one that makes galleries, which is sooner ready
@@ -67,15 +66,7 @@ def test_killed_while_adding(checkpoint, pictures, splits, tmp_path):
     for _ in range(KILLS[0]):
         log.unlink(missing_ok=True)
         before = {row["image"] for row in Gallery.open(path)._table.rows(None, ["image"])}
-        process = FORKSERVER.Process(target=keep_adding, args=(path, pictures, log))
-        process.start()
-        while not log.exists() or "ready" not in log.read_text():
-            assert process.is_alive()
-            time.sleep(0.002)
-        time.sleep(chosen.uniform(0, 0.5))
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL  # it was at work
+        kill_at_work(keep_adding, (path, pictures, log), log, chosen.uniform(0, 0.5))
 
         gallery = Gallery.open(path)
         rows = gallery._table.rows(None, ["image", "clues", "thumbnail", "embedding"])
@@ -108,14 +99,7 @@ def test_killed_while_a_gallery_is_made(tmp_path):
     chosen, outcomes = random.Random(0), []
     for number in range(KILLS[1]):
         folder, log = tmp_path / str(number), tmp_path / f"log{number}"
-        process = FORKSERVER.Process(target=keep_making, args=(folder, log))
-        process.start()
-        while not log.exists() or not log.read_text():
-            assert process.is_alive()
-            time.sleep(0.002)
-        time.sleep(chosen.uniform(0, 0.1))
-        process.kill()
-        process.join()
+        kill_at_work(keep_making, (folder, log), log, chosen.uniform(0, 0.1))
         last = folder / log.read_text()
         outcomes.append(is_gallery(last))
         if not outcomes[-1]:
