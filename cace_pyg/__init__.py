@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from cace_pyg.engine.pretrained import Pretrained, from_pretrained
     from cace_pyg.engine.training import Trainer, fit
-    from cace_pyg.gallery import Gallery
+    from cace_pyg.gallery import Gallery, search_galleries
     from cace_pyg.gallery.embed_pictures import embed_pictures
     from cace_pyg.models import (
         Backbone,
@@ -77,6 +77,7 @@ __all__ = [
     "read_dataset",
     "rerank_features",
     "rerank_pairs",
+    "search_galleries",
 ]
 _ROOMS = {
     "config": ("Config",),
@@ -102,7 +103,7 @@ _ROOMS = {
     ),
     "engine.pretrained": ("Pretrained", "from_pretrained"),
     "engine.training": ("Trainer", "fit"),
-    "gallery": ("Gallery",),
+    "gallery": ("Gallery", "search_galleries"),
     "gallery.embed_pictures": ("embed_pictures",),
     "models": (
         "Backbone",

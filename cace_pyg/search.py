@@ -11,7 +11,7 @@ from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint
 from cace_pyg.engine.files import atomic_file
-from cace_pyg.gallery import Added, Gallery
+from cace_pyg.gallery import Added, Gallery, SearchResult, search_galleries
 from cace_pyg.gallery.add_on_ray import add_on_ray, expect_cluster
 from cace_pyg.gallery.clue_codec import Precision
 from cace_pyg.gallery.columns import column_types
@@ -39,6 +39,7 @@ DESCRIPTION = """Keep pictures of pedestrians in a gallery on disk, and find a p
   python -m cace_pyg.search index FOLDER --gallery people.lance --checkpoint RUN_DIR/checkpoints/best.ckpt
   python -m cace_pyg.search query PICTURE --gallery people.lance --where "camera = 'c3'"
   python -m cace_pyg.search query A.jpg B.jpg C.jpg --together --gallery people.lance
+  python -m cace_pyg.search query PICTURE --gallery january.lance --gallery february.lance
   python -m cace_pyg.search serve --gallery people.lance
   python -m cace_pyg.search index FOLDER --gallery people.lance --ray --workers 8
 
@@ -93,7 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=summary, description=INDEX if name == "index" else summary)
         command.set_defaults(run=run)
-        command.add_argument("--gallery", required=True, type=user_path, help="its folder, such as people.lance")
+        several = name == "query"
+        command.add_argument(
+            "--gallery",
+            required=True,
+            type=user_path,
+            action="append" if several else "store",
+            help="its folder, such as people.lance" + ("; give it again to search several at once" if several else ""),
+        )
         command.add_argument(
             "--checkpoint", type=user_path, help="the model; if the gallery exists, it must be its own"
         )
@@ -208,8 +216,8 @@ _ARGUMENTS = {
 }
 
 
-def _open(known: argparse.Namespace) -> Gallery:
-    gallery = Gallery.open(known.gallery, known.checkpoint, known.device)
+def _open(known: argparse.Namespace, path: Path | None = None) -> Gallery:
+    gallery = Gallery.open(path or known.gallery, known.checkpoint, known.device)
     own = gallery.path / "model.ckpt"
     if known.checkpoint is not None and _calibration_of(known.checkpoint) != _calibration_of(own):
         print(
@@ -331,10 +339,9 @@ def _query(known: argparse.Namespace) -> int:
             f"Expected one picture (got {len(known.picture)}); if they show one person, give --together; otherwise "
             "search for each separately"
         )
-    gallery = _open(known)
+    galleries = [_open(known, path) for path in known.gallery]
     rate = known.false_alarms
-    asked = known.top_k, known.where, known.first_stage, rate, known.neighbours
-    found = gallery.search(known.picture, *asked, together=True, gallery_neighbours=known.gallery_neighbours)
+    found = _search(known, galleries)
     if rate is not None and not len(found):
         what = "the gallery is empty" if known.where is None else f"nothing passes --where {known.where}"
         raise ValueError(f"Expected pictures to compare with (got none: {what}), so nobody can be known or unknown")
@@ -345,14 +352,31 @@ def _query(known: argparse.Namespace) -> int:
         if known.where is not None and not len(found):
             print(f"no picture passes --where {known.where}; search stats lists the columns")
         print("\n".join([describe_hits(found), *([] if rate is None else [describe_decision(found, rate)])]))
-    _warn_of_drift(gallery)
+    for gallery in galleries:
+        _warn_of_drift(gallery)
     if known.figure and not len(found):
         print(f"not written, since nothing was found: {known.figure}", file=sys.stderr)
     elif known.figure:
         with atomic_file(known.figure) as file:
-            hits_figure(gallery, known.picture[0], found).savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
+            figure = hits_figure(galleries, known.picture[0], found)
+            figure.savefig(file, format=known.figure.suffix[1:].lower(), dpi=150)
         print(f"written: {known.figure}", file=sys.stderr)
     return 3 if found.is_known is False else 0
+
+
+def _search(known: argparse.Namespace, galleries: list[Gallery]) -> SearchResult:
+    asked = known.top_k, known.where, known.first_stage, known.false_alarms
+    if len(galleries) == 1:
+        follow = known.gallery_neighbours
+        return galleries[0].search(known.picture, *asked, known.neighbours, together=True, gallery_neighbours=follow)
+    for option, given in (
+        ("--neighbours", known.neighbours),
+        ("--gallery_neighbours", known.gallery_neighbours),
+        ("several pictures", len(known.picture) > 1),
+    ):
+        if given:
+            raise ValueError(f"Expected one --gallery with {option} (got {len(galleries)}); search each alone")
+    return search_galleries(galleries, known.picture[0], *asked)
 
 
 def _warn_of_drift(gallery: Gallery) -> None:

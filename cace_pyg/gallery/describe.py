@@ -1,7 +1,7 @@
 """Search results and galleries as text, JSON and figures."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def describe_hits(found: SearchResult) -> str:
         conditional = "–" if hit.conditional is None else f"{hit.conditional:.4f}"
         told = [f"{name}={value}" for name, value in {"time": hit.time, **hit.metadata}.items() if value is not None]
         told += [f"{len(hit.pictures)} pictures"] if hit.pictures else []
+        told += [f"in {hit.gallery}"] if hit.gallery else []
         lines.append(
             f"{hit.rank:>4}{hit.first_stage_rank:>5}{f'{hit.neighbour_distance:>12.4f}' if by_neighbours else ''}"
             f"{_probability(hit) if calibrated else ''}"
@@ -73,12 +74,16 @@ def decision_as_dict(found: SearchResult, false_alarms: float) -> dict[str, Any]
 
 
 def hits_as_dicts(hits: Iterable[SearchHit]) -> list[dict[str, Any]]:
-    """Each hit, for JSON; with ``neighbour_distance`` if ranked by neighbours, and with ``pictures`` for a track."""
+    """Each hit, for JSON.
+
+    With ``neighbour_distance`` if ranked by neighbours, ``pictures`` for a track, ``gallery`` if several were searched.
+    """
     names = ("image", "rank", "first_stage_rank", "probability", "distance", "individual", "conditional", "camera")
     return [
         {name: getattr(hit, name) for name in names}
         | ({} if hit.neighbour_distance is None else {"neighbour_distance": hit.neighbour_distance})
         | ({"pictures": list(hit.pictures)} if hit.pictures else {})
+        | ({"gallery": str(hit.gallery)} if hit.gallery else {})
         | {"time": hit.time and hit.time.isoformat()}
         | {"metadata": {name: _as_json(value) for name, value in hit.metadata.items()}}
         for hit in hits
@@ -91,15 +96,23 @@ def _as_json(value: Value) -> str | int | float | bool | None:
     return str(value) if hasattr(value, "isoformat") else value
 
 
-def hits_figure(gallery: Gallery, query: Picture, found: SearchResult) -> Figure:
+def hits_figure(galleries: Sequence[Gallery], query: Picture, found: SearchResult) -> Figure:
     """The query and its first ten hits, before and after the second stage; none is marked as right or wrong.
+
+    Args:
+        galleries: those that were searched.
+        query: the picture.
+        found: for it.
 
     Raises:
         ValueError: there are no hits, or a hit is no longer in the gallery.
     """
 
+    by_path = {gallery.path: gallery for gallery in galleries}
+
     def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
         camera = f"camera {hit.camera}" if hit.camera else ""
+        gallery = galleries[0] if hit.gallery is None else by_path[hit.gallery]
         shown = gallery.thumbnail(hit.image)
         if shown is None:
             raise ValueError(f"{hit.image} is not in the gallery {gallery.path} any more; search again")

@@ -27,7 +27,7 @@ from cace_pyg.gallery.kept_neighbours import KeptNeighbours, Pictures, is_kept
 from cace_pyg.gallery.neighbour_lists import NeighbourLists, check_neighbours
 from cace_pyg.gallery.new_picture import Added, image_name
 from cace_pyg.gallery.search_entries import search_entries
-from cace_pyg.gallery.search_pictures import search_pictures
+from cace_pyg.gallery.search_pictures import Searched, search_pictures
 from cace_pyg.gallery.search_request import SearchRequest
 from cace_pyg.gallery.search_result import SearchHit, SearchResult
 from cace_pyg.gallery.stored_pair_stage import StoredPairStage
@@ -416,12 +416,35 @@ class Gallery:
         if neighbours:
             self._check_neighbours(false_alarms)
         if false_alarms is not None:
-            self._check_false_alarms(false_alarms, first_stage, asked.where)
+            self.check_false_alarms(false_alarms, first_stage, self._table.count(asked.where))
         started = time.perf_counter()
         query = self.embedder(pictures)
         seconds = time.perf_counter() - started
-        look = search_entries if in_entries else search_pictures
-        return read_again(lambda: look(self._pair_stage, self._memory, self._table.snapshot(), query, asked, seconds))
+
+        def look() -> SearchResult:
+            searched = self.searched(asked.where)
+            if in_entries:
+                return search_entries(searched.stage, self._memory, searched.table, query, asked, seconds)
+            return search_pictures([searched], self._memory, query, asked, seconds)
+
+        return read_again(look)
+
+    def searched(self, where: str | None) -> Searched:
+        """The present version of the gallery, to be searched with a checked filter."""
+        return Searched(self._pair_stage, self._table.snapshot(), where)
+
+    def checked(self, where: str) -> str:
+        """A filter as SQL whose every part was checked, see :func:`cace_pyg.gallery.filter.checked_filter`.
+
+        Raises:
+            ValueError: it is not valid for the columns of this gallery.
+        """
+        return self._table.checked(where)
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether some pictures form tracks (docs/tracks.md)."""
+        return has_tracks(self._table)
 
     def explain(self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
@@ -475,13 +498,14 @@ class Gallery:
             )
         return self.calibration
 
-    def _check_false_alarms(self, false_alarms: float, first_stage: int, where: str | None) -> None:
+    def check_false_alarms(self, false_alarms: float, first_stage: int, images: int) -> None:
+        """Raise ``ValueError`` if a search of so many images cannot say who is unknown at this rate."""
         calibration = self.check_calibrated(
             "nothing says who is unknown", "; leave the rate of false alarms out otherwise"
         )
         if first_stage < 1 and self.embedder.fusion_weight > 0:
             raise ValueError("Expected first_stage of at least 1 where false alarms are asked for (got 0)")
-        calibration.threshold(false_alarms, max(self._table.count(where), 1))  # says what is wrong with the rate
+        calibration.threshold(false_alarms, max(images, 1))  # says what is wrong with the rate
 
     def _check_neighbours(self, false_alarms: float | None) -> None:
         KeptNeighbours(self.path)

@@ -1,10 +1,11 @@
-"""Searches a gallery for one picture, among single pictures."""
+"""Searches a gallery, or several galleries of one model, for one picture, among single pictures."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,26 +20,42 @@ from cace_pyg.gallery.stored_pair_stage import StoredPairStage
 from cace_pyg.retrieval import euclidean_distance, rank
 
 
-def search_pictures(
-    stage: StoredPairStage, memory: InMemory, table: GalleryTable, query: Embedded, asked: SearchRequest, seconds: float
-) -> SearchResult:
-    """Both stages on one version of the table.
+class Searched(NamedTuple):
+    """One of the galleries that are searched.
 
-    The first stage takes the pictures with the nearest embeddings from the table; the second re-ranks the first of
+    Attributes:
+        stage: its pair stage and codec.
+        table: a snapshot.
+        where: a checked filter over its columns.
+        gallery: its folder, for the hits; None if it is the only gallery.
+    """
+
+    stage: StoredPairStage
+    table: GalleryTable
+    where: str | None = None
+    gallery: Path | None = None
+
+
+def search_pictures(
+    searched: Sequence[Searched], memory: InMemory | None, query: Embedded, asked: SearchRequest, seconds: float
+) -> SearchResult:
+    """Both stages on one version of each table.
+
+    The first stage takes the pictures with the nearest embeddings from the tables; the second re-ranks the first of
     them by both distances, and neighbours, if they are asked for, rank all of these.
 
     Args:
-        stage: of the gallery.
-        memory: has the kept neighbours.
-        table: a snapshot.
+        searched: the galleries, all with the same model and calibration.
+        memory: has the kept neighbours of the only gallery; None if no neighbours are asked for.
         query: one picture.
-        asked: with a checked filter.
+        asked: the filters are those of ``searched``.
         seconds: that the query's embedding took.
     """
     clock = [time.perf_counter()]
-    rows = table.nearest(query.embedding[0].numpy(), asked.nearest, asked.where)
+    rows = _nearest(searched, query, asked.nearest)
+    stage, table = searched[0].stage, searched[0].table
     calibration = stage.embedder.calibration
-    size = table.count(asked.where) if calibration is not None else 0
+    size = sum(part.table.count(part.where) for part in searched) if calibration is not None else 0
     threshold = None
     if calibration is not None and asked.false_alarms:
         threshold = calibration.threshold(asked.false_alarms, max(size, 1))
@@ -46,17 +63,17 @@ def search_pictures(
         spent = {"embedding": seconds, "first_stage": time.perf_counter() - clock[0]}
         return SearchResult((), (), spent, threshold)
     individual = euclidean_distance(query.embedding, torch.stack([row["embedding"] for row in rows]))
-    order = rank(individual)[0]
+    order = rank(individual)[0, : asked.nearest]
     rows, individual = [rows[position] for position in order], individual[:, order]
     clock.append(time.perf_counter())
-    conditional = _conditional(stage, table, query, rows[: asked.first_stage])
+    conditional = _conditional(searched, query, rows[: asked.first_stage])
     fused = stage.fused(individual, conditional)
     looked_at = conditional.size(1) if stage.embedder.fusion_weight > 0 else len(rows)
     probability = calibration.probability(fused[0, :looked_at], size).tolist() if calibration else []
     ranking = rank(fused)[0].tolist()
     clock.append(time.perf_counter())
     hits = as_hits(rows, individual[0], conditional[0], fused[0], probability, ranking)
-    if asked.neighbours:
+    if memory is not None and asked.neighbours:
         hits, ranking = _by_neighbours(stage, memory.neighbours(table), table, query, hits, conditional[0])
         clock.append(time.perf_counter())
     stages = ("first_stage", "second_stage", "neighbours")
@@ -77,7 +94,7 @@ def as_hits(
     """Every row as a hit, in the order of the first stage.
 
     Args:
-        rows: ``image``, ``camera``, ``time`` and ``metadata`` of each.
+        rows: ``image``, ``camera``, ``time`` and ``metadata`` of each, and ``gallery`` where there are several.
         individual: distances, ``(row,)``.
         conditional: of the first rows.
         fused: ``(row,)``.
@@ -97,6 +114,7 @@ def as_hits(
             time=row["time"],
             metadata=row["metadata"],
             probability=probability[position] if position < len(probability) else None,
+            gallery=row.get("gallery"),
         )
         for position, row in enumerate(rows)
     ]
@@ -117,7 +135,7 @@ def _by_neighbours(
     weight = stage.embedder.fusion_weight
     told = dict(zip(wanted, conditional.tolist() if weight > 0 else [0.0] * len(wanted), strict=False))
     others = [position for position in lists.nearest(query.embedding).tolist() if position not in told]
-    found = _conditional(stage, table, query, [rows[position] for position in others])[0].tolist()
+    found = stage.distances(table, query, torch.tensor([0]), [rows[position] for position in others])[0].tolist()
     told |= dict(zip(others, found if weight > 0 else [0.0] * len(others), strict=True))
     distance = lists.rerank(
         query.embedding,
@@ -135,8 +153,23 @@ def _by_neighbours(
     return ranked, ranking
 
 
-def _conditional(
-    stage: StoredPairStage, table: GalleryTable, query: Embedded, rows: Sequence[Mapping[str, Any]]
-) -> Tensor:
-    """The pair stage's distances to rows, ``(1, row)``."""
-    return stage.distances(table, query, torch.tensor([0]), rows)
+def _nearest(searched: Sequence[Searched], query: Embedded, count: int) -> list[dict[str, Any]]:
+    """The nearest pictures of each gallery, each with ``gallery``; a picture of several is that of the first."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in searched:
+        for row in part.table.nearest(query.embedding[0].numpy(), count, part.where):
+            found.setdefault(row["image"], row | {"gallery": part.gallery})
+    return list(found.values())
+
+
+def _conditional(searched: Sequence[Searched], query: Embedded, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+    """The pair stage's distances to rows, ``(1, row)``; ``(1, 0)`` if the model's fusion weight is 0."""
+    if searched[0].stage.embedder.fusion_weight == 0:
+        return torch.empty(1, 0)
+    distance = torch.empty(1, len(rows))
+    for part in searched:
+        own = [position for position, row in enumerate(rows) if row["gallery"] == part.gallery]
+        if own:
+            picked = [rows[position] for position in own]
+            distance[:, own] = part.stage.distances(part.table, query, torch.tensor([0]), picked)
+    return distance

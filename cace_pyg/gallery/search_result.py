@@ -30,6 +30,7 @@ class SearchHit:
         pictures: names of all pictures of its track, sorted by time and name; ``image`` is the view nearest to the
             query. Empty: a picture without a track.
         query_picture: which of several pictures searched together is nearest to ``image``, from 0.
+        gallery: the folder of the gallery that has it, if several were searched; None: the one that was searched.
         neighbour_distance: distance after re-ranking by neighbours, 0 to 1, which it is then ranked by; None if
             neighbours were not asked for.
     """
@@ -47,6 +48,7 @@ class SearchHit:
     neighbour_distance: float | None = None
     pictures: tuple[str, ...] = ()
     query_picture: int = 0
+    gallery: Path | None = None
 
     @property
     def path(self) -> Path | None:
