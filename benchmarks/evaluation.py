@@ -3,11 +3,15 @@
 Random unit embeddings with the identities, cameras and distractors of Market-1501: 3,368 queries against 15,913 images.
 Before the measurement, all evaluations must give the same mAP, CMC and mINP. Memory is the peak of a call beyond its
 inputs, including its result.
+
+--compiled adds the rankers that torchreid and fast-reid compile with Cython, from modules that you have built from
+their rank_cy.pyx: --compiled torchreid=rank_cy_torchreid fastreid=rank_cy_fastreid. They compute in float32.
 """
 
 import argparse
+import importlib
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +84,26 @@ def with_junk(distance: np.ndarray, labels: tuple[np.ndarray, ...], junk: int, s
     return strewn, query_pids, pids, query_camids, camids
 
 
-def make_rows(test_set: TestSet, distance: torch.Tensor, junk: tuple[np.ndarray, ...]) -> dict[str, Row]:
+def compiled_rankers(named: list[str], plain: tuple[np.ndarray, ...], metrics: Metrics) -> dict[str, Callable]:
+    """The calls of compiled rankers, given as NAME=MODULE, after checking that they find the same mAP and CMC."""
+    calls: dict[str, Callable[[], object]] = {}
+    distance, query_pids, gallery_pids, query_camids, gallery_camids = plain
+    for name, _, module in (each.partition("=") for each in named):
+        evaluate_cy = importlib.import_module(module).evaluate_cy
+
+        def call(evaluate_cy: Callable = evaluate_cy) -> tuple:
+            return evaluate_cy(distance, query_pids, gallery_pids, query_camids, gallery_camids, len(metrics.cmc))
+
+        cmc, mAP, *_ = call()  # fast-reid's has the average precision of each query instead of the mAP
+        np.testing.assert_allclose(np.mean(mAP), metrics.mAP, rtol=1e-4, err_msg=f"mAP by {name} is not ours")
+        np.testing.assert_allclose(cmc, metrics.cmc, rtol=1e-4, err_msg=f"CMC by {name} is not ours")
+        calls[f"{name}'s compiled ranker"] = call
+    return calls
+
+
+def make_rows(
+    test_set: TestSet, distance: torch.Tensor, junk: tuple[np.ndarray, ...], compiled: Mapping[str, Callable]
+) -> dict[str, Row]:
     """The timed calls, from the library's own steps to evaluation by sorting."""
     plain = (distance.numpy(), *test_set.labels)
     calls = {
@@ -91,6 +114,7 @@ def make_rows(test_set: TestSet, distance: torch.Tensor, junk: tuple[np.ndarray,
         f"evaluate, {junk[0].shape[1] - distance.size(1)} junk images more": (_METRICS, lambda: evaluate(*junk)),
         "np.argsort alone": (_SORTING, lambda: np.argsort(plain[0], axis=1)),
         "argsort, a loop over queries": (_SORTING, lambda: argsort_evaluation(*plain)),
+        **{name: (_SORTING, call) for name, call in compiled.items()},
     }
     rows = {
         name: Row(group, call, (lambda call=call: peak_memory(call)) if group == _STEPS else _numpy_peak(call))
@@ -173,7 +197,8 @@ def _draw_dots(axes: Axes, table: list[dict[str, object]], column: str) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds: does it run?")
     parser.add_argument("--queries", type=int, default=3368, help="query images (default: 3368)")
     parser.add_argument("--gallery", type=int, default=15913, help="gallery images without junk (default: 15913)")
@@ -183,6 +208,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds (default: 7)")
     parser.add_argument(
         "--slow_rounds", type=int, default=1, help="rounds of torchreid's method, which takes minutes (default: 1)"
+    )
+    parser.add_argument(
+        "--compiled", nargs="*", default=[], metavar="NAME=MODULE", help="rankers that were compiled with Cython"
     )
     parser.add_argument("--seed", type=int, default=0, help="of embeddings and labels (default: 0)")
     options = parser.parse_args()
@@ -201,7 +229,8 @@ def main() -> None:
     junk = with_junk(distance.numpy(), test_set.labels, options.junk, options.seed)
     metrics = check((distance.numpy(), *test_set.labels), junk)
     print(f"every evaluation: mAP {metrics.mAP:.4f}, Rank-1 {metrics.rank1:.4f}, mINP {metrics.mINP:.4f}")
-    rows = make_rows(test_set, distance, junk)
+    compiled = compiled_rankers(options.compiled, (distance.numpy(), *test_set.labels), metrics)
+    rows = make_rows(test_set, distance, junk, compiled)
     peaks = {name: row.peak and row.peak() for name, row in rows.items()}
     medians = time_rows(rows, options.rounds, options.slow_rounds)
     table = [
