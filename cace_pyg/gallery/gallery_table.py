@@ -71,7 +71,8 @@ _TRIES = 20  # attempts to change columns; one fails each time another writer wa
 _CHECKED_AT_ONCE = 1024  # rows
 _OUTDATED = timedelta(minutes=1)  # age at which a version may be deleted, even if somebody still reads it
 _INDEX_FROM = 50_000  # rows; below this, an exhaustive search of the embeddings takes less than 50 ms
-_PROBES, _REFINE = 20, 2
+_BITS = 4  # of a channel in the index
+_PROBES, _REFINE = 40, 2
 _INDEX_AGAIN = 0.2  # share of rows added since the index was made
 
 
@@ -467,9 +468,12 @@ class GalleryTable:
         self._table.optimize(cleanup_older_than=_OUTDATED)
         rows = len(self)
         if rows >= _INDEX_FROM and self._not_indexed("embedding") > _INDEX_AGAIN * rows:
-            from lancedb.index import BTree, HnswSq
+            from lancedb.index import BTree, HnswSq, IvfRq
 
-            self._table.create_index("embedding", config=HnswSq(distance_type="cosine"), replace=True)
+            config: HnswSq | IvfRq = IvfRq(distance_type="cosine", num_bits=_BITS)
+            if self._table.schema.field("embedding").type.list_size % 8:  # which IvfRq refuses
+                config = HnswSq(distance_type="cosine")
+            self._table.create_index("embedding", config=config, replace=True)
             self._table.create_index("image", config=BTree(), replace=True)
         if erase:
             with warnings.catch_warnings():

@@ -199,6 +199,20 @@ def test_what_is_erased_is_on_disk_no_more(gallery, pictures, indexed, monkeypat
     assert (gallery.stats()["not_indexed"] == 0) == indexed
 
 
+@pytest.mark.parametrize("channels", [16, 20])  # 20: no multiple of 8, which another index is for
+def test_an_index_finds_what_the_exhaustive_search_finds(channels, pictures, tiny, tmp_path, monkeypatch):
+    model = make_checkpoint(tmp_path / "best.ckpt", tiny, **{"embedding.channels": channels})
+    gallery = Gallery.create(tmp_path / "people.lance", model)
+    gallery.add(pictures)
+    expected = [gallery.search(picture, top_k=5) for picture in pictures[:5]]
+    monkeypatch.setattr(gallery_table, "_INDEX_FROM", 10)
+    gallery.optimize()
+    assert gallery.stats()["not_indexed"] == 0
+    for picture, exact in zip(pictures, expected, strict=False):
+        found = gallery.search(picture, top_k=5)
+        assert [(hit.image, hit.distance) for hit in found] == [(hit.image, hit.distance) for hit in exact]
+
+
 def test_pictures_without_a_file(gallery, pictures):
     picture = Image.open(pictures[0]).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     before = len(gallery)
