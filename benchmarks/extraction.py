@@ -8,6 +8,7 @@ in a folder, one file per network.
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,13 +23,13 @@ from cace_pyg.models import Backbone, Extractor, PublishedEmbedding, TimmExtract
 _SIZE = 256, 128
 
 
-def network(name: str, weights: str | None) -> Extractor:
-    """A network with its own embedding."""
+def network(name: str, weights: str | None, earlier: Sequence[str] = ()) -> Extractor:
+    """A network with its own embedding; ``earlier``: see :class:`PublishedEmbedding`."""
     if name in FROZEN:
         return FROZEN[name](weights, size=_SIZE)
     if name.startswith("timm/"):
         return TimmExtractor(name, _SIZE, weights)
-    return PublishedEmbedding(Backbone(name, weights))
+    return PublishedEmbedding(Backbone(name, weights), earlier=earlier)
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--data", type=Path, help="a data set in Market-1501's layout (default: rendered pictures)")
     parser.add_argument("--networks", nargs="+", default=["osnet_x0_25", "mobilenet_v2", "timm/vit_small_patch16_224"])
+    parser.add_argument("--earlier", nargs="*", default=[], help="layers whose maps are added to the clues: conv3")
     parser.add_argument("--keep", type=Path, help="folder for the features")
     parser.add_argument("--quick", action="store_true", help="a few rendered pictures; written to *_quick")
     options = parser.parse_args()
@@ -47,7 +49,7 @@ def main() -> None:
         rows = []
         for given in options.networks:
             name, _, weights = given.partition("=")
-            extractor = network(name, weights or None)
+            extractor = network(name, weights or None, options.earlier)
             started, features = time.perf_counter(), {}
             for part, samples in parts.items():
                 features[part] = extract_features(extractor, [sample.path for sample in samples], _SIZE)
@@ -68,7 +70,7 @@ def main() -> None:
                 options.keep.mkdir(parents=True, exist_ok=True)
                 torch.save(
                     {part: vars(extracted) for part, extracted in features.items()},
-                    options.keep / f"{name.replace('/', '_')}_{Path(weights).stem}.pt",
+                    options.keep / f"{'_'.join([name.replace('/', '_'), Path(weights).stem, *options.earlier])}.pt",
                 )
             del features, clues
     save_results("extraction", rows, None, options.quick)

@@ -1,6 +1,7 @@
 """Networks that turn images into feature maps: torchvision's CNNs, IBN ResNets, OSNet, and a small one for CPUs."""
 
 import difflib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Literal, get_args
 
@@ -81,6 +82,26 @@ class Backbone(torch.nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the feature map of each image."""
         return self.trunk(images.contiguous(memory_format=torch.channels_last))
+
+    def maps(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """The feature map, and before it the maps of earlier layers of ``trunk``, in the order of the layers.
+
+        Raises:
+            ValueError: there is no such layer, or it makes no map.
+        """
+        children = list(self.trunk.named_children()) if isinstance(self.trunk, torch.nn.Sequential) else []
+        known = [name for name, _ in children[:-1]]
+        if unknown := sorted(set(names) - set(known)):
+            have = f"has the layers {', '.join(known)}" if known else "has no layers by name"
+            raise ValueError(f"Expected layers of {self.name} before its last (got {', '.join(unknown)}); it {have}")
+        if not names:
+            return [self(images)]
+        x, found = images.contiguous(memory_format=torch.channels_last), []
+        for name, layer in children:
+            x = layer(x)
+            if name in names:
+                found.append(x)
+        return [*found, x]
 
     def _count_channels(self) -> int:
         was_training = self.training

@@ -31,6 +31,7 @@ class NodeWise(torch.nn.Module):
             raise ValueError(f"Expected node_wise {', '.join(map(repr, get_args(NodeWiseForm)))} (got {form!r})")
         super().__init__()
         self.form = form
+        self.layers: torch.nn.Sequential
         if form == "mlp":
             self.layers = torch.nn.Sequential(
                 torch.nn.Linear(2 * channels, channels), torch.nn.ReLU(), torch.nn.Linear(channels, channels)
@@ -56,8 +57,18 @@ class NodeWise(torch.nn.Module):
         """
         if self.form != "mlp":
             return _mean(self(x), weight)
-        first, relu, last = self.layers
-        return last(_mean(relu(first(torch.cat([x.abs(), x], dim=-1))), weight))
+        return self.layers[2](_mean(self._hidden(x), weight))
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """The hidden layer of ``mlp``; without gradients in two products, which saves copying [|x|, x]."""
+        first = self.layers[0]
+        assert isinstance(first, torch.nn.Linear)
+        if torch.is_grad_enabled():
+            return first(torch.cat([x.abs(), x], dim=-1)).relu()
+        of_size, of_value = first.weight.chunk(2, dim=1)
+        nodes = x.flatten(0, -2)
+        hidden = torch.addmm(torch.addmm(first.bias, nodes, of_value.mT), nodes.abs(), of_size.mT)
+        return hidden.relu_().unflatten(0, x.shape[:-1])
 
 
 def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
