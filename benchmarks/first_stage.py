@@ -152,17 +152,21 @@ def run(options: argparse.Namespace, folder: Path) -> list[dict]:
 
 
 def plot(rows: list[dict]) -> Figure:
-    """Recall against the median latency, a curve for each index and size."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    curves = dict.fromkeys((row["images"], row["index"]) for row in rows)
-    for number, (images, kind) in enumerate(curves):
-        refine = max(row["refine"] for row in rows if (row["images"], row["index"]) == (images, kind))
-        own = [row for row in rows if (row["images"], row["index"], row["refine"]) == (images, kind, refine)]
-        label = f"{kind}, {images:,}"
-        axes.plot([r["p50_ms"] for r in own], [r["recall_at_100"] for r in own], label=label, **series_style(number))
-    axes.set(xscale="log", xlabel="milliseconds, median of a query", ylabel="recall of the exact 100 nearest")
-    axes.legend(fontsize=8)
+    """Recall against the median latency: a panel for each size, a curve for each index."""
+    sizes = list(dict.fromkeys(row["images"] for row in rows))
+    figure = Figure(figsize=(4.5 * len(sizes), 4), layout="constrained")
+    refine = max(row["refine"] for row in rows if row["index"] != "none")
+    for axes, size in zip(figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0], sizes, strict=True):
+        for kind in dict.fromkeys(row["index"] for row in rows):
+            own = [row for row in rows if (row["images"], row["index"]) == (size, kind)]
+            own = [row for row in own if kind == "none" or row["refine"] == refine]
+            spent, share = ([row[name] for row in own] for name in ("p50_ms", "recall_at_100"))
+            axes.plot(spent, share, label=kind, **series_style(_INDEXES.index(kind)))
+        axes.set(xscale="log", xlabel="milliseconds, median of a query", title=f"{size:,} entries")
+        axes.minorticks_off()
+        axes.set_xticks([10, 30, 100, 300], ["10", "30", "100", "300"])
+    figure.axes[0].set_ylabel("found of the exact 100 nearest")
+    figure.axes[0].legend(fontsize=8)
     return figure
 
 

@@ -72,7 +72,7 @@ _CHECKED_AT_ONCE = 1024  # rows
 _OUTDATED = timedelta(minutes=1)  # age at which a version may be deleted, even if somebody still reads it
 _INDEX_FROM = 50_000  # rows; below this, an exhaustive search of the embeddings takes less than 50 ms
 _BITS = 4  # of a channel in the index
-PROBES, REFINE = 40, 2
+_PROBES, _PICTURES_A_PROBE, _REFINE = 80, 12_500, 2  # benchmarks/results/first_stage.csv: 99.5 % of a million
 _INDEX_AGAIN = 0.2  # share of rows added since the index was made
 
 
@@ -303,7 +303,7 @@ class GalleryTable:
         query = query.distance_type("cosine").limit(min(count, rows))
         query = query.select(["image", "camera", "time", "embedding", "check_sums", "_distance", *extra])
         if self._index("embedding"):
-            query = query.nprobes(PROBES).refine_factor(REFINE)
+            query = query.nprobes(max(_PROBES, rows // _PICTURES_A_PROBE)).refine_factor(_REFINE)
         found = self._run(query.where(where, prefilter=True) if where else query, where)
         if not len(found):
             return []
