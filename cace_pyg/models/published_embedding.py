@@ -43,8 +43,7 @@ class PublishedEmbedding(torch.nn.Module):
             None: read them from the backbone's file.
         earlier: names of earlier layers of the backbone, such as ``["conv3"]`` of OSNet or ``["layer3"]`` of a ResNet.
             Their maps are averaged over the pixels of the last map, scaled to its mean square in each image, and added
-            to the channels of the clues (our addition). The embedding does not change. They know more of colours and
-            textures, and less of the people and cameras of the network's training; see docs/results.md.
+            to the channels of the clues (our addition; docs/results.md). The embedding does not change.
 
     Attributes:
         channels: of a clue.
