@@ -79,6 +79,21 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
+class _Once(argparse.Action):
+    """An option that may be given once; argparse would take the last of several."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if (before := getattr(namespace, self.dest)) is not None:
+            parser.error(f"Expected one {option_string} (got {before} and {values}); only query searches several")
+        setattr(namespace, self.dest, values)
+
+
 def _parser() -> argparse.ArgumentParser:
     kind = argparse.RawDescriptionHelpFormatter
     parser = _Parser("python -m cace_pyg.search", description=DESCRIPTION, formatter_class=kind)
@@ -99,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             "--gallery",
             required=True,
             type=user_path,
-            action="append" if several else "store",
+            action="append" if several else _Once,
             help="its folder, such as people.lance" + ("; give it again to search several at once" if several else ""),
         )
         command.add_argument(

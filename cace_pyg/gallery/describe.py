@@ -112,11 +112,14 @@ def hits_figure(galleries: Sequence[Gallery], query: Picture, found: SearchResul
 
     def ranked(hit: SearchHit, distance: float, note: str = "") -> RankedImage:
         camera = f"camera {hit.camera}" if hit.camera else ""
+        place = f"in {hit.gallery.name}" if hit.gallery else ""
         gallery = galleries[0] if hit.gallery is None else by_path[hit.gallery]
         shown = gallery.thumbnail(hit.image)
         if shown is None:
             raise ValueError(f"{hit.image} is not in the gallery {gallery.path} any more; search again")
-        return RankedImage(read_picture(shown), None, distance, "\n".join(line for line in (note, camera) if line))
+        return RankedImage(
+            read_picture(shown), None, distance, "\n".join(line for line in (note, camera, place) if line)
+        )
 
     second = "neighbours" if any(hit.neighbour_distance is not None for hit in found) else "two stages"
     rows = {

@@ -70,6 +70,9 @@ def _check(galleries: Sequence[Gallery]) -> None:
     if isinstance(galleries, Gallery) or not galleries:
         got = "none" if not isinstance(galleries, Gallery) else "one that is not in a list"
         raise ValueError(f"Expected one gallery or more, in a list (got {got})")
+    for given in galleries:
+        if not isinstance(given, Gallery):
+            raise ValueError(f"Expected opened galleries (got {given!r}); open each with Gallery.open")
     folders = [gallery.path.resolve() for gallery in galleries]
     first = galleries[0]
     for number, gallery in enumerate(galleries):

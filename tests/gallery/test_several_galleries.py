@@ -88,6 +88,7 @@ def test_what_cannot_be_searched_together_is_refused(several, checkpoint, model,
     for galleries, told in (
         ([], r"one gallery or more, in a list \(got none\)"),
         (several[0], r"in a list \(got one that is not in a list\)"),
+        ([several[0], "b.lance"], r"opened galleries \(got 'b\.lance'\); open each with Gallery\.open"),
         ([several[0], several[1], several[0]], r"different galleries \(got .*a\.lance twice"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -121,7 +122,10 @@ def test_the_command(folder, several, splits, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     for line, hit in zip(lines[1:11], expected, strict=True):
         assert hit.image in line and f"in {hit.gallery}" in line
-    assert "<svg" in (tmp_path / "hits.svg").read_text()
+    drawn = (tmp_path / "hits.svg").read_text()
+    assert all(f"in {hit.gallery.name}" in drawn for hit in expected)
+    assert search(["stats", *query[2:4]]) == 2
+    assert "Expected one --gallery (got " in capsys.readouterr().err
     assert search([*query, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [(hit["image"], hit["gallery"]) for hit in told] == [(hit.image, str(hit.gallery)) for hit in expected]
