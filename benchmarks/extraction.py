@@ -24,12 +24,12 @@ _SIZE = 256, 128
 
 
 def network(name: str, weights: str | None, earlier: Sequence[str] = ()) -> Extractor:
-    """A network with its own embedding; ``earlier``: see :class:`PublishedEmbedding`."""
+    """A network with its own embedding; ``earlier``: layers whose maps are added to the clues."""
     if name in FROZEN:
-        return FROZEN[name](weights, size=_SIZE)
+        return FROZEN[name](weights, size=_SIZE, earlier=earlier)
     if name.startswith("timm/"):
-        return TimmExtractor(name, _SIZE, weights)
-    return PublishedEmbedding(Backbone(name, weights), earlier=earlier)
+        return TimmExtractor(name, _SIZE, weights, earlier=earlier)
+    return PublishedEmbedding(Backbone(name, weights, earlier=earlier))
 
 
 def main() -> None:

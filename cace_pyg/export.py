@@ -107,10 +107,11 @@ def _left_out(metadata: dict[str, str]) -> list[str]:
     if "network" not in metadata:
         return []
     network = json.loads(metadata["network"])
+    inputs = [f"its tensor {tensor} into {name}" for name, tensor in network.items() if name.split("_")[0] == "map"]
     return [
         f"not exported: the network itself, {network['file']} (SHA-256 {network['sha256'][:12]}…)",
-        f"  run it on the pictures; its {network['embedding']} is the embedding, its tensor {network['map']} goes into "
-        "clues.onnx",
+        f"  run it on the pictures; its {network['embedding']} is the embedding, and clues.onnx takes its maps: "
+        + ", ".join(inputs),
     ]
 
 

@@ -68,11 +68,6 @@ def build_extractor(
         RuntimeError: see :class:`OnnxExtractor`, :class:`OpenVinoExtractor` and :class:`TimmExtractor`.
     """
     settings = config.backbone
-    if settings.earlier and (settings.name in FROZEN or settings.name.startswith(PREFIX)):
-        raise ValueError(
-            f"backbone.earlier is for torchvision's networks and OSNet (got it with backbone.name {settings.name}); "
-            "leave it out"
-        )
     if published and settings.weights is None:
         raise ValueError(
             "embedding.kind published uses the embedding of a trained network: give its file as --backbone.weights, or "
@@ -82,21 +77,16 @@ def build_extractor(
     if settings.name in FROZEN:
         return _frozen(settings, published, (config.data.height, config.data.width))
     _check_frozen_alone(settings)
-    if settings.earlier and not published:
-        raise ValueError(
-            f"backbone.earlier is for networks with their own embedding (got {settings.earlier} with embedding.kind "
-            "trained); give --embedding.kind published, or leave it out"
-        )
     if settings.name.startswith(PREFIX):
         return _of_timm(settings, published, (config.data.height, config.data.width), weights)
-    backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem)
-    return PublishedEmbedding(backbone, layers, settings.earlier or ()) if published else backbone
+    backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem, settings.earlier or ())
+    return PublishedEmbedding(backbone, layers) if published else backbone
 
 
 def _of_timm(settings: BackboneSettings, published: bool, size: tuple[int, int], weights: str | None) -> TimmExtractor:
     if settings.last_stride == 1 or settings.stem != "torchvision":
         raise ValueError(f"{settings.name} cannot be changed; leave backbone.last_stride and backbone.stem out")
-    return TimmExtractor(settings.name, size, weights, published, settings.normalisation)
+    return TimmExtractor(settings.name, size, weights, published, settings.normalisation, settings.earlier or ())
 
 
 def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) -> FrozenExtractor:
@@ -111,7 +101,13 @@ def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) 
         )
     assert settings.weights is not None  # checked before, for a published embedding
     return FROZEN[settings.name](
-        Path(settings.weights), settings.map, settings.output, settings.normalisation, settings.channel_order, size
+        Path(settings.weights),
+        settings.map,
+        settings.output,
+        settings.normalisation,
+        settings.channel_order,
+        size,
+        settings.earlier or (),
     )
 
 

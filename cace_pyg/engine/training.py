@@ -371,6 +371,7 @@ def _as_built(config: Config, model: CaceNet) -> Config:
             output=network.output,
             normalisation=network.normalisation,
             channel_order=network.channel_order,
+            earlier=[clue_map.tensor for clue_map in network.earlier] or None,
         )
         config = replace(config, backbone=backbone)
     return replace(config, conditional=settings, embedding=replace(embedding, kind=kind, pooling=pooling))

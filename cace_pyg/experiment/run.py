@@ -117,4 +117,7 @@ def _build(config: Config, identities: int, latest: LatestCheckpoint | None, fab
     loaded = extractor if isinstance(extractor, FrozenExtractor) else getattr(extractor, "loaded_weights", None)
     if fabric.is_global_zero and loaded is not None:
         write_line(str(loaded))
+    if fabric.is_global_zero and config.backbone.earlier and not isinstance(extractor, FrozenExtractor):
+        layers_too = ", ".join(config.backbone.earlier)
+        write_line(f"clues have {extractor.channels} channels, with those of earlier layers ({layers_too})")
     return model

@@ -1,13 +1,14 @@
 """Networks that turn images into feature maps: torchvision's CNNs, IBN ResNets, OSNet, and a small one for CPUs."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from cace_pyg.models.clues_of_layers import check_earlier, join_layers
 from cace_pyg.models.instance_batch_norm import IBN_RESNETS, make_ibn_a
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.osnet import OSNETS, osnet_layers
@@ -32,11 +33,18 @@ class Backbone(torch.nn.Module):
         stem: of a ResNet. ``torchvision``; ``strong_baseline``: that project's ResNet has no ReLU before the first
             pooling; ``fast_reid``: the first pooling is unpadded, with a rounded-up size. Weights only reach their
             published figures with the stem that they were trained with.
+        earlier: names of earlier layers, such as ``["conv3"]`` of OSNet or ``["layer3"]`` of a ResNet, whose channels
+            come after those of the last map, see :func:`cace_pyg.models.clues_of_layers.join_layers`.
+
+    Attributes:
+        channels: of the map that it returns.
+        last_channels: of the last layer alone.
 
     Shapes: ``(image, 3, height, width)`` to ``(image, channels, H, W)``.
 
     Raises:
-        ValueError: the name is unknown, the last stride cannot be removed, or the weights do not fit.
+        ValueError: the name is unknown, the last stride cannot be removed, or the weights do not fit; or a layer of
+            ``earlier`` is unknown or makes no map.
         FileNotFoundError: there is no file at ``weights``.
         RuntimeError: the download failed.
     """
@@ -47,6 +55,7 @@ class Backbone(torch.nn.Module):
         weights: str | None = None,
         last_stride: int | None = None,
         stem: Stem = "torchvision",
+        earlier: Sequence[str] = (),
     ):
         super().__init__()
         if stem not in get_args(Stem):
@@ -77,31 +86,43 @@ class Backbone(torch.nn.Module):
             self.loaded_weights = load_backbone_weights(self.trunk, name, weights)
         # faster on CPUs and in half precision, and each clue is contiguous
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-        self.channels = self._count_channels()
+        self.last_channels = self._count_channels()
+        self.earlier = self._earlier_channels(earlier)
+        self.channels = self.last_channels + sum(self.earlier.values())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the feature map of each image."""
-        return self.trunk(images.contiguous(memory_format=torch.channels_last))
+        *earlier, last = self._maps(images.contiguous(memory_format=torch.channels_last), self.earlier)
+        return join_layers(last, earlier)
 
-    def maps(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """The feature map, and before it the maps of earlier layers of ``trunk``, in the order of the layers.
-
-        Raises:
-            ValueError: there is no such layer, or it makes no map.
-        """
-        children = list(self.trunk.named_children()) if isinstance(self.trunk, torch.nn.Sequential) else []
-        known = [name for name, _ in children[:-1]]
-        if unknown := sorted(set(names) - set(known)):
-            have = f"has the layers {', '.join(known)}" if known else "has no layers by name"
-            raise ValueError(f"Expected layers of {self.name} before its last (got {', '.join(unknown)}); it {have}")
+    def _maps(self, x: Tensor, names: Collection[str]) -> list[Tensor]:
+        """The maps of these layers, in the order of the layers, and the last map."""
         if not names:
-            return [self(images)]
-        x, found = images.contiguous(memory_format=torch.channels_last), []
-        for name, layer in children:
+            return [self.trunk(x)]
+        found = []
+        for name, layer in self.trunk.named_children():
             x = layer(x)
             if name in names:
-                found.append(x)
+                found.append(x.clone())  # the next layer may change it, as ReLU(inplace=True) does
         return [*found, x]
+
+    def _earlier_channels(self, names: Sequence[str]) -> dict[str, int]:
+        """The number of channels of each earlier layer, in the order of the layers."""
+        children = self.trunk.named_children() if isinstance(self.trunk, torch.nn.Sequential) else []
+        known = [name for name, _ in children][:-1]
+        if unknown := [name for name in names if name not in known]:
+            have = f"has the layers {', '.join(known)}" if known else "has no layers by name"
+            raise ValueError(
+                f"Expected earlier layers of {self.name}, before its last (got {', '.join(unknown)}); it {have}"
+            )
+        was_training = self.training
+        with torch.no_grad():
+            *earlier, last = self.eval()._maps(torch.zeros(1, 3, 64, 64), names)
+        self.train(was_training)
+        ordered = [name for name in known if name in names]
+        shapes = {name: tuple(found.shape) for name, found in zip(ordered, earlier, strict=True)}
+        check_earlier(shapes, tuple(last.shape[2:]), self.name)
+        return {name: shape[1] for name, shape in shapes.items()}
 
     def _count_channels(self) -> int:
         was_training = self.training

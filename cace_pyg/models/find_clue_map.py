@@ -1,7 +1,7 @@
 """Finds the clues in a network's graph: the map that its last pooling reads."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -64,6 +64,10 @@ class ClueMap(NamedTuple):
         tokens = found if self.layout == "NTC" else found.mT
         return tokens[:, self.extra :]
 
+    def as_map(self, found: Tensor) -> Tensor:
+        """The tensor for some pictures, rearranged to ``(image, channels, H, W)``."""
+        return self.clues(found).mT.unflatten(2, self.grid)
+
 
 def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str | None, file: str) -> ClueMap:
     """The map that a network pools into its embedding, or the map with a given name.
@@ -83,10 +87,10 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
         ValueError: there is no tensor of this name, or it is not a map; or the map cannot be determined. The message
             lists the candidates.
     """
+    if named is not None:
+        return named_map(graph, embedding, size, named, file, "backbone.map")
     before = _Ancestry(graph)
     steps = before.steps_before(embedding)
-    if named is not None:
-        return _named_map(graph, steps, size, named, file)
     found = {}
     for step in steps:
         layout = _pooled_layout(step, graph.shapes)
@@ -104,16 +108,19 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
     return _clue_map(graph, tensor, layout, size, file)
 
 
-def _named_map(graph: NetworkGraph, steps: Sequence[Step], size: tuple[int, int], named: str, file: str) -> ClueMap:
+def named_map(
+    graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str, file: str, setting: str
+) -> ClueMap:
+    """The map with a given name, see :func:`find_clue_map`; ``setting`` is where the name comes from."""
     by_step = {step.name: step.outputs[0] for step in graph.steps}
     tensor = named if named in graph.shapes else by_step.get(named, named)
     shape = graph.shapes.get(tensor, ())
     if not _is_map(shape) or len(shape) not in (3, 4):
         what = f"of shape {shape}" if tensor in graph.shapes else "which does not exist"
+        steps = _Ancestry(graph).steps_before(embedding)
         every = [name for step in reversed(steps) for name in step.outputs]
         raise ValueError(
-            f"Expected backbone.map to name a map or tokens of {file} (got {named!r}, {what}). "
-            f"{_candidates(graph, every)}"
+            f"Expected {setting} to name a map or tokens of {file} (got {named!r}, {what}). {_candidates(graph, every)}"
         )
     pooled = [_pooled_layout(step, graph.shapes) for step in graph.steps if tensor in step.inputs[:1]]
     usual: Layout = "NTC" if len(shape) == 3 else _usual_layout(shape, size)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
+from cace_pyg.models.clues_of_layers import check_earlier, join_layers
 from cace_pyg.models.extractor import Individual
-from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map
+from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map, named_map
 from cace_pyg.models.normalisation import Normalisation, renormalisation
 
 ChannelOrder = Literal["rgb", "bgr"]
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # maps images to the embedding and the clue map
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]  # from images to tensors of the network
 
 _USUAL_SIZE = (256, 128)
 
@@ -48,8 +49,8 @@ class Runtime(Protocol):
     def graph(self, shape: tuple[int, ...]) -> NetworkGraph:
         """The graph, with shapes for images of ``shape``."""
 
-    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """Start the network with this number of threads."""
+    def start(self, tensors: Sequence[str], threads: int) -> Run:
+        """Start the network with this number of threads; it returns these tensors, in this order."""
 
 
 class FrozenExtractor(torch.nn.Module):
@@ -67,6 +68,7 @@ class FrozenExtractor(torch.nn.Module):
         size: (height, width) of the images that it takes.
         output: name of the embedding.
         map: the tensor with the clues.
+        earlier: tensors whose channels come after those of ``map``.
         normalisation, channel_order: of the images that the file takes.
     """
 
@@ -82,6 +84,7 @@ class FrozenExtractor(torch.nn.Module):
         normalisation: Normalisation | None = None,
         channel_order: ChannelOrder | None = None,
         size: tuple[int, int] | None = None,
+        earlier: Sequence[str] = (),
     ):
         super().__init__()
         path = Path(path)
@@ -98,9 +101,10 @@ class FrozenExtractor(torch.nn.Module):
             graph = _for_one_picture(graph, self._batch)
         self.output = _find_embedding(graph.shapes, runtime.outputs, output, path.name)
         self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name)
-        self.channels = self.map.channels
+        self.earlier = self._earlier_maps(graph, earlier)
+        self.channels = sum(clue_map.channels for clue_map in (self.map, *self.earlier))
         self._threads = torch.get_num_threads()
-        self._run = runtime.start(self.output, self.map.tensor, self._threads)
+        self._run = self._start()
         if self._batch is None and not self._takes_two():
             self._batch = 1
 
@@ -115,12 +119,20 @@ class FrozenExtractor(torch.nn.Module):
         Raises:
             ValueError: the file takes images of another size.
         """
-        embedding, found = self.run(images)
-        clues = Clues(self.map.clues(found).to(images.device), self.map.grid)
-        return Individual(embedding.to(images.device), clues)
+        embedding, *maps = self.run(images)
+        return Individual(embedding.to(images.device), self.clues(maps).to(images.device))
 
-    def run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings ``(image, embedding)``, and the map in the file's layout; on the CPU.
+    def clues(self, maps: Sequence[Tensor]) -> Clues:
+        """The clues in the maps that :meth:`run` returns."""
+        if not self.earlier:
+            return Clues(self.map.clues(maps[0]), self.map.grid)
+        last, *earlier = (
+            clue_map.as_map(found) for clue_map, found in zip((self.map, *self.earlier), maps, strict=True)
+        )
+        return Clues.from_map(join_layers(last, earlier))
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """Embeddings ``(image, embedding)``, and the map and earlier maps in the file's layout; on the CPU.
 
         Raises:
             ValueError: see :meth:`forward`.
@@ -132,36 +144,50 @@ class FrozenExtractor(torch.nn.Module):
             )
         threads = torch.get_num_threads()
         if threads != self._threads:
-            self._run, self._threads = self._runtime.start(self.output, self.map.tensor, threads), threads
+            self._threads = threads
+            self._run = self._start()
         prepared = self._as_taken(images)
         step = self._batch or len(prepared)
-        embeddings, maps = [], []
+        chunks = []
         for first in range(0, len(prepared), step):
             chunk = prepared[first : first + step]
             missing = step - len(chunk)
             padded = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
-            embedding, found = self._run(np.ascontiguousarray(padded))
-            embeddings.append(_float(embedding)[: len(chunk)].flatten(1))
-            maps.append(_float(found)[: len(chunk)])
-        return torch.cat(embeddings), torch.cat(maps)
+            chunks.append([_float(found)[: len(chunk)] for found in self._run(np.ascontiguousarray(padded))])
+        embedding, *maps = (torch.cat(found) for found in zip(*chunks, strict=True))
+        return [embedding.flatten(1), *maps]
 
     def __str__(self) -> str:
         order = self.channel_order.upper()
         taken = {"imagenet": ", ImageNet's mean and deviation", "unit": " from 0 to 1", "pixels": " from 0 to 255"}
         said = order + taken.get(self.normalisation, f", {self.normalisation}")
         height, width = self.map.grid
+        further = "".join(f" and {clue_map.channels} of {clue_map.tensor}" for clue_map in self.earlier)
         return (
-            f"{self.path}: embedding {self.output}, clues {self.map.tensor} ({height}×{width} of {self.channels} "
-            f"channels); takes {self.size[0]}×{self.size[1]} pixels, {said}; SHA-256 {self.sha256[:12]}…"
+            f"{self.path}: embedding {self.output}, clues {self.map.tensor} ({height}×{width} of {self.map.channels} "
+            f"channels{further}); takes {self.size[0]}×{self.size[1]} pixels, {said}; SHA-256 {self.sha256[:12]}…"
         )
+
+    def _earlier_maps(self, graph: NetworkGraph, names: Sequence[str]) -> tuple[ClueMap, ...]:
+        file = self.path.name
+        found = {name: named_map(graph, self.output, self.size, name, file, "backbone.earlier") for name in names}
+        shapes = {name: (1, clue_map.channels, *clue_map.grid) for name, clue_map in found.items()}
+        check_earlier(shapes, self.map.grid, file)
+        if again := [name for name, clue_map in found.items() if clue_map.tensor == self.map.tensor]:
+            raise ValueError(f"{again[0]} of backbone.earlier is the last map of {file} itself; leave it out")
+        return tuple(found.values())
+
+    def _start(self) -> Run:
+        tensors = [self.output, self.map.tensor, *(clue_map.tensor for clue_map in self.earlier)]
+        return self._runtime.start(tensors, self._threads)
 
     def _takes_two(self) -> bool:
         """Whether two images really work: exporters may fix the number of images in the graph, but not in the input."""
         try:
-            embedding, found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
+            found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
         except Exception:  # each runtime raises its own errors
             return False
-        return len(embedding) == len(found) == 2
+        return all(len(tensor) == 2 for tensor in found)
 
     def _shape(self, images: int) -> tuple[int, ...]:
         return (images, *self.size, 3) if self._channels_last else (images, 3, *self.size)

@@ -1,5 +1,6 @@
 """A network in an ONNX file, run by onnxruntime."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ class OnnxExtractor(FrozenExtractor):
         path: of the file; weights in other files next to it are found.
         map: name of the tensor that is the map, or of the node that makes it; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
+        earlier: names of further maps, or of nodes that make them, whose channels come after those of the map, see
+            :func:`~cace_pyg.models.clues_of_layers.join_layers`.
         output: name of the embedding; None: the only output ``(image, embedding)``.
         normalisation: of the images that the file takes. ``imagenet``: mean and standard deviation of ImageNet;
             ``unit``: 0 to 1; ``pixels``: 0 to 255. None: by ``Image.NominalPixelRange`` in the file, ``pixels`` if it
@@ -35,7 +38,7 @@ class OnnxExtractor(FrozenExtractor):
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not an ONNX file, does not take images of ``size``, or the tensor with the map or the
-            embedding cannot be determined.
+            embedding cannot be determined; or there is no map of a name in ``earlier``.
         RuntimeError: the extra ``onnx`` is not installed, or onnxruntime cannot run the file.
     """
 
@@ -107,15 +110,10 @@ class OnnxRuntime:
         shapes = {name: tuple(values.shape) for name, values in constants.items()}
         return NetworkGraph(steps, shapes | self._shapes(shape))
 
-    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """Start a session that returns embedding and map."""
-        session = self._session(self._with_outputs([clue_map]), threads)
-
-        def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            found = session.run([embedding, clue_map], {self._input: images})
-            return found[0], found[1]
-
-        return run
+    def start(self, tensors: Sequence[str], threads: int) -> Run:
+        """Start a session that returns these tensors."""
+        session = self._session(self._with_outputs(tensors), threads)
+        return lambda images: session.run(list(tensors), {self._input: images})
 
     def _shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         every = [name for node in self._model.graph.node for name in node.output if name]
@@ -129,7 +127,7 @@ class OnnxRuntime:
         arrays = {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
         return {self._input: shape} | {name: value.shape for name, value in arrays.items()}
 
-    def _with_outputs(self, names: list[str]) -> "onnx.ModelProto":
+    def _with_outputs(self, names: Sequence[str]) -> "onnx.ModelProto":
         """A copy whose graph also returns these tensors."""
         import onnx
 

@@ -1,5 +1,6 @@
 """A network in OpenVINO's intermediate representation, run by OpenVINO."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class OpenVinoExtractor(FrozenExtractor):
         path: of the ``.xml``; its weights are in the ``.bin`` next to it.
         map: name of the layer that makes the map; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
+        earlier: names of further layers that make maps, see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`.
         output: name of the embedding; None: the only output ``(image, embedding)``.
         normalisation: see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`; None: ``pixels``, as in the networks
             of the Open Model Zoo.
@@ -40,7 +42,7 @@ class OpenVinoExtractor(FrozenExtractor):
     Raises:
         FileNotFoundError: there is no such file, or no weights next to it.
         ValueError: OpenVINO cannot read it, it does not take images of ``size``, or the tensor with the map or the
-            embedding cannot be determined.
+            embedding cannot be determined; or no layer of a name in ``earlier`` makes a map.
         RuntimeError: the extra ``openvino`` is not installed.
     """
 
@@ -104,19 +106,18 @@ class OpenVinoRuntime:
                 steps.append(Step(_ONNX_KINDS.get(kind, kind), node.get_friendly_name(), given, made, _axes(node)))
         return NetworkGraph(tuple(steps), shapes)
 
-    def start(self, embedding: str, clue_map: str, threads: int) -> Run:
-        """Compile a model that returns embedding and map."""
+    def start(self, tensors: Sequence[str], threads: int) -> Run:
+        """Compile a model that returns these tensors."""
         model = self._read()
         ends = {_name(end): end for node in model.get_ordered_ops() for end in node.outputs()}
-        outputs = list(dict.fromkeys([*self.outputs, clue_map]))
-        if clue_map not in self.outputs:
-            model.add_outputs([ends[clue_map]])
+        outputs = list(dict.fromkeys([*self.outputs, *tensors]))
+        model.add_outputs([ends[name] for name in outputs[len(self.outputs) :]])
         options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         compiled = self._core.compile_model(model, "CPU", options)
 
-        def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def run(images: np.ndarray) -> list[np.ndarray]:
             found = compiled(images)
-            return found[outputs.index(embedding)], found[outputs.index(clue_map)]
+            return [found[outputs.index(name)] for name in tensors]
 
         return run
 

@@ -41,27 +41,22 @@ class PublishedEmbedding(torch.nn.Module):
         backbone: with weights loaded from a file, or with ImageNet's, which have no neck.
         layers: the attribute ``layers`` of another one: makes the same pooling and neck, for weights from a checkpoint.
             None: read them from the backbone's file.
-        earlier: names of earlier layers of the backbone, such as ``["conv3"]`` of OSNet or ``["layer3"]`` of a ResNet.
-            Their maps are averaged over the pixels of the last map, scaled to its mean square in each image, and added
-            to the channels of the clues (our addition; docs/results.md). The embedding does not change.
 
     Attributes:
         channels: of a clue.
         layers: pooling and neck in words, such as ``["mean", "BatchNorm1d 2048"]``.
 
     Raises:
-        ValueError: a layer of ``earlier`` is unknown or makes no map; the neck has layers other than linear ones and
-            BatchNorm, or has another size; or there are layers besides the trunk that are neither a known neck nor a
-            classifier, so the embedding is unknown.
+        ValueError: the neck has layers other than linear ones and BatchNorm, or has another size; or there are layers
+            besides the trunk that are neither a known neck nor a classifier, so the embedding is unknown.
     """
 
     needs_parts = False
 
-    def __init__(self, backbone: Backbone, layers: Sequence[str] | None = None, earlier: Sequence[str] = ()):
+    def __init__(self, backbone: Backbone, layers: Sequence[str] | None = None):
         super().__init__()
         self.backbone = backbone
-        self.earlier = tuple(earlier)
-        self.channels = backbone.channels + self._count_earlier()
+        self.channels = backbone.channels
         self.loaded_weights = backbone.loaded_weights
         self.exponent: Tensor | None
         exponent, self.neck = None, torch.nn.Sequential()
@@ -77,7 +72,7 @@ class PublishedEmbedding(torch.nn.Module):
         state, _ = read_state_dict(loaded.path, self.backbone.name)
         beside = {key: state[key] for key in loaded.skipped if key in state}
         exponent, neck = _find_exponent(beside, loaded.prefix), _find_neck(beside, loaded)
-        self.neck = _build_neck(loaded, neck, beside, self.backbone.channels)
+        self.neck = _build_neck(loaded, neck, beside, self.backbone.last_channels)
         used = {key for key in beside if key == exponent or (neck and key.startswith(neck))}
         _check_explained({key: value for key, value in beside.items() if key not in used}, loaded)
         skipped = tuple(key for key in loaded.skipped if key not in used)
@@ -90,29 +85,10 @@ class PublishedEmbedding(torch.nn.Module):
         return [pooling, *(_words_of(layer) for layer in self.neck)]
 
     def forward(self, images: Tensor, part_maps: Tensor | None = None) -> Individual:
-        """Embeddings of ``(image, 3, height, width)``; the clues are those of the feature map and of earlier ones."""
-        *earlier, last = self.backbone.maps(images, self.earlier)
-        clues = Clues.from_map(last)
-        embedding = self.neck(self._pool(clues.features))
-        if earlier:
-            clues = Clues.from_map(torch.cat([last, *(_like(feature_map, last) for feature_map in earlier)], dim=1))
-        return Individual(embedding, clues)
-
-    def _count_earlier(self) -> int:
-        """The channels of all earlier maps; also says which layers are unknown or make no map."""
-        if not self.earlier:
-            return 0
-        was_training = self.backbone.training
-        with torch.no_grad():
-            *earlier, last = self.backbone.eval().maps(torch.zeros(1, 3, 64, 64), self.earlier)
-        self.backbone.train(was_training)
-        for feature_map in earlier:
-            if feature_map.dim() != 4 or any(map(int.__lt__, feature_map.shape[2:], last.shape[2:])):
-                raise ValueError(
-                    f"Expected earlier layers with maps of at least {tuple(last.shape[2:])} pixels, for 64 × 64 (got "
-                    f"{tuple(feature_map.shape)}); choose others"
-                )
-        return sum(feature_map.size(1) for feature_map in earlier)
+        """Embeddings and clues of ``(image, 3, height, width)``; the embedding is that of the last layer alone."""
+        clues = Clues.from_map(self.backbone(images))
+        last = clues.features[..., : self.backbone.last_channels]
+        return Individual(self.neck(self._pool(last)), clues)
 
     def _pool(self, clues: Tensor) -> Tensor:
         if self.exponent is None:
@@ -124,15 +100,9 @@ class PublishedEmbedding(torch.nn.Module):
         layers = " and ".join(type(layer).__name__ for layer in self.neck) or "no neck"
         backbone = self.backbone
         loaded = self.loaded_weights or f"{backbone.name} with torchvision's ImageNet weights"
-        clues = f"; clues also of {', '.join(self.earlier)}" if self.earlier else ""
+        earlier = "".join(f" and {channels} of {name}" for name, channels in backbone.earlier.items())
+        clues = f"; clues of {backbone.last_channels} channels{earlier}" if earlier else ""
         return f"embedding: {pooling}, then {layers}; {backbone.described}{clues}\n{loaded}"
-
-
-def _like(earlier: Tensor, last: Tensor) -> Tensor:
-    """An earlier map on the pixels of the last one, with its mean square in each image."""
-    pooled = torch.nn.functional.adaptive_avg_pool2d(earlier, (last.size(2), last.size(3)))
-    own, wanted = (feature_map.square().mean((1, 2, 3), keepdim=True) for feature_map in (pooled, last))
-    return pooled * (wanted / own.clamp_min(torch.finfo(own.dtype).tiny)).sqrt()
 
 
 def _words_of(layer: torch.nn.Module) -> str:

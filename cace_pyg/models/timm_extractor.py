@@ -1,6 +1,9 @@
 """timm's networks, CNNs and transformers, as extractors."""
 
 import difflib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from types import ModuleType
 from typing import Any, get_args
 
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
+from cace_pyg.models.clues_of_layers import check_earlier, join_layers
 from cace_pyg.models.extractor import Individual
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.load_timm_weights import load_timm_weights
@@ -32,6 +36,8 @@ class TimmExtractor(torch.nn.Module):
         weights: None (random), ``imagenet`` (timm's weights for this name, downloaded), or the path of a state dict,
             see :func:`cace_pyg.models.load_timm_weights.load_timm_weights`.
         own_embedding: also return the embedding, as :class:`Individual`; otherwise only a map or clues.
+        earlier: names of modules of the network whose output is added to the channels of the clues, such as
+            ``["layer3"]`` or ``["blocks.8"]``, see :func:`cace_pyg.models.clues_of_layers.join_layers`.
         normalisation: of the images that the network was trained with: ``imagenet``, ``symmetric`` (−1 to 1) or
             ``clip``; None: timm's for this name. The images given to this class always have ImageNet's.
 
@@ -57,6 +63,7 @@ class TimmExtractor(torch.nn.Module):
         weights: str | None = None,
         own_embedding: bool = True,
         normalisation: Normalisation | None = None,
+        earlier: Sequence[str] = (),
     ):
         super().__init__()
         if normalisation not in (None, *get_args(Normalisation)):
@@ -68,7 +75,8 @@ class TimmExtractor(torch.nn.Module):
         _check_patches(timm, self.network, self.name, size)
         self.grid, self._prefix_tokens = self._look_at_the_features()
         self._takes_any_size = any_size and self._prefix_tokens is None
-        self.channels: int = self.network.num_features
+        self.earlier = tuple(earlier)
+        self.channels: int = self.network.num_features + self._count_earlier()
         known = self.network.pretrained_cfg
         scale, shift = renormalisation(normalisation or (known["mean"], known["std"]))
         self.register_buffer("scale", scale, persistent=False)
@@ -91,8 +99,11 @@ class TimmExtractor(torch.nn.Module):
                 f"{images.size(2)}×{images.size(3)}); build it for those: TimmExtractor({self.name!r}, "
                 f"size=({images.size(2)}, {images.size(3)}))"
             )
-        features = self.network.forward_features(images * self.scale + self.shift)
+        features, earlier = self._features(images * self.scale + self.shift)
         clues = self._clues(features)
+        if earlier:
+            last = clues.features.mT.unflatten(2, self.grid) if isinstance(clues, Clues) else clues
+            clues = join_layers(last, earlier)
         if not self.own_embedding:
             return clues
         clues = clues if isinstance(clues, Clues) else Clues.from_map(clues)
@@ -102,6 +113,46 @@ class TimmExtractor(torch.nn.Module):
         if self._prefix_tokens is None:
             return features.permute(0, 3, 1, 2) if _is_channels_last(self.network) else features
         return Clues(features[:, self._prefix_tokens :], self.grid)
+
+    def _features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The last features as timm returns them, and the maps of earlier layers."""
+        found: dict[str, Tensor] = {}
+        with ExitStack() as hooks:
+            for name in self.earlier:
+                keep = partial(_keep, found, name)
+                hooks.callback(self.network.get_submodule(name).register_forward_hook(keep).remove)
+            features = self.network.forward_features(images)
+        return features, [self._as_map(found[name]) for name in self.earlier]
+
+    def _as_map(self, output: Tensor) -> Tensor:
+        """The output of a layer as ``(image, channel, H, W)``, if it is a map or tokens."""
+        if self._prefix_tokens is None:
+            return output.permute(0, 3, 1, 2) if _is_channels_last(self.network) and output.dim() == 4 else output
+        tokens = output[:, self._prefix_tokens :]
+        fits = output.dim() == 3 and tokens.size(1) == self.grid[0] * self.grid[1]
+        return tokens.mT.unflatten(2, self.grid) if fits else output
+
+    @torch.no_grad()
+    def _count_earlier(self) -> int:
+        """The channels of all earlier layers; also says which are unknown or make no map."""
+        modules = dict(self.network.named_modules())
+        if unknown := [name for name in self.earlier if not name or name not in modules]:
+            children = ", ".join(name for name, _ in self.network.named_children())
+            raise ValueError(
+                f"Expected layers of {self.name} (got {', '.join(unknown)}); it has {children}, and those inside them: "
+                "layer3, blocks.8, stages.2"
+            )
+        self.network.eval()
+        try:
+            _, earlier = self._features(torch.zeros(1, 3, *self.size))
+        except KeyError as error:
+            raise ValueError(
+                f"Expected layers that {self.name} computes its features with (got {error}); choose others"
+            ) from error
+        self.network.train()
+        shapes = {name: tuple(found.shape) for name, found in zip(self.earlier, earlier, strict=True)}
+        check_earlier(shapes, self.grid, self.name, same_size=self._prefix_tokens is not None)
+        return sum(shape[1] for shape in shapes.values())
 
     @torch.no_grad()
     def _look_at_the_features(self) -> tuple[tuple[int, int], int | None]:
@@ -139,7 +190,13 @@ class TimmExtractor(torch.nn.Module):
     def __str__(self) -> str:
         height, width = self.grid
         loaded = self.loaded_weights or f"{self.name} with timm's own weights"
-        return f"embedding: {self.name}'s own, clues {height}×{width} of {self.channels} channels\n{loaded}"
+        further = f", with those of {', '.join(self.earlier)}" if self.earlier else ""
+        return f"embedding: {self.name}'s own, clues {height}×{width} of {self.channels} channels{further}\n{loaded}"
+
+
+def _keep(found: dict[str, Tensor], name: str, _module: torch.nn.Module, _given: object, output: object) -> None:
+    if isinstance(output, Tensor):
+        found[name] = output.clone()  # the next layer may change it, as ReLU(inplace=True) does
 
 
 def _import_timm() -> ModuleType:

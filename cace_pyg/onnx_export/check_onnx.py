@@ -13,6 +13,7 @@ from cace_pyg.data.rendering.render import VIEWS, render
 from cace_pyg.data.rendering.scene import draw_camera
 from cace_pyg.data.transforms import evaluation_transform
 from cace_pyg.models import CaceNet, FrozenExtractor, PairOperand
+from cace_pyg.onnx_export.metadata import map_inputs
 from cace_pyg.onnx_export.modules import ExportedClues
 
 TOLERANCE = 1e-4  # absolute; relative to the largest number of an output if that is above 1
@@ -152,7 +153,8 @@ def _by_torch(model: CaceNet, pictures: ProbePictures) -> tuple[Tensor, PairOper
 def _inputs(model: CaceNet, pictures: ProbePictures) -> _Arrays:
     """The inputs of the first model."""
     if isinstance(model.extractor, FrozenExtractor):
-        taken = {"map": model.extractor.run(evaluation_transform()(pictures.images))[1]}
+        _, *maps = model.extractor.run(evaluation_transform()(pictures.images))
+        taken = dict(zip(map_inputs(model.extractor), maps, strict=True))
     else:
         taken = {"images": pictures.images}
     return _numpy(taken | ({"part_maps": pictures.part_maps} if model.needs_parts else {}))

@@ -18,7 +18,7 @@ from cace_pyg.engine.checkpoint import load_model
 from cace_pyg.engine.files import atomic_file
 from cace_pyg.models import Backbone, CaceNet, Extractor, FrozenExtractor, TimmExtractor
 from cace_pyg.onnx_export.check_onnx import ProbePictures, check_onnx, rendered_pictures
-from cace_pyg.onnx_export.metadata import onnx_metadata
+from cace_pyg.onnx_export.metadata import map_inputs, onnx_metadata
 from cace_pyg.onnx_export.modules import ClueBranch, ExportedClues, IndividualBranch, PairScorer
 from cace_pyg.onnx_export.to_onnx import to_onnx
 
@@ -114,10 +114,13 @@ def _individual_model(
     model: CaceNet, clues: ExportedClues, examples: ProbePictures, metadata: dict[str, str]
 ) -> "onnx.ModelProto":
     branch, inputs = _branch(model, clues, examples)
-    open_sizes = ({0: torch.export.Dim("image")},) * len(inputs)
-    frozen = isinstance(model.extractor, FrozenExtractor)
-    taken, given = ("map", clues.names) if frozen else ("images", ("embedding", *clues.names))
-    names = (taken, "part_maps")[: len(inputs)], given
+    open_size = {0: torch.export.Dim("image")}
+    open_sizes = tuple([open_size] * len(given) if isinstance(given, list) else open_size for given in inputs)
+    returned: tuple[str, ...] = ("embedding", *clues.names)
+    taken: tuple[str, ...] = ("images",)
+    if isinstance(model.extractor, FrozenExtractor):
+        returned, taken = clues.names, map_inputs(model.extractor)
+    names = (*taken, *["part_maps"][: len(inputs) - 1]), returned
     with _explained(model, _first_file(model)):
         return to_onnx(branch, inputs, open_sizes, "image", names, metadata)
 
@@ -137,13 +140,14 @@ def _pair_model(
 
 def _branch(
     model: CaceNet, clues: ExportedClues, examples: ProbePictures
-) -> tuple[IndividualBranch | ClueBranch, tuple[Tensor, ...]]:
+) -> tuple[IndividualBranch | ClueBranch, tuple[Tensor | list[Tensor], ...]]:
     """The first module, and example arguments."""
     height, width = examples.images.shape[-2:]
     branch: IndividualBranch | ClueBranch
+    first: Tensor | list[Tensor]
     if isinstance(model.extractor, FrozenExtractor):
-        branch = ClueBranch(model, model.extractor.map, clues, (height, width))
-        first = model.extractor.run(evaluation_transform()(examples.images))[1]
+        branch = ClueBranch(model, clues, (height, width))
+        _, *first = model.extractor.run(evaluation_transform()(examples.images))
     else:
         branch, first = IndividualBranch(model, clues, (height, width)), examples.images
     return branch.eval(), (first, examples.part_maps) if model.needs_parts else (first,)

@@ -30,7 +30,7 @@ _PART_MAPS = (
 _OF_NETWORK = (
     "resized as Pillow's Image.resize((width, height), BILINEAR) does, they go into the file of the network, in the "
     "form that network says (imagenet: pixels / 255, less mean, by deviation; unit: pixels / 255; pixels: as is); "
-    "its embedding, divided by its length, is the first stage's, and its map goes into clues.onnx"
+    "its embedding, divided by its length, is the first stage's, and its maps go into clues.onnx"
 )
 
 
@@ -40,12 +40,18 @@ _RANKING = (
 )
 
 
+def map_inputs(network: FrozenExtractor) -> tuple[str, ...]:
+    """Names of the inputs of ``clues.onnx`` that are maps: ``map``, and ``map_1``, ``map_2``, … of earlier layers."""
+    return ("map", *(f"map_{number}" for number in range(1, len(network.earlier) + 1)))
+
+
 def _network(network: FrozenExtractor) -> dict[str, str]:
+    tensors = [clue_map.tensor for clue_map in (network.map, *network.earlier)]
     return {
         "file": network.path.name,
         "sha256": network.sha256,
         "embedding": network.output,
-        "map": network.map.tensor,
+        **dict(zip(map_inputs(network), tensors, strict=True)),
         "normalisation": network.normalisation,
         "channel_order": network.channel_order,
     }

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.graph import Clues
-from cace_pyg.models import CaceNet, PairOperand
-from cace_pyg.models.find_clue_map import ClueMap
+from cace_pyg.models import CaceNet, FrozenExtractor, PairOperand
 
 
 class ExportedClues:
@@ -93,28 +92,28 @@ class IndividualBranch(torch.nn.Module):
 
 
 class ClueBranch(torch.nn.Module):
-    """The part of the second stage that depends on one image, from the map of a network with its own file.
+    """The part of the second stage that depends on one image, from the maps of a network with its own file.
 
     Args:
         model: in evaluation mode.
-        clue_map: the map in the network's file.
         clues: which parts of the prepared clues to return.
         size: (height, width) of the pictures, and so of label maps.
 
-    Shapes: the map as the network returns it, ``(image, …)``, and if the graph uses body parts label maps, uint8
-    ``(image, height, width)``, to the clues by name.
+    Shapes: the maps of :meth:`FrozenExtractor.run`, each ``(image, …)``, and if the graph uses body parts label maps,
+    uint8 ``(image, height, width)``, to the clues by name.
     """
 
-    def __init__(self, model: CaceNet, clue_map: ClueMap, clues: ExportedClues, size: tuple[int, int]):
+    def __init__(self, model: CaceNet, clues: ExportedClues, size: tuple[int, int]):
         super().__init__()
+        assert isinstance(model.extractor, FrozenExtractor)
         self.pair_stage = model.pair_stage
-        self.clue_map = clue_map
+        self.extractor = model.extractor
         self.clues = clues
         self.vote = PartVote(size, clues.grid) if model.needs_parts else None
 
-    def forward(self, feature_map: Tensor, part_maps: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, maps: list[Tensor], part_maps: Tensor | None = None) -> dict[str, Tensor]:
         """Return the clues."""
-        clues = Clues(self.clue_map.clues(feature_map), self.clue_map.grid)
+        clues = self.extractor.clues(maps)
         if self.vote is not None:
             clues = replace(clues, parts=self.vote(part_maps))
         return self.clues.tensors(self.pair_stage.prepare(clues))

@@ -179,7 +179,7 @@ def test_the_export_has_the_pair_stage_and_says_what_is_left_to_the_networks_own
     """A program with onnxruntime and numpy alone ranks as evaluation does: the embedding and the map are the file's."""
     assert export(["--checkpoint", str(best(run[0])), "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "not exported: the network itself, reid.onnx (SHA-256 " in printed and "goes into clues.onnx" in printed
+    assert "not exported: the network itself, reid.onnx (SHA-256 " in printed and "into map" in printed
     sessions = [onnxruntime.InferenceSession(tmp_path / "out" / f"{name}.onnx") for name in ("clues", "pair")]
     facts = sessions[0].get_modelmeta().custom_metadata_map
     told = json.loads(facts["network"])
@@ -253,3 +253,35 @@ def test_features_of_pictures_are_the_networks_own(run, network, tiny):
     torch.testing.assert_close(features.embedding, expected, atol=1e-5, rtol=1e-4)
     clues = network.feature_map(images).flatten(2).mT
     torch.testing.assert_close(features.clues.float(), clues, atol=1e-3, rtol=1e-3)  # half precision
+
+
+def test_with_the_map_of_an_earlier_layer_too(tiny, network, capsys, tmp_path):
+    """Trained, evaluated and exported: clues.onnx takes both maps as the network returns them."""
+    weights = write_onnx(network, tmp_path / "reid.onnx")
+    graph = OnnxExtractor(weights, size=(48, 24))._runtime.graph((1, 3, 48, 24))
+    earlier = [name for step in graph.steps for name in step.outputs if graph.shapes.get(name) == (1, 8, 12, 6)][-1]
+    assert train([*arguments_of(tiny, weights), f"--backbone.earlier=['{earlier}']", f"--run_dir={tmp_path}/run"]) == 0
+    assert f"(6×3 of 16 channels and 8 of {earlier})" in capsys.readouterr().out
+    model, _ = load_model(best(tmp_path / "run"), from_yaml(load_checkpoint(best(tmp_path / "run"))["config"]))
+    assert model.extractor.channels == model.pair_stage.builder.projection.in_features == 16 + 8
+    output = tmp_path / "metrics.json"
+    assert evaluate(["--checkpoint", str(best(tmp_path / "run")), "--output", str(output)]) == 0
+    expected = json.loads((tmp_path / "run" / "metrics.json").read_text())["two_stage"]
+    assert json.loads(output.read_text())["two_stage"] == expected
+    assert export(["--checkpoint", str(best(tmp_path / "run")), "--output", str(tmp_path / "out")]) == 0
+    assert f"its tensor {earlier} into map_1" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "clues.onnx")
+    shapes = {entry.name: entry.shape[1:] for entry in session.get_inputs()}
+    assert shapes == {"map": [16, 6, 3], "map_1": [8, 12, 6]}
+    images = torch.randn(3, 3, 48, 24)
+    _, *maps = model.extractor.run(images)
+    found = dict(
+        zip(
+            [entry.name for entry in session.get_outputs()],
+            session.run(None, {name: value.numpy() for name, value in zip(shapes, maps, strict=True)}),
+            strict=True,
+        )
+    )
+    with torch.no_grad():
+        prepared = model.pair_stage.prepare(model(images).clues)
+    np.testing.assert_allclose(found["projected"], prepared.projected.numpy(), rtol=1e-4, atol=1e-5)
