@@ -218,6 +218,7 @@ def test_null_is_refused_where_a_setting_takes_none(written, key, expected):
     [
         ("--loss.margin=inf", "Expected loss.margin as a number of at least 0 (got inf)"),
         ("--graph.sharpness=.nan", "Expected graph.sharpness as a number (got "),
+        ("--backbone.earlier=conv3", "Expected backbone.earlier as a list or null (got 'conv3'); write '[conv3]'"),
         ("--run_dir=", "Expected run_dir as text (got an empty string)"),
         ("--data.root=", "Expected data.root as text (got an empty string)"),
         ("--graph.form=", "Expected graph.form as paper or released (got an empty string)"),

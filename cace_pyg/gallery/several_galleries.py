@@ -45,6 +45,8 @@ def search_galleries(
         RuntimeError: a gallery is damaged.
     """
     _check(galleries)
+    if isinstance(picture, list | tuple):
+        raise ValueError(f"Expected one picture (got {len(picture)} in a {type(picture).__name__}); search for each")
     first = galleries[0]
     first_stage = first.embedder.config.evaluation.top_k if first_stage is None else first_stage
     asked = SearchRequest(top_k, where, first_stage, false_alarms, neighbours=False, gallery_neighbours=0)

@@ -93,6 +93,8 @@ def test_what_cannot_be_searched_together_is_refused(several, checkpoint, model,
     ):
         with pytest.raises(ValueError, match=told):
             search_galleries(galleries, picture)
+    with pytest.raises(ValueError, match=r"Expected one picture \(got 2 in a list\)"):
+        search_galleries(several, [picture, picture])
     state = load_checkpoint(model)
     name = next(name for name, value in state["model"].items() if value.dtype == torch.float32)
     for what, changed in (
