@@ -21,7 +21,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.opponents.compute_rows import compute_rows
-from benchmarks.opponents.people import People, add_elsewhere, read_people, split_people
+from benchmarks.opponents.people import (
+    People,
+    add_elsewhere,
+    learn_elsewhere,
+    on_cameras,
+    read_people,
+    split_people,
+)
 from benchmarks.opponents.rows import TRAINED, TRANSMATCHER_LAYERS, UNTRAINED, Recipe
 from benchmarks.opponents.table import print_table
 from benchmarks.opponents.timing import time_rows
@@ -44,6 +51,10 @@ def main() -> None:
             people, name = read_people(options.features, options.data, options.held_out), options.features.name
             if options.elsewhere:
                 people = add_elsewhere(people, *map(Path, options.elsewhere))
+            if options.learn_from:
+                sources = [(Path(file), Path(root)) for file, root in options.learn_from]
+                people = learn_elsewhere(people, sources, options.held_out)
+            people = on_cameras(people, options.train_cameras, options.test_cameras)
         recipe = Recipe(
             options.steps,
             options.anchors,
@@ -61,6 +72,11 @@ def main() -> None:
             source = {"features": name, "held_out": options.held_out}
             if options.elsewhere:
                 source["elsewhere"] = Path(options.elsewhere[1]).name
+            if options.learn_from:
+                source["learn_from"] = [Path(root).name for _, root in options.learn_from]
+            for name in ("train_cameras", "test_cameras"):
+                if getattr(options, name) is not None:
+                    source[name] = getattr(options, name)
             compute_rows(people, recipe, source, options)
         if options.table or not options.time:
             print_table(options.out)
@@ -106,6 +122,11 @@ def _options() -> argparse.Namespace:
                         "gallery neighbours; one of several counts is chosen on the held-out people")  # fmt: skip
     parser.add_argument("--elsewhere", nargs=2, metavar=("FEATURES", "DATA"), help="another data set, ranked with the "
                         "weight that was chosen on the first: cameras without labels")  # fmt: skip
+    parser.add_argument("--learn_from", nargs=2, action="append", metavar=("FEATURES", "DATA"), help="train and choose "
+                        "the weight on all people of this data set instead; may be repeated")  # fmt: skip
+    parser.add_argument("--train_cameras", nargs="+", type=int, help="train and choose the weight on pictures of these "
+                        "cameras only")  # fmt: skip
+    parser.add_argument("--test_cameras", nargs="+", type=int, help="query and gallery pictures of these cameras only")
     parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")
     parser.add_argument("--fusion", type=float, help="weight of the pair stage; needed if the network was trained "
                         "on the held-out people (default: chosen on them)")  # fmt: skip

@@ -1,5 +1,6 @@
 """Features of a data set with the people for training, validation and test."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cace_pyg.engine.features import KeptFeatures
 _SPLIT_SEED = 123
 _QUERY_SEED = 5
 _MOST_QUERIES = 500
+_LABELS = "pid", "camid"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,45 @@ def add_elsewhere(people: People, file: Path, root: Path) -> People:
         FileNotFoundError: there is no such file or no data set.
         ValueError: the features are of other pictures, or from another network.
     """
+    people, samples = _append(people, file, root)
+    return replace(people, elsewhere=(samples, samples))
+
+
+def learn_elsewhere(people: People, sources: Sequence[tuple[Path, Path]], held_out: int) -> People:
+    """Replace the people for training and validation by those of other data sets, of all their parts.
+
+    Args:
+        people: their test stays.
+        sources: features and root of each other data set.
+        held_out: number of people for validation.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`add_elsewhere`.
+    """
+    learned: list[Sample] = []
+    for file, root in sources:
+        people, samples = _append(people, file, root)
+        first_pid, first_camera = (1 + max((getattr(one, what) for one in learned), default=0) for what in _LABELS)
+        learned += [
+            sample._replace(pid=first_pid + sample.pid, camid=first_camera + sample.camid)
+            for sample in samples
+            if sample.pid > 0  # 0: distractors, −1: junk
+        ]
+    train, validation = _hold_out(learned, held_out)
+    return replace(people, train=train, held_out=validation)
+
+
+def on_cameras(people: People, learned: Collection[int] | None, tested: Collection[int] | None) -> People:
+    """Train and validate with pictures of some cameras only, and test with those of others; None: all cameras."""
+    train, held_out, test = (
+        tuple(tuple(sample for sample in part if cameras is None or sample.camid in cameras) for part in parts)
+        for parts, cameras in (((people.train,), learned), (people.held_out, learned), (people.test, tested))
+    )
+    return replace(people, train=train[0], held_out=(held_out[0], held_out[1]), test=(test[0], test[1]))
+
+
+def _append(people: People, file: Path, root: Path) -> tuple[People, tuple[Sample, ...]]:
+    """Add the features of another data set; its pictures are returned."""
     features, labels, _ = _read(file, root)
     if (features.channels, features.grid) != (people.features.channels, people.features.grid):
         raise ValueError(
@@ -60,7 +101,7 @@ def add_elsewhere(people: People, file: Path, root: Path) -> People:
     both = [torch.cat([getattr(part, what) for part in (people.features, features)]) for what in ("embedding", "clues")]
     before = [(0, 0)] * len(people.features)  # so that positions continue
     samples = KeptFeatures.samples(*zip(*before, *labels, strict=True))[len(before) :]
-    return replace(people, features=Features(*both, features.grid), elsewhere=(tuple(samples), tuple(samples)))
+    return replace(people, features=Features(*both, features.grid)), tuple(samples)
 
 
 def _read(file: Path, root: Path) -> tuple[Features, list[tuple[int, int]], dict[str, int]]:
@@ -89,14 +130,18 @@ def split_people(features: Features, labels: list[tuple[int, int]], counts: tupl
     pids, camids = zip(*labels, strict=True)
     samples = KeptFeatures.samples(pids, camids)
     train, query = samples[: counts[0]], samples[counts[0] : sum(counts)]
+    learned, validation = _hold_out(train, held_out)
+    return People(features, learned, validation, (tuple(query), tuple(samples[sum(counts) :])))
+
+
+def _hold_out(
+    train: Sequence[Sample], held_out: int
+) -> tuple[tuple[Sample, ...], tuple[tuple[Sample, ...], tuple[Sample, ...]]]:
+    """The pictures that are left for training, and query and gallery of the people who are held out."""
     identities = torch.tensor([sample.pid for sample in train]).unique()
     order = torch.randperm(len(identities), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     chosen = set(identities[order[:held_out]].tolist())
     gallery = [sample for sample in train if sample.pid in chosen]
     drawn = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(_QUERY_SEED))[:_MOST_QUERIES]
-    return People(
-        features,
-        tuple(sample for sample in train if sample.pid not in chosen),
-        (tuple(gallery[position] for position in drawn.tolist()), tuple(gallery)),
-        (tuple(query), tuple(samples[sum(counts) :])),
-    )
+    query = tuple(gallery[position] for position in drawn.tolist())
+    return tuple(sample for sample in train if sample.pid not in chosen), (query, tuple(gallery))

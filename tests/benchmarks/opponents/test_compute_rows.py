@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.opponents import compute_rows as computing
 from benchmarks.opponents.__main__ import _few_people
-from benchmarks.opponents.people import add_elsewhere, read_people
+from benchmarks.opponents.people import add_elsewhere, learn_elsewhere, on_cameras, read_people
 from benchmarks.opponents.rows import Recipe
 from benchmarks.opponents.table import print_table
 from cace_pyg import Features
@@ -170,3 +170,35 @@ def test_another_data_set_is_ranked_with_the_weight_of_the_first(tiny, tmp_path,
     with pytest.raises(ValueError, match=r"Expected features of the pictures in .*'query': 1\d*"):
         kept_features(tmp_path / "few.pt", counts | {"query": 1}, 2)
         add_elsewhere(home, tmp_path / "few.pt", tiny)
+
+
+def test_training_people_of_other_data_sets_and_of_some_cameras(tiny, tmp_path):
+    splits = read_market_layout(tiny)
+    counts = {name: len(getattr(splits, name)) for name in ("train", "query", "gallery")}
+    kept_features(tmp_path / "home.pt", counts, 1)
+    there = [kept_features(tmp_path / f"there{number}.pt", counts, number) for number in (2, 3)]
+    home = read_people(tmp_path / "home.pt", tiny, 4)
+    people = learn_elsewhere(home, [(tmp_path / f"there{number}.pt", tiny) for number in (2, 3)], 5)
+    assert people.test == home.test
+    every = [sample for part in (splits.train, splits.query, splits.gallery) for sample in part]
+    identities = {sample.pid for sample in every if sample.pid > 0}
+    learned, (query, gallery) = people.train, people.held_out
+    assert {sample.pid for sample in learned}.isdisjoint(sample.pid for sample in gallery)
+    assert len({sample.pid for sample in (*learned, *gallery)}) == 2 * len(identities)
+    assert len({sample.pid for sample in gallery}) == 5 and set(query) <= set(gallery)
+    assert {sample.camid for sample in (*learned, *gallery)} == {
+        shift + sample.camid for sample in every for shift in (1, 2 + max(one.camid for one in every))
+    }
+    for number, features in enumerate(there):
+        kept = torch.cat([features[name].embedding for name in counts])
+        own = [position for position, sample in enumerate(every) if sample.pid > 0]
+        found = sorted(KeptFeatures.positions((*learned, *gallery)).tolist())[
+            number * len(own) : (number + 1) * len(own)
+        ]
+        torch.testing.assert_close(people.features.embedding[found], kept[own])
+
+    some = on_cameras(home, [1], [2])
+    assert {sample.camid for sample in (*some.train, *some.held_out[0], *some.held_out[1])} == {1}
+    assert {sample.camid for sample in (*some.test[0], *some.test[1])} == {2}
+    assert some.test[1] == tuple(sample for sample in home.test[1] if sample.camid == 2)
+    assert on_cameras(home, None, None) == home
