@@ -80,7 +80,12 @@ def _check(key: str, kind: Any, value: Any) -> None:
 def _expected(key: str, kind: Any, value: Any) -> str:
     got = "null" if value is None else "an empty string" if value == "" else repr(value)
     said = f"Expected {key} as {_in_words(kind)} (got {got if len(got) <= 60 else f'{got[:60]}…'})"
-    lone = isinstance(value, str) and value and any(get_origin(member) is list for member in get_args(kind))
+    lone = (
+        isinstance(value, str)
+        and value
+        and "[" not in value
+        and any(get_origin(member) is list for member in get_args(kind))
+    )
     return f"{said}; write '[{value}]'" if lone and len(got) <= 60 else said
 
 

@@ -41,9 +41,10 @@ class BackboneSettings:
     or of OpenVINO's .xml."""
     last_stride: int | None = None
     """1 doubles the resolution of the feature map; 2 leaves the network unchanged; null: 1 for torchvision's."""
-    earlier: list[str] | None = None
+    earlier: list[str | int] | None = None
     """Earlier layers whose maps are added to the channels of the clues, such as [conv3] of OSNet, [layer3] of a ResNet,
-    [blocks.8] of a transformer of timm, or names of tensors or nodes of onnx and openvino; null: none."""
+    [13] of mobilenet_v2, [blocks.8] of a transformer of timm, or names of tensors or nodes of onnx and openvino; null:
+    none."""
     stem: Stem = "torchvision"
     """First layers of a ResNet, as in the library of the weights (torchvision; strong_baseline; fast_reid)."""
     normalisation: Normalisation | None = None

@@ -118,6 +118,6 @@ def _build(config: Config, identities: int, latest: LatestCheckpoint | None, fab
     if fabric.is_global_zero and loaded is not None:
         write_line(str(loaded))
     if fabric.is_global_zero and config.backbone.earlier and not isinstance(extractor, FrozenExtractor):
-        layers_too = ", ".join(config.backbone.earlier)
+        layers_too = ", ".join(map(str, config.backbone.earlier))
         write_line(f"clues have {extractor.channels} channels, with those of earlier layers ({layers_too})")
     return model

@@ -200,6 +200,7 @@ def test_other_tensors_of_a_file_are_refused(tmp_path):
     [
         ("osnet_x0_25", "conv3", False),
         ("osnet_x0_25", "conv3", True),
+        ("mobilenet_v2", "13", False),
         ("timm/test_vit", "blocks.2", False),
         ("timm/test_vit", "blocks.2", True),
         ("onnx", "earlier", True),
@@ -222,8 +223,8 @@ def test_the_setting_reaches_every_network(name, layer, published, tmp_path):
     ]  # fmt: skip
     plain, joint = (
         build_extractor(config_of(parse(parser, [*options, *further]), parser), published)
-        for further in ([], [f"--backbone.earlier=['{layer}']"])
+        for further in ([], [f"--backbone.earlier=[{layer}]"])
     )
-    counts = {"osnet_x0_25": (128, 96), "timm/test_vit": (64, 64), "onnx": (16, 8)}
+    counts = {"mobilenet_v2": (1280, 96), "osnet_x0_25": (128, 96), "timm/test_vit": (64, 64), "onnx": (16, 8)}
     last, earlier = counts[name]
     assert (plain.channels, joint.channels) == (last, last + earlier)
