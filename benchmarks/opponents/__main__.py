@@ -2,9 +2,10 @@
 
 graph: the recipe of configs/on_top.yaml; no_graph: the same without edges, the control; part, nearest_counterpart,
 fully_connected: other builders; smoothing: neighbours added instead of subtracted; aligned_clues: the mean similarity
-of the clues that the attention connects; qaconv: best matches (Liao and Shao, 2020); transmatcher: two layers of
-query-key similarity with learned priors (Liao and Shao, 2021), the second with its own encoder layer, which makes its
-training slow; transmatcher_one_layer: only the first; k_reciprocal: re-ranking by neighbours (Zhong et al., 2017).
+of the clues that the attention connects; mutual_nearest: that of clues that are each other's nearest; qaconv: best
+matches (Liao and Shao, 2020); transmatcher: two layers of query-key similarity with learned priors (Liao and Shao,
+2021), the second with its own encoder layer, which makes its training slow; transmatcher_one_layer: only the first;
+k_reciprocal: re-ranking by neighbours (Zhong et al., 2017).
 
 Features come from `python -m benchmarks.extraction --data ROOT --keep FOLDER`. A hundred training people are held out.
 On them the fusion weight of each row is chosen, and, for the rows of --search, first the learning rate in a shorter
@@ -132,7 +133,7 @@ def _options() -> argparse.Namespace:
                         "on the held-out people (default: chosen on them)")  # fmt: skip
     parser.add_argument("--width", type=int, default=64, help="channels of projected clues (default: 64)")
     parser.add_argument("--held_out", type=int, default=100, help="training people (default: 100)")
-    own = ["aligned_clues", "qaconv", *TRANSMATCHER_LAYERS]
+    own = ["aligned_clues", "mutual_nearest", "qaconv", *TRANSMATCHER_LAYERS]
     parser.add_argument("--search", nargs="*", choices=TRAINED, default=own, help="rows with their own learning rate "
                         "and clue dropout; the others have 1e-3 and 0.5")  # fmt: skip
     parser.add_argument("--search_steps", type=int, default=600, help="(default: 600)")

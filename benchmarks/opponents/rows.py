@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 
-from benchmarks.opponents.matcher_stage import MatcherStage
+from benchmarks.opponents.matcher_stage import Matcher, MatcherStage
+from benchmarks.opponents.mutual_nearest import MutualNearest
 from benchmarks.opponents.people import People
 from benchmarks.opponents.qaconv import QAConv
 from benchmarks.opponents.transmatcher import TransMatcher
@@ -42,7 +43,7 @@ BUILDERS: dict[str, Callable[[int], GraphBuilder]] = {
     "nearest_counterpart": functools.partial(TopKSimilarity, k=1),
     "fully_connected": FullyConnected,
 }
-TRAINED = ("graph", *BUILDERS, "smoothing", "aligned_clues", "qaconv", *TRANSMATCHER_LAYERS)
+TRAINED = ("graph", *BUILDERS, "smoothing", "aligned_clues", "mutual_nearest", "qaconv", *TRANSMATCHER_LAYERS)
 _STEPS_OF_AN_EPOCH = 60
 
 
@@ -124,7 +125,9 @@ def build(row: str, features: Features, recipe: Recipe, seed: int) -> tuple[Cace
     return model, recipe.config(conditional, graph, seed)
 
 
-def _matcher(row: str, channels: int, n: int, width: int) -> QAConv | TransMatcher | None:
+def _matcher(row: str, channels: int, n: int, width: int) -> Matcher | None:
+    if row == "mutual_nearest":
+        return MutualNearest(channels, width)
     if row in TRANSMATCHER_LAYERS:
         return TransMatcher(channels, n, width, TRANSMATCHER_LAYERS[row])
     return QAConv(channels, n, width) if row == "qaconv" else None

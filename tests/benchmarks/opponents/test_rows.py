@@ -55,13 +55,17 @@ def test_a_step_of_the_loop_trains_a_row_and_moves_every_matrix_of_a_matcher(row
     train(model, config, found)
     moved = {name for name, weight in model.pair_stage.named_parameters() if not weight.cpu().equal(before[name])}
     assert moved and all(weight.isfinite().all() for weight in model.pair_stage.parameters())
-    if row == "qaconv" or row in TRANSMATCHER_LAYERS:  # a vector may only shift all distances, which has no gradient
+    if row in (
+        "mutual_nearest",
+        "qaconv",
+        *TRANSMATCHER_LAYERS,
+    ):  # a vector may only shift all distances, which has no gradient
         assert moved >= {name for name, weight in before.items() if weight.dim() == 2}
     *_, distances = measure_row(model, config, found, "test")
     assert distances.conditional.shape == (20, 5) and distances.conditional.isfinite().all()
 
 
-@pytest.mark.parametrize("row", ["qaconv", *TRANSMATCHER_LAYERS])
+@pytest.mark.parametrize("row", ["mutual_nearest", "qaconv", *TRANSMATCHER_LAYERS])
 def test_a_matchers_distance_is_the_smaller_the_higher_its_score(row):
     found = people()
     model, config = build(row, found.features, QUICK, seed=0)
@@ -103,6 +107,7 @@ def test_bytes_are_those_of_what_a_pair_needs():
         "fully_connected": 4 * (n * width + embedding),
         "smoothing": 4 * (2 * n * width + embedding),
         "aligned_clues": 4 * n * (width + CHANNELS),
+        "mutual_nearest": 4 * n * width,
         "qaconv": 4 * n * width,
         "transmatcher_one_layer": 4 * n * width,
         "transmatcher": 2 * 4 * n * width,
