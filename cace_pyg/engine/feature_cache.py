@@ -103,6 +103,8 @@ def _network_key(model: CaceNet, config: Config) -> str:
     settings = asdict(config.backbone) | {"weights": getattr(model.extractor, "sha256", None)}
     settings |= {"size": [config.data.height, config.data.width], "flip": config.evaluation.flip}
     settings["class"] = type(model.extractor).__name__
+    network = getattr(model.extractor, "backbone", model.extractor)
+    settings["layers"] = [str(layer) for layer in getattr(network, "earlier", ())]  # from Python without a setting
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     extractor = model.get_submodule("extractor")
     for name, values in sorted(extractor.state_dict().items()):

@@ -12,6 +12,8 @@ from cace_pyg.data import read_market_layout
 from cace_pyg.engine.build import build_model
 from cace_pyg.engine.extraction import extract_clues
 from cace_pyg.evaluate import main as evaluate
+from cace_pyg.graph import NoAlignment
+from cace_pyg.models import Backbone, CaceNet, PublishedEmbedding
 from tests.frozen_networks import SmallReid, write_onnx
 
 
@@ -104,6 +106,17 @@ def test_other_pixels_flip_or_a_changed_picture_are_extracted_anew(config, pictu
     model = counted(config())
     extract_clues(model, samples, config(), "cpu")
     assert model.extractor.images == 1
+
+
+def test_other_layers_of_a_network_from_python_are_extracted_anew(config, pictures):
+    """The configuration does not say which layers, and both have 64 channels."""
+    samples, found = read_market_layout(pictures).train[:2], []
+    for layer in ("0", "1"):
+        torch.manual_seed(0)
+        network = PublishedEmbedding(Backbone("vgg11", last_stride=2, earlier=[layer]))
+        model = CaceNet(network, NoAlignment, published=True).eval()
+        found.append(extract_clues(model, samples, config("--backbone.name=small_cnn"), "cpu")[1].features)
+    assert found[0].shape == found[1].shape and not torch.equal(*found)
 
 
 def test_what_a_killed_run_left_is_not_read_and_a_broken_picture_leaves_nothing(config, pictures, tmp_path):
