@@ -109,11 +109,11 @@ def test_other_pixels_flip_or_a_changed_picture_are_extracted_anew(config, pictu
 
 
 def test_other_layers_of_a_network_from_python_are_extracted_anew(config, pictures):
-    """The configuration does not say which layers, and both have 64 channels."""
+    """The configuration does not say which layers, and both have 24 channels."""
     samples, found = read_market_layout(pictures).train[:2], []
-    for layer in ("0", "1"):
+    for layer in ("2", "3"):
         torch.manual_seed(0)
-        network = PublishedEmbedding(Backbone("vgg11", last_stride=2, earlier=[layer]))
+        network = PublishedEmbedding(Backbone("mobilenet_v2", earlier=[layer]))
         model = CaceNet(network, NoAlignment, published=True).eval()
         found.append(extract_clues(model, samples, config("--backbone.name=small_cnn"), "cpu")[1].features)
     assert found[0].shape == found[1].shape and not torch.equal(*found)
