@@ -79,14 +79,14 @@ def build_extractor(
     _check_frozen_alone(settings)
     if settings.name.startswith(PREFIX):
         return _of_timm(settings, published, (config.data.height, config.data.width), weights)
-    backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem, _earlier(settings))
+    backbone = Backbone(settings.name, weights, settings.last_stride, settings.stem, settings.earlier or ())
     return PublishedEmbedding(backbone, layers) if published else backbone
 
 
 def _of_timm(settings: BackboneSettings, published: bool, size: tuple[int, int], weights: str | None) -> TimmExtractor:
     if settings.last_stride == 1 or settings.stem != "torchvision":
         raise ValueError(f"{settings.name} cannot be changed; leave backbone.last_stride and backbone.stem out")
-    return TimmExtractor(settings.name, size, weights, published, settings.normalisation, _earlier(settings))
+    return TimmExtractor(settings.name, size, weights, published, settings.normalisation, settings.earlier or ())
 
 
 def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) -> FrozenExtractor:
@@ -107,12 +107,8 @@ def _frozen(settings: BackboneSettings, published: bool, size: tuple[int, int]) 
         settings.normalisation,
         settings.channel_order,
         size,
-        _earlier(settings),
+        settings.earlier or (),
     )
-
-
-def _earlier(settings: BackboneSettings) -> list[str]:
-    return [str(name) for name in settings.earlier or ()]  # YAML reads the number of a layer as a number
 
 
 def _check_frozen_alone(settings: BackboneSettings) -> None:

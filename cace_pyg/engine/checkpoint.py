@@ -250,6 +250,7 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
         RuntimeError: the extra that the network needs is not installed.
     """
     state = load_checkpoint(path)
+    _check_layers(state, config, path)
     if "own_extractor" in state:
         own = state["own_extractor"]
         network = "features of a network of your own" if own == "KeptFeatures" else f"a network of your own, {own}"
@@ -265,6 +266,22 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     check_network(model, state, path)
     load_model_state(model, state["model"], path)
     return model.eval(), state
+
+
+def _check_layers(state: dict[str, Any], config: Config, path: Path) -> None:
+    """Refuse clues of other layers than in the training: their weights may fit, and the results would be wrong."""
+    trained = yaml.safe_load(state["config"])["backbone"]
+    for name in ("earlier", "map"):
+        was, now = trained.get(name), getattr(config.backbone, name)
+        if (was or None) != (now or None):
+            raise ValueError(
+                f"Expected backbone.{name} {_as_yaml(was)}, with which {path} was trained (got {_as_yaml(now)}); "
+                "leave it out, or train the pair stage again"
+            )
+
+
+def _as_yaml(value: str | list[str | int] | None) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
 def network_facts(network: FrozenExtractor) -> dict[str, str]:

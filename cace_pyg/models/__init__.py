@@ -3,6 +3,7 @@
 from cace_pyg.models.backbone import Backbone
 from cace_pyg.models.cace_net import CaceNet
 from cace_pyg.models.clue_alignment import ClueAlignment
+from cace_pyg.models.clues_of_layers import join_layers
 from cace_pyg.models.conditional_embedding import ConditionalEmbedding
 from cace_pyg.models.extractor import Extractor, Individual
 from cace_pyg.models.frozen_extractor import FrozenExtractor
@@ -35,6 +36,7 @@ __all__ = [
     "PublishedEmbedding",
     "TimmExtractor",
     "VerificationHead",
+    "join_layers",
     "keep_clues",
     "load_backbone_weights",
 ]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from cace_pyg.models.clues_of_layers import check_earlier, join_layers
+from cace_pyg.models.clues_of_layers import check_earlier, join_layers, layer_names
 from cace_pyg.models.instance_batch_norm import IBN_RESNETS, make_ibn_a
 from cace_pyg.models.load_backbone_weights import LoadedWeights, load_backbone_weights
 from cace_pyg.models.osnet import OSNETS, osnet_layers
@@ -55,7 +55,7 @@ class Backbone(torch.nn.Module):
         weights: str | None = None,
         last_stride: int | None = None,
         stem: Stem = "torchvision",
-        earlier: Sequence[str] = (),
+        earlier: Sequence[str | int] = (),
     ):
         super().__init__()
         if stem not in get_args(Stem):
@@ -87,7 +87,7 @@ class Backbone(torch.nn.Module):
         # faster on CPUs and in half precision, and each clue is contiguous
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
         self.last_channels = self._count_channels()
-        self.earlier = self._earlier_channels(earlier)
+        self.earlier = self._earlier_channels(layer_names(earlier))
         self.channels = self.last_channels + sum(self.earlier.values())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Backbone(torch.nn.Module):
         children = self.trunk.named_children() if isinstance(self.trunk, torch.nn.Sequential) else []
         known = [name for name, _ in children][:-1]
         if unknown := [name for name in names if name not in known]:
-            have = f"has the layers {', '.join(known)}" if known else "has no layers by name"
+            have = f"has the layers {', '.join(known)}" if known else "has none by name, so leave them out"
             raise ValueError(
                 f"Expected earlier layers of {self.name}, before its last (got {', '.join(unknown)}); it {have}"
             )

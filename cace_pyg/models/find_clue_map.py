@@ -1,8 +1,9 @@
 """Finds the clues in a network's graph: the map that its last pooling reads."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -18,6 +19,7 @@ _PICKS = {"Gather", "Slice"}  # steps that take one token, the class token
 _RESHAPES = {"Reshape", "Flatten", "Squeeze"}
 _MOST_EXTRA = 5  # tokens that are not patches: a class token, and DINOv2's four registers
 _LISTED = 4
+_ENDS_OF_BLOCKS = {"Add", "AveragePool", "Clip", "Concat", "MaxPool", "Relu"}
 
 
 class Step(NamedTuple):
@@ -36,6 +38,12 @@ class NetworkGraph:
 
     steps: tuple[Step, ...]
     shapes: Mapping[str, Shape]
+    other_names: Mapping[str, str] = field(default_factory=dict)  # of tensors
+
+    def tensor(self, named: str) -> str:
+        """The tensor of this name, or the first one that the step of this name makes; the name itself if none is."""
+        by_step = {step.name: step.outputs[0] for step in self.steps}
+        return named if named in self.shapes else self.other_names.get(named) or by_step.get(named, named)
 
 
 class ClueMap(NamedTuple):
@@ -87,10 +95,11 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
         ValueError: there is no tensor of this name, or it is not a map; or the map cannot be determined. The message
             lists the candidates.
     """
-    if named is not None:
-        return named_map(graph, embedding, size, named, file, "backbone.map")
     before = _Ancestry(graph)
     steps = before.steps_before(embedding)
+    if named is not None:
+        every = [name for step in reversed(steps) for name in step.outputs]
+        return _named_map(graph, size, named, file, every)
     found = {}
     for step in steps:
         layout = _pooled_layout(step, graph.shapes)
@@ -108,19 +117,53 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
     return _clue_map(graph, tensor, layout, size, file)
 
 
-def named_map(
-    graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str, file: str, setting: str
+def find_earlier_map(
+    graph: NetworkGraph,
+    embedding: str,
+    size: tuple[int, int],
+    named: str,
+    file: str,
+    fits: Callable[[ClueMap], bool],
 ) -> ClueMap:
-    """The map with a given name, see :func:`find_clue_map`; ``setting`` is where the name comes from."""
-    by_step = {step.name: step.outputs[0] for step in graph.steps}
-    tensor = named if named in graph.shapes else by_step.get(named, named)
+    """The map with a given name, in addition to that of :func:`find_clue_map`.
+
+    Raises:
+        ValueError: no step makes a tensor of this name, or it is not a map. The message lists maps that pass ``fits``.
+    """
+    steps = _Ancestry(graph).steps_before(embedding)
+    try:
+        clue_map = _named_map(graph, size, named, file)
+        if any(clue_map.tensor in step.outputs for step in steps):
+            return clue_map
+        problem = "from which the embedding is not computed" if clue_map.tensor in graph.shapes else "no tensor"
+    except ValueError:
+        shape = graph.shapes.get(graph.tensor(named))
+        problem = "which does not exist" if shape is None else f"of shape {shape}"
+    candidates = []
+    for step in steps:
+        if step.kind in _ENDS_OF_BLOCKS:
+            with suppress(ValueError):
+                candidates += [found for name in step.outputs if fits(found := _named_map(graph, size, name, file))]
+    few = candidates[:: -(-len(candidates) // _LISTED)] if candidates else []
+    listed = ", ".join(
+        f"{found.tensor} ({found.channels} channels of {found.grid[0]}×{found.grid[1]})" for found in few
+    )
+    raise ValueError(
+        f"Expected backbone.earlier to name a map or tokens of {file} (got {named!r}, {problem}). "
+        + (f"Some of them, in the order of the network: {listed}" if listed else "It has no earlier maps")
+    )
+
+
+def _named_map(
+    graph: NetworkGraph, size: tuple[int, int], named: str, file: str, candidates: Iterable[str] = ()
+) -> ClueMap:
+    tensor = graph.tensor(named)
     shape = graph.shapes.get(tensor, ())
     if not _is_map(shape) or len(shape) not in (3, 4):
         what = f"of shape {shape}" if tensor in graph.shapes else "which does not exist"
-        steps = _Ancestry(graph).steps_before(embedding)
-        every = [name for step in reversed(steps) for name in step.outputs]
         raise ValueError(
-            f"Expected {setting} to name a map or tokens of {file} (got {named!r}, {what}). {_candidates(graph, every)}"
+            f"Expected backbone.map to name a map or tokens of {file} (got {named!r}, {what}). "
+            f"{_candidates(graph, candidates)}"
         )
     pooled = [_pooled_layout(step, graph.shapes) for step in graph.steps if tensor in step.inputs[:1]]
     usual: Layout = "NTC" if len(shape) == 3 else _usual_layout(shape, size)

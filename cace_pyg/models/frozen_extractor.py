@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
-from cace_pyg.models.clues_of_layers import check_earlier, join_layers
+from cace_pyg.models.clues_of_layers import check_earlier, fits_below, join_layers, layer_names
 from cace_pyg.models.extractor import Individual
-from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map, named_map
+from cace_pyg.models.find_clue_map import ClueMap, NetworkGraph, find_clue_map, find_earlier_map
 from cace_pyg.models.normalisation import Normalisation, renormalisation
 
 ChannelOrder = Literal["rgb", "bgr"]
@@ -84,7 +85,7 @@ class FrozenExtractor(torch.nn.Module):
         normalisation: Normalisation | None = None,
         channel_order: ChannelOrder | None = None,
         size: tuple[int, int] | None = None,
-        earlier: Sequence[str] = (),
+        earlier: Sequence[str | int] = (),
     ):
         super().__init__()
         path = Path(path)
@@ -168,11 +169,19 @@ class FrozenExtractor(torch.nn.Module):
             f"channels{further}); takes {self.size[0]}×{self.size[1]} pixels, {said}; SHA-256 {self.sha256[:12]}…"
         )
 
-    def _earlier_maps(self, graph: NetworkGraph, names: Sequence[str]) -> tuple[ClueMap, ...]:
-        file = self.path.name
-        found = {name: named_map(graph, self.output, self.size, name, file, "backbone.earlier") for name in names}
+    def _earlier_maps(self, graph: NetworkGraph, given: Sequence[str | int]) -> tuple[ClueMap, ...]:
+        file, has_tokens = self.path.name, self.map.layout in ("NTC", "NCT")
+
+        def fits(clue_map: ClueMap) -> bool:
+            return clue_map.tensor != self.map.tensor and fits_below(
+                (1, clue_map.channels, *clue_map.grid), self.map.grid, has_tokens
+            )
+
+        names = layer_names(given)
+        found = {name: find_earlier_map(graph, self.output, self.size, name, file, fits) for name in names}
         shapes = {name: (1, clue_map.channels, *clue_map.grid) for name, clue_map in found.items()}
-        check_earlier(shapes, self.map.grid, file)
+        check_earlier(shapes, self.map.grid, file, has_tokens)
+        layer_names([clue_map.tensor for clue_map in found.values()])  # a tensor and the node that makes it
         if again := [name for name, clue_map in found.items() if clue_map.tensor == self.map.tensor]:
             raise ValueError(f"{again[0]} of backbone.earlier is the last map of {file} itself; leave it out")
         return tuple(found.values())
@@ -257,7 +266,7 @@ def _image_form(taken: ImageInput, size: tuple[int, int] | None, file: str) -> t
 def _for_one_picture(graph: NetworkGraph, batch: int | None) -> NetworkGraph:
     """The graph of a file that takes several pictures at once, with the shapes for one picture."""
     shapes = {name: (1, *shape[1:]) if shape[:1] == (batch,) else shape for name, shape in graph.shapes.items()}
-    return NetworkGraph(graph.steps, shapes)
+    return replace(graph, shapes=shapes)
 
 
 def _find_embedding(

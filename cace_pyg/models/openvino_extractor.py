@@ -96,15 +96,17 @@ class OpenVinoRuntime:
             raise size_refused(self._path, shape, _last_line(error)) from error
         steps: list[Step] = []
         shapes: dict[str, Shape] = {}
+        other_names: dict[str, str] = {}
         for node in model.get_ordered_ops():
             kind = node.get_type_name()
             given, made = (tuple(_name(end) for end in ends) for ends in (node.input_values(), node.outputs()))
             for name, end in zip(made, node.outputs(), strict=True):
+                other_names |= dict.fromkeys(end.get_names(), name)
                 if end.get_partial_shape().is_static:
                     shapes[name] = tuple(int(length) for length in end.get_shape())
             if made and kind not in ("Constant", "Parameter"):
                 steps.append(Step(_ONNX_KINDS.get(kind, kind), node.get_friendly_name(), given, made, _axes(node)))
-        return NetworkGraph(tuple(steps), shapes)
+        return NetworkGraph(tuple(steps), shapes, other_names)
 
     def start(self, tensors: Sequence[str], threads: int) -> Run:
         """Compile a model that returns these tensors."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cace_pyg.graph import Clues
-from cace_pyg.models.clues_of_layers import check_earlier, join_layers
+from cace_pyg.models.clues_of_layers import check_earlier, fits_below, join_layers, layer_names
 from cace_pyg.models.extractor import Individual
 from cace_pyg.models.load_backbone_weights import LoadedWeights
 from cace_pyg.models.load_timm_weights import load_timm_weights
@@ -19,6 +19,7 @@ from cace_pyg.models.normalisation import Normalisation, renormalisation
 from cace_pyg.torchvision_operators import import_torchvision
 
 PREFIX = "timm/"
+_LISTED = 8
 
 
 class TimmExtractor(torch.nn.Module):
@@ -63,7 +64,7 @@ class TimmExtractor(torch.nn.Module):
         weights: str | None = None,
         own_embedding: bool = True,
         normalisation: Normalisation | None = None,
-        earlier: Sequence[str] = (),
+        earlier: Sequence[str | int] = (),
     ):
         super().__init__()
         if normalisation not in (None, *get_args(Normalisation)):
@@ -75,7 +76,7 @@ class TimmExtractor(torch.nn.Module):
         _check_patches(timm, self.network, self.name, size)
         self.grid, self._prefix_tokens = self._look_at_the_features()
         self._takes_any_size = any_size and self._prefix_tokens is None
-        self.earlier = tuple(earlier)
+        self.earlier = layer_names(earlier)
         self.channels: int = self.network.num_features + self._count_earlier()
         known = self.network.pretrained_cfg
         scale, shift = renormalisation(normalisation or (known["mean"], known["std"]))
@@ -99,11 +100,10 @@ class TimmExtractor(torch.nn.Module):
                 f"{images.size(2)}×{images.size(3)}); build it for those: TimmExtractor({self.name!r}, "
                 f"size=({images.size(2)}, {images.size(3)}))"
             )
-        features, earlier = self._features(images * self.scale + self.shift)
+        features, found = self._features(images * self.scale + self.shift, self.earlier)
         clues = self._clues(features)
-        if earlier:
-            last = clues.features.mT.unflatten(2, self.grid) if isinstance(clues, Clues) else clues
-            clues = join_layers(last, earlier)
+        if self.earlier:
+            clues = join_layers(self._as_map(features), [found[name] for name in self.earlier])
         if not self.own_embedding:
             return clues
         clues = clues if isinstance(clues, Clues) else Clues.from_map(clues)
@@ -114,15 +114,15 @@ class TimmExtractor(torch.nn.Module):
             return features.permute(0, 3, 1, 2) if _is_channels_last(self.network) else features
         return Clues(features[:, self._prefix_tokens :], self.grid)
 
-    def _features(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The last features as timm returns them, and the maps of earlier layers."""
+    def _features(self, images: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The last features as timm returns them, and the maps of those modules that are used and return a tensor."""
         found: dict[str, Tensor] = {}
         with ExitStack() as hooks:
-            for name in self.earlier:
+            for name in names:
                 keep = partial(_keep, found, name)
                 hooks.callback(self.network.get_submodule(name).register_forward_hook(keep).remove)
             features = self.network.forward_features(images)
-        return features, [self._as_map(found[name]) for name in self.earlier]
+        return features, {name: self._as_map(output) for name, output in found.items()}
 
     def _as_map(self, output: Tensor) -> Tensor:
         """The output of a layer as ``(image, channel, H, W)``, if it is a map or tokens."""
@@ -134,24 +134,27 @@ class TimmExtractor(torch.nn.Module):
 
     @torch.no_grad()
     def _count_earlier(self) -> int:
-        """The channels of all earlier layers; also says which are unknown or make no map."""
-        modules = dict(self.network.named_modules())
-        if unknown := [name for name in self.earlier if not name or name not in modules]:
-            children = ", ".join(name for name, _ in self.network.named_children())
-            raise ValueError(
-                f"Expected layers of {self.name} (got {', '.join(unknown)}); it has {children}, and those inside them: "
-                "layer3, blocks.8, stages.2"
-            )
+        """The channels of all earlier layers; also says which are unknown, make no map, or are the last one."""
+        modules = [name for name, _ in self.network.named_modules() if name]
+        image, has_tokens = torch.rand(1, 3, *self.size), self._prefix_tokens is not None
         self.network.eval()
         try:
-            _, earlier = self._features(torch.zeros(1, 3, *self.size))
-        except KeyError as error:
-            raise ValueError(
-                f"Expected layers that {self.name} computes its features with (got {error}); choose others"
-            ) from error
-        self.network.train()
-        shapes = {name: tuple(found.shape) for name, found in zip(self.earlier, earlier, strict=True)}
-        check_earlier(shapes, self.grid, self.name, same_size=self._prefix_tokens is not None)
+            features, found = self._features(image, [name for name in self.earlier if name in modules])
+            last = self._as_map(features)
+            if wrong := [name for name in self.earlier if name not in found]:
+                near = [name for name in modules if name.count(".") < 2]  # blocks, not what is inside them
+                _, every = self._features(image, near)
+                fitting = [name for name, made in every.items() if fits_below(made.shape, self.grid, has_tokens)]
+                raise ValueError(
+                    f"Expected modules of {self.name} that make maps (got {', '.join(wrong)}); some that do: "
+                    f"{', '.join(fitting[:: -(-len(fitting) // _LISTED)])}"
+                )
+        finally:
+            self.network.train()
+        shapes = {name: tuple(made.shape) for name, made in found.items()}
+        check_earlier(shapes, self.grid, self.name, has_tokens)
+        if again := [name for name, made in found.items() if made.shape == last.shape and torch.equal(made, last)]:
+            raise ValueError(f"Expected layers of {self.name} before its last (got {again[0]}); leave it out")
         return sum(shape[1] for shape in shapes.values())
 
     @torch.no_grad()

@@ -49,3 +49,12 @@ def test_the_checkpoint_has_its_clues_and_every_command_takes_it(trained, splits
 @pytest.fixture
 def splits_of_tiny(tiny):
     return read_market_layout(tiny)
+
+
+@pytest.mark.parametrize("layers", ["[conv2, conv1, maxpool]", "null"])
+def test_a_checkpoint_is_not_used_with_other_layers_even_if_its_weights_fit(trained, layers, capsys):
+    """conv2, conv1 and maxpool have 96 channels together, as conv3 has."""
+    best = trained / "checkpoints" / "best.ckpt"
+    assert evaluate(["--checkpoint", str(best), f"--backbone.earlier={layers}"]) == 2
+    told = capsys.readouterr().err
+    assert "Expected backbone.earlier [conv3], with which " in told and f"(got {layers})" in told

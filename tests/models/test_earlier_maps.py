@@ -161,7 +161,7 @@ def pictures_of_people(tiny):
     [
         ("osnet_x0_25", ["conv9"], r"before its last \(got conv9\); it has the layers conv1, .*conv4$"),
         ("osnet_x0_25", ["conv5"], r"before its last \(got conv5\)"),
-        ("small_cnn", ["stem"], r"\(got stem\); it has no layers by name"),
+        ("small_cnn", ["stem"], r"\(got stem\); it has none by name, so leave them out"),
     ],
 )
 def test_other_layers_are_refused_with_those_that_there_are(name, earlier, told):
@@ -170,29 +170,81 @@ def test_other_layers_are_refused_with_those_that_there_are(name, earlier, told)
 
 
 @pytest.mark.parametrize(
-    ("earlier", "told"),
+    ("name", "earlier", "told"),
     [
-        ("blocks.90", r"Expected layers of timm/test_vit \(got blocks.90\); it has patch_embed, .*blocks"),
-        ("norm_pre.nothing", "Expected layers of timm/test_vit"),
-        ("blocks.0.mlp.fc1.nothing", "Expected layers of timm/test_vit"),
-        ("fc_norm", r"computes its features with \(got 'fc_norm'\)"),
-        ("blocks.0.attn.q_norm", r"to make maps .* of 4×2 pixels .*q_norm\); choose others"),
+        ("test_vit", "blocks.90", r"that make maps \(got blocks.90\); some that do: .*blocks.0, .*blocks.4"),
+        ("test_vit", "norm_pre.nothing", r"that make maps \(got norm_pre.nothing\)"),
+        ("test_vit", "fc_norm", r"that make maps \(got fc_norm\)"),
+        ("test_vit", "blocks.0.attn.q_norm", r"to make maps .* of 4×2 pixels .*q_norm\); choose others"),
+        ("test_vit", "norm", r"before its last \(got norm\); leave it out"),
+        ("resnet18", "stages.2", r"\(got stages.2\); some that do: conv1, .*layer2"),
+        ("resnet18", "layer4", r"before its last \(got layer4\); leave it out"),
     ],
 )
-def test_other_modules_of_timm_are_refused(earlier, told):
+def test_other_modules_of_timm_are_refused(name, earlier, told):
     with pytest.raises(ValueError, match=told):
-        TimmExtractor("test_vit", (64, 32), earlier=[earlier])
+        TimmExtractor(name, (64, 32), earlier=[earlier])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda earlier: Backbone("osnet_x0_25", earlier=earlier),
+        lambda earlier: TimmExtractor("test_vit", (64, 32), earlier=earlier),
+    ],
+)
+def test_names_are_in_a_list_each_once(make):
+    with pytest.raises(ValueError, match=r"in a list, such as \['conv3'\] \(got 'conv3'\)"):
+        make("conv3")
+    with pytest.raises(ValueError, match=r"each earlier layer once, by its name \(got 'conv3' twice\); leave it out"):
+        make(["conv3", "conv3"])
+    with pytest.raises(ValueError, match=r"by its name \(got ''\)"):
+        make([""])
+
+
+def test_a_number_is_a_name():
+    assert Backbone("mobilenet_v2", earlier=[13]).earlier == {"13": 96}
 
 
 def test_other_tensors_of_a_file_are_refused(tmp_path):
     path = write_onnx(SmallReid("window").eval(), tmp_path / "reid.onnx")
     plain = OnnxExtractor(path)
-    with pytest.raises(ValueError, match=r"backbone.earlier to name a map .*\(got 'middle', which does not exist\)"):
-        OnnxExtractor(path, earlier=["middle"])
-    with pytest.raises(ValueError, match=r"backbone.earlier to name a map .*of shape \(1, 12\)"):
-        OnnxExtractor(path, earlier=[plain.output])
-    with pytest.raises(ValueError, match="of backbone.earlier is the last map of reid.onnx itself; leave it out"):
-        OnnxExtractor(path, earlier=[plain.map.tensor])
+    earlier = before_last(plain, (8, 12, 6))
+    graph = plain._runtime.graph((1, 3, 48, 24))
+    node = next(step.name for step in graph.steps if earlier in step.outputs)
+    for given, told in (
+        (
+            ["middle"],
+            r"backbone.earlier to name a map .*\(got 'middle', which does not exist\)\. Some of them.*8 channels",
+        ),
+        ([plain.output], r"backbone.earlier to name a map .*of shape \(1, 12\)"),
+        (["images"], r"\(got 'images', from which the embedding is not computed"),
+        ([plain.map.tensor], "of backbone.earlier is the last map of reid.onnx itself; leave it out"),
+        ([earlier, earlier], "each earlier layer once"),
+        ([earlier, node], "each earlier layer once"),
+    ):
+        with pytest.raises(ValueError, match=told) as error:
+            OnnxExtractor(path, earlier=given)
+        assert f"{plain.map.tensor} (" not in str(error.value)  # not among the proposals
+
+
+def test_of_a_transformers_file_only_tokens_of_the_same_grid_are_taken(tmp_path):
+    plain = OnnxExtractor(write_onnx(SmallTransformer("mean").eval(), tmp_path / "reid.onnx"))
+    graph = plain._runtime.graph((1, 3, 48, 24))
+    inside = [name for step in graph.steps for name in step.outputs if graph.shapes.get(name, ())[-2:] == (19, 19)]
+    assert inside  # the attention of all tokens, which looks like a map of 19×19 pixels
+    with pytest.raises(ValueError, match="6×3 pixels|grid of patches"):
+        OnnxExtractor(tmp_path / "reid.onnx", earlier=inside[:1])
+    with pytest.raises(ValueError, match=r"got 'x', .*in the order of the network: .*\(16 channels of 6×3\)"):
+        OnnxExtractor(tmp_path / "reid.onnx", earlier=["x"])
+
+
+def test_a_layer_of_openvino_has_the_names_of_its_output_too(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = write_onnx(SmallReid("window").eval(), tmp_path / "reid.onnx")
+    earlier = before_last(OnnxExtractor(path), (8, 12, 6))
+    openvino.save_model(openvino.convert_model(path), tmp_path / "reid.xml", compress_to_fp16=False)
+    assert OpenVinoExtractor(tmp_path / "reid.xml", earlier=[earlier]).channels == 16 + 8
 
 
 @pytest.mark.parametrize(
