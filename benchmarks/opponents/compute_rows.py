@@ -17,6 +17,7 @@ from cace_pyg.config import Config, KReciprocalSettings, PropagationSettings
 from cace_pyg.data import Sample
 from cace_pyg.engine.distances import Distances, labels_of
 from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import (
     MOST_LISTED,
@@ -259,7 +260,7 @@ def untrained_row(row: str, people: People) -> dict[str, Any]:
     """The network's own ranking, or k-reciprocal re-ranking of it, with the constants of its authors."""
     started, (query, gallery) = time.perf_counter(), people.test
     query_embedding, gallery_embedding = (
-        people.features.embedding[int(part[0].path.name) : int(part[-1].path.name) + 1] for part in (query, gallery)
+        people.features.embedding[KeptFeatures.positions(part)] for part in (query, gallery)
     )
     blocks: Iterable[torch.Tensor]
     if row == "individual":

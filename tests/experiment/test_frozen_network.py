@@ -1,13 +1,16 @@
 """The pair stage on top of a network that is an ONNX file: trained, evaluated, searched with, resumed, exported."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from cace_pyg import CaceNet, OnnxExtractor, Trainer, extract_features, from_pretrained, load_weights
 from cace_pyg.config import from_yaml
@@ -22,6 +25,8 @@ from cace_pyg.gallery import Gallery
 from cace_pyg.read_picture import read_picture
 from cace_pyg.train import main as train
 from tests.frozen_networks import SmallReid, write_onnx
+
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 
 def arguments_of(tiny, weights):
@@ -273,15 +278,23 @@ def test_with_the_map_of_an_earlier_layer_too(tiny, network, capsys, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "out" / "clues.onnx")
     shapes = {entry.name: entry.shape[1:] for entry in session.get_inputs()}
     assert shapes == {"map": [16, 6, 3], "map_1": [8, 12, 6]}
-    images = torch.randn(3, 3, 48, 24)
-    _, *maps = model.extractor.run(images)
-    found = dict(
-        zip(
-            [entry.name for entry in session.get_outputs()],
-            session.run(None, {name: value.numpy() for name, value in zip(shapes, maps, strict=True)}),
-            strict=True,
-        )
-    )
+    program = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    paths = sorted((tiny / "query").glob("*.jpg"))[:3]
+    given = {
+        "folder": tmp_path / "out",
+        "network_file": weights,
+        "size": (24, 48),
+        "json": json,
+        "np": np,
+        "Path": Path,
+    }
+    given |= {"Image": Image, "onnxruntime": onnxruntime}
+    exec(program, given)
+    found = given["embed"](paths)
+    images = evaluation_transform()(torch.stack([to_tensor(read_picture(path), (48, 24)) for path in paths]))
     with torch.no_grad():
-        prepared = model.pair_stage.prepare(model(images).clues)
-    np.testing.assert_allclose(found["projected"], prepared.projected.numpy(), rtol=1e-4, atol=1e-5)
+        embedding, clues = model(images)
+        prepared = model.pair_stage.prepare(clues)
+    np.testing.assert_allclose(found["projected"], prepared.projected.numpy(), rtol=1e-3, atol=1e-5)
+    expected = torch.nn.functional.normalize(embedding, dim=-1)
+    np.testing.assert_allclose(found["embedding"], expected.numpy(), rtol=1e-3, atol=1e-5)

@@ -122,7 +122,7 @@ def test_the_page_ranks_as_evaluation_does_without_torch(exported, tiny):
     evaluation = evaluate_two_stage(model, query, splits.gallery, config, state["fusion_weight"], "cpu")
     wanted = rank(evaluation.distances.two_stage(state["fusion_weight"]))
     assert (wanted != rank(evaluation.distances.individual())).any(), "the second stage changes nothing here"
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    program, _of_a_frozen_network = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     program += "\nassert 'torch' not in sys.modules and 'cace_pyg' not in sys.modules"
     files = [str(sample.path) for sample in splits.gallery]
     for sample, order in zip(query, wanted.tolist(), strict=True):

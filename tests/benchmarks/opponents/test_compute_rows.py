@@ -202,3 +202,9 @@ def test_training_people_of_other_data_sets_and_of_some_cameras(tiny, tmp_path):
     assert {sample.camid for sample in (*some.test[0], *some.test[1])} == {2}
     assert some.test[1] == tuple(sample for sample in home.test[1] if sample.camid == 2)
     assert on_cameras(home, None, None) == home
+    some = on_cameras(home, [1], [2, 3, 5])
+    query, gallery = some.test
+    found = (some.features.embedding[KeptFeatures.positions(part)] for part in (query, gallery))
+    literal = evaluate(euclidean_distance(*found), *(torch.tensor([getattr(sample, what) for sample in part])
+                       for what in ("pid", "camid") for part in (query, gallery)))  # fmt: skip
+    assert computing.untrained_row("individual", some)["test"]["mAP"] == pytest.approx(literal.mAP, abs=1e-6)
