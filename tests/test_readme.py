@@ -215,6 +215,8 @@ def test_options_take_a_step_of_each_phase_and_are_evaluated(option, options, tm
         timm = pytest.importorskip("timm")
         create = timm.create_model
         monkeypatch.setattr(timm, "create_model", lambda *names, **settings: create(*names, depth=2, **settings))
+    if words[0] == "--backbone.earlier":
+        words.append("--backbone.name=osnet_x0_25")
     if words[0] == "--backbone.weights":
         words[1] = small_cnn_weights(tmp_path)
     assert train([*options, *words, "--dry_run"]) == 0
