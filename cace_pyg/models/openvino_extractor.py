@@ -1,5 +1,6 @@
 """A network in OpenVINO's intermediate representation, run by OpenVINO."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,12 @@ class OpenVinoRuntime:
 
     def __init__(self, path: Path):
         try:
-            import openvino
+            import openvino  # noqa: F401  # so that a missing package is reported now
         except ImportError as error:
             raise RuntimeError(
                 f"an OpenVINO network needs openvino ({error}): pip install 'cace-pyg[openvino]'"
             ) from error
-        self._core = openvino.Core()
+        self._core = _core()
         self._path = path
         weights = path.with_suffix(".bin")
         for file, what in ((path, "OpenVINO file"), (weights, f"weights of {path.name}")):
@@ -128,6 +129,14 @@ class OpenVinoRuntime:
             return self._core.read_model(self._path)
         except RuntimeError as error:
             raise ValueError(f"{self._path} cannot be read as an OpenVINO file ({_last_line(error)})") from error
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the process: after a second one, torch.export can crash (OpenVINO 2026.4, Python 3.11)."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _name(end: Any) -> str:

@@ -95,3 +95,9 @@ def test_retail_0277_gives_the_numbers_that_it_gave_once_from_the_map_before_its
     torch.testing.assert_close(found.embedding[0, :6], expected, atol=0.08, rtol=0)
     assert float(found.embedding.norm()) == pytest.approx(7.845, rel=0.01)
     assert float(found.clues.features.sum()) == pytest.approx(3137, rel=0.01)
+
+
+def test_two_networks_share_one_core(convert):
+    """A second one corrupts memory: torch.export crashed later in the same process."""
+    path = convert(SmallReid())
+    assert OpenVinoExtractor(path)._runtime._core is OpenVinoExtractor(path)._runtime._core
