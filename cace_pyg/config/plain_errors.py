@@ -80,13 +80,13 @@ def _check(key: str, kind: Any, value: Any) -> None:
 def _expected(key: str, kind: Any, value: Any) -> str:
     got = "null" if value is None else "an empty string" if value == "" else repr(value)
     said = f"Expected {key} as {_in_words(kind)} (got {got if len(got) <= 60 else f'{got[:60]}…'})"
-    lone = (
-        isinstance(value, str)
-        and value
-        and "[" not in value
-        and any(get_origin(member) is list for member in get_args(kind))
-    )
-    return f"{said}; write '[{value}]'" if lone and len(got) <= 60 else said
+    return f"{said}; write '[{value}]'" if _is_lone_word(kind, value) and len(got) <= 60 else said
+
+
+def _is_lone_word(kind: Any, value: Any) -> bool:
+    """Whether a setting takes a list, and got one of its values without brackets."""
+    takes_list = any(get_origin(member) is list for member in get_args(kind))
+    return takes_list and isinstance(value, str) and value != "" and "[" not in value
 
 
 def _in_words(kind: Any) -> str:

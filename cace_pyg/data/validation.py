@@ -9,7 +9,11 @@ from cace_pyg.data.sample import Sample, Splits
 
 
 def hold_out_identities(
-    train: Sequence[Sample], fraction: float, seed: int, same_camera: Literal["remove", "keep"] = "remove"
+    train: Sequence[Sample],
+    fraction: float,
+    seed: int,
+    same_camera: Literal["remove", "keep"] = "remove",
+    called: str = "data.hold_out",
 ) -> Splits:
     """Hold out some training identities for validation, with all their pictures.
 
@@ -23,6 +27,7 @@ def hold_out_identities(
         fraction: share of all training identities to hold out, in [0, 1); 0 holds out none.
         seed: of the choice.
         same_camera: see :func:`cace_pyg.retrieval.evaluate`; ``"keep"``: the cameras of matches do not matter.
+        called: the name of ``fraction`` in error messages.
 
     Raises:
         ValueError: the fraction is outside [0, 1), fewer than two identities can be held out, or fewer than two remain.
@@ -33,7 +38,7 @@ def hold_out_identities(
             "published network, not to train"
         )
     if not 0 <= fraction < 1:
-        raise ValueError(f"Expected data.hold_out in [0, 1) (got {fraction})")
+        raise ValueError(f"Expected {called} in [0, 1) (got {fraction})")
     if fraction == 0:
         return Splits(tuple(train), (), ())
     by_pid: dict[int, list[Sample]] = defaultdict(list)
@@ -45,9 +50,9 @@ def hold_out_identities(
     cameras = " from two cameras" if same_camera == "remove" else ""
     if min(count, len(parts)) < 2 or len(by_pid) - count < 2:
         raise ValueError(
-            f"data.hold_out {fraction} would hold out {count} of {len(by_pid)} training identities: expected at least "
+            f"{called} {fraction} would hold out {count} of {len(by_pid)} training identities: expected at least "
             f"2 held out, of the {len(parts)} that have three pictures or more{cameras}, and at least 2 to "
-            f"train on; give --data.hold_out {max(0.1, min(0.5, round(3 / len(by_pid), 2)))}, or 0 for no validation"
+            f"train on; give {called} {max(0.1, min(0.5, round(3 / len(by_pid), 2)))}, or 0 for no validation"
         )
     kept = sorted(rng.sample(sorted(parts), min(count, len(parts))))
     query = [sample for pid in kept for sample in parts[pid][0]]

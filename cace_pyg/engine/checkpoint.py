@@ -250,7 +250,6 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
         RuntimeError: the extra that the network needs is not installed.
     """
     state = load_checkpoint(path)
-    _check_layers(state, config, path)
     if "own_extractor" in state:
         own = state["own_extractor"]
         network = "features of a network of your own" if own == "KeptFeatures" else f"a network of your own, {own}"
@@ -259,6 +258,7 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
             "as for the training and use cace_pyg.load_weights(model, path). For a gallery, export the network to ONNX "
             "and train with --backbone.name onnx (docs/on_your_network.md)"
         )
+    _check_layers(state, config, path)
     if "network" in state:
         weights = _find_network(state["network"], path, config.backbone.weights)
         config = replace(config, backbone=replace(config.backbone, weights=str(weights)))

@@ -145,7 +145,7 @@ def fit_pair_stage(
             pair_phase=settings or PairPhaseSettings(epochs=20, mirror=0.5),
             evaluation=EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues),
         )
-        splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed)
+        splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed, called="held_out")
         folder = Trainer(model, config, splits, resume=resume).run()
         weight = load_weights(model, folder.best)
         calibration = calibration_of(load_checkpoint(folder.best))

@@ -10,8 +10,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 def join_layers(last: Tensor, earlier: Sequence[Tensor]) -> Tensor:
     """The last feature map, and after its channels those of earlier maps.
 
-    Each earlier map is averaged over the pixels of the last one, and scaled to its mean square in each image (our
-    addition; docs/results.md).
+    Each earlier map is averaged over the pixels of the last one, and scaled to the last one's mean square in each image
+    (our addition; docs/results.md).
 
     Shapes: each ``(image, channel, H, W)``, earlier maps of any larger size, to ``(image, all channels, H, W)``.
     """

@@ -104,10 +104,10 @@ class FrozenExtractor(torch.nn.Module):
         self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name)
         self.earlier = self._earlier_maps(graph, earlier)
         self.channels = sum(clue_map.channels for clue_map in (self.map, *self.earlier))
-        self._threads = torch.get_num_threads()
-        self._run = self._start()
         if self._batch is None and not self._takes_two():
             self._batch = 1
+        self._threads = torch.get_num_threads()
+        self._run = self._start()
 
     @staticmethod
     def _open(path: Path) -> Runtime:
@@ -187,16 +187,21 @@ class FrozenExtractor(torch.nn.Module):
         return tuple(found.values())
 
     def _start(self) -> Run:
-        tensors = [self.output, self.map.tensor, *(clue_map.tensor for clue_map in self.earlier)]
-        return self._runtime.start(tensors, self._threads)
+        return self._runtime.start(self._tensors(), self._threads)
+
+    def _tensors(self) -> list[str]:
+        return [self.output, self.map.tensor, *(clue_map.tensor for clue_map in self.earlier)]
 
     def _takes_two(self) -> bool:
-        """Whether two images really work: exporters may fix the number of images in the graph, but not in the input."""
+        """Whether two images really work: exporters may fix the number of images in the graph, but not in the input.
+
+        The started network does not try it: after a run that failed, OpenVINO's computes wrong numbers.
+        """
         try:
-            found = self._run(np.zeros(self._shape(2), self._runtime.image_input.dtype))
-        except Exception:  # each runtime raises its own errors
+            shapes = self._runtime.graph(self._shape(2)).shapes
+        except ValueError:
             return False
-        return all(len(tensor) == 2 for tensor in found)
+        return all(shapes.get(tensor, ())[:1] == (2,) for tensor in self._tensors())
 
     def _shape(self, images: int) -> tuple[int, ...]:
         return (images, *self.size, 3) if self._channels_last else (images, 3, *self.size)

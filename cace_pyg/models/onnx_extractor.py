@@ -26,14 +26,14 @@ class OnnxExtractor(FrozenExtractor):
         path: of the file; weights in other files next to it are found.
         map: name of the tensor that is the map, or of the node that makes it; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
-        earlier: names of further maps, or of nodes that make them, whose channels come after those of the map, see
-            :func:`~cace_pyg.models.clues_of_layers.join_layers`.
         output: name of the embedding; None: the only output ``(image, embedding)``.
         normalisation: of the images that the file takes. ``imagenet``: mean and standard deviation of ImageNet;
             ``unit``: 0 to 1; ``pixels``: 0 to 255. None: by ``Image.NominalPixelRange`` in the file, ``pixels`` if it
             takes integers, else ``imagenet``.
         channel_order: ``rgb`` or ``bgr``; None: by ``Image.BitmapPixelFormat`` in the file, else ``rgb``.
         size: (height, width) of the images; None: the file's, or 256×128 if the file takes any size.
+        earlier: names of further maps, or of nodes that make them, whose channels come after those of the map, see
+            :func:`~cace_pyg.models.clues_of_layers.join_layers`.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -33,12 +33,12 @@ class OpenVinoExtractor(FrozenExtractor):
         path: of the ``.xml``; its weights are in the ``.bin`` next to it.
         map: name of the layer that makes the map; None: see
             :func:`~cace_pyg.models.find_clue_map.find_clue_map`.
-        earlier: names of further layers that make maps, see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`.
         output: name of the embedding; None: the only output ``(image, embedding)``.
         normalisation: see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`; None: ``pixels``, as in the networks
             of the Open Model Zoo.
         channel_order: ``rgb`` or ``bgr``; None: ``bgr``, likewise.
         size: (height, width) of the images; None: the file's.
+        earlier: names of further layers that make maps, see :class:`~cace_pyg.models.onnx_extractor.OnnxExtractor`.
 
     Raises:
         FileNotFoundError: there is no such file, or no weights next to it.

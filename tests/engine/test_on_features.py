@@ -311,6 +311,8 @@ def test_wrong_labels_and_other_networks_are_refused(fitted):
         fit_pair_stage(features, pids[1:], camids)
     with pytest.raises(ValueError, match=r"Expected pids of 0 and above to train on \(got -1\); leave junk out"):
         fit_pair_stage(features, pids - 1, camids)
+    with pytest.raises(ValueError, match=r"held_out 0.01 would hold out 0 of 6 .*; give held_out 0.5, or 0"):
+        fit_pair_stage(features, pids, camids, held_out=0.01)
     other = Features(torch.ones(2, 4), torch.ones(2, 8, 5), GRID)
     with pytest.raises(ValueError, match=r"Expected clues of 16 channels on one grid \(got 5 of \(4, 2\)"):
         rerank_features(other, other, fitted)

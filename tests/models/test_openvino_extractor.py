@@ -7,6 +7,7 @@ import torch
 
 from cace_pyg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from cace_pyg.models import OpenVinoExtractor
+from cace_pyg.models.openvino_extractor import OpenVinoRuntime
 from tests.frozen_networks import POOLS, SmallReid, SmallTransformer, write_onnx
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "weights" / "openvino" / "person-reidentification-retail-0277.xml"
@@ -58,6 +59,22 @@ def test_of_a_transformer_the_clues_are_its_patches(pool, images, convert):
     found = OpenVinoExtractor(convert(network), normalisation="imagenet", channel_order="rgb")(images)
     expect_near(found.embedding, network(images))
     expect_near(found.clues.features, network.tokens(images)[:, 1:])
+
+
+@torch.no_grad()
+def test_a_network_for_one_image_is_never_tried_with_two(convert, images, monkeypatch):
+    """After a run that failed, OpenVINO 2026.4 computes wrong numbers on two threads, or NaN."""
+    network, run_with = SmallTransformer(), []
+    start = OpenVinoRuntime.start
+
+    def recorded(runtime, *args):
+        run = start(runtime, *args)
+        return lambda taken: [run_with.append(len(taken)), run(taken)][1]
+
+    monkeypatch.setattr(OpenVinoRuntime, "start", recorded)
+    extractor = OpenVinoExtractor(convert(network), normalisation="imagenet", channel_order="rgb")
+    expect_near(extractor(images).embedding, network(images))
+    assert run_with == [1] * 5
 
 
 @torch.no_grad()
