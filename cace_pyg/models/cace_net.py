@@ -106,6 +106,11 @@ class CaceNet(torch.nn.Module):
         return Individual(embedding, clues)
 
     @property
+    def channels(self) -> int:
+        """Of a clue, so that a whole model is an :class:`~cace_pyg.models.extractor.Extractor`, too."""
+        return self.extractor.channels
+
+    @property
     def needs_parts(self) -> bool:
         """Whether the graph builder uses body parts."""
         return self.pair_stage.builder.needs_parts
