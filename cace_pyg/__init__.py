@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         OpenVinoExtractor,
         PublishedEmbedding,
         TimmExtractor,
+        TwoNetworks,
     )
     from cace_pyg.retrieval import evaluate_open_set, rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
@@ -62,6 +63,7 @@ __all__ = [
     "Splits",
     "TimmExtractor",
     "Trainer",
+    "TwoNetworks",
     "calibrate_pair_stage",
     "confusion_negatives",
     "embed_pictures",
@@ -113,6 +115,7 @@ _ROOMS = {
         "OpenVinoExtractor",
         "PublishedEmbedding",
         "TimmExtractor",
+        "TwoNetworks",
     ),
     "retrieval": ("evaluate_open_set", "evaluate_ranking", "rerank_pairs"),
 }

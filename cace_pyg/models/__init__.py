@@ -16,6 +16,7 @@ from cace_pyg.models.pair_operand import Merged, PairOperand
 from cace_pyg.models.pair_stage import ConditionalSettings, PairStage
 from cace_pyg.models.published_embedding import PublishedEmbedding
 from cace_pyg.models.timm_extractor import TimmExtractor
+from cace_pyg.models.two_networks import TwoNetworks
 
 __all__ = [
     "Backbone",
@@ -35,6 +36,7 @@ __all__ = [
     "PairStage",
     "PublishedEmbedding",
     "TimmExtractor",
+    "TwoNetworks",
     "VerificationHead",
     "join_layers",
     "keep_clues",
