@@ -45,8 +45,8 @@ class TwoNetworks(torch.nn.Module):
         if embedding is None:
             raise ValueError(
                 "Expected an extractor with an embedding of its own in first place (got "
-                f"{type(self.embedding).__name__}, which has none): give a model, a PublishedEmbedding, or a module that "
-                "returns Individual"
+                f"{type(self.embedding).__name__}, which has none): give a model, a PublishedEmbedding, or a module "
+                "that returns Individual"
             )
         _, clues = split_extracted(self.clues(images), self.channels, len(images))
         return Individual(embedding, clues)
