@@ -23,17 +23,21 @@ def test_the_page_runs_from_its_first_line_to_its_last(tiny, tmp_path, monkeypat
     short = on_features.PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=8, confusions=3)
     monkeypatch.setattr(on_features, "PairPhaseSettings", lambda **_: short)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 7
-    program = "\n".join(blocks).replace("size=(256, 128)", "size=(64, 32), progress=False, device='cpu'")
+    assert len(blocks) == 8
+    program = (
+        "\n".join(blocks)
+        .replace("(128, 64)", "(32, 16)")
+        .replace("size=(256, 128)", "size=(64, 32), progress=False, device='cpu'")
+    )
     names = {"__name__": "page"}
-    exec(re.sub(r"fit_pair_stage\((.*)\)", r"fit_pair_stage(\1, held_out=0.3)", program), names)
+    exec(re.sub(r"fit_pair_stage\(((?!.*held_out).*)\)", r"fit_pair_stage(\1, held_out=0.3)", program), names)
     printed = re.search(r"^(0\.\d+) fusion weight (\d\.\d+)$", capsys.readouterr().out, re.MULTILINE)
     assert printed and 0 < float(printed[1]) < 1 and 0 <= float(printed[2]) <= 1
     assert names["features"].grid == (16, 8) and names["features"].channels == 64
     assert names["train"].channels == 224 and names["train"].embedding.size(1) == 512
     images = torch.randn(3, 3, 256, 128)
     with torch.no_grad():
-        wanted, found = names["both"].eval()(images), OnnxExtractor("both.onnx", "clues", "embedding")(images)
+        wanted, found = names["both"].eval()(images), OnnxExtractor("both.onnx")(images)
     torch.testing.assert_close(found.embedding, wanted.embedding, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.clues.features, wanted.clues.features, rtol=1e-3, atol=1e-4)
     assert names["fitted"].channels == 512 and names["distance"].shape == (12, len(names["people"].gallery))

@@ -250,10 +250,11 @@ class Trainer:
         if found.mAP >= _KNOWN:
             write_line(
                 f"warning: the network ranks the held-out people with {100 * found.mAP:.1f} mAP, so it has probably "
-                "been trained on them. Neither confusions nor a fusion weight can be learned from them: "
-                "train the pair stage on others (--pair_phase.data NAME:ROOT), or on harder pictures "
-                "(--pair_phase.clues fresh, --pair_phase.clue_dropout 0.7) with a fixed weight "
-                "(--evaluation.fusion 0.1)"
+                "been trained on them. Neither confusions nor a fusion weight can be learned from them: hold out those "
+                "whom the network has not seen (its own data.hold_out and seed), train the pair stage on other people "
+                "(--pair_phase.data NAME:ROOT), or on harder pictures (--pair_phase.clues fresh, "
+                "--pair_phase.clue_dropout 0.7) with a fixed weight (--evaluation.fusion 0.1). The clues of another "
+                "network help, too: docs/on_your_network.md"
             )
 
     def _validate(self, phase: Phase) -> tuple[dict[str, float], Calibration | None]:

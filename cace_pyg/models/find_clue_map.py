@@ -1,7 +1,7 @@
 """Finds the clues in a network's graph: the map that its last pooling reads."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -77,8 +77,18 @@ class ClueMap(NamedTuple):
         return self.clues(found).mT.unflatten(2, self.grid)
 
 
-def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], named: str | None, file: str) -> ClueMap:
+def find_clue_map(
+    graph: NetworkGraph,
+    embedding: str,
+    size: tuple[int, int],
+    named: str | None,
+    file: str,
+    outputs: Sequence[str] = (),
+) -> ClueMap:
     """The map that a network pools into its embedding, or the map with a given name.
+
+    An output that is a map, and from which the embedding is not computed, is taken instead: somebody put it into the
+    file for this (see :class:`~cace_pyg.models.two_networks.TwoNetworks`).
 
     A pooling takes a mean, a maximum or a depthwise convolution over a whole map or over all tokens, or takes the class
     token. The last pooling is the one after which no map is computed any more: a gate (squeeze and excitation) also
@@ -90,6 +100,7 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
         size: (height, width) of the picture.
         named: name of the tensor, or of the step that makes it; None: find it.
         file: for error messages.
+        outputs: of the network.
 
     Raises:
         ValueError: there is no tensor of this name, or it is not a map; or the map cannot be determined. The message
@@ -97,8 +108,12 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
     """
     before = _Ancestry(graph)
     steps = before.steps_before(embedding)
+    every = [name for step in reversed(steps) for name in step.outputs]
+    if named is None:
+        maps = [name for name in outputs if len(graph.shapes.get(name, ())) in (3, 4) and _is_map(graph.shapes[name])]
+        apart = [name for name in maps if name not in every]
+        named = apart[0] if len(apart) == 1 else None
     if named is not None:
-        every = [name for step in reversed(steps) for name in step.outputs]
         return _named_map(graph, size, named, file, every)
     found = {}
     for step in steps:
@@ -111,7 +126,7 @@ def find_clue_map(graph: NetworkGraph, embedding: str, size: tuple[int, int], na
         kind = "no global pooling" if not found else f"{len(found)} poolings of different maps"
         raise ValueError(
             f"cannot tell which tensor of {file} is the map before pooling ({kind}); name it as --backbone.map NAME. "
-            f"{_candidates(graph, list(found) or [name for step in reversed(steps) for name in step.outputs])}"
+            f"{_candidates(graph, list(found) or every)}"
         )
     ((tensor, layout),) = found.items()
     return _clue_map(graph, tensor, layout, size, file)

@@ -101,7 +101,7 @@ class FrozenExtractor(torch.nn.Module):
         if self._batch not in (None, 1):
             graph = _for_one_picture(graph, self._batch)
         self.output = _find_embedding(graph.shapes, runtime.outputs, output, path.name)
-        self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name)
+        self.map: ClueMap = find_clue_map(graph, self.output, self.size, map, path.name, runtime.outputs)
         self.earlier = self._earlier_maps(graph, earlier)
         self.channels = sum(clue_map.channels for clue_map in (self.map, *self.earlier))
         if self._batch is None and not self._takes_two():
