@@ -179,6 +179,12 @@ def _read(config: Config, known: argparse.Namespace) -> tuple[Splits, Splits | N
     held_out = None
     if known.split == "validation" or config.neighbours.tune:
         same_camera = config.evaluation.same_camera
+        if not splits.train:
+            what = "--split validation" if known.split == "validation" else "neighbours.tune"
+            raise ValueError(
+                f"Expected training pictures with {what}, which uses people held out of them (got none in "
+                f"{config.data.root}); leave it out"
+            )
         held_out = hold_out_identities(splits.train, config.data.hold_out, config.seed, same_camera)
     if known.split == "validation" and held_out is not None:
         splits = held_out

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from cace_pyg.config import from_yaml
 from cace_pyg.data.sorted_pictures import sorted_pictures
 from cace_pyg.data.table import TABLES
 from cace_pyg.engine.checkpoint import calibration_of, load_checkpoint
@@ -25,6 +26,7 @@ from cace_pyg.gallery.describe import (
     hits_figure,
 )
 from cace_pyg.gallery.gallery_table import is_gallery
+from cace_pyg.gallery.neighbour_lists import check_neighbours
 from cace_pyg.gallery.picture_facts import (
     PictureFacts,
     facts_from_names,
@@ -274,6 +276,9 @@ def _index(known: argparse.Namespace) -> int:
         )
     else:
         precision: Precision = known.precision or "int8"
+        if known.neighbours:
+            settings = from_yaml(load_checkpoint(known.checkpoint)["config"])
+            check_neighbours(settings.k_reciprocal, settings.neighbours.candidates)
         gallery = Gallery.create(known.gallery, known.checkpoint, precision, known.device, known.gallery_clues)
     added = _add_all(known, gallery, pictures, facts)
     _keep_neighbours(gallery, known.neighbours)
@@ -282,6 +287,12 @@ def _index(known: argparse.Namespace) -> int:
     kept = ", each with its neighbours" if gallery.keeps_neighbours else ""
     print(f"gallery: {known.gallery}, {len(gallery)} pictures{kept}")
     _warn_of_drift(gallery)
+    if gallery.keeps_neighbours and len(gallery) <= (k1 := gallery.embedder.config.k_reciprocal.k1):
+        print(
+            f"warning: query --neighbours needs more than {k1} pictures (k_reciprocal.k1), and the gallery has "
+            f"{len(gallery)}",
+            file=sys.stderr,
+        )
     return 1 if added.unreadable else 0
 
 

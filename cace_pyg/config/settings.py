@@ -227,7 +227,9 @@ class KReciprocalSettings:
 
     def __post_init__(self) -> None:
         if self.k2 > self.k1:
-            raise ValueError(f"Expected k_reciprocal.k2 of at most k_reciprocal.k1 (got k1 {self.k1}, k2 {self.k2})")
+            raise ValueError(
+                f"Expected k_reciprocal.k2 of at most k_reciprocal.k1 (got k1 {self.k1}, k2 {self.k2}); give both"
+            )
 
 
 @dataclass
@@ -245,7 +247,9 @@ class PropagationSettings:
 
     def __post_init__(self) -> None:
         if self.k2 > self.k1:
-            raise ValueError(f"Expected propagation.k2 of at most propagation.k1 (got k1 {self.k1}, k2 {self.k2})")
+            raise ValueError(
+                f"Expected propagation.k2 of at most propagation.k1 (got k1 {self.k1}, k2 {self.k2}); give both"
+            )
 
 
 @dataclass

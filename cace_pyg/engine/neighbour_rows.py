@@ -90,15 +90,21 @@ def neighbour_rows(
         policy = f"{_described(settings)}; {metrics.policy}"
         if fusion > 0:
             candidates = neighbours.conditional.size(1)
-            policy += f"; neighbours: by both stages among the {candidates} nearest, fusion weight {fusion:.2g}"
+            policy += (
+                f"; neighbours: {_numbers(settings)}, by both stages among the {candidates} nearest, fusion weight "
+                f"{fusion:.2g}"
+            )
         found.append(NeighbourRow(f"{prefix}{method_of(settings)}", ranking, replace(metrics, policy=policy)))
     return tuple(found)
 
 
 def _described(settings: Reranking) -> str:
+    return f"{method_of(settings).replace('_', '-')}: {_numbers(settings)}"
+
+
+def _numbers(settings: Reranking) -> str:
     exponent = f", exponent {settings.exponent:g}" if isinstance(settings, PropagationSettings) else ""
-    numbers = f"k1 {settings.k1}, k2 {settings.k2}{exponent}, original weight {settings.original_weight:g}"
-    return f"{method_of(settings).replace('_', '-')}: {numbers}"
+    return f"k1 {settings.k1}, k2 {settings.k2}{exponent}, original weight {settings.original_weight:g}"
 
 
 _K1 = (5, 10, 20, 30)

@@ -177,11 +177,24 @@ def _measure_pairs(
 
 
 def check_reranking(settings: Reranking, images: int) -> None:
-    """Raise ``ValueError`` if there are too few images for this number of neighbours."""
-    if settings.k1 >= images:
-        name = method_of(settings)
+    """Raise ``ValueError`` if these are no settings, or if there are too few images for this number of neighbours."""
+    if not isinstance(settings, KReciprocalSettings | PropagationSettings):
         raise ValueError(
-            f"Expected {name}.k1 below the number of images, {images} (got {settings.k1}); give a smaller --{name}.k1"
+            "Expected neighbours as KReciprocalSettings() or PropagationSettings() of cace_pyg.config (got "
+            f"{settings!r}); None: no re-ranking"
+        )
+    name = method_of(settings)
+    for what in ("k1", "k2"):
+        value = getattr(settings, what)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"Expected {name}.{what} as a whole number of at least 1 (got {value!r})")
+    if not 0 <= settings.original_weight <= 1:
+        raise ValueError(f"Expected {name}.original_weight in [0, 1] (got {settings.original_weight})")
+    if isinstance(settings, PropagationSettings) and not settings.exponent >= 0:
+        raise ValueError(f"Expected propagation.exponent of at least 0 (got {settings.exponent})")
+    if settings.k1 >= images:
+        raise ValueError(
+            f"Expected {name}.k1 below the number of images, {images} (got {settings.k1}); give a smaller {name}.k1"
         )
 
 

@@ -322,8 +322,10 @@ def rerank_features(
         raise ValueError("Expected a weight (got none): none was chosen in training, because nobody was held out")
     if gallery_neighbours < 0:
         raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
-    if candidates < 1:
-        raise ValueError(f"Expected candidates of at least 1 (got {candidates})")
+    if not isinstance(candidates, int) or candidates < 1:
+        raise ValueError(f"Expected candidates as a whole number of at least 1 (got {candidates!r})")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")
     near = None
     sides = _entries(query, query_tracks, views), _entries(gallery, gallery_tracks, views)
     embeddings = sides[0].embedding, sides[1].embedding

@@ -238,7 +238,7 @@ def check_neighbours(settings: KReciprocalSettings, candidates: int) -> None:
     if settings.k1 > candidates:
         raise ValueError(
             f"Expected k_reciprocal.k1 of at most neighbours.candidates, {candidates} (got {settings.k1}); a gallery's "
-            "lists are not longer"
+            "lists are not longer: train with more neighbours.candidates, or with a smaller k_reciprocal.k1"
         )
 
 

@@ -23,6 +23,11 @@ class SearchRequest:
             raise ValueError(
                 f"Expected top_k of at least 1 and first_stage of at least 0 (got {self.top_k}, {self.first_stage})"
             )
+        if not isinstance(self.neighbours, bool):
+            raise ValueError(
+                f"Expected neighbours as True or False (got {self.neighbours!r}): a gallery re-ranks with its model's "
+                "own settings, k_reciprocal"
+            )
         if self.gallery_neighbours < 0:
             raise ValueError(f"Expected gallery_neighbours of at least 0 (got {self.gallery_neighbours})")
 

@@ -110,8 +110,22 @@ def test_neighbours_are_those_that_both_distances_decide(fitted, method):
         torch.testing.assert_close(alone[2], expected.double(), atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match=r"k1 below the number of images, 240 \(got 999\)"):
         two_stage(fitted, neighbours=replace(method, k1=999))
-    with pytest.raises(ValueError, match=r"candidates of at least 1 \(got 0\)"):
-        two_stage(fitted, neighbours=method, candidates=0)
+    for wrong, told in (
+        ({"candidates": 0}, r"candidates as a whole number of at least 1 \(got 0\)"),
+        ({"candidates": 2.5}, r"candidates as a whole number of at least 1 \(got 2.5\)"),
+        ({"weight": 2}, r"a fusion weight in \[0, 1\] \(got 2\)"),
+        (
+            {"neighbours": "k_reciprocal"},
+            r"KReciprocalSettings\(\) or PropagationSettings\(\) .* \(got 'k_reciprocal'\)",
+        ),
+        ({"neighbours": type(method)}, r"or PropagationSettings\(\) of cace_pyg.config \(got <class"),
+        ({"neighbours": replace(method, k1=20.5)}, r"k1 as a whole number of at least 1 \(got 20.5\)"),
+        ({"neighbours": replace(method, k2=0)}, r"k2 as a whole number of at least 1 \(got 0\)"),
+        ({"neighbours": replace(method, original_weight=3)}, r"original_weight in \[0, 1\] \(got 3\)"),
+        ({"neighbours": PropagationSettings(exponent=-1)}, r"exponent of at least 0 \(got -1\)"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            two_stage(fitted, **({"neighbours": method} | wrong))
 
 
 def test_one_seed_gives_one_stage_and_labels_are_only_names():

@@ -81,6 +81,12 @@ def test_train_and_test_alone_are_a_whole_run(tiny, options, tmp_path, capsys):
     (tmp_path / "test.csv").write_text("\n".join(line for line in lines if not line.endswith(",train")) + "\n")
     assert evaluate(["--checkpoint", best, f"--data.root={tmp_path / 'test.csv'}", "--output", str(again)]) == 0
     assert json.loads(again.read_text())["two_stage"] == metrics["two_stage"]
+    for asked, told in (
+        (["--k_reciprocal", "--neighbours.tune=true"], "neighbours.tune"),
+        (["--split=validation"], "--split"),
+    ):
+        assert evaluate(["--checkpoint", best, f"--data.root={tmp_path / 'test.csv'}", *asked]) == 2
+        assert f"Expected training pictures with {told}" in capsys.readouterr().err
     assert train([*options, f"--data.root={tmp_path / 'test.csv'}", "--data.name=manifest"]) == 2
     assert "Expected training pictures (got none): query and gallery alone" in capsys.readouterr().err
     assert evaluate(["--checkpoint", best, f"--run_dir={tmp_path / 'other'}"]) == 2

@@ -54,5 +54,6 @@ def test_the_last_row_is_that_of_the_neighbours(tiny, tmp_path, monkeypatch):
     )
     said = run_report._neighbours(found)
     how = "k-reciprocal: k1 5, k2 2, original weight 0.3"
-    both = f"neighbours: by both stages among the {len(splits.query) + len(splits.gallery) - 1} nearest"
-    assert said == [f"k_reciprocal: {how}.", f"two_stage_k_reciprocal: {how}; {both}, fusion weight 0.5."]
+    listed = len(splits.query) + len(splits.gallery) - 1
+    both = f"neighbours: k1 5, k2 2, original weight 0.3, by both stages among the {listed} nearest, fusion weight 0.5"
+    assert said == [f"k_reciprocal: {how}.", f"two_stage_k_reciprocal: {how}; {both}."]

@@ -472,6 +472,10 @@ def test_the_command_keeps_neighbours_and_ranks_by_them(model, pictures, queries
     assert search(query) == 2 and "no neighbours are kept" in capsys.readouterr().err
     assert search([*index, "--neighbours"]) == 0
     assert "15 pictures, each with its neighbours" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"neighbours as True or False \(got 10\): a gallery re-ranks with its model's"
+    ):
+        Gallery.open(path).search(queries[0], neighbours=10)
     assert search([*query, "--json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     gallery = Gallery.open(path)
@@ -497,3 +501,16 @@ def test_the_command_keeps_neighbours_and_ranks_by_them(model, pictures, queries
     assert search(query) == 2 and "are out of date" in capsys.readouterr().err
     gallery.optimize()
     assert len(kept(gallery)) == 15
+
+
+def test_a_gallery_that_could_not_rank_by_neighbours_is_not_made(tiny, pictures, tmp_path, capsys):
+    folder, path = tmp_path / "crops", tmp_path / "people.lance"
+    folder.mkdir()
+    for picture in pictures[:5]:
+        shutil.copy(picture, folder)
+    index = ["index", str(folder), "--gallery", str(path), "--neighbours", "--checkpoint"]
+    short = make_checkpoint(tmp_path / "short.ckpt", tiny, **{"neighbours.candidates": 10})
+    assert search([*index, str(short)]) == 2 and not path.exists()
+    assert "at most neighbours.candidates, 10 (got 20); a gallery's lists are not longer" in capsys.readouterr().err
+    assert search([*index, str(make_checkpoint(tmp_path / "usual.ckpt", tiny))]) == 0
+    assert "needs more than 20 pictures (k_reciprocal.k1), and the gallery has 5" in capsys.readouterr().err
