@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -186,7 +187,7 @@ def check_reranking(settings: Reranking, images: int) -> None:
     name = method_of(settings)
     for what in ("k1", "k2"):
         value = getattr(settings, what)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"Expected {name}.{what} as a whole number of at least 1 (got {value!r})")
     if not 0 <= settings.original_weight <= 1:
         raise ValueError(f"Expected {name}.original_weight in [0, 1] (got {settings.original_weight})")

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,6 +151,11 @@ def fit_pair_stage(
         weight = load_weights(model, folder.best)
         calibration = calibration_of(load_checkpoint(folder.best))
     _tell_doubts(calibration)
+    if weight == 0:
+        write_line(
+            "warning: on the held-out people the pair stage does not improve the ranking, so its weight is 0; give "
+            "rerank_features a weight to use it anyway"
+        )
     return FittedPairStage(model.pair_stage, weight, features.channels, calibration, gallery_clues)
 
 
@@ -322,7 +328,7 @@ def rerank_features(
         raise ValueError("Expected a weight (got none): none was chosen in training, because nobody was held out")
     if gallery_neighbours < 0:
         raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
-    if not isinstance(candidates, int) or candidates < 1:
+    if not isinstance(candidates, Integral) or candidates < 1:
         raise ValueError(f"Expected candidates as a whole number of at least 1 (got {candidates!r})")
     if not 0 <= weight <= 1:
         raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")

@@ -19,6 +19,7 @@ _PICKS = {"Gather", "Slice"}  # steps that take one token, the class token
 _RESHAPES = {"Reshape", "Flatten", "Squeeze"}
 _MOST_EXTRA = 5  # tokens that are not patches: a class token, and DINOv2's four registers
 _LISTED = 4
+_FEWEST = 8  # channels of an output that is taken for clues without being named
 _ENDS_OF_BLOCKS = {"Add", "AveragePool", "Clip", "Concat", "MaxPool", "Relu"}
 
 
@@ -110,8 +111,7 @@ def find_clue_map(
     steps = before.steps_before(embedding)
     every = [name for step in reversed(steps) for name in step.outputs]
     if named is None:
-        maps = [name for name in outputs if len(graph.shapes.get(name, ())) in (3, 4) and _is_map(graph.shapes[name])]
-        apart = [name for name in maps if name not in every]
+        apart = [name for name in outputs if name not in every and _could_be_clues(graph, name, size, file)]
         named = apart[0] if len(apart) == 1 else None
     if named is not None:
         return _named_map(graph, size, named, file, every)
@@ -167,6 +167,15 @@ def find_earlier_map(
         f"Expected backbone.earlier to name a map or tokens of {file} (got {named!r}, {problem}). "
         + (f"Some of them, in the order of the network: {listed}" if listed else "It has no earlier maps")
     )
+
+
+def _could_be_clues(graph: NetworkGraph, tensor: str, size: tuple[int, int], file: str) -> bool:
+    """Whether a tensor is a map of the picture's proportions with channels enough: no mask, no attention matrix."""
+    try:
+        found = _named_map(graph, size, tensor, file)
+    except ValueError:
+        return False
+    return found.channels >= _FEWEST and 0.5 < found.grid[0] * size[1] / (found.grid[1] * size[0]) < 2
 
 
 def _named_map(

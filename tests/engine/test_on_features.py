@@ -340,6 +340,7 @@ def test_a_warning_says_if_the_network_knows_the_held_out_people(capsys):
     fit_pair_stage(known, pids, camids, held_out=0.3, **options)
     said = capsys.readouterr()
     assert "ranks the held-out people with 100.0 mAP, so it has probably been trained on them" in said.out + said.err
+    assert "does not improve the ranking, so its weight is 0" in said.out + said.err
     fit_pair_stage(features, pids, camids, held_out=0.3, **options)
     said = capsys.readouterr()
     assert "trained on them" not in said.out + said.err

@@ -13,8 +13,30 @@ def graph(*steps, **shapes):
     return NetworkGraph(tuple(made), shapes)
 
 
-def find(network, named=None, size=SIZE):
-    return find_clue_map(network, "embedding", size, named, "reid.onnx")
+def find(network, named=None, size=SIZE, outputs=()):
+    return find_clue_map(network, "embedding", size, named, "reid.onnx", outputs)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        (["embedding", "own"], "own"),
+        (["embedding", "own", "mask", "attention"], "own"),
+        (["embedding", "mask"], "map"),
+        (["embedding", "attention"], "map"),
+        (["embedding", "map"], "map"),
+        (["embedding", "own", "second"], "map"),
+    ],
+)
+def test_an_output_beside_the_embedding_that_could_be_clues_is_taken(outputs, expected):
+    network = graph(
+        ("Conv", "images w", "map", None), ("Conv", "images v", "own", None), ("Conv", "images u", "second", None),
+        ("Conv", "images t", "mask", None), ("MatMul", "own own", "attention", None),
+        ("ReduceMean", "map axes", "embedding", (2, 3)),
+        images=(1, 3, *SIZE), map=(1, 32, 8, 4), own=(1, 16, 16, 8), second=(1, 16, 16, 8), mask=(1, 1, 16, 8),
+        attention=(1, 8, 128, 128), embedding=(1, 32),
+    )  # fmt: skip
+    assert find(network, outputs=outputs).tensor == expected
 
 
 def test_a_gate_after_which_no_pooling_comes_is_not_taken_for_it():
