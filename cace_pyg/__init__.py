@@ -39,13 +39,14 @@ if TYPE_CHECKING:
         TimmExtractor,
         TwoNetworks,
     )
-    from cace_pyg.retrieval import evaluate_open_set, rerank_pairs
+    from cace_pyg.retrieval import CameraStatistics, evaluate_open_set, rerank_pairs
     from cace_pyg.retrieval.metrics import evaluate as evaluate_ranking
 
 __version__ = "0.2.0"
 __all__ = [
     "Backbone",
     "CaceNet",
+    "CameraStatistics",
     "ConditionalSettings",
     "Config",
     "ConfusionTripletSampler",
@@ -117,7 +118,7 @@ _ROOMS = {
         "TimmExtractor",
         "TwoNetworks",
     ),
-    "retrieval": ("evaluate_open_set", "evaluate_ranking", "rerank_pairs"),
+    "retrieval": ("CameraStatistics", "evaluate_open_set", "evaluate_ranking", "rerank_pairs"),
 }
 
 

@@ -29,6 +29,7 @@ from benchmarks.opponents.people import (
     on_cameras,
     read_people,
     split_people,
+    standardise_cameras,
 )
 from benchmarks.opponents.rows import TRAINED, TRANSMATCHER_LAYERS, UNTRAINED, Recipe
 from benchmarks.opponents.table import print_table
@@ -56,6 +57,8 @@ def main() -> None:
                 sources = [(Path(file), Path(root)) for file, root in options.learn_from]
                 people = learn_elsewhere(people, sources, options.held_out)
             people = on_cameras(people, options.train_cameras, options.test_cameras)
+            if options.standardise_cameras:
+                people = standardise_cameras(people)
         recipe = Recipe(
             options.steps,
             options.anchors,
@@ -78,6 +81,8 @@ def main() -> None:
             for name in ("train_cameras", "test_cameras"):
                 if getattr(options, name) is not None:
                     source[name] = getattr(options, name)
+            if options.standardise_cameras:
+                source["standardise_cameras"] = True
             compute_rows(people, recipe, source, options)
         if options.table or not options.time:
             print_table(options.out)
@@ -128,6 +133,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--train_cameras", nargs="+", type=int, help="train and choose the weight on pictures of these "
                         "cameras only")  # fmt: skip
     parser.add_argument("--test_cameras", nargs="+", type=int, help="query and gallery pictures of these cameras only")
+    parser.add_argument("--standardise_cameras", action="store_true", help="equal statistics of features in every "
+                        "camera (docs/cameras.md)")  # fmt: skip
     parser.add_argument("--clue_dropout", type=float, default=0.5, help="in training (default: 0.5)")
     parser.add_argument("--fusion", type=float, help="weight of the pair stage; needed if the network was trained "
                         "on the held-out people (default: chosen on them)")  # fmt: skip

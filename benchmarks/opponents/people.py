@@ -90,6 +90,25 @@ def on_cameras(people: People, learned: Collection[int] | None, tested: Collecti
     return replace(people, train=train[0], held_out=(held_out[0], held_out[1]), test=(test[0], test[1]))
 
 
+def standardise_cameras(people: People) -> People:
+    """What ``evaluation.standardise_cameras`` does: each part by its own gallery's statistics of each camera.
+
+    All pictures of the gallery count, not only 500 of each camera.
+    """
+    features = people.features
+    embedding, clues = features.embedding.clone(), features.clues.clone()
+    for query, gallery in ((people.train, people.train), people.held_out, people.test, people.elsewhere):
+        if not gallery:
+            continue
+        of_gallery = features.select(KeptFeatures.positions(gallery))
+        statistics = of_gallery.camera_statistics([sample.camid for sample in gallery])
+        for side in (query, gallery):
+            at = KeptFeatures.positions(side)
+            found = features.select(at).standardised(statistics, [sample.camid for sample in side])
+            embedding[at], clues[at] = found.embedding, found.clues
+    return replace(people, features=Features(embedding, clues, features.grid))
+
+
 def _append(people: People, file: Path, root: Path) -> tuple[People, tuple[Sample, ...]]:
     """Add the features of another data set; its pictures are returned."""
     features, labels, _ = _read(file, root)

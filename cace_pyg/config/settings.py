@@ -171,6 +171,9 @@ class EvaluationSettings:
     """step: mean precision at the matches; trapezoid: as in Market-1501's own script, never larger."""
     same_camera: Literal["remove", "keep"] = "remove"
     """Gallery pictures with the query's own identity and camera; remove is the protocol."""
+    standardise_cameras: bool = False
+    """Give the embeddings and clues of each camera the mean and deviation of all cameras together: for a network that
+    never saw these cameras (docs/cameras.md). No labels of people are used."""
     unknown_share: ClosedUnitInterval = 0.0
     """Share of the query people, drawn by the seed, whose pictures are removed from the gallery: unknown people."""
     flip: bool = False

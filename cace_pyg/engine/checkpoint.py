@@ -259,6 +259,7 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
             "and train with --backbone.name onnx (docs/on_your_network.md)"
         )
     _check_layers(state, config, path)
+    _check_statistics(state, config, path)
     if "network" in state:
         weights = _find_network(state["network"], path, config.backbone.weights)
         config = replace(config, backbone=replace(config.backbone, weights=str(weights)))
@@ -266,6 +267,16 @@ def load_model(path: Path, config: Config) -> tuple[CaceNet, dict[str, Any]]:
     check_network(model, state, path)
     load_model_state(model, state["model"], path)
     return model.eval(), state
+
+
+def _check_statistics(state: dict[str, Any], config: Config, path: Path) -> None:
+    """Refuse features that are standardised although in the training they were not, or the other way round."""
+    trained = yaml.safe_load(state["config"])["evaluation"].get("standardise_cameras", False)
+    if trained != config.evaluation.standardise_cameras:
+        raise ValueError(
+            f"Expected evaluation.standardise_cameras {str(trained).lower()}, with which {path} was trained (got "
+            f"{str(not trained).lower()}); leave it out, or train the pair stage again"
+        )
 
 
 def _check_layers(state: dict[str, Any], config: Config, path: Path) -> None:

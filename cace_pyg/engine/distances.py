@@ -12,7 +12,7 @@ from torch import Tensor
 from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample
 from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
-from cace_pyg.engine.extraction import Extraction, extract
+from cace_pyg.engine.extraction import Extraction, camera_statistics, extract
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.ranks import ALONE, Ranks
 from cace_pyg.models import CaceNet
@@ -142,9 +142,12 @@ def measure(
     """
     model.eval().pair_stage.check_device(torch.device(device))  # before minutes of extraction
     fewer = config.evaluation.gallery_clues
-    extracted_query = extract(model, query, config, device, "query", ranks)
+    known = camera_statistics(model, gallery, config, device, ranks)
+    extracted_query = extract(model, query, config, device, "query", ranks, None, known)
     one_set = tuple(query) == tuple(gallery) and fewer is None
-    extracted_gallery = extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks, fewer)
+    extracted_gallery = (
+        extracted_query if one_set else extract(model, gallery, config, device, "gallery", ranks, fewer, known)
+    )
     distances = second_stage(model, extracted_query, extracted_gallery, config, device, ranks, weight)
     return extracted_query, extracted_gallery, distances
 

@@ -13,7 +13,7 @@ from cace_pyg.config import Config
 from cace_pyg.data.sample import Sample, Splits
 from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.distances import Distances, labels_of, measure, random_scores
-from cace_pyg.engine.extraction import Extraction, extract_entries
+from cace_pyg.engine.extraction import Extraction, camera_statistics, extract_entries
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.moved_to import moved_to
 from cace_pyg.engine.neighbour_rows import (
@@ -65,7 +65,8 @@ def evaluate_individual(
     model: CaceNet, query: Sequence[Sample], gallery: Sequence[Sample], config: Config, device: torch.device | str
 ) -> Metrics:
     """The first stage alone."""
-    of_query, of_gallery = (extract_entries(model, samples, config, device) for samples in (query, gallery))
+    known = camera_statistics(model, gallery, config, device)
+    of_query, of_gallery = (extract_entries(model, samples, config, device, known) for samples in (query, gallery))
     blocks = (block for _, block in distance_blocks(of_query.embedding, of_gallery.embedding))
     return evaluate_blocks(
         blocks, **labels_of(of_query.samples, of_gallery.samples), same_camera=config.evaluation.same_camera
@@ -105,7 +106,8 @@ def evaluate_two_stage(
         neighbours = measure_neighbours(model, *measured, config, choice, weight, device, ranks)
     if ranks.rank > 0:
         return None
-    protocol = partial(_evaluate_entries, (extracted_query, extracted_gallery), **labels, **config.evaluation.policy())
+    entries = extracted_query, extracted_gallery
+    protocol = partial(_evaluate_entries, entries, config, **labels, **config.evaluation.policy())
     individual, two_stage = protocol(distances.blocks()), protocol(distances.blocks(weight))
     backend = f"{model.pair_stage.backend} ({model.pair_stage.backend_reason})"
     same_camera = config.evaluation.same_camera
@@ -126,13 +128,22 @@ def evaluate_two_stage(
     return replace(evaluation, neighbours=neighbour_rows(neighbours, choice, weight, protocol))
 
 
-def _evaluate_entries(entries: tuple[Extraction, Extraction], blocks: Iterable[Tensor], **protocol: Any) -> Metrics:
-    """The metrics; if entries are tracks, the policy says so."""
-    metrics = evaluate_blocks(blocks, **protocol)
+def _evaluate_entries(
+    entries: tuple[Extraction, Extraction], config: Config, blocks: Iterable[Tensor], **protocol: Any
+) -> Metrics:
+    """The metrics; if entries are tracks, or cameras were standardised, the policy says so."""
+    metrics = tell_standardised(evaluate_blocks(blocks, **protocol), config)
     if all(extraction.views is None for extraction in entries):
         return metrics
     of_query, of_gallery = (len(extraction.embedding) for extraction in entries)
     return replace(metrics, policy=f"{metrics.policy}; track against track: {of_query} over {of_gallery}")
+
+
+def tell_standardised(metrics: Metrics, config: Config) -> Metrics:
+    """The metrics, with a policy that says so if cameras were standardised."""
+    if not config.evaluation.standardise_cameras:
+        return metrics
+    return replace(metrics, policy=f"{metrics.policy}; features: standardised by the gallery's pictures of each camera")
 
 
 def resolve_fusion_weight(fusion: str | float, chosen: float | None) -> float:

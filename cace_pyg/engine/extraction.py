@@ -22,7 +22,15 @@ from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar, write_line
+from cace_pyg.retrieval import CameraStatistics
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
+
+_OF_A_CAMERA = 500  # pictures, for its statistics
+_FEWEST = 20  # pictures in all
+_SINGLE_PICTURES = (
+    f"Expected a gallery of at least {_FEWEST} pictures for a model with evaluation.standardise_cameras (got {{}}, "
+    "which do not say what the pictures of their cameras have in common); see docs/cameras.md"
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ def extract(
     name: str,
     ranks: Ranks = ALONE,
     clues: int | None = None,
+    statistics: CameraStatistics | None = None,
 ) -> Extraction:
     """Unit-length individual embeddings and prepared clues of ``samples``; the model must be in evaluation mode.
 
@@ -80,11 +89,12 @@ def extract(
             than ranks, or tracks with several ranks.
     """
     if any(sample.track for sample in samples):
-        return _extract_tracks(model, samples, config, device, name, ranks, clues)
+        return _extract_tracks(model, samples, config, device, name, ranks, clues, statistics)
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PairOperand]:
-        for embedding, whole in _forward(model, samples[part], config, device, name, model.needs_parts, ranks):
+        parts = model.needs_parts
+        for embedding, whole in _forward(model, samples[part], config, device, name, parts, ranks, statistics):
             embeddings.append(embedding.cpu())
             operand = model.pair_stage.prepare(replace(whole, features=whole.features.float()))
             yield (operand if clues is None else model.pair_stage.keep_clues(operand, clues)).to("cpu")
@@ -102,13 +112,14 @@ def _extract_tracks(
     name: str,
     ranks: Ranks,
     clues: int | None,
+    statistics: CameraStatistics | None,
 ) -> Extraction:
     if ranks.count > 1:
         raise ValueError(f"tracks are evaluated by one process (got {ranks.count}); start python, not torchrun")
-    sets = _form_tracks(model, samples, config, device)
+    sets = _form_tracks(model, samples, config, device, statistics)
     kept, numbered = sets.kept()
     views = [samples[position]._replace(track="") for position in kept.tolist()]
-    prepared = extract(model, views, config, device, name, clues=clues).prepared
+    prepared = extract(model, views, config, device, name, clues=clues, statistics=statistics).prepared
     return Extraction(_shown(samples, sets), sets.embedding, prepared, views=numbered)
 
 
@@ -124,16 +135,29 @@ class Entries(NamedTuple):
     embedding: Tensor
 
 
-def extract_entries(model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str) -> Entries:
+def extract_entries(
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    statistics: CameraStatistics | None = None,
+) -> Entries:
     """The result of :func:`extract` without the pair stage's input."""
     if not any(sample.track for sample in samples):
-        return Entries(tuple(samples), extract_embeddings(model, samples, config, device))
-    sets = _form_tracks(model, samples, config, device)
+        return Entries(tuple(samples), extract_embeddings(model, samples, config, device, statistics=statistics))
+    sets = _form_tracks(model, samples, config, device, statistics)
     return Entries(_shown(samples, sets), sets.embedding)
 
 
-def _form_tracks(model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str) -> PictureSets:
-    return form_sets(extract_embeddings(model, samples, config, device), track_labels(samples))
+def _form_tracks(
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    statistics: CameraStatistics | None,
+) -> PictureSets:
+    embedding = extract_embeddings(model, samples, config, device, statistics=statistics)
+    return form_sets(embedding, track_labels(samples))
 
 
 def _shown(samples: Sequence[Sample], sets: PictureSets) -> tuple[Sample, ...]:
@@ -142,7 +166,12 @@ def _shown(samples: Sequence[Sample], sets: PictureSets) -> tuple[Sample, ...]:
 
 @torch.no_grad()
 def extract_clues(
-    model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, ranks: Ranks = ALONE
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    ranks: Ranks = ALONE,
+    statistics: CameraStatistics | None = None,
 ) -> tuple[Tensor, Clues]:
     """Unit-length individual embeddings and the raw clues of all ``samples``, on the CPU of every rank.
 
@@ -151,7 +180,8 @@ def extract_clues(
     embeddings = []
 
     def every_clue() -> Iterator[Clues]:
-        for embedding, clues in _forward(model, samples, config, device, "clues", model.needs_parts, ranks):
+        parts = model.needs_parts
+        for embedding, clues in _forward(model, samples, config, device, "clues", parts, ranks, statistics):
             embeddings.append(embedding.cpu())
             yield clues.to("cpu")
 
@@ -166,10 +196,41 @@ def extract_embeddings(
     config: Config,
     device: torch.device | str,
     ranks: Ranks = ALONE,
+    statistics: CameraStatistics | None = None,
 ) -> Tensor:
     """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU of every rank."""
-    batches = _forward(model, samples, config, device, "embeddings", False, ranks)
+    batches = _forward(model, samples, config, device, "embeddings", False, ranks, statistics)
     return torch.cat([embedding.cpu() for embedding, _ in batches])
+
+
+@torch.no_grad()
+def camera_statistics(
+    model: CaceNet, samples: Sequence[Sample], config: Config, device: torch.device | str, ranks: Ranks = ALONE
+) -> CameraStatistics | None:
+    """What ``evaluation.standardise_cameras`` needs, of at most 500 pictures of each camera; None if it is false.
+
+    Args:
+        model: see :func:`extract`.
+        samples: a gallery, for it and its queries; or training pictures, for themselves.
+        config: see :func:`extract`.
+        device: of the model.
+        ranks: each passes the same pictures through the network.
+
+    Raises:
+        ValueError: there are fewer than 20 pictures.
+    """
+    if not config.evaluation.standardise_cameras:
+        return None
+    if len(samples) < _FEWEST:
+        raise ValueError(_SINGLE_PICTURES.format(f"{len(samples)} pictures"))
+    of_camera: dict[int, list[Sample]] = {}
+    for sample in samples:
+        of_camera.setdefault(sample.camid, []).append(sample)
+    chosen = [sample for some in of_camera.values() for sample in some[:: -(-len(some) // _OF_A_CAMERA)]]
+    config = replace(config, evaluation=replace(config.evaluation, standardise_cameras=False))
+    batches = _forward(model, chosen, config, device, "statistics", False, ranks)
+    found = ((embedding, clues.features) for embedding, clues in batches)
+    return CameraStatistics(found, [sample.camid for sample in chosen])
 
 
 def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
@@ -193,8 +254,11 @@ def _forward(
     name: str,
     parts: bool,
     ranks: Ranks,
+    statistics: CameraStatistics | None = None,
 ) -> Iterator[tuple[Tensor, Clues]]:
     """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
+
+    With ``evaluation.standardise_cameras`` both are standardised by ``statistics``.
 
     Clues of a published network, which are many and have many channels, are in half precision. They come from
     ``embedding.cache`` if there is one, unless label maps are needed, which it does not store.
@@ -202,8 +266,31 @@ def _forward(
     Raises:
         FileNotFoundError: a picture has no label map.
         OSError: the cache cannot be written.
+        ValueError: they should be standardised, but there are no statistics.
     """
+    if config.evaluation.standardise_cameras and statistics is None:
+        raise ValueError(_SINGLE_PICTURES.format("single pictures"))
     model.eval()
+    batches, done = _plain(model, samples, config, device, name, parts, ranks), 0
+    for embedding, clues in batches:
+        if statistics is not None:
+            cameras = [sample.camid for sample in samples[done : done + len(embedding)]]
+            done += len(embedding)
+            embedding = statistics.embeddings(embedding, cameras)
+            clues = replace(clues, features=statistics.clues(clues.features, cameras))
+        yield embedding, clues
+
+
+def _plain(
+    model: CaceNet,
+    samples: Sequence[Sample],
+    config: Config,
+    device: torch.device | str,
+    name: str,
+    parts: bool,
+    ranks: Ranks,
+) -> Iterator[tuple[Tensor, Clues]]:
+    """:func:`_forward` before anything is standardised."""
     if config.embedding.cache is None or parts or isinstance(model.extractor, KeptFeatures):
         yield from _through_network(model, samples, config, device, name, parts, ranks)
         return

@@ -22,6 +22,7 @@ from cace_pyg.models import Extractor, Individual
 from cace_pyg.models.extractor import split_extracted
 from cace_pyg.progress import progress_bar
 from cace_pyg.read_picture import Picture, read_picture
+from cace_pyg.retrieval.camera_statistics import Cameras, CameraStatistics
 
 
 @dataclass
@@ -91,6 +92,34 @@ class Features:
             return cls(found["embedding"], found["clues"], found["grid"])
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"Expected a file that Features.save wrote (got {path}, which is not one)") from error
+
+    def camera_statistics(self, cameras: Cameras) -> CameraStatistics:
+        """Mean and deviation of each camera's embeddings and clues.
+
+        Args:
+            cameras: a label for each picture.
+
+        Raises:
+            ValueError: there is not a camera for each picture.
+        """
+        return CameraStatistics(zip(self.embedding.split(256), self.clues.split(256), strict=True), cameras)
+
+    def standardised(self, statistics: CameraStatistics, cameras: Cameras) -> "Features":
+        """The same with equal statistics in every camera (docs/cameras.md); clues are copied.
+
+        Args:
+            statistics: of the gallery, also for its queries; for training pictures their own.
+            cameras: a label for each picture.
+
+        Raises:
+            ValueError: there is not a camera for each picture, or the statistics are of other channels.
+        """
+        clues = torch.empty(self.clues.shape, dtype=self.clues.dtype)
+        embedding = statistics.embeddings(self.embedding, cameras)
+        for first in range(0, len(self), 256):
+            part = slice(first, first + 256)
+            clues[part] = statistics.clues(self.clues[part], cameras[part])
+        return Features(embedding, clues, self.grid)
 
     def select(self, index: Tensor | slice) -> "Features":
         """The images at ``index``."""

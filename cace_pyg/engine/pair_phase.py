@@ -16,7 +16,7 @@ from cace_pyg.data.picture_loader import PictureLoader
 from cace_pyg.data.sample import Sample
 from cace_pyg.data.transforms import training_transform
 from cace_pyg.engine.clue_store import keep_where_it_fits
-from cace_pyg.engine.extraction import extract_clues, extract_embeddings
+from cace_pyg.engine.extraction import camera_statistics, extract_clues, extract_embeddings
 from cace_pyg.engine.ranks import Ranks
 from cace_pyg.graph import Clues
 from cace_pyg.losses import triplet_loss
@@ -65,8 +65,9 @@ class PairPhase:
             model.start_conditional_from_individual()  # joint training with pairwise losses has trained its own
         self.needs_parts = model.needs_parts
         self.clues: Clues | None = None
+        known = camera_statistics(model, self.samples, self.config, device, self.ranks)
         if self.settings.clues == "cached":
-            embedding, clues = extract_clues(model, self.samples, self.config, device, self.ranks)
+            embedding, clues = extract_clues(model, self.samples, self.config, device, self.ranks, known)
             self.clues = keep_where_it_fits(clues, device)
         else:
             embedding = extract_embeddings(model, self.samples, self.config, device, self.ranks)

@@ -28,6 +28,14 @@ def check_settings(config: Config) -> None:
             f"{config.joint_phase.epochs}, loss.pairwise_weight {config.loss.pairwise_weight}); give "
             "--joint_phase.epochs 0 and --loss.pairwise_weight 0, or --embedding.kind trained"
         )
+    if config.evaluation.standardise_cameras and (
+        config.loss.pairwise_weight or (config.pair_phase.epochs and config.pair_phase.clues == "fresh")
+    ):
+        raise ValueError(
+            "Expected pair_phase.clues cached and loss.pairwise_weight 0 with evaluation.standardise_cameras, whose "
+            f"statistics are those of a network that does not change (got {config.pair_phase.clues}, "
+            f"{config.loss.pairwise_weight})"
+        )
     folder = config.evaluation.clues_on_disk
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(

@@ -11,7 +11,8 @@ from cace_pyg.data.unknown_people import without_unknown_people
 from cace_pyg.engine.build import FROZEN, build_model
 from cace_pyg.engine.checkpoint import is_checkpoint
 from cace_pyg.engine.distances import labels_of
-from cace_pyg.engine.extraction import extract_entries
+from cace_pyg.engine.evaluation import tell_standardised
+from cace_pyg.engine.extraction import camera_statistics, extract_entries
 from cace_pyg.engine.launch_fabric import find_device
 from cace_pyg.engine.neighbour_rows import configured_choice, neighbour_rows
 from cace_pyg.engine.neighbours import find_neighbours
@@ -56,17 +57,18 @@ def evaluate_published(
     device = find_device(config.device)
     model.to(device)
     gallery = without_unknown_people(query, gallery, config.evaluation.unknown_share, config.seed)
-    entries = [extract_entries(model, samples, config, device) for samples in (query, gallery)]
+    known = camera_statistics(model, gallery, config, device)
+    entries = [extract_entries(model, samples, config, device, known) for samples in (query, gallery)]
     labels, policy = labels_of(*(side.samples for side in entries)), config.evaluation.policy()
     of_query, of_gallery = (side.embedding for side in entries)
     distance = euclidean_distance(of_query, of_gallery)
-    rows = {"individual": evaluate(distance, **labels, **policy)}
+    rows = {"individual": tell_standardised(evaluate(distance, **labels, **policy), config)}
     decide = partial(evaluate_open_set_blocks, **labels, same_camera=config.evaluation.same_camera)
     decisions = {"individual": decide([distance])}
     choice = configured_choice(config, 0.0)
     if choice is not None:
         near = find_neighbours(of_query, of_gallery, labels["own_position"], choice.individual.k1)
         for row in neighbour_rows(near, choice, 0.0, partial(evaluate_blocks, **labels, **policy)):
-            rows[row.name], decisions[row.name] = row.metrics, decide(row.ranking.blocks())
+            rows[row.name], decisions[row.name] = tell_standardised(row.metrics, config), decide(row.ranking.blocks())
     curves = single_shots({"individual": distance}, labels, config.seed) if single_shot else {}
     return rows, curves, decisions, str(model.extractor)

@@ -52,6 +52,12 @@ class Embedder:
     def __init__(self, checkpoint: Path, device: str = "auto", overrides: Sequence[str] = ()):
         state = load_checkpoint(checkpoint)
         self.config = from_yaml(state["config"], *overrides)
+        if self.config.evaluation.standardise_cameras:
+            raise ValueError(
+                f"Expected a model trained without evaluation.standardise_cameras (got {checkpoint}): galleries and "
+                "trackers take single pictures, and do not standardise them by camera yet; train the pair stage again "
+                "without, or use evaluate, or Python (docs/cameras.md)"
+            )
         self.model, _ = load_model(checkpoint, self.config)
         self.fusion_weight = fusion_weight_of(self.config, state["fusion_weight"])
         found = calibration_of(state)

@@ -70,6 +70,11 @@ def export_onnx(checkpoint: Path, config: Config, folder: Path) -> Exported:
             "Expected evaluation.flip false (got true): individual.onnx sees a picture, not its mirror image; give "
             "--evaluation.flip false, or average the embeddings of both pictures in your program"
         )
+    if config.evaluation.standardise_cameras:
+        raise ValueError(
+            "Expected a model trained without evaluation.standardise_cameras (got one with it): individual.onnx sees a "
+            "single picture, and does not know its camera; train the pair stage again without"
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"Expected --output to name a folder (got the file {folder}); choose another")
     # the same numbers as any backend, using only blocks; auto would need the density of the first pairs

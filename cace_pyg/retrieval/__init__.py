@@ -1,6 +1,7 @@
 """Retrieval: distances, rankings, two-stage re-ranking, metrics."""
 
 from cace_pyg.retrieval.calibration import Calibration, fit_calibration
+from cace_pyg.retrieval.camera_statistics import CameraStatistics
 from cace_pyg.retrieval.distance import (
     conditional_distance,
     distance_blocks,
@@ -20,6 +21,7 @@ from cace_pyg.retrieval.two_stage import rank, rerank, rerank_pairs, top_k
 
 __all__ = [
     "Calibration",
+    "CameraStatistics",
     "Difference",
     "FusionChoice",
     "Metrics",

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.opponents import compute_rows as computing
 from benchmarks.opponents.__main__ import _few_people
-from benchmarks.opponents.people import add_elsewhere, learn_elsewhere, on_cameras, read_people
+from benchmarks.opponents.people import add_elsewhere, learn_elsewhere, on_cameras, read_people, standardise_cameras
 from benchmarks.opponents.rows import Recipe
 from benchmarks.opponents.table import print_table
 from cace_pyg import Features
@@ -208,3 +208,18 @@ def test_training_people_of_other_data_sets_and_of_some_cameras(tiny, tmp_path):
     literal = evaluate(euclidean_distance(*found), *(torch.tensor([getattr(sample, what) for sample in part])
                        for what in ("pid", "camid") for part in (query, gallery)))  # fmt: skip
     assert computing.untrained_row("individual", some)["test"]["mAP"] == pytest.approx(literal.mAP, abs=1e-6)
+
+
+def test_each_part_is_standardised_by_its_own_gallery():
+    people = _few_people()
+    found = standardise_cameras(people)
+    parts = ((people.train, people.train), people.held_out, people.test)
+    for query, gallery in parts:
+        of_gallery = people.features.select(KeptFeatures.positions(gallery))
+        statistics = of_gallery.camera_statistics([sample.camid for sample in gallery])
+        for side in (query, gallery):
+            at, cameras = KeptFeatures.positions(side), [sample.camid for sample in side]
+            expected = people.features.select(at).standardised(statistics, cameras)
+            assert torch.equal(found.features.clues[at], expected.clues)
+            assert torch.equal(found.features.embedding[at], expected.embedding)
+    assert found.test == people.test
