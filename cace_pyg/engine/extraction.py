@@ -26,7 +26,7 @@ from cace_pyg.retrieval import CameraStatistics
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
 _OF_A_CAMERA = 500  # pictures, for its statistics
-_FEWEST = 20  # pictures in all
+_FEWEST = 5  # pictures in all
 _SINGLE_PICTURES = (
     f"Expected a gallery of at least {_FEWEST} pictures for a model with evaluation.standardise_cameras (got {{}}, "
     "which do not say what the pictures of their cameras have in common); see docs/cameras.md"
@@ -217,7 +217,7 @@ def camera_statistics(
         ranks: each passes the same pictures through the network.
 
     Raises:
-        ValueError: there are fewer than 20 pictures.
+        ValueError: there are fewer than 5 pictures.
     """
     if not config.evaluation.standardise_cameras:
         return None
