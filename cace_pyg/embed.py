@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _embed(known: argparse.Namespace) -> int:
     pictures = [file for path in known.pictures for file in (sorted_pictures(path) if path.is_dir() else [path])]
     embedder = Embedder(known.checkpoint, known.device)
+    embedder.expect_unstandardised("embed")
     channels, unreadable = embedder.embedding_channels, []
     with vector_file(known.output, channels, embedder.fingerprint) as write:
         each = progress_bar(embed_each(embedder, pictures), desc="embed", unit="picture", total=len(pictures))

@@ -199,6 +199,10 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
         help="let the second stage also compare the N nearest gallery pictures of each good match, best match first "
         "(docs/candidates.md; default: 0, only the query's nearest)",
     )
+    command.add_argument(
+        "--camera",
+        help="that took the pictures; for a model with evaluation.standardise_cameras (docs/cameras.md)",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
         "--figure", type=user_path, help="PNG or SVG of the ranked list, before and after the second stage"
@@ -393,8 +397,11 @@ def _query(known: argparse.Namespace) -> int:
 def _search(known: argparse.Namespace, galleries: list[Gallery]) -> SearchResult:
     asked = known.top_k, known.where, known.first_stage, known.false_alarms
     if len(galleries) == 1:
-        follow = known.gallery_neighbours
-        return galleries[0].search(known.picture, *asked, known.neighbours, together=True, gallery_neighbours=follow)
+        follow, camera = known.gallery_neighbours, known.camera
+        _check_camera(galleries[0], camera)
+        return galleries[0].search(
+            known.picture, *asked, known.neighbours, together=True, gallery_neighbours=follow, camera=camera
+        )
     for option, given in (
         ("--neighbours", known.neighbours),
         ("--gallery_neighbours", known.gallery_neighbours),
@@ -403,6 +410,16 @@ def _search(known: argparse.Namespace, galleries: list[Gallery]) -> SearchResult
         if given:
             raise ValueError(f"Expected one --gallery with {option} (got {len(galleries)}); search each alone")
     return search_galleries(galleries, known.picture[0], *asked)
+
+
+def _check_camera(gallery: Gallery, camera: str | None) -> None:
+    statistics = gallery.embedder.statistics
+    if camera is not None and statistics is not None and camera not in statistics.cameras:
+        known = ", ".join(str(name) for name in statistics.cameras if name is not None)
+        raise ValueError(
+            f"Expected a camera of the gallery as --camera: {known or 'it has none'} (got {camera}); leave it out if "
+            "the query is from another one"
+        )
 
 
 def _warn_of_drift(gallery: Gallery) -> None:

@@ -228,6 +228,8 @@ def model_fingerprint(checkpoint: dict[str, Any], flip: bool = False) -> str:
     settings["size"] = [config["data"]["height"], config["data"]["width"]]
     if flip:
         settings["flip"] = True
+    if config["evaluation"].get("standardise_cameras"):
+        settings["standardise_cameras"] = True
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(checkpoint.get("network", {}).get("sha256", "").encode())
     for name, values in sorted(checkpoint["model"].items()):

@@ -22,10 +22,9 @@ from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar, write_line
-from cace_pyg.retrieval import CameraStatistics
+from cace_pyg.retrieval.camera_statistics import CameraStatistics, evenly
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
-_OF_A_CAMERA = 500  # pictures, for its statistics
 _FEWEST = 5  # pictures in all
 _SINGLE_PICTURES = (
     f"Expected a gallery of at least {_FEWEST} pictures for a model with evaluation.standardise_cameras (got {{}}, "
@@ -223,10 +222,7 @@ def camera_statistics(
         return None
     if len(samples) < _FEWEST:
         raise ValueError(_SINGLE_PICTURES.format(f"{len(samples)} pictures"))
-    of_camera: dict[int, list[Sample]] = {}
-    for sample in samples:
-        of_camera.setdefault(sample.camid, []).append(sample)
-    chosen = [sample for some in of_camera.values() for sample in some[:: -(-len(some) // _OF_A_CAMERA)]]
+    chosen = [samples[position] for own in evenly([sample.camid for sample in samples]) for position in own]
     config = replace(config, evaluation=replace(config.evaluation, standardise_cameras=False))
     batches = _forward(model, chosen, config, device, "statistics", False, ranks)
     found = ((embedding, clues.features) for embedding, clues in batches)

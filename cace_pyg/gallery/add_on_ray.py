@@ -55,7 +55,7 @@ def add_on_ray(
     """
     expect_cluster(workers, address)
     ray = _ray()
-    gallery.prepare_for_writers(facts.metadata)
+    gallery.prepare_for_writers(pictures, facts.camera, facts.metadata)
     before = gallery.stamps()
     was_running = ray.is_initialized()
     try:

@@ -56,7 +56,7 @@ def _add_batch(table: GalleryTable, embedder: Embedder, codec: ClueCodec, pictur
     }
     good, unreadable = read(list(fresh.values()), embedder.resize)
     if good:
-        embedded = embedder.embed([picture.resized for picture in good])
+        embedded = embedder.embed([picture.resized for picture in good], [picture.new.camera for picture in good])
         blobs = codec.encode(embedded.prepared)
         rows = zip(good, embedded.embedding.numpy(), blobs, strict=True)
         table.put([picture.entry(embedding, clues) for picture, embedding, clues in rows])

@@ -39,8 +39,9 @@ def embed_pictures(
         raise ValueError(f"Expected a list of pictures (got one, {type(pictures).__name__}); put it into a list")
     if not len(pictures):
         raise ValueError("Expected at least one picture (got none)")
-    embeddings = []
-    each = embed_each(Embedder(Path(checkpoint), device), pictures)
+    embeddings, embedder = [], Embedder(Path(checkpoint), device)
+    embedder.expect_unstandardised("embed_pictures")
+    each = embed_each(embedder, pictures)
     for found in progress_bar(each, desc="embed", unit="picture", total=len(pictures), disable=not progress):
         if isinstance(found, Exception):
             raise found

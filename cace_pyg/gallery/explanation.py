@@ -24,12 +24,14 @@ class Explanation:
         view: graph, strongest correspondences, and the discrepancy of each clue.
         pictures: the query, and the image's file (its thumbnail if the file is gone).
         embedder: the gallery's.
+        cameras: of both pictures, if they are known.
     """
 
     hit: SearchHit
     view: PairView
     pictures: tuple[Image.Image, Image.Image]
     embedder: Embedder
+    cameras: tuple[str | None, str | None] = (None, None)
 
     @property
     def data(self) -> Data:
@@ -68,6 +70,6 @@ class Explanation:
         Raises:
             ValueError: the model compares aligned clues and has no conditional maps.
         """
-        embedding, clues = self.embedder.clues(self.pictures)
+        embedding, clues = self.embedder.clues(self.pictures, self.cameras)
         with self.embedder.on_cpu() as model:
             return conditional_maps_figure(model, embedding, clues, self.pictures)

@@ -13,6 +13,7 @@ from PIL import Image
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.add_pictures import add_pictures
+from cace_pyg.gallery.cameras import learn_cameras, read_cameras, warn_of_new_cameras
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.corrections import Corrections
@@ -61,6 +62,7 @@ class Gallery:
     def __init__(self, path: Path, embedder: Embedder, table: GalleryTable):
         self.path = path
         self.embedder = embedder
+        read_cameras(path, embedder, filled=len(table) > 0)
         self._table = table
         self._codec = ClueCodec(embedder.example.prepared, table.about["precision"], table.about.get("gallery_clues"))
         self._pair_stage = StoredPairStage(embedder, self._codec)
@@ -191,15 +193,27 @@ class Gallery:
             raise ValueError(f"Expected a list of pictures to add (got {_kind(pictures)} alone); put it into a list")
         if isinstance(camera, str):
             raise ValueError(f"Expected a camera for each picture, in a list (got {camera!r})")
-        return add_pictures(self._table, self.embedder, self._codec, list(pictures), camera, taken, metadata, progress)
+        pictures = list(pictures)
+        if camera is not None and len(camera) != len(pictures):
+            raise ValueError(f"Expected camera for each of {len(pictures)} pictures (got {len(camera)})")
+        cameras = [None] * len(pictures) if camera is None else camera
+        learn_cameras(self.path, self.embedder, pictures, cameras, progress)
+        added = add_pictures(self._table, self.embedder, self._codec, pictures, camera, taken, metadata, progress)
+        if added.added or added.replaced:
+            warn_of_new_cameras(self.embedder, cameras)
+        return added
 
-    def prepare_for_writers(self, metadata: Sequence[Mapping[str, Value]]) -> None:
-        """Make the columns that several processes will fill, so that a wrong name is refused before they start.
+    def prepare_for_writers(
+        self, pictures: Sequence[Picture], camera: Sequence[str | None], metadata: Sequence[Mapping[str, Value]]
+    ) -> None:
+        """Make the columns that several processes will fill, so that a wrong name is refused before they start, and
+        learn the statistics of cameras that they all need.
 
         Raises:
-            ValueError: a column name is not allowed.
+            ValueError: a column name is not allowed, or no picture can be read.
         """
         self._table.add_columns(metadata)
+        learn_cameras(self.path, self.embedder, pictures, camera, progress=True)
 
     def stamps(self) -> dict[str, datetime]:
         """When each image was added or last replaced, by name, on the clock of the machine that did it."""
@@ -324,6 +338,7 @@ class Gallery:
         neighbours: bool = False,
         *,
         gallery_neighbours: int = 0,
+        camera: str | None = None,
     ) -> SearchResult: ...
 
     @overload
@@ -338,6 +353,7 @@ class Gallery:
         *,
         together: Literal[False] = False,
         gallery_neighbours: int = 0,
+        camera: str | None = None,
     ) -> list[SearchResult]: ...
 
     @overload
@@ -352,6 +368,7 @@ class Gallery:
         *,
         together: Literal[True],
         gallery_neighbours: int = 0,
+        camera: str | None = None,
     ) -> SearchResult: ...
 
     def search(
@@ -365,6 +382,7 @@ class Gallery:
         *,
         together: bool = False,
         gallery_neighbours: int = 0,
+        camera: str | None = None,
     ) -> SearchResult | list[SearchResult]:
         """Find the images, or tracks, that most likely show the person of a picture, or of several.
 
@@ -389,6 +407,8 @@ class Gallery:
                 instead of the query's own list (docs/candidates.md); 0: it compares the nearest of the query. The
                 gallery is then searched exhaustively, with all embeddings in memory. With a filter, only neighbours
                 that pass it are followed.
+            camera: that took the pictures, for a model with ``evaluation.standardise_cameras``; None: an average one.
+                Others do not need it.
 
         Returns:
             A result, or a list with one for each picture if a list is not searched ``together``. There are fewer hits
@@ -406,7 +426,7 @@ class Gallery:
         asked = SearchRequest(top_k, where, first_stage, false_alarms, neighbours, gallery_neighbours)
         if isinstance(picture, list | tuple) and not together:
             alone = top_k, where, first_stage, false_alarms, neighbours
-            return [self.search(each, *alone, gallery_neighbours=gallery_neighbours) for each in picture]
+            return [self.search(each, *alone, gallery_neighbours=gallery_neighbours, camera=camera) for each in picture]
         pictures = list(picture) if isinstance(picture, list | tuple) else [picture]
         in_entries = len(pictures) > 1 or gallery_neighbours > 0 or has_tracks(self._table)
         if in_entries:
@@ -418,7 +438,7 @@ class Gallery:
         if false_alarms is not None:
             self.check_false_alarms(false_alarms, first_stage, self._table.count(asked.where))
         started = time.perf_counter()
-        query = self.embedder(pictures)
+        query = self.embedder(pictures, [camera] * len(pictures))
         seconds = time.perf_counter() - started
 
         def look() -> SearchResult:
@@ -446,11 +466,13 @@ class Gallery:
         """Whether some pictures form tracks (docs/tracks.md)."""
         return has_tracks(self._table)
 
-    def explain(self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit) -> Explanation:
+    def explain(
+        self, picture: Picture | list[P] | tuple[P, ...], hit: SearchHit, camera: str | None = None
+    ) -> Explanation:
         """The pair graph of a picture and an image that was found for it.
 
         For pictures that were searched together, the picture nearest to the image is used; for a track, its nearest
-        view.
+        view. ``camera`` is that of the search.
 
         Raises:
             ValueError: the image is no longer in the gallery, the picture cannot be read, or ``hit`` is not a hit.
@@ -462,7 +484,7 @@ class Gallery:
             if hit.query_picture >= len(picture):
                 raise ValueError(f"Expected the pictures that the hit was found for (got {len(picture)}, too few)")
             picture = picture[hit.query_picture]
-        query = self.embedder([picture])
+        query = self.embedder([picture], [camera])
         found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
         if found is None:
             raise ValueError(f"{hit.image} is not in the gallery {self.path} any more; search again")
@@ -471,7 +493,7 @@ class Gallery:
         with self.embedder.on_cpu() as model:
             view = view_pair(model, query.prepared, self._codec.decode([found["clues"]], model))
         pictures = read_picture(picture), _file_or_thumbnail(hit, found["thumbnail"])
-        return Explanation(hit, view, pictures, self.embedder)
+        return Explanation(hit, view, pictures, self.embedder, (camera, hit.camera))
 
     @property
     def calibration(self) -> Calibration | None:

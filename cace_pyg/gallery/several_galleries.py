@@ -90,6 +90,11 @@ def _check(galleries: Sequence[Gallery]) -> None:
                     f"Expected galleries with the same {what}, whose distances can be compared (got {first.path} and "
                     f"{gallery.path}, which differ in it); search each alone"
                 )
+        if gallery.embedder.standardises:
+            raise ValueError(
+                f"Expected a model without evaluation.standardise_cameras (got that of {gallery.path}): each gallery "
+                "has statistics of its own, so that their distances cannot be compared; search each alone"
+            )
         if gallery.has_tracks:
             raise ValueError(
                 f"Expected galleries of single pictures (got {gallery.path}, which has tracks); search it alone"

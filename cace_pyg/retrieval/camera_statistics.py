@@ -1,6 +1,8 @@
 """Statistics of each camera, and features with those of all cameras together."""
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 Cameras = Sequence[Hashable] | np.ndarray | Tensor
+_OF_A_CAMERA = 500  # pictures, for its statistics
 _OVERALL = 10  # pictures with the statistics of all cameras that are added to those of each
 _FLOOR = 0.1  # of the mean deviation, added to each, because some channels hardly vary
 
@@ -53,7 +56,28 @@ class CameraStatistics:
         if not sums or done != len(labels):
             raise ValueError(f"Expected a picture, and a camera for each (got {len(labels)} cameras for {done})")
         count = camera.bincount(minlength=len(self._numbers))
-        self._embedding, self._clues = (_Moments(kind, count) for kind in sums)
+        self._embedding, self._clues = (_Moments.of(kind, count) for kind in sums)
+
+    @property
+    def cameras(self) -> list[Hashable]:
+        """The labels of the cameras that it knows."""
+        return list(self._numbers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Labels and tensors, for ``torch.save``; :meth:`from_dict` makes the same object of them."""
+        return {"cameras": self.cameras, "embedding": vars(self._embedding), "clues": vars(self._clues)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CameraStatistics":
+        """What :meth:`as_dict` returned.
+
+        Raises:
+            KeyError, TypeError: it is something else.
+        """
+        made = cls.__new__(cls)
+        made._numbers = {name: number for number, name in enumerate(values["cameras"])}
+        made._embedding, made._clues = (_Moments(**values[kind]) for kind in ("embedding", "clues"))
+        return made
 
     def embeddings(self, embedding: Tensor, cameras: Cameras) -> Tensor:
         """Standardised embeddings ``(image, embedding)``, scaled to length one.
@@ -79,6 +103,14 @@ class CameraStatistics:
         return torch.tensor([self._numbers.get(label, -1) for label in labels])
 
 
+def evenly(cameras: Cameras) -> list[list[int]]:
+    """Positions of at most 500 pictures of each camera, evenly spread: enough for its statistics."""
+    of_camera: dict[Hashable, list[int]] = {}
+    for position, label in enumerate(_as_labels(cameras)):
+        of_camera.setdefault(label, []).append(position)
+    return [own[:: -(-len(own) // _OF_A_CAMERA)] for own in of_camera.values()]
+
+
 class _Sums:
     """Sums over the pictures of each camera, of the mean and the mean square of a picture's values."""
 
@@ -93,10 +125,16 @@ class _Sums:
             sums.index_add_(0, camera, (power.mean(positions) if positions else power).double().cpu())
 
 
+@dataclass
 class _Moments:
-    """Mean and scale of each camera; the last row is for pictures of other cameras."""
+    """Mean and scale of each camera, ``(camera + 1, channel)``; the last row is for pictures of other cameras."""
 
-    def __init__(self, sums: _Sums, count: Tensor):
+    mean: Tensor  # of all pictures
+    of_cameras: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, sums: _Sums, count: Tensor) -> "_Moments":
         every, pictures = count.sum(), count.unsqueeze(1)
         mean, square = sums.first.sum(0) / every, sums.second.sum(0) / every
         variance = square - mean.square()
@@ -107,9 +145,8 @@ class _Moments:
         variances = torch.cat([weight * variances + (1 - weight) * variance, variance[None]])
         deviation, deviations = variance.clamp(min=0).sqrt(), variances.clamp(min=0).sqrt()
         floor = _FLOOR * deviation.mean()
-        self.mean = mean.float()
-        self.of_cameras = of_cameras.float()
-        self.scale = ((deviation + floor) / (deviations + floor)).nan_to_num(1).float()  # 0 / 0: no values differ
+        scale = ((deviation + floor) / (deviations + floor)).nan_to_num(1)  # 0 / 0: no values differ
+        return cls(mean.float(), of_cameras.float(), scale.float())
 
     def moved(self, values: Tensor, camera: Tensor, add_mean: bool) -> Tensor:
         """``(image, …, channel)`` with the statistics of all cameras."""

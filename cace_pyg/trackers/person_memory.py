@@ -95,6 +95,7 @@ class PersonMemory:
         if fusion_weight is not None and not 0 <= fusion_weight <= 1:
             raise ValueError(f"Expected a fusion weight in [0, 1] (got {fusion_weight})")
         self.embedder = checkpoint if isinstance(checkpoint, Embedder) else Embedder(Path(checkpoint), device)
+        self.embedder.expect_unstandardised("a tracker's memory")
         self.false_alarms = false_alarms
         self.views = views
         self.first_stage = first_stage

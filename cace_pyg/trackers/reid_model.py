@@ -30,6 +30,7 @@ class ReidModel:
 
     def __init__(self, checkpoint: str | Path | Embedder, device: str = "auto"):
         self.embedder = checkpoint if isinstance(checkpoint, Embedder) else Embedder(Path(checkpoint), device)
+        self.embedder.expect_unstandardised("a tracker")
 
     def get_features(self, boxes: ArrayLike, image: np.ndarray) -> np.ndarray:
         """BoxMOT's call: unit-length embeddings, float32 ``(box, embedding)``.

@@ -19,9 +19,7 @@ from cace_pyg.engine.pair_phase import PairPhase
 from cace_pyg.engine.ranks import ALONE
 from cace_pyg.evaluate import main as evaluate
 from cace_pyg.export import main as export
-from cace_pyg.gallery import Gallery
 from cace_pyg.retrieval import euclidean_distance
-from cace_pyg.trackers import PersonMemory
 from cace_pyg.train import main as train
 from cace_pyg.visualize import main as visualize
 from tests.random_checkpoint import make_checkpoint
@@ -103,7 +101,7 @@ def test_both_stages_see_standardised_features(model_and_config, splits):
 def test_five_hundred_pictures_of_each_camera_are_enough(model_and_config, splits, monkeypatch):
     """At most as many, evenly spread over the list."""
     model, config = model_and_config
-    monkeypatch.setattr("cace_pyg.engine.extraction._OF_A_CAMERA", 5)
+    monkeypatch.setattr("cace_pyg.retrieval.camera_statistics._OF_A_CAMERA", 5)
     seen = []
     monkeypatch.setattr(
         "cace_pyg.engine.extraction.CameraStatistics", lambda batches, cameras: seen.append((list(batches), cameras))
@@ -156,11 +154,6 @@ def test_only_as_in_the_training(trained, request, capsys, tiny):
 
 
 def test_what_looks_at_single_pictures_refuses_such_a_model(standardised, splits, tmp_path, capsys):
-    with pytest.raises(ValueError, match="galleries and trackers take single pictures"):
-        Gallery.create(tmp_path / "people.lance", standardised)
-    assert not (tmp_path / "people.lance").exists()
-    with pytest.raises(ValueError, match="galleries and trackers take single pictures"):
-        PersonMemory(standardised)
     pair = [str(sample.path) for sample in splits.query[:2]]
     for command in ("pair", "conditional_maps", "correspondences"):
         assert visualize([command, *pair, "--checkpoint", str(standardised), f"--output={tmp_path / command}"]) == 2
