@@ -191,6 +191,11 @@ def test_no_other_file_is_read_because_a_configuration_names_it(written, group, 
     assert f"Expected an option for each setting of {group}" in refusal(f"--{group}={tmp_path / 'other.yaml'}")
 
 
+@pytest.mark.parametrize("method", ["k_reciprocal", "propagation"])
+def test_a_method_given_as_an_option(method):
+    assert f"to re-rank by it, give --neighbours.method {method}" in refusal(f"--{method}")
+
+
 def test_a_group_may_be_given_as_a_whole():
     assert configured("--loss={margin: 0.7}").loss.margin == 0.7
 

@@ -110,7 +110,10 @@ def _check_option(key: str, value: str) -> None:
     if key in _GROUPS:
         tree = _yaml_or_text(value)
         if not isinstance(tree, dict):
-            raise ValueError(f"Expected an option for each setting of {key}, such as --{_example(key)} (got {value!r})")
+            also = f"; to re-rank by it, give --neighbours.method {key}" if key in _METHODS else ""
+            raise ValueError(
+                f"Expected an option for each setting of {key}, such as --{_example(key)} (got {value!r}){also}"
+            )
         check_tree({key: tree})
     name = key.removesuffix(".class_path").removesuffix(".help")
     only_help = key.endswith(".help") and (not value or value.startswith("--"))
@@ -127,6 +130,7 @@ def _yaml_or_text(value: str) -> Any:
 
 
 _GROUPS = {field.name for field in fields(Config) if is_dataclass(get_type_hints(Config)[field.name])}
+_METHODS = ("k_reciprocal", "propagation")
 _CLASSES = {
     "graph": ("a class of cace_pyg.graph", "cace_pyg.graph."),
     "conditional.convolution": ("the name of a layer of torch_geometric.nn", "torch_geometric.nn."),

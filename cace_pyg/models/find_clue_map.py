@@ -88,8 +88,9 @@ def find_clue_map(
 ) -> ClueMap:
     """The map that a network pools into its embedding, or the map with a given name.
 
-    An output that is a map, and from which the embedding is not computed, is taken instead: somebody put it into the
-    file for this (see :class:`~cace_pyg.models.two_networks.TwoNetworks`).
+    An output that is a map of at least 8 channels with the picture's proportions, and from which the embedding is not
+    computed, is taken instead, if there is only one: somebody put it into the file for this (see
+    :class:`~cace_pyg.models.two_networks.TwoNetworks`).
 
     A pooling takes a mean, a maximum or a depthwise convolution over a whole map or over all tokens, or takes the class
     token. The last pooling is the one after which no map is computed any more: a gate (squeeze and excitation) also
