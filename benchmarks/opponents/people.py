@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cace_pyg import Features
+from cace_pyg import CameraStatistics, Features
 from cace_pyg.data import Sample, read_market_layout
 from cace_pyg.engine.features import KeptFeatures
 
@@ -14,6 +14,7 @@ _SPLIT_SEED = 123
 _QUERY_SEED = 5
 _MOST_QUERIES = 500
 _LABELS = "pid", "camid"
+_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,20 @@ def standardise_cameras(people: People) -> People:
     All pictures of the gallery count, not only 500 of each camera.
     """
     features = people.features
-    embedding, clues = features.embedding.clone(), features.clues.clone()
+    embedding, clues = features.embedding.clone(), torch.empty_like(features.clues)  # some gigabytes: no second copy
     for query, gallery in ((people.train, people.train), people.held_out, people.test, people.elsewhere):
         if not gallery:
             continue
-        of_gallery = features.select(KeptFeatures.positions(gallery))
-        statistics = of_gallery.camera_statistics([sample.camid for sample in gallery])
-        for side in (query, gallery):
-            at = KeptFeatures.positions(side)
-            found = features.select(at).standardised(statistics, [sample.camid for sample in side])
-            embedding[at], clues[at] = found.embedding, found.clues
+        (asked, at_query), (cameras, at_gallery) = (
+            ([sample.camid for sample in side], KeptFeatures.positions(side)) for side in (query, gallery)
+        )
+        batches = ((features.embedding[at], features.clues[at]) for at in at_gallery.split(_BATCH))
+        statistics = CameraStatistics(batches, cameras)
+        for own, positions in ((asked, at_query), (cameras, at_gallery)):
+            for first in range(0, len(own), _BATCH):
+                part, at = own[first : first + _BATCH], positions[first : first + _BATCH]
+                embedding[at] = statistics.embeddings(features.embedding[at], part)
+                clues[at] = statistics.clues(features.clues[at], part)
     return replace(people, features=Features(embedding, clues, features.grid))
 
 
