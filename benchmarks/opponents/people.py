@@ -97,7 +97,7 @@ def standardise_cameras(people: People) -> People:
     All pictures of the gallery count, not only 500 of each camera.
     """
     features = people.features
-    embedding, clues = features.embedding.clone(), torch.empty_like(features.clues)  # some gigabytes: no second copy
+    embedding, clues = features.embedding.clone(), torch.zeros_like(features.clues)  # some gigabytes: no second copy
     for query, gallery in ((people.train, people.train), people.held_out, people.test, people.elsewhere):
         if not gallery:
             continue

@@ -223,3 +223,5 @@ def test_each_part_is_standardised_by_its_own_gallery():
             assert torch.equal(found.features.clues[at], expected.clues)
             torch.testing.assert_close(found.features.embedding[at], expected.embedding)
     assert found.test == people.test
+    few = on_cameras(people, [1, 2], [2])  # pictures of no part stay out
+    assert torch.isfinite(standardise_cameras(few).features.clues).all()
