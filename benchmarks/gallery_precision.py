@@ -1,12 +1,13 @@
 """The cost of a gallery's compact clues in mAP and Rank-1: both stages with images in int8, float16 and float32.
 
 Queries are never compressed: they come directly from the network. A gallery also stores individual embeddings in half
-precision, so these are rounded in both compact forms.
+precision, so these are rounded in both compact forms. With --evaluation.gallery_clues all rows have as many clues.
 """
 
 import argparse
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -28,9 +29,9 @@ from cace_pyg.retrieval import euclidean_distance, evaluate, rerank, top_k
 from cace_pyg.viz.style import SERIES
 
 
-def compressed(gallery: Extraction, model: CaceNet, precision: Precision) -> tuple[Extraction, int]:
+def compressed(gallery: Extraction, model: CaceNet, precision: Precision, clues: int | None) -> tuple[Extraction, int]:
     """A gallery after storing and reading it, and the bytes of clues per image."""
-    codec = ClueCodec(gallery.prepared, precision)
+    codec = ClueCodec(gallery.prepared, precision, clues)
     prepared = codec.decode(codec.encode(gallery.prepared), model)
     return Extraction(gallery.samples, gallery.embedding.half().float(), prepared), codec.bytes_per_image
 
@@ -39,13 +40,15 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
     """The results of both stages at every precision."""
     splits = read_splits(config.data)
     model, _ = load_model(checkpoint, config)
-    query, gallery, _ = measure(model, splits.query, splits.gallery, config, "cpu")
-    whole = sum(
-        array[0].nbytes
-        for array in (gallery.prepared.compared.features, gallery.prepared.projected, gallery.prepared.individual)
-    )
+    clues = config.evaluation.gallery_clues
+    every = replace(config, evaluation=replace(config.evaluation, gallery_clues=None))
+    query, gallery, _ = measure(model, splits.query, splits.gallery, every, "cpu")
+    prepared = gallery.prepared if clues is None else model.pair_stage.keep_clues(gallery.prepared, clues)
+    exact = replace(gallery, prepared=prepared)
+    kept_arrays = prepared.compared.features, prepared.projected, prepared.individual
+    whole = sum(array[0].nbytes for array in kept_arrays)
     for precision in ("float32", *get_args(Precision)):
-        kept, size = (gallery, whole) if precision == "float32" else compressed(gallery, model, precision)
+        kept, size = (exact, whole) if precision == "float32" else compressed(gallery, model, precision, clues)
         individual = euclidean_distance(query.embedding, kept.embedding)
         index = top_k(individual, config.evaluation.top_k)
         conditional = measure_pairs(model, query, kept, index, config.evaluation.pairs_per_batch, "cpu")
@@ -54,6 +57,7 @@ def compare(checkpoint: Path, config: Config, fusion: float) -> Iterator[dict]:
         both = evaluate(rerank(individual, index, conditional, fusion), **labels, **config.evaluation.policy())
         yield {
             "checkpoint": f"{checkpoint.parent.parent.name}",
+            "clues": clues or "all",
             "precision": precision,
             "clue_bytes": size,
             "individual_mAP": f"{100 * first.mAP:.2f}",
@@ -96,7 +100,7 @@ def main() -> None:
             settings = SyntheticSettings(
                 train_identities=2, test_identities=4 if options.quick else 20, distractors=0, junk=0, seed=7
             )
-            overrides = [f"--data.root={make_synthetic(Path(folder) / 'pictures', settings, progress=False)}"]
+            overrides += [f"--data.root={make_synthetic(Path(folder) / 'pictures', settings, progress=False)}"]
             options.checkpoints = [random_checkpoint(Path(folder) / "r.ckpt", ["--config", options.config, *overrides])]
         rows = []
         for checkpoint in options.checkpoints:
