@@ -94,24 +94,22 @@ def on_cameras(people: People, learned: Collection[int] | None, tested: Collecti
 def standardise_cameras(people: People) -> People:
     """What ``evaluation.standardise_cameras`` does: each part by its own gallery's statistics of each camera.
 
-    All pictures of the gallery count, not only 500 of each camera.
+    All pictures of the gallery count, not only 500 of each camera. The features, some gigabytes, are overwritten.
     """
     features = people.features
-    embedding, clues = features.embedding.clone(), torch.zeros_like(features.clues)  # some gigabytes: no second copy
     for query, gallery in ((people.train, people.train), people.held_out, people.test, people.elsewhere):
         if not gallery:
             continue
-        (asked, at_query), (cameras, at_gallery) = (
-            ([sample.camid for sample in side], KeptFeatures.positions(side)) for side in (query, gallery)
-        )
-        batches = ((features.embedding[at], features.clues[at]) for at in at_gallery.split(_BATCH))
-        statistics = CameraStatistics(batches, cameras)
-        for own, positions in ((asked, at_query), (cameras, at_gallery)):
-            for first in range(0, len(own), _BATCH):
-                part, at = own[first : first + _BATCH], positions[first : first + _BATCH]
-                embedding[at] = statistics.embeddings(features.embedding[at], part)
-                clues[at] = statistics.clues(features.clues[at], part)
-    return replace(people, features=Features(embedding, clues, features.grid))
+        positions = KeptFeatures.positions(gallery)
+        batches = ((features.embedding[at], features.clues[at]) for at in positions.split(_BATCH))
+        statistics = CameraStatistics(batches, [sample.camid for sample in gallery])
+        every = list(dict.fromkeys((*query, *gallery)))  # some queries are in the gallery, too
+        for first in range(0, len(every), _BATCH):
+            part = every[first : first + _BATCH]
+            at, cameras = KeptFeatures.positions(part), [sample.camid for sample in part]
+            features.embedding[at] = statistics.embeddings(features.embedding[at], cameras)
+            features.clues[at] = statistics.clues(features.clues[at], cameras)
+    return people
 
 
 def _append(people: People, file: Path, root: Path) -> tuple[People, tuple[Sample, ...]]:

@@ -211,8 +211,7 @@ def test_training_people_of_other_data_sets_and_of_some_cameras(tiny, tmp_path):
 
 
 def test_each_part_is_standardised_by_its_own_gallery():
-    people = _few_people()
-    found = standardise_cameras(people)
+    people, found = _few_people(), standardise_cameras(_few_people())
     parts = ((people.train, people.train), people.held_out, people.test)
     for query, gallery in parts:
         of_gallery = people.features.select(KeptFeatures.positions(gallery))
@@ -223,5 +222,3 @@ def test_each_part_is_standardised_by_its_own_gallery():
             assert torch.equal(found.features.clues[at], expected.clues)
             torch.testing.assert_close(found.features.embedding[at], expected.embedding)
     assert found.test == people.test
-    few = on_cameras(people, [1, 2], [2])  # pictures of no part stay out
-    assert torch.isfinite(standardise_cameras(few).features.clues).all()
