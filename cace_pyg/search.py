@@ -92,7 +92,7 @@ class _Once(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if (before := getattr(namespace, self.dest)) is not None:
-            parser.error(f"Expected one {option_string} (got {before} and {values}); only query searches several")
+            parser.error(f"Expected one {option_string} (got {before} and {values})")
         setattr(namespace, self.dest, values)
 
 
@@ -201,6 +201,7 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--camera",
+        action=_Once,
         help="that took the pictures; for a model with evaluation.standardise_cameras (docs/cameras.md)",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -398,7 +399,6 @@ def _search(known: argparse.Namespace, galleries: list[Gallery]) -> SearchResult
     asked = known.top_k, known.where, known.first_stage, known.false_alarms
     if len(galleries) == 1:
         follow, camera = known.gallery_neighbours, known.camera
-        _check_camera(galleries[0], camera)
         return galleries[0].search(
             known.picture, *asked, known.neighbours, together=True, gallery_neighbours=follow, camera=camera
         )
@@ -406,20 +406,11 @@ def _search(known: argparse.Namespace, galleries: list[Gallery]) -> SearchResult
         ("--neighbours", known.neighbours),
         ("--gallery_neighbours", known.gallery_neighbours),
         ("several pictures", len(known.picture) > 1),
+        ("--camera", known.camera is not None),
     ):
         if given:
             raise ValueError(f"Expected one --gallery with {option} (got {len(galleries)}); search each alone")
     return search_galleries(galleries, known.picture[0], *asked)
-
-
-def _check_camera(gallery: Gallery, camera: str | None) -> None:
-    statistics = gallery.embedder.statistics
-    if camera is not None and statistics is not None and camera not in statistics.cameras:
-        known = ", ".join(str(name) for name in statistics.cameras if name is not None)
-        raise ValueError(
-            f"Expected a camera of the gallery as --camera: {known or 'it has none'} (got {camera}); leave it out if "
-            "the query is from another one"
-        )
 
 
 def _warn_of_drift(gallery: Gallery) -> None:

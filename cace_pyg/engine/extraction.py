@@ -22,13 +22,12 @@ from cace_pyg.engine.unit_embedding import unit_embedding
 from cace_pyg.graph import Clues
 from cace_pyg.models import CaceNet, PairOperand
 from cace_pyg.progress import progress_bar, write_line
-from cace_pyg.retrieval.camera_statistics import CameraStatistics, evenly
+from cace_pyg.retrieval.camera_statistics import FEWEST, CameraStatistics, evenly
 from cace_pyg.retrieval.picture_sets import PictureSets, form_sets
 
-_FEWEST = 5  # pictures in all
 _SINGLE_PICTURES = (
-    f"Expected a gallery of at least {_FEWEST} pictures for a model with evaluation.standardise_cameras (got {{}}, "
-    "which do not say what the pictures of their cameras have in common); see docs/cameras.md"
+    f"Expected a gallery of at least {FEWEST} pictures for a model with evaluation.standardise_cameras (got {{}}): "
+    "fewer do not say what the pictures of their cameras have in common (docs/cameras.md)"
 )
 
 
@@ -218,10 +217,10 @@ def camera_statistics(
     Raises:
         ValueError: there are fewer than 5 pictures.
     """
-    if not config.evaluation.standardise_cameras:
+    if not _standardises(model, config):
         return None
-    if len(samples) < _FEWEST:
-        raise ValueError(_SINGLE_PICTURES.format(f"{len(samples)} pictures"))
+    if len(samples) < FEWEST:
+        raise ValueError(_SINGLE_PICTURES.format(len(samples)))
     chosen = [samples[position] for own in evenly([sample.camid for sample in samples]) for position in own]
     config = replace(config, evaluation=replace(config.evaluation, standardise_cameras=False))
     batches = _forward(model, chosen, config, device, "statistics", False, ranks)
@@ -264,17 +263,22 @@ def _forward(
         OSError: the cache cannot be written.
         ValueError: they should be standardised, but there are no statistics.
     """
-    if config.evaluation.standardise_cameras and statistics is None:
-        raise ValueError(_SINGLE_PICTURES.format("single pictures"))
+    if _standardises(model, config) and statistics is None:
+        raise ValueError(_SINGLE_PICTURES.format(len(samples)))
     model.eval()
     batches, done = _plain(model, samples, config, device, name, parts, ranks), 0
     for embedding, clues in batches:
         if statistics is not None:
-            cameras = [sample.camid for sample in samples[done : done + len(embedding)]]
+            cameras = statistics.known([sample.camid for sample in samples[done : done + len(embedding)]])
             done += len(embedding)
             embedding = statistics.embeddings(embedding, cameras)
             clues = replace(clues, features=statistics.clues(clues.features, cameras))
         yield embedding, clues
+
+
+def _standardises(model: CaceNet, config: Config) -> bool:
+    """Features that are known already are standardised already (:meth:`Features.standardised`)."""
+    return config.evaluation.standardise_cameras and not isinstance(model.extractor, KeptFeatures)
 
 
 def _plain(

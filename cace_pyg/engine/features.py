@@ -35,6 +35,7 @@ class Features:
         clues: ``(image, n, channel)``, row by row of the feature map, or the patch tokens of a transformer, without
             class and register tokens; half precision is enough.
         grid: (H, W) of the map, with H·W = n.
+        are_standardised: whether they were returned by :meth:`standardised`; a pair stage is for one kind only.
 
     Raises:
         ValueError: the shapes do not fit, or a number is not finite.
@@ -43,8 +44,15 @@ class Features:
     embedding: Tensor
     clues: Tensor
     grid: tuple[int, int]
+    are_standardised: bool = False
 
-    def __init__(self, embedding: Tensor | ArrayLike, clues: Tensor | ArrayLike, grid: tuple[int, int]):
+    def __init__(
+        self,
+        embedding: Tensor | ArrayLike,
+        clues: Tensor | ArrayLike,
+        grid: tuple[int, int],
+        are_standardised: bool = False,
+    ):
         embedding, clues = torch.as_tensor(embedding).cpu(), torch.as_tensor(clues).cpu()
         if embedding.dim() != 2 or clues.dim() != 3 or len(embedding) != len(clues):
             raise ValueError(
@@ -64,6 +72,7 @@ class Features:
         self.embedding = torch.nn.functional.normalize(embedding.float(), dim=-1)
         self.clues = clues
         self.grid = (int(grid[0]), int(grid[1]))
+        self.are_standardised = bool(are_standardised)
 
     def __len__(self) -> int:
         return len(self.embedding)
@@ -76,7 +85,7 @@ class Features:
     def save(self, path: str | Path) -> None:
         """Write them to a file, completely or not at all; :meth:`load` reads it."""
         with atomic_file(Path(path)) as file:
-            torch.save({"embedding": self.embedding, "clues": self.clues, "grid": self.grid}, file)
+            torch.save(vars(self), file)
 
     @classmethod
     def load(cls, path: str | Path) -> "Features":
@@ -89,7 +98,8 @@ class Features:
             raise FileNotFoundError(f"no features at {path}; Features.save makes such a file")
         try:
             found = torch.load(path, weights_only=True, mmap=True)
-            return cls(found["embedding"], found["clues"], found["grid"])
+            standardised = found.get("are_standardised", False)
+            return cls(found["embedding"], found["clues"], found["grid"], standardised)
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"Expected a file that Features.save wrote (got {path}, which is not one)") from error
 
@@ -112,18 +122,25 @@ class Features:
             cameras: a label for each picture.
 
         Raises:
-            ValueError: there is not a camera for each picture, or the statistics are of other channels.
+            ValueError: see :meth:`CameraStatistics.embeddings`; or they are standardised already.
         """
+        if not isinstance(statistics, CameraStatistics):
+            raise ValueError(
+                f"Expected statistics, then cameras (got {type(statistics).__name__} first); make statistics with "
+                "gallery.camera_statistics(cameras)"
+            )
+        if self.are_standardised:
+            raise ValueError("Expected features as the network returned them (got some that are standardised already)")
         clues = torch.empty(self.clues.shape, dtype=self.clues.dtype)
         embedding = statistics.embeddings(self.embedding, cameras)
         for first in range(0, len(self), 256):
             part = slice(first, first + 256)
             clues[part] = statistics.clues(self.clues[part], cameras[part])
-        return Features(embedding, clues, self.grid)
+        return Features(embedding, clues, self.grid, are_standardised=True)
 
     def select(self, index: Tensor | slice) -> "Features":
         """The images at ``index``."""
-        return Features(self.embedding[index], self.clues[index], self.grid)
+        return Features(self.embedding[index], self.clues[index], self.grid, self.are_standardised)
 
 
 @torch.no_grad()

@@ -79,11 +79,17 @@ def model_card(
         title=title,
         licence_name=json.dumps(licence or "not stated"),
         facts=_facts(state, config, fingerprint),
-        use=(_OF_PAIR_STAGE if "own_extractor" in state else _OF_MODEL).format(title=title),
+        use=_use(state, config).format(title=title),
         results="Not measured." if results is None else _results(results, state),
         data=_data(state, config),
         licence=licence or "No licence was stated, so none is granted: ask whoever gave you this folder.",
     )
+
+
+def _use(state: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    if "own_extractor" in state:
+        return _OF_PAIR_STAGE
+    return _OF_STANDARDISED if config["evaluation"].get("standardise_cameras") else _OF_MODEL
 
 
 def _facts(state: Mapping[str, Any], config: Mapping[str, Any], fingerprint: str) -> str:
@@ -130,6 +136,12 @@ vectors = cace_pyg.embed_pictures(["A.jpg"], found.path)
 ```
 cace-pyg evaluate --checkpoint {title} --data.root PATH
 ```"""
+_OF_STANDARDISED = """```
+cace-pyg evaluate --checkpoint {title} --data.root PATH
+cace-pyg search index FOLDER --gallery people.lance --checkpoint {title} --pattern '_c(?P<camera>\\d)'
+```
+
+It standardises pictures by camera (`evaluation.standardise_cameras`), so it needs those of a whole gallery."""
 _OF_PAIR_STAGE = """```python
 import cace_pyg
 

@@ -52,6 +52,7 @@ class FittedPairStage:
         calibration: what fused distances mean, learned from the same people; None if there were none.
         gallery_clues: clues kept of a gallery image in training, or in a later calibration (docs/gallery_clues.md);
             :func:`rerank_features` keeps as many. None: all.
+        standardised: whether it was trained on features with equal statistics in every camera (docs/cameras.md).
     """
 
     stage: PairStage = field(repr=False)
@@ -59,6 +60,7 @@ class FittedPairStage:
     channels: int
     calibration: Calibration | None = None
     gallery_clues: int | None = None
+    standardised: bool = False
 
     def probability(self, distance: Tensor | ArrayLike, gallery: float | None = None) -> Tensor:
         """P(both pictures show one person), for fused distances of pairs that the second stage compared.
@@ -144,7 +146,9 @@ def fit_pair_stage(
             conditional=conditional,
             joint_phase=JointPhaseSettings(epochs=0),
             pair_phase=settings or PairPhaseSettings(epochs=20, mirror=0.5),
-            evaluation=EvaluationSettings(top_k=top_k, gallery_clues=gallery_clues),
+            evaluation=EvaluationSettings(
+                top_k=top_k, gallery_clues=gallery_clues, standardise_cameras=features.are_standardised
+            ),
         )
         splits = hold_out_identities(KeptFeatures.samples(people, cameras), held_out, seed, called="held_out")
         folder = Trainer(model, config, splits, resume=resume).run()
@@ -156,7 +160,8 @@ def fit_pair_stage(
             "warning: on the held-out people the pair stage does not improve the ranking, so its weight is 0; give "
             "rerank_features a weight to use it anyway"
         )
-    return FittedPairStage(model.pair_stage, weight, features.channels, calibration, gallery_clues)
+    known = calibration, gallery_clues, features.are_standardised
+    return FittedPairStage(model.pair_stage, weight, features.channels, *known)
 
 
 def calibrate_pair_stage(
@@ -192,6 +197,7 @@ def calibrate_pair_stage(
     """
     if features.channels != fitted.channels:
         raise ValueError(f"Expected clues of {fitted.channels} channels (got {features.channels})")
+    _check_standardised(fitted, features)
     if fitted.fusion_weight is None:
         raise ValueError("Expected a stage with a fusion weight (got none): fused distances need it")
     people, cameras = _labels(features, pids, camids)
@@ -255,7 +261,8 @@ def load_pair_stage(checkpoint: str | Path, graph: Callable[[int], GraphBuilder]
             "its weights do not belong); give its class and settings as graph="
         ) from error
     stage, clues = model.pair_stage.eval(), config.evaluation.gallery_clues
-    return FittedPairStage(stage, state["fusion_weight"], channels, calibration_of(state), clues)
+    standardised = config.evaluation.standardise_cameras
+    return FittedPairStage(stage, state["fusion_weight"], channels, calibration_of(state), clues, standardised)
 
 
 def _graph_in(text: str) -> str:
@@ -323,6 +330,7 @@ def rerank_features(
             f"Expected clues of {fitted.channels} channels on one grid (got {query.channels} of {query.grid} and "
             f"{gallery.channels} of {gallery.grid}); extract them with the network that the stage was trained on"
         )
+    _check_standardised(fitted, query, gallery)
     weight = fitted.fusion_weight if weight is None else weight
     if weight is None:
         raise ValueError("Expected a weight (got none): none was chosen in training, because nobody was held out")
@@ -365,6 +373,18 @@ def rerank_features(
         second_stage, ask = SecondStage(index, conditional), functools.partial(ask, title="neighbours")
         near = ask_pair_stage(near, of_query, of_gallery, second_stage, candidates, False, ask)
         return near.ranking(neighbours, weight, weight).whole().double()
+
+
+def _check_standardised(fitted: FittedPairStage, *several: Features) -> None:
+    for features in several:
+        if features.are_standardised != fitted.standardised:
+            known, got = (
+                "" if standardised else "not " for standardised in (fitted.standardised, features.are_standardised)
+            )
+            raise ValueError(
+                f"Expected features that are {known}standardised by camera, as those of the training (got some that "
+                f"are {got}standardised); see Features.standardised and docs/cameras.md"
+            )
 
 
 class _Entries(NamedTuple):

@@ -33,8 +33,8 @@ def check_settings(config: Config) -> None:
     ):
         raise ValueError(
             "Expected pair_phase.clues cached and loss.pairwise_weight 0 with evaluation.standardise_cameras, whose "
-            f"statistics are those of a network that does not change (got {config.pair_phase.clues}, "
-            f"{config.loss.pairwise_weight})"
+            f"statistics are those of a network that does not change (got pair_phase.clues {config.pair_phase.clues}, "
+            f"loss.pairwise_weight {config.loss.pairwise_weight})"
         )
     folder = config.evaluation.clues_on_disk
     if folder is not None and not Path(folder).is_dir():

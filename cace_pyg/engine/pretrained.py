@@ -53,7 +53,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         return Pretrained(path, config, None, load_pair_stage(path))
     channels, calibration = model.extractor.channels, calibration_of(state)
     clues = config.evaluation.gallery_clues
-    stage = FittedPairStage(model.pair_stage, state["fusion_weight"], channels, calibration, clues)
+    standardised = config.evaluation.standardise_cameras
+    stage = FittedPairStage(model.pair_stage, state["fusion_weight"], channels, calibration, clues, standardised)
     return Pretrained(path, config, model, stage)
 
 

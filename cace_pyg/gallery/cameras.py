@@ -1,6 +1,7 @@
 """The statistics of a gallery's cameras, for a model with ``evaluation.standardise_cameras``."""
 
 import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,11 +31,23 @@ def read_cameras(folder: Path, embedder: Embedder, filled: bool) -> None:
     if not embedder.standardises or not (filled or path.exists()):
         return
     try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is not None:  # torch does not look at the check sums
+                raise ValueError
         embedder.statistics = CameraStatistics.from_dict(torch.load(path, weights_only=True))
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
+        what = "is not there" if not path.exists() else "cannot be read"
         raise RuntimeError(
-            f"the gallery {folder} is damaged: {path.name}, with the statistics of its cameras, cannot be read "
-            f"({' '.join(str(error).split())[:100]}); restore it, or index the pictures into another --gallery"
+            f"the gallery {folder} is damaged: {path.name}, with the statistics of its cameras, {what}; restore it, or "
+            "index the pictures into another --gallery"
         ) from error
 
 
@@ -53,7 +66,7 @@ def learn_cameras(
         progress: show a bar.
 
     Raises:
-        ValueError: no picture can be read.
+        ValueError: there are fewer than 5 pictures.
     """
     if not embedder.standardises or not pictures:
         return
@@ -61,6 +74,13 @@ def learn_cameras(
         read_cameras(folder, embedder, filled=False)  # another process may have learned them meanwhile
     if embedder.statistics is None:
         learned = embedder.learn_cameras(pictures, cameras, progress)
+        if learned is None:
+            return
+        if learned.cameras == [None]:
+            write_line(
+                "warning: no camera is told, so all pictures are standardised as those of one camera: index them with "
+                "--pattern or --metadata that gives a column camera (docs/cameras.md)"
+            )
         with atomic_file(folder / _FILE) as file:
             torch.save(learned.as_dict(), file)
         read_cameras(folder, embedder, filled=True)
@@ -69,10 +89,37 @@ def learn_cameras(
 def warn_of_new_cameras(embedder: Embedder, cameras: Sequence[str | None]) -> None:
     """Say which cameras of added pictures the statistics do not know."""
     known = [] if embedder.statistics is None else embedder.statistics.cameras
-    others = sorted({camera or "none told" for camera in cameras if camera not in known})
-    if embedder.standardises and others:
+    others = {camera for camera in cameras if camera not in known}
+    if embedder.standardises and None in others:
         write_line(
-            f"warning: the gallery has no statistics of some cameras ({', '.join(others)}), because it had no pictures "
-            "of them when they were made; their pictures are standardised as those of an average camera. For "
-            "statistics of their own, index all pictures into another --gallery (docs/cameras.md)"
+            "warning: the camera of some pictures is not told, so they are standardised as those of an average camera; "
+            "give --camera, or a column camera (docs/cameras.md)"
+        )
+    if embedder.standardises and (new := sorted(camera for camera in others if camera is not None)):
+        write_line(
+            f"warning: the gallery has no statistics of some cameras ({', '.join(new)}), because it had no pictures of "
+            "them when they were made; they are standardised as those of an average camera. For statistics of their "
+            "own, index all pictures into another --gallery (docs/cameras.md)"
+        )
+
+
+def check_camera(embedder: Embedder, camera: str | None) -> None:
+    """Refuse a query's camera that the gallery cannot use.
+
+    Raises:
+        ValueError: the model does not standardise, or there are no statistics of this camera.
+    """
+    if camera is None:
+        return
+    if not embedder.standardises:
+        raise ValueError(
+            f"Expected no camera of the query (got {camera!r}): only a model with evaluation.standardise_cameras uses "
+            "it (docs/cameras.md); leave it out"
+        )
+    statistics = embedder.statistics
+    known = [] if statistics is None else [name for name in statistics.cameras if name is not None]
+    if camera not in known:
+        raise ValueError(
+            f"Expected a camera that the gallery has statistics of: {', '.join(map(str, known)) or 'it has none'} (got "
+            f"{camera!r}); leave it out for an average camera"
         )

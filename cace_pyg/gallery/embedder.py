@@ -102,11 +102,14 @@ class Embedder:
 
     def learn_cameras(
         self, pictures: Sequence[Picture], cameras: Sequence[str | None], progress: bool = False
-    ) -> CameraStatistics:
+    ) -> CameraStatistics | None:
         """The statistics of the cameras of some pictures, of at most 500 of each; unreadable ones are left out.
 
+        Returns:
+            None if no picture can be read.
+
         Raises:
-            ValueError: no picture can be read.
+            ValueError: there are fewer than 5 pictures.
         """
         chosen = [position for own in evenly(cameras) for position in own]
         with ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1)) as threads:
@@ -118,7 +121,7 @@ class Embedder:
             for first in progress_bar(range(0, len(there), step), desc="cameras", unit="batch", disable=not progress)
         )
         batches = ((individual.embedding, individual.clues.features) for individual in passed)
-        return CameraStatistics(batches, [camera for camera, _ in there])
+        return CameraStatistics(batches, [camera for camera, _ in there]) if there else None
 
     def expect_unstandardised(self, what: str) -> None:
         """Refuse a model that standardises, where there are no pictures of its cameras to learn from.
@@ -215,8 +218,9 @@ class Embedder:
                 "add some to the gallery"
             )
         embedding, clues = individual
-        features = self.statistics.clues(clues.features, cameras)
-        return Individual(self.statistics.embeddings(embedding, cameras), replace(clues, features=features))
+        known = self.statistics.known(cameras)
+        features = self.statistics.clues(clues.features, known)
+        return Individual(self.statistics.embeddings(embedding, known), replace(clues, features=features))
 
     def _readable(self, picture: Picture) -> Tensor | None:
         try:

@@ -13,7 +13,7 @@ from PIL import Image
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
 from cace_pyg.explain.pair_view import view_pair
 from cace_pyg.gallery.add_pictures import add_pictures
-from cace_pyg.gallery.cameras import learn_cameras, read_cameras, warn_of_new_cameras
+from cace_pyg.gallery.cameras import check_camera, learn_cameras, read_cameras, warn_of_new_cameras
 from cace_pyg.gallery.clue_codec import ClueCodec, Precision
 from cace_pyg.gallery.columns import Value
 from cace_pyg.gallery.corrections import Corrections
@@ -407,8 +407,8 @@ class Gallery:
                 instead of the query's own list (docs/candidates.md); 0: it compares the nearest of the query. The
                 gallery is then searched exhaustively, with all embeddings in memory. With a filter, only neighbours
                 that pass it are followed.
-            camera: that took the pictures, for a model with ``evaluation.standardise_cameras``; None: an average one.
-                Others do not need it.
+            camera: that took the pictures, one of those with statistics, for a model with
+                ``evaluation.standardise_cameras``; None: an average one.
 
         Returns:
             A result, or a list with one for each picture if a list is not searched ``together``. There are fewer hits
@@ -422,6 +422,7 @@ class Gallery:
             FileNotFoundError: there is no such file, or no neighbours are kept.
             RuntimeError: the gallery is damaged, or its neighbours are out of date.
         """
+        check_camera(self.embedder, camera)
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         asked = SearchRequest(top_k, where, first_stage, false_alarms, neighbours, gallery_neighbours)
         if isinstance(picture, list | tuple) and not together:
@@ -484,6 +485,7 @@ class Gallery:
             if hit.query_picture >= len(picture):
                 raise ValueError(f"Expected the pictures that the hit was found for (got {len(picture)}, too few)")
             picture = picture[hit.query_picture]
+        check_camera(self.embedder, camera)
         query = self.embedder([picture], [camera])
         found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
         if found is None:

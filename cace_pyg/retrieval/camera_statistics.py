@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 Cameras = Sequence[Hashable] | np.ndarray | Tensor
+FEWEST = 5  # pictures in all; some more would be better
 _OF_A_CAMERA = 500  # pictures, for its statistics
 _OVERALL = 10  # pictures with the statistics of all cameras that are added to those of each
 _FLOOR = 0.1  # of the mean deviation, added to each, because some channels hardly vary
@@ -36,7 +37,7 @@ class CameraStatistics:
         cameras: the camera of each picture; any labels.
 
     Raises:
-        ValueError: there is no picture, or not a camera for each.
+        ValueError: there are fewer than 5 pictures, or not a camera for each.
     """
 
     def __init__(self, batches: Iterable[tuple[Tensor, Tensor]], cameras: Cameras):
@@ -53,8 +54,16 @@ class CameraStatistics:
             sums = sums or [_Sums(values.size(-1), len(self._numbers)) for values in batch]
             for kind, values in zip(sums, batch, strict=True):
                 kind.add(values, own)
-        if not sums or done != len(labels):
-            raise ValueError(f"Expected a picture, and a camera for each (got {len(labels)} cameras for {done})")
+        if done != len(labels):
+            more = "more than " if done > len(labels) else ""
+            raise ValueError(
+                f"Expected a camera for each picture (got {len(labels)} cameras for {more}{done} pictures)"
+            )
+        if len(labels) < FEWEST:
+            raise ValueError(
+                f"Expected at least {FEWEST} pictures, for the statistics of their cameras (got {len(labels)}); give a "
+                "whole gallery"
+            )
         count = camera.bincount(minlength=len(self._numbers))
         self._embedding, self._clues = (_Moments.of(kind, count) for kind in sums)
 
@@ -62,6 +71,10 @@ class CameraStatistics:
     def cameras(self) -> list[Hashable]:
         """The labels of the cameras that it knows."""
         return list(self._numbers)
+
+    def known(self, cameras: Cameras) -> list[Hashable]:
+        """The labels, with None for a camera that it does not know."""
+        return [label if label in self._numbers else None for label in _as_labels(cameras)]
 
     def as_dict(self) -> dict[str, Any]:
         """Labels and tensors, for ``torch.save``; :meth:`from_dict` makes the same object of them."""
@@ -82,8 +95,10 @@ class CameraStatistics:
     def embeddings(self, embedding: Tensor, cameras: Cameras) -> Tensor:
         """Standardised embeddings ``(image, embedding)``, scaled to length one.
 
+        A camera that the statistics do not know, or None, counts as an average one.
+
         Raises:
-            ValueError: there is not a camera for each picture.
+            ValueError: there is not a camera for each picture, or none is known; or the channels are others.
         """
         moved = self._embedding.moved(embedding, self._camera(embedding, cameras), add_mean=False)
         return normalize(moved, dim=1)
@@ -92,7 +107,7 @@ class CameraStatistics:
         """Standardised clues ``(image, n, channel)``, in their own precision.
 
         Raises:
-            ValueError: there is not a camera for each picture.
+            ValueError: see :meth:`embeddings`.
         """
         return self._clues.moved(clues, self._camera(clues, cameras), add_mean=True)
 
@@ -100,6 +115,12 @@ class CameraStatistics:
         labels = _as_labels(cameras)
         if len(labels) != len(images):
             raise ValueError(f"Expected a camera for each of {len(images)} pictures (got {len(labels)})")
+        told = [label for label in labels if label is not None]
+        if told and not any(label in self._numbers for label in told):
+            raise ValueError(
+                f"Expected cameras that the statistics know, such as {next(iter(self._numbers))!r} (got {told[0]!r} "
+                "and none that they know); give labels of one kind, or None for an unknown camera"
+            )
         return torch.tensor([self._numbers.get(label, -1) for label in labels])
 
 
@@ -150,6 +171,11 @@ class _Moments:
 
     def moved(self, values: Tensor, camera: Tensor, add_mean: bool) -> Tensor:
         """``(image, …, channel)`` with the statistics of all cameras."""
+        if values.size(-1) != len(self.mean):
+            raise ValueError(
+                f"Expected {len(self.mean)} channels, as in the pictures of the statistics (got {values.size(-1)}); "
+                "use features of one network"
+            )
         between = (1,) * (values.dim() - 2)
         own, scale = (
             rows[camera].unflatten(0, (len(camera), *between)).to(values.device)
@@ -160,5 +186,13 @@ class _Moments:
 
 
 def _as_labels(cameras: Cameras) -> list[Hashable]:
-    """The labels as a list, whose numbers are Python's."""
-    return cameras.tolist() if isinstance(cameras, np.ndarray | Tensor) else list(cameras)
+    """The labels as a list, whose numbers are Python's.
+
+    Raises:
+        ValueError: it is not a list, or an array with one dimension.
+    """
+    if isinstance(cameras, np.ndarray | Tensor) and cameras.ndim == 1:
+        return cameras.tolist()
+    if isinstance(cameras, str) or not isinstance(cameras, Sequence):
+        raise ValueError(f"Expected a list of cameras, or an array with one dimension (got {type(cameras).__name__})")
+    return [label.item() if isinstance(label, np.generic | Tensor) else label for label in cameras]

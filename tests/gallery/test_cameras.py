@@ -71,7 +71,7 @@ def test_later_pictures_have_the_statistics_of_the_first(standardising, splits, 
     assert "warning" not in capsys.readouterr().out
     gallery.add([sample.path for sample in later], ["c1", "c1", "new", None])
     told = capsys.readouterr().out
-    assert "no statistics of some cameras (new, none told)" in told
+    assert "no statistics of some cameras (new)" in told and "the camera of some pictures is not told" in told
     gallery.add([sample.path for sample in first])  # nothing new
     assert "warning" not in capsys.readouterr().out
     assert gallery.embedder.statistics is statistics
@@ -79,7 +79,7 @@ def test_later_pictures_have_the_statistics_of_the_first(standardising, splits, 
     embedder = gallery.embedder
     resized = [embedder.resize(Image.open(sample.path)) for sample in later]
     raw = embedder._raw(resized).embedding.cpu()
-    expected = statistics.embeddings(raw, ["c1", "c1", "neither", "known"])
+    expected = statistics.embeddings(raw, ["c1", "c1", None, None])
     for sample, embedding in zip(later, expected, strict=True):
         np.testing.assert_allclose(stored[str(sample.path)], embedding, atol=2e-3)
 
@@ -97,7 +97,9 @@ def test_commands(standardising, splits, tiny, tmp_path, capsys):
         answers.append(capsys.readouterr().out)
     assert answers[0] != answers[1]
     assert search([*query, "--camera", "c9"]) == 2
-    assert "Expected a camera of the gallery as --camera: " in capsys.readouterr().err
+    assert "Expected a camera that the gallery has statistics of: " in capsys.readouterr().err
+    assert search([*query, "--camera", "1", "--camera", "2"]) == 2
+    assert "Expected one --camera" in capsys.readouterr().err
 
 
 def test_a_gallery_without_its_statistics_is_damaged(filled, splits, standardising, tmp_path):
@@ -120,8 +122,41 @@ def test_unreadable_pictures_are_left_out_of_the_statistics(standardising, split
     gallery = Gallery.create(tmp_path / "people.lance", standardising)
     added = gallery.add([tmp_path / "broken.jpg", *(sample.path for sample in splits.gallery[:9])], ["b", *"aaabbbccc"])
     assert added.added == 9 and len(added.unreadable) == 1
-    with pytest.raises(ValueError, match="picture, and a camera for each"):
-        Gallery.create(tmp_path / "other.lance", standardising).add([tmp_path / "broken.jpg"])
+    other = Gallery.create(tmp_path / "other.lance", standardising)
+    assert len(other.add([tmp_path / "broken.jpg"]).unreadable) == 1 and other.embedder.statistics is None
+
+
+def test_a_gallery_begins_with_a_few_pictures(standardising, splits, tmp_path, capsys):
+    gallery = Gallery.create(tmp_path / "people.lance", standardising)
+    with pytest.raises(ValueError, match="Expected at least 5 pictures, for the statistics of their cameras"):
+        gallery.add([splits.gallery[0].path])
+    assert len(gallery) == 0
+    gallery.add([sample.path for sample in splits.gallery[:8]])
+    assert "no camera is told" in capsys.readouterr().out
+
+
+def test_a_camera_that_cannot_be_used_is_refused(filled, shown_gallery, splits):
+    picture = splits.query[0].path
+    hit = filled.search(picture)[0]
+    for camera in (2, "x", "", ["c1"]):
+        with pytest.raises(ValueError, match="Expected a camera that the gallery has statistics of: c1, "):
+            filled.search(picture, camera=camera)
+        with pytest.raises(ValueError, match="Expected a camera that the gallery has statistics of: c1, "):
+            filled.explain(picture, hit, camera)
+    with pytest.raises(ValueError, match="Expected no camera of the query"):
+        shown_gallery.search(picture, camera="c1")
+
+
+def test_a_flipped_bit_of_the_statistics_is_noticed(standardising, splits, tmp_path):
+    gallery = Gallery.create(tmp_path / "people.lance", standardising)
+    gallery.add([sample.path for sample in splits.gallery[:8]])
+    file = tmp_path / "people.lance" / "cameras.pt"
+    whole = bytearray(file.read_bytes())
+    at = whole.index(gallery.embedder.statistics._embedding.mean.numpy().tobytes()[:16])
+    whole[at + 2] ^= 4
+    file.write_bytes(whole)
+    with pytest.raises(RuntimeError, match="cameras.pt, with the statistics of its cameras, cannot be read"):
+        Gallery.open(tmp_path / "people.lance")
 
 
 def test_what_sees_single_pictures_refuses_such_a_model(standardising, filled, splits, tmp_path, capsys):

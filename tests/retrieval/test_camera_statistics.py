@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from cace_pyg import CameraStatistics, Features
+from cace_pyg import (
+    CameraStatistics,
+    Features,
+    calibrate_pair_stage,
+    fit_pair_stage,
+    load_pair_stage,
+    rerank_features,
+)
+from cace_pyg.config import PairPhaseSettings
 
 KINDS = [list, np.array, lambda names: torch.tensor([ord(name) for name in names])]
 
@@ -85,25 +93,77 @@ def test_clues_stay_in_half_precision():
     assert found.clues(clues.half(), [*"abab" * 3]).dtype == torch.float16
 
 
-def test_features_are_standardised_alike():
+def test_features_are_standardised_alike(tmp_path):
     embedding, clues = drawn(600)
     features, cameras = Features(embedding, clues.half(), (3, 2)), [1, 2, 3] * 200
     statistics = features.camera_statistics(cameras)
     found = features.standardised(statistics, cameras)
     assert torch.equal(found.clues, statistics.clues(features.clues, cameras)) and found.grid == (3, 2)
     torch.testing.assert_close(found.embedding, statistics.embeddings(features.embedding, cameras))
+    with pytest.raises(ValueError, match="standardised already"):
+        found.standardised(statistics, cameras)
+    with pytest.raises(ValueError, match="Expected statistics, then cameras .got list first"):
+        features.standardised(cameras, statistics)
+    found.save(tmp_path / "features.pt")
+    assert Features.load(tmp_path / "features.pt").are_standardised and found.select(slice(2)).are_standardised
 
 
-@pytest.mark.parametrize("cameras", [[], [1, 2], [1, 2, 1, 2]])
+def test_a_pair_stage_is_for_features_of_one_kind(tmp_path):
+    embedding, clues = drawn(48, positions=4)
+    features, cameras, people = Features(embedding, clues, (2, 2)), [1, 2] * 24, torch.arange(12).repeat_interleave(4)
+    other = features.standardised(features.camera_statistics(cameras), cameras)
+    settings = PairPhaseSettings(epochs=1, batches_per_epoch=2, anchors=6, confusions=3)
+    for own, wrong in ((features, other), (other, features)):
+        folder = tmp_path / str(own.are_standardised)
+        made = fit_pair_stage(own, people, cameras, settings=settings, held_out=0.3, device="cpu", run_dir=folder)
+        for fitted in (made, load_pair_stage(folder / "checkpoints" / "best.ckpt")):
+            assert fitted.standardised is own.are_standardised
+            assert rerank_features(own, own, fitted, weight=0.5).isfinite().all()
+            for pair in ((own, wrong), (wrong, own)):
+                with pytest.raises(ValueError, match="Expected features that are (not )?standardised by camera"):
+                    rerank_features(*pair, fitted, weight=0.5)
+            with pytest.raises(ValueError, match="Expected features that are (not )?standardised by camera"):
+                calibrate_pair_stage(fitted, wrong, people, cameras)
+
+
+@pytest.mark.parametrize("cameras", [[], [1, 2], [1, 2, 1, 2, 1, 2]])
 def test_a_camera_for_each_picture(cameras):
-    with pytest.raises(ValueError, match="a picture, and a camera for each"):
-        statistics_of(*drawn(3), cameras)
-    statistics = statistics_of(*drawn(3), [1, 2, 1])
+    with pytest.raises(ValueError, match=f"a camera for each picture .got {len(cameras)} cameras for "):
+        statistics_of(*drawn(5), cameras)
+    statistics = statistics_of(*drawn(5), [1, 2, 1, 2, 1])
     for move in (statistics.embeddings, statistics.clues):
-        with pytest.raises(ValueError, match="a camera for each of 3 pictures"):
-            move(torch.rand(3, 5), cameras)
+        with pytest.raises(ValueError, match="a camera for each of 5 pictures"):
+            move(torch.rand(5, 5), cameras)
 
 
-def test_no_picture():
-    with pytest.raises(ValueError, match="a picture, and a camera for each .got 0 cameras for 0"):
-        CameraStatistics([], [])
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_a_few_pictures_say_nothing_about_their_cameras(count):
+    with pytest.raises(ValueError, match=f"at least 5 pictures, for the statistics of their cameras .got {count}"):
+        statistics_of(*drawn(count), [1] * count)
+
+
+@pytest.mark.parametrize("wrong", ["abcde", {1, 2, 3, 4, 5}, np.ones((5, 1)), dict.fromkeys(range(5))])
+def test_cameras_are_a_list(wrong):
+    with pytest.raises(ValueError, match="Expected a list of cameras, or an array with one dimension"):
+        statistics_of(*drawn(5), wrong)
+
+
+def test_labels_of_another_kind_are_refused_and_a_new_camera_is_an_average_one():
+    embedding, clues = drawn(6)
+    found = statistics_of(embedding, clues, ["1", "2"] * 3)
+    for cameras in ([1, 2] * 3, [7] * 6):
+        with pytest.raises(ValueError, match="Expected cameras that the statistics know, such as '1'"):
+            found.embeddings(embedding, cameras)
+    average = found.embeddings(embedding, [None] * 6)
+    assert torch.equal(found.embeddings(embedding, ["1", *"x" * 5])[1:], average[1:])
+    assert found.known(["1", "x", None]) == ["1", None, None]
+    with pytest.raises(ValueError, match="Expected 5 channels, as in the pictures of the statistics .got 4"):
+        found.embeddings(embedding[:, :4], ["1", "2"] * 3)
+
+
+def test_numbers_in_tensors_are_numbers():
+    embedding, clues = drawn(6)
+    found = statistics_of(embedding, clues, [1, 2] * 3)
+    for cameras in ([torch.tensor(1), torch.tensor(2)] * 3, [np.int64(1), np.int64(2)] * 3):
+        assert torch.equal(found.embeddings(embedding, cameras), found.embeddings(embedding, [1, 2] * 3))
+        assert statistics_of(embedding, clues, cameras).cameras == [1, 2]
