@@ -134,7 +134,7 @@ def test_its_results_are_those_of_the_results_page():
     results = (ROOT / "docs" / "results.md").read_text()
     figures = re.findall(r"\d+\.\d / \d+\.\d", README)
     leads = re.findall(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", README.replace(" mAP [", " ["))
-    assert len(figures) == 8 and len(leads) == 3
+    assert len(figures) == 13 and len(leads) == 3
     assert not [figure for figure in (*figures, *(f"+{lead}" for lead in leads)) if figure not in results]
 
 
