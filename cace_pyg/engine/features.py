@@ -98,8 +98,8 @@ class Features:
             raise FileNotFoundError(f"no features at {path}; Features.save makes such a file")
         try:
             found = torch.load(path, weights_only=True, mmap=True)
-            standardised = found.get("are_standardised", False)
-            return cls(found["embedding"], found["clues"], found["grid"], standardised)
+            parts = found["embedding"], found["clues"], found["grid"]
+            return cls(*parts, found.get("are_standardised", False))
         except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
             raise ValueError(f"Expected a file that Features.save wrote (got {path}, which is not one)") from error
 
