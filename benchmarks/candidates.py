@@ -6,8 +6,9 @@ nearer than the sixth); the pictures that are not much farther than a query's ne
 neighbours of good matches (``evaluation.gallery_neighbours``). "share of the gain" is relative to the mAP gain of the
 200 nearest.
 
-Features come from ``python -m benchmarks.extraction --keep``; the pair stage comes from ``cace_pyg.fit_pair_stage`` on
-their training part. Thresholds of the second and third way are chosen on the held-out people, also for query and
+Either --checkpoint is a whole model, and pictures of its own data set pass through its network; or --features is a file
+of ``python -m benchmarks.extraction --keep``, and --checkpoint a pair stage of ``cace_pyg.fit_pair_stage`` on its
+training part. Thresholds of the second and third way are chosen on the people held out of training, also for query and
 gallery.
 """
 
@@ -21,14 +22,19 @@ from torch import Tensor
 
 from benchmarks.kept_people import add_options, read_kept_people
 from benchmarks.results_file import save_results
-from cace_pyg import Features, FittedPairStage
-from cace_pyg.data import Sample
+from cace_pyg import Features
+from cace_pyg.config import from_yaml
+from cace_pyg.data import Sample, hold_out_identities
+from cace_pyg.data.read_dataset import read_splits
 from cace_pyg.engine.candidates import follow_neighbours, nearest_in_gallery
+from cace_pyg.engine.checkpoint import load_checkpoint, load_model
 from cace_pyg.engine.distances import Distances, labels_of
-from cace_pyg.engine.extraction import Extraction
+from cace_pyg.engine.evaluation import fusion_weight_of
+from cace_pyg.engine.extraction import Extraction, camera_statistics, extract
 from cace_pyg.engine.features import KeptFeatures
 from cace_pyg.engine.measure_pairs import measure_lists
 from cace_pyg.engine.on_features import prepare_features
+from cace_pyg.models import PairStage
 from cace_pyg.retrieval import Metrics, distance_blocks, evaluate_blocks, top_k
 
 _DEEPEST = 200
@@ -40,12 +46,10 @@ _SIXTH = 5
 class Ranking:
     """A query and a gallery, ranked with several choices of pairs."""
 
-    def __init__(self, query: Features, gallery: Features, stage: FittedPairStage, samples: Sequence[list[Sample]]):
-        self.weight = stage.fusion_weight or 0.0
+    def __init__(self, query: Extraction, gallery: Extraction, stage: PairStage, weight: float):
+        self.weight = weight
         self.query, self.gallery = query.embedding.float(), gallery.embedding.float()
-        sides = (Extraction((), part.embedding, prepare_features(stage.stage, part, torch.device("cpu")))
-                 for part in (query, gallery))  # fmt: skip
-        self.ask = partial(measure_lists, stage.stage, *sides, pairs_per_batch=None, device="cpu")
+        self.ask = partial(measure_lists, stage, query, gallery, pairs_per_batch=None, device="cpu")
         blocks = (block for _, block in distance_blocks(self.query, self.gallery))
         self.index = torch.cat([top_k(block, _DEEPEST) for block in blocks])
         self.conditional = self.ask([*self.index]).view(self.index.shape)
@@ -55,7 +59,7 @@ class Ranking:
                 for queries, index in zip(self.query.split(64), self.index.split(64), strict=True)
             ]
         )
-        self.protocol = partial(evaluate_blocks, **labels_of(*samples))
+        self.protocol = partial(evaluate_blocks, **labels_of(query.samples, gallery.samples))
 
     def first_stage(self) -> Metrics:
         return self.protocol(block for _, block in distance_blocks(self.query, self.gallery))
@@ -137,6 +141,36 @@ def plot(table: list[dict[str, object]]) -> Figure:
     return figure
 
 
+def of_model(options: argparse.Namespace) -> Iterator[Ranking]:
+    """The people held out of a model's training, then its data set's query and gallery."""
+    state = load_checkpoint(options.checkpoint)
+    config = from_yaml(state["config"], *([f"--data.root={options.data}"] if options.data else []))
+    model, _ = load_model(options.checkpoint, config)
+    splits, weight = read_splits(config.data), fusion_weight_of(config, state["fusion_weight"])
+    held = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
+    for part in (held, splits):
+        known = camera_statistics(model, part.gallery, config, "cpu")
+        query = extract(model, part.query, config, "cpu", "query", statistics=known)
+        fewer = config.evaluation.gallery_clues
+        gallery = extract(model, part.gallery, config, "cpu", "gallery", clues=fewer, statistics=known)
+        yield Ranking(query, gallery, model.pair_stage, weight)
+
+
+def of_features(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Iterator[Ranking]:
+    """The same people, whose features are in a file."""
+    parts, samples, stage, held = read_kept_people(parser, options)
+    prepare = partial(prepare_features, stage.stage, device=torch.device("cpu"))
+
+    def taken(own: Sequence[Sample], known: Features) -> Extraction:
+        return Extraction(tuple(own), known.embedding, prepare(known))
+
+    train = parts["train"]
+    sides = (taken(own, train.select(KeptFeatures.positions(own))) for own in (held.query, held.gallery))
+    yield Ranking(*sides, stage.stage, stage.fusion_weight or 0.0)
+    sides = (taken(samples[name], parts[name]) for name in ("query", "gallery"))
+    yield Ranking(*sides, stage.stage, stage.fusion_weight or 0.0)
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.candidates", description=__doc__,
@@ -145,18 +179,18 @@ def main() -> None:
     parser.add_argument("--neighbours", type=int, default=10, help="gallery neighbours that are followed (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--held_out", action="store_true", help="only the held-out people")
+    parser.add_argument("--name", default="candidates", help="of the results file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    parts, samples, stage, held = read_kept_people(parser, options)
+    whole = options.checkpoint and not options.features and not options.quick
+    rankings = of_model(options) if whole else of_features(parser, options)
     thresholds: dict[str, float] = {}
-    chosen = [parts["train"].select(KeptFeatures.positions(part)) for part in (held.query, held.gallery)]
-    ranking = Ranking(*chosen, stage, (held.query, held.gallery))
-    rows = measure(f"held out, {len(held.query)} × {len(held.gallery)}", ranking, thresholds, options.neighbours)
-    if not options.held_out:
-        both = samples["query"], samples["gallery"]
-        ranking = Ranking(parts["query"], parts["gallery"], stage, both)
-        rows += measure(f"query and gallery, {len(both[0])} × {len(both[1])}", ranking, thresholds, options.neighbours)
-    save_results("candidates", rows, plot(rows), options.quick)
+    rows: list[dict[str, object]] = []
+    names = ["held out"] if options.held_out else ["held out", "query and gallery"]
+    for name, ranking in zip(names, rankings, strict=False):
+        people = f"{name}, {len(ranking.query)} × {len(ranking.gallery)}"
+        rows += measure(people, ranking, thresholds, options.neighbours)
+    save_results(options.name, rows, plot(rows), options.quick)
 
 
 if __name__ == "__main__":

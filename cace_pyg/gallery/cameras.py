@@ -103,22 +103,23 @@ def warn_of_new_cameras(embedder: Embedder, cameras: Sequence[str | None]) -> No
         )
 
 
-def check_camera(embedder: Embedder, camera: str | None) -> None:
-    """Refuse a query's camera that the gallery cannot use.
+def check_camera(folder: Path, embedder: Embedder, camera: str | None) -> None:
+    """Refuse a query's camera that the gallery in ``folder`` cannot use.
 
     Raises:
-        ValueError: the model does not standardise, or there are no statistics of this camera.
+        ValueError: the model does not standardise, or there are no statistics of this camera, or of any.
     """
-    if camera is None:
-        return
     if not embedder.standardises:
+        if camera is None:
+            return
         raise ValueError(
             f"Expected no camera of the query (got {camera!r}): only a model with evaluation.standardise_cameras uses "
             "it (docs/cameras.md); leave it out"
         )
-    statistics = embedder.statistics
-    known = [] if statistics is None else [name for name in statistics.cameras if name is not None]
-    if camera not in known:
+    if embedder.statistics is None:
+        read_cameras(folder, embedder, filled=False)  # another process may have added pictures meanwhile
+    known = [name for name in embedder.known_statistics().cameras if name is not None]
+    if camera not in (None, *known):
         raise ValueError(
             f"Expected a camera that the gallery has statistics of: {', '.join(map(str, known)) or 'it has none'} (got "
             f"{camera!r}); leave it out for an average camera"

@@ -212,15 +212,24 @@ class Embedder:
         individual = self._raw(resized)
         if not self.standardises:
             return individual
+        statistics, (embedding, clues) = self.known_statistics(), individual
+        known = statistics.known(cameras)
+        return Individual(
+            statistics.embeddings(embedding, known), replace(clues, features=statistics.clues(clues.features, known))
+        )
+
+    def known_statistics(self) -> CameraStatistics:
+        """The statistics, for a model with ``evaluation.standardise_cameras``.
+
+        Raises:
+            ValueError: no picture was added yet.
+        """
         if self.statistics is None:
             raise ValueError(
                 "Expected pictures of the cameras first, for a model with evaluation.standardise_cameras (got none): "
                 "add some to the gallery"
             )
-        embedding, clues = individual
-        known = self.statistics.known(cameras)
-        features = self.statistics.clues(clues.features, known)
-        return Individual(self.statistics.embeddings(embedding, known), replace(clues, features=features))
+        return self.statistics
 
     def _readable(self, picture: Picture) -> Tensor | None:
         try:

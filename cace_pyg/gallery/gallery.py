@@ -422,7 +422,7 @@ class Gallery:
             FileNotFoundError: there is no such file, or no neighbours are kept.
             RuntimeError: the gallery is damaged, or its neighbours are out of date.
         """
-        check_camera(self.embedder, camera)
+        check_camera(self.path, self.embedder, camera)
         first_stage = self.embedder.config.evaluation.top_k if first_stage is None else first_stage
         asked = SearchRequest(top_k, where, first_stage, false_alarms, neighbours, gallery_neighbours)
         if isinstance(picture, list | tuple) and not together:
@@ -485,7 +485,7 @@ class Gallery:
             if hit.query_picture >= len(picture):
                 raise ValueError(f"Expected the pictures that the hit was found for (got {len(picture)}, too few)")
             picture = picture[hit.query_picture]
-        check_camera(self.embedder, camera)
+        check_camera(self.path, self.embedder, camera)
         query = self.embedder([picture], [camera])
         found = self._table.parts_of(hit.image, ["clues", "thumbnail"])
         if found is None:

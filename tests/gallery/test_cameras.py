@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from starlette.testclient import TestClient
 
 from cace_pyg import Gallery, embed_pictures, search_galleries
 from cace_pyg.embed import main as embed
 from cace_pyg.engine.distances import measure
 from cace_pyg.gallery import Embedder
+from cace_pyg.gallery.page import gallery_page
 from cace_pyg.search import main as search
 from cace_pyg.trackers import PersonMemory, ReidModel
 from tests.random_checkpoint import make_checkpoint
@@ -100,6 +102,33 @@ def test_commands(standardising, splits, tiny, tmp_path, capsys):
     assert "Expected a camera that the gallery has statistics of: " in capsys.readouterr().err
     assert search([*query, "--camera", "1", "--camera", "2"]) == 2
     assert "Expected one --camera" in capsys.readouterr().err
+
+
+def test_a_search_knows_what_another_process_has_learned(standardising, splits, tmp_path):
+    early = Gallery.create(tmp_path / "people.lance", standardising)
+    with pytest.raises(ValueError, match="Expected pictures of the cameras first"):
+        early.search(splits.query[0].path)
+    added, sample = Gallery.open(early.path, standardising), splits.query[0]
+    added.add([each.path for each in splits.gallery[:12]], [camera_of(each) for each in splits.gallery[:12]])
+    assert ranking(early.search(sample.path, camera="c1")) == ranking(added.search(sample.path, camera="c1"))
+
+
+def test_the_page_asks_for_the_camera(filled, splits, standardising, tmp_path):
+    client, sample = TestClient(gallery_page(filled, ["testserver"])), splits.query[1]
+    camera, content = camera_of(sample), sample.path.read_bytes()
+    assert camera in client.get("/stats").json()["query_cameras"]
+    answers = [client.post("/search", params=asked, content=content).json() for asked in ({}, {"camera": camera})]
+    for asked, answer in zip((None, camera), answers, strict=True):
+        found = filled.search(sample.path, camera=asked)
+        assert {hit["image"]: hit["distance"] for hit in answer["hits"]} == pytest.approx(ranking(found))
+    image = answers[0]["hits"][0]["image"]
+    drawn = [client.get("/explain", params={"query": answer["query"], "image": image}).content for answer in answers]
+    assert drawn[0] != drawn[1] and all(figure.startswith(b"\x89PNG") for figure in drawn)
+    refused = client.post("/search", params={"camera": "c9"}, content=content)
+    assert refused.status_code == 400 and "statistics of: c1" in refused.json()["error"]
+    empty = TestClient(gallery_page(Gallery.create(tmp_path / "people.lance", standardising), ["testserver"]))
+    refused = empty.post("/search", content=content)
+    assert refused.status_code == 400 and "Expected pictures of the cameras first" in refused.json()["error"]
 
 
 def test_a_gallery_without_its_statistics_is_damaged(filled, splits, standardising, tmp_path):

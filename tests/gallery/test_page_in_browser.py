@@ -18,6 +18,7 @@ import pytest
 from cace_pyg.gallery.page import serve
 from cace_pyg.search import main as search
 from tests.forkserver import FORKSERVER
+from tests.gallery.test_cameras import camera_of, filled, standardising  # noqa: F401
 from tests.gallery.test_page_people import calibrated, gallery, identified  # noqa: F401
 from tests.gallery.test_people import numbers, pair_of
 
@@ -111,7 +112,7 @@ def test_a_dropped_picture_is_searched_and_explained(page, shown_gallery, splits
     found = shown_gallery.search(query, 10)
     assert images(page, "hits") == [hit.image for hit in found.hits]
     assert images(page, "first_stage") == [hit.image for hit in found.first_stage]
-    assert "nearest, in" in page.inner_text("#status")
+    assert "nearest, in" in page.inner_text("#status") and not page.is_visible("#query_camera")
     page.locator("#hits .hit").nth(2).click()
     assert found[2].path.name in page.inner_text("#why_title")
     assert shown(page, "correspondences") > 500 and shown(page, "conditional_maps") > 300
@@ -245,6 +246,22 @@ def test_it_fits_a_phone(page, splits):
     shown(page, "conditional_maps")
     assert page.evaluate(width) <= 360
     assert page.evaluate("() => document.getElementById('why').scrollWidth") <= 360
+
+
+def test_a_gallery_that_standardises_asks_which_camera_took_the_picture(browser, filled, splits):  # noqa: F811
+    sample = splits.query[1]
+    with served(filled) as at:
+        page = browser.new_page()
+        page.goto(at)
+        page.wait_for_selector("#query_camera", state="visible")
+        page.set_input_files("#picture", sample.path)
+        unknown, expected = (
+            [hit.image for hit in filled.search(sample.path, camera=camera)] for camera in (None, camera_of(sample))
+        )
+        assert images(page, "hits") == unknown != expected
+        page.select_option("#query_camera", camera_of(sample))
+        until(page, lambda: images(page, "hits") == expected)
+        page.close()
 
 
 def test_two_sightings_of_a_person_are_clicked_and_told_apart(browser, gallery):  # noqa: F811

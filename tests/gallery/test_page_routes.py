@@ -125,7 +125,7 @@ def test_other_refusals_say_why(client, query):
 def test_an_error_of_the_server_tells_the_client_nothing_and_the_log_one_line(
     client, shown_gallery, query, monkeypatch, caplog, kind, path
 ):
-    def broken(*_):
+    def broken(*_, **__):
         raise kind("the file /secret/rows.lance\nis damaged")
 
     monkeypatch.setattr(shown_gallery, path[1:], broken)

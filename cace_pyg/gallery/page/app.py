@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cace_pyg.gallery.cameras import check_camera
 from cace_pyg.gallery.describe import describe_drift, hits_as_dicts
 from cace_pyg.gallery.describe_people import sightings_as_dicts
 from cace_pyg.gallery.gallery import Gallery
@@ -56,13 +57,14 @@ _FIGURES = ("correspondences", "conditional_maps")
 def gallery_page(gallery: Gallery, hosts: Sequence[str], patience: float = 30) -> Starlette:
     """An ASGI application for one gallery.
 
-    Routes: ``GET /``, the page; ``GET /stats``; ``POST /search?where=…&top_k=…`` with a picture as the body returns
-    both rankings and a token; ``GET /thumbnail?image=…``; ``GET /explain?query=TOKEN&image=…&figure=correspondences``
-    (or ``conditional_maps``) returns a PNG; ``GET /person?person=7``, the page of a person; ``GET
-    /sightings?person=7``, its data; ``POST /correct?a=…&b=…&same=yes`` (or ``no``) stores a correction of two pictures
-    and identifies everybody again, if only this machine can reach the page. Errors come as ``{"error": …}``. One search
-    or drawing runs at a time; it is skipped if the client has gone. Sixteen searches can wait, including those whose
-    pictures are still arriving.
+    Routes: ``GET /``, the page; ``GET /stats``; ``POST /search?where=…&top_k=…&camera=…`` with a picture as the body
+    returns both rankings and a token (``camera`` took the picture; only for a model with
+    ``evaluation.standardise_cameras``, whose gallery has ``query_cameras`` in ``/stats``); ``GET /thumbnail?image=…``;
+    ``GET /explain?query=TOKEN&image=…&figure=correspondences`` (or ``conditional_maps``) returns a PNG; ``GET
+    /person?person=7``, the page of a person; ``GET /sightings?person=7``, its data; ``POST /correct?a=…&b=…&same=yes``
+    (or ``no``) stores a correction of two pictures and identifies everybody again, if only this machine can reach the
+    page. Errors come as ``{"error": …}``. One search or drawing runs at a time; it is skipped if the client has gone.
+    Sixteen searches can wait, including those whose pictures are still arriving.
 
     Args:
         gallery: what is searched.
@@ -109,22 +111,27 @@ class _Page:
         if self.warning is None:
             async with self.turn:  # it needs the model
                 self.warning = await run_in_threadpool(describe_drift, self.gallery, "this gallery")
-        return JSONResponse(told | {"private": self.private, "warning": self.warning})
+        statistics = self.gallery.embedder.statistics
+        known = [] if statistics is None else [name for name in statistics.cameras if name is not None]
+        return JSONResponse(told | {"private": self.private, "warning": self.warning, "query_cameras": known})
 
     async def search(self, request: Request) -> Response:
         _refuse_other_sites(request)
-        _refuse_unknown(request, ("where", "top_k"))
+        _refuse_unknown(request, ("where", "top_k", "camera"))
+        camera = request.query_params.get("camera") or None
+        with _told():
+            check_camera(self.gallery.path, self.gallery.embedder, camera)
         where, top_k = request.query_params.get("where") or None, _whole(request, "top_k", 10)
         if self.searches >= _MOST_SEARCHES:
             busy = f"{_MOST_SEARCHES} searches are under way; try again in a moment"
             raise HTTPException(503, busy, {"Connection": "close"})  # do not wait for the rest of the picture
         self.searches += 1
         try:
-            return await self._search(request, where, top_k)
+            return await self._search(request, where, top_k, camera)
         finally:
             self.searches -= 1
 
-    async def _search(self, request: Request, where: str | None, top_k: int) -> Response:
+    async def _search(self, request: Request, where: str | None, top_k: int, camera: str | None) -> Response:
         try:
             body = await read_upload(request.stream(), self.patience)
         except ClientDisconnect:
@@ -132,9 +139,9 @@ class _Page:
 
         def search() -> Response:
             picture = decode_upload(body)
-            found = self.gallery.search(picture, top_k, where)
+            found = self.gallery.search(picture, top_k, where, camera=camera)
             picture.thumbnail(_LARGEST_KEPT)
-            token = self.queries.keep(RecentQuery(picture, found))
+            token = self.queries.keep(RecentQuery(picture, found, camera))
             rankings = {"hits": hits_as_dicts(found.hits), "first_stage": hits_as_dicts(found.first_stage)}
             return JSONResponse({"query": token, "seconds": dict(found.seconds), **rankings})
 
@@ -161,7 +168,7 @@ class _Page:
         def explain() -> Response:
             if hit.image not in self.gallery:
                 raise HTTPException(404, "this image is not in the gallery any more: search again")
-            explanation = self.gallery.explain(query.picture, hit)
+            explanation = self.gallery.explain(query.picture, hit, query.camera)
             drawn = explanation.figure() if figure == "correspondences" else explanation.conditional_maps()
             return Response(_png(drawn), media_type="image/png")
 
@@ -244,7 +251,7 @@ def _whole(request: Request, name: str, default: int, most: int = _MOST_HITS) ->
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn errors about a person or a pair into an answer to the client."""
+    """Turn errors about what was asked into an answer to the client."""
     try:
         yield
     except (ValueError, FileNotFoundError, IncompleteNeighboursError) as error:
@@ -263,10 +270,11 @@ async def _error(request: Request, error: Exception) -> Response:
 
 
 class RecentQuery(NamedTuple):
-    """A picture and what was found for it."""
+    """A picture, what was found for it, and the camera that took it if that is known."""
 
     picture: Image.Image
     found: SearchResult
+    camera: str | None = None
 
     def hit(self, image: str) -> SearchHit | None:
         """The hit for an image; None if it was not found."""

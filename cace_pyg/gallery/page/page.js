@@ -22,6 +22,8 @@ async function start() {
   for (const [camera, count] of Object.entries(stats.cameras)) {
     if (camera !== "unknown") at("camera").append(make("option", { value: camera, text: `${camera} (${count})` }));
   }
+  for (const camera of stats.query_cameras) at("query_camera").append(make("option", { value: camera, text: `camera ${camera}` }));
+  at("taken_by").hidden = stats.query_cameras.length === 0;
   calibration = stats.calibration;
   if (stats.warning) {
     at("warning").textContent = stats.warning;
@@ -71,7 +73,7 @@ async function search() {
   say("Searching …", "busy");
   at("answer").setAttribute("aria-busy", "true");
   try {
-    const asked = new URLSearchParams({ top_k: at("top_k").value, where: filter() });
+    const asked = new URLSearchParams({ top_k: at("top_k").value, where: filter(), camera: at("query_camera").value });
     const response = await answered(await fetch(`search?${asked}`, { method: "POST", body: picture }));
     const found = await response.json();
     if (number !== searches) return;
@@ -207,7 +209,7 @@ function closed() {
 at("likely").addEventListener("input", drawLine);
 at("ask").addEventListener("submit", (event) => { event.preventDefault(); search(); });
 at("picture").addEventListener("change", () => choose(at("picture").files[0]));
-for (const field of ["camera", "top_k"]) at(field).addEventListener("change", () => picture && search());
+for (const field of ["camera", "query_camera", "top_k"]) at(field).addEventListener("change", () => picture && search());
 for (const event of ["dragenter", "dragover"]) {
   document.addEventListener(event, (dragged) => { dragged.preventDefault(); at("drop").classList.add("over"); });
 }
