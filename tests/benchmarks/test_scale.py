@@ -16,8 +16,8 @@ def test_the_documentation_has_todays_table():
 def test_arithmetic_by_hand():
     measured = Measured(bytes=10_000, encoded=100, index_hours=0.5, query_ms=20, pairs_ms=30, flop=1e9)
     found = dict(reckon(3 * SHARD - 5, measured, options(["--core_hour", "0.1", "--queries", "2"])))
-    assert found["on disk, with the index"] == "30 GB"
-    assert found["encoding on CPUs"] == "8.3 core hours, $0.83"  # 3e6 / 100 / 3600
+    assert found["on disk, with the index"] == "300 GB"
+    assert found["encoding on CPUs"] == "83 core hours, $8.3"  # 3e7 / 100 / 3600
     assert found["making the indexes"] == "1.5 core hours, $0.15"  # three galleries
     assert found["a query"].startswith("0.1 core seconds")  # 1 / 100 s + 3 · 20 + 30 ms
     assert found["machines (64 cores, 8 TB), 2 queries a second"].startswith("1, ")
