@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,8 +92,8 @@ def extract(
     part, embeddings = _part(len(samples), config.evaluation.batch_size, ranks, name), []
 
     def prepared() -> Iterator[PairOperand]:
-        parts = model.needs_parts
-        for embedding, whole in _forward(model, samples[part], config, device, name, parts, ranks, statistics):
+        forward = _Pass(model, config, device, name, model.needs_parts, ranks, statistics)
+        for embedding, whole in forward(samples[part]):
             embeddings.append(embedding.cpu())
             operand = model.pair_stage.prepare(replace(whole, features=whole.features.float()))
             yield (operand if clues is None else model.pair_stage.keep_clues(operand, clues)).to("cpu")
@@ -178,8 +179,7 @@ def extract_clues(
     embeddings = []
 
     def every_clue() -> Iterator[Clues]:
-        parts = model.needs_parts
-        for embedding, clues in _forward(model, samples, config, device, "clues", parts, ranks, statistics):
+        for embedding, clues in _Pass(model, config, device, "clues", model.needs_parts, ranks, statistics)(samples):
             embeddings.append(embedding.cpu())
             yield clues.to("cpu")
 
@@ -197,8 +197,8 @@ def extract_embeddings(
     statistics: CameraStatistics | None = None,
 ) -> Tensor:
     """Unit-length individual embeddings of ``samples``, ``(image, embedding)``, on the CPU of every rank."""
-    batches = _forward(model, samples, config, device, "embeddings", False, ranks, statistics)
-    return torch.cat([embedding.cpu() for embedding, _ in batches])
+    forward = _Pass(model, config, device, "embeddings", ranks=ranks, statistics=statistics)
+    return torch.cat([embedding.cpu() for embedding, _ in forward(samples)])
 
 
 @torch.no_grad()
@@ -223,8 +223,8 @@ def camera_statistics(
         raise ValueError(_SINGLE_PICTURES.format(len(samples)))
     chosen = [samples[position] for own in evenly([sample.camid for sample in samples]) for position in own]
     config = replace(config, evaluation=replace(config.evaluation, standardise_cameras=False))
-    batches = _forward(model, chosen, config, device, "statistics", False, ranks)
-    found = ((embedding, clues.features) for embedding, clues in batches)
+    forward = _Pass(model, config, device, "statistics", ranks=ranks)
+    found = ((embedding, clues.features) for embedding, clues in forward(chosen))
     return CameraStatistics(found, [sample.camid for sample in chosen])
 
 
@@ -241,95 +241,91 @@ def _part(images: int, batch_size: int, ranks: Ranks, name: str) -> slice:
     return slice(part.start * batch_size, min(part.stop * batch_size, images))
 
 
-def _forward(
-    model: CaceNet,
-    samples: Sequence[Sample],
-    config: Config,
-    device: torch.device | str,
-    name: str,
-    parts: bool,
-    ranks: Ranks,
-    statistics: CameraStatistics | None = None,
-) -> Iterator[tuple[Tensor, Clues]]:
-    """Individual embeddings and clues, batch by batch; with ``parts`` the clues have body parts.
+@dataclass(frozen=True)
+class _Pass:
+    """A pass of pictures through the network, which gives individual embeddings and clues, batch by batch.
 
-    With ``evaluation.standardise_cameras`` both are standardised by ``statistics``.
-
-    Clues of a published network, which are many and have many channels, are in half precision. They come from
-    ``embedding.cache`` if there is one, unless label maps are needed, which it does not store.
-
-    Raises:
-        FileNotFoundError: a picture has no label map.
-        OSError: the cache cannot be written.
-        ValueError: they should be standardised, but there are no statistics.
+    Attributes:
+        model: in evaluation mode.
+        config: see :func:`extract`.
+        device: of the model.
+        name: of the pictures, for the progress bar and errors.
+        parts: clues have body parts.
+        ranks: only the first shows a progress bar.
+        statistics: that both are standardised by, with ``evaluation.standardise_cameras``.
     """
-    if _standardises(model, config) and statistics is None:
-        raise ValueError(_SINGLE_PICTURES.format(len(samples)))
-    model.eval()
-    batches, done = _plain(model, samples, config, device, name, parts, ranks), 0
-    for embedding, clues in batches:
-        if statistics is not None:
-            cameras = statistics.known([sample.camid for sample in samples[done : done + len(embedding)]])
-            done += len(embedding)
-            embedding = statistics.embeddings(embedding, cameras)
-            clues = replace(clues, features=statistics.clues(clues.features, cameras))
-        yield embedding, clues
+
+    model: CaceNet
+    config: Config
+    device: torch.device | str
+    name: str
+    parts: bool = False
+    ranks: Ranks = ALONE
+    statistics: CameraStatistics | None = None
+
+    def __call__(self, samples: Sequence[Sample]) -> Iterator[tuple[Tensor, Clues]]:
+        """Embeddings and clues of ``samples``.
+
+        Clues of a published network, which are many and have many channels, are in half precision.
+
+        Raises:
+            FileNotFoundError: a picture has no label map.
+            OSError: the cache cannot be written.
+            ValueError: they should be standardised, but there are no statistics.
+        """
+        statistics, done = self.statistics, 0
+        if _standardises(self.model, self.config) and statistics is None:
+            raise ValueError(_SINGLE_PICTURES.format(len(samples)))
+        self.model.eval()
+        for embedding, clues in self._as_they_are(samples):
+            if statistics is not None:
+                cameras = statistics.known([sample.camid for sample in samples[done : done + len(embedding)]])
+                done += len(embedding)
+                embedding = statistics.embeddings(embedding, cameras)
+                clues = replace(clues, features=statistics.clues(clues.features, cameras))
+            yield embedding, clues
+
+    def _as_they_are(self, samples: Sequence[Sample]) -> Iterator[tuple[Tensor, Clues]]:
+        """Not standardised; from ``embedding.cache`` if there is one, unless label maps are needed, which it does not
+        store."""
+        if self.config.embedding.cache is None or self.parts or isinstance(self.model.extractor, KeptFeatures):
+            yield from self._through_network(samples)
+            return
+        cache = FeatureCache(Path(self.config.embedding.cache), self.model, self.config)
+        if new := cache.new(samples):
+            cache.add(new, self._through_network(new))
+            told = f"{len(new):,} of {len(samples):,} pictures ({self.name}) were new to {cache.folder}"
+            write_line(f"embedding.cache: {told}")
+        for embedding, clues in cache.batches(samples, self.config.evaluation.batch_size):
+            yield embedding.to(self.device), clues.to(self.device)
+
+    def _through_network(self, samples: Sequence[Sample]) -> Iterator[tuple[Tensor, Clues]]:
+        if self.parts:
+            check_part_maps(samples)  # all of them, before any picture is decoded
+        data, size = self.config.data, self.config.evaluation.batch_size
+        batches: Sequence[Tensor] | PictureLoader
+        if isinstance(self.model.extractor, KeptFeatures):
+            batches = KeptFeatures.positions(samples).split(size)
+        else:
+            shape, palette = (data.height, data.width), data.part_palette
+            dataset = ReidDataset(samples, evaluation_transform(), shape, parts=self.parts, palette=palette)
+            batches = PictureLoader(dataset, data.workers, size)
+        told = partial(progress_bar, desc=f"extract {self.name}", unit="batch", leave=False)
+        for batch in told(batches, disable=self.ranks.rank > 0):
+            images, part_maps = (batch, None) if isinstance(batch, Tensor) else (Item(*batch).image, Item(*batch).parts)
+            part_maps = part_maps.to(self.device) if self.parts and part_maps is not None else None
+            images = images.to(self.device)
+            embedding, clues = unit_embedding(self.model, images, part_maps, self.config.evaluation.flip)
+            if self.model.is_published:
+                clues = replace(clues, features=clues.features.half())
+            if not (torch.isfinite(embedding).all() and torch.isfinite(clues.features).all()):
+                raise RuntimeError(
+                    f"an embedding or a clue is not finite ({self.name}): the network has diverged (a lower learning "
+                    "rate or a longer warm-up helps), or its weights are broken"
+                )
+            yield embedding, clues
 
 
 def _standardises(model: CaceNet, config: Config) -> bool:
     """Features that are known already are standardised already (:meth:`Features.standardised`)."""
     return config.evaluation.standardise_cameras and not isinstance(model.extractor, KeptFeatures)
-
-
-def _plain(
-    model: CaceNet,
-    samples: Sequence[Sample],
-    config: Config,
-    device: torch.device | str,
-    name: str,
-    parts: bool,
-    ranks: Ranks,
-) -> Iterator[tuple[Tensor, Clues]]:
-    """:func:`_forward` before anything is standardised."""
-    if config.embedding.cache is None or parts or isinstance(model.extractor, KeptFeatures):
-        yield from _through_network(model, samples, config, device, name, parts, ranks)
-        return
-    cache = FeatureCache(Path(config.embedding.cache), model, config)
-    if new := cache.new(samples):
-        cache.add(new, _through_network(model, new, config, device, name, parts, ranks))
-        write_line(f"embedding.cache: {len(new):,} of {len(samples):,} pictures ({name}) were new to {cache.folder}")
-    for embedding, clues in cache.batches(samples, config.evaluation.batch_size):
-        yield embedding.to(device), clues.to(device)
-
-
-def _through_network(
-    model: CaceNet,
-    samples: Sequence[Sample],
-    config: Config,
-    device: torch.device | str,
-    name: str,
-    parts: bool,
-    ranks: Ranks,
-) -> Iterator[tuple[Tensor, Clues]]:
-    """:func:`_forward` without a cache; only the first rank shows a progress bar."""
-    if parts:
-        check_part_maps(samples)  # all of them, before any picture is decoded
-    batches: Sequence[Tensor] | PictureLoader
-    if isinstance(model.extractor, KeptFeatures):
-        batches = KeptFeatures.positions(samples).split(config.evaluation.batch_size)
-    else:
-        size = (config.data.height, config.data.width)
-        dataset = ReidDataset(samples, evaluation_transform(), size, parts=parts, palette=config.data.part_palette)
-        batches = PictureLoader(dataset, config.data.workers, config.evaluation.batch_size)
-    for batch in progress_bar(batches, desc=f"extract {name}", unit="batch", leave=False, disable=ranks.rank > 0):
-        images, part_maps = (batch, None) if isinstance(batch, Tensor) else (Item(*batch).image, Item(*batch).parts)
-        part_maps = part_maps.to(device) if parts and part_maps is not None else None
-        embedding, clues = unit_embedding(model, images.to(device), part_maps, config.evaluation.flip)
-        if model.is_published:
-            clues = replace(clues, features=clues.features.half())
-        if not (torch.isfinite(embedding).all() and torch.isfinite(clues.features).all()):
-            raise RuntimeError(
-                f"an embedding or a clue is not finite ({name}): the network has diverged (a lower learning rate or a "
-                "longer warm-up helps), or its weights are broken"
-            )
-        yield embedding, clues
