@@ -8,8 +8,8 @@ neighbours of good matches (``evaluation.gallery_neighbours``). "share of the ga
 
 Either --checkpoint is a whole model, and pictures of its own data set pass through its network; or --features is a file
 of ``python -m benchmarks.extraction --keep``, and --checkpoint a pair stage of ``cace_pyg.fit_pair_stage`` on its
-training part. Thresholds of the second and third way are chosen on the people held out of training, also for query and
-gallery.
+training part. The thresholds of the second and third way, and how many neighbours the fourth follows, are chosen on the
+people held out of training, also for query and gallery.
 """
 
 import argparse
@@ -88,8 +88,14 @@ class Ranking:
         return self.near - self.near[:, :1]
 
 
-def measure(name: str, ranking: Ranking, thresholds: dict[str, float], neighbours: int) -> list[dict[str, object]]:
-    """The table's rows for one query and gallery; missing thresholds are chosen so that they give the shares."""
+def measure(
+    name: str, ranking: Ranking, thresholds: dict[str, float], neighbours: Sequence[int]
+) -> list[dict[str, object]]:
+    """The table's rows for one query and gallery.
+
+    Missing thresholds are chosen: those that give the shares, and for each number of pairs the number of neighbours
+    with the highest mAP.
+    """
     place = torch.arange(ranking.index.size(1)).expand(ranking.index.shape)
     chosen = {f"nearest {k}": place < k for k in _NEAREST} | {f"nearest {_DEEPEST}": place < _DEEPEST}
     for share in _SHARES:
@@ -103,7 +109,10 @@ def measure(name: str, ranking: Ranking, thresholds: dict[str, float], neighbour
     found = {way: (float(pairs.sum(1).double().mean()), ranking.some(pairs)) for way, pairs in chosen.items()}
     for pairs in (20, 40, 100, _DEEPEST):
         kept = min(pairs, ranking.index.size(1))
-        found[f"{neighbours} gallery neighbours followed, {kept}"] = kept, ranking.followed(kept, neighbours)
+        counts = [int(thresholds[f"followed {pairs}"])] if f"followed {pairs}" in thresholds else neighbours
+        metrics, count = max(((ranking.followed(kept, count), count) for count in counts), key=lambda one: one[0].mAP)
+        thresholds[f"followed {pairs}"] = count
+        found[f"{count} gallery neighbours followed, {kept}"] = kept, metrics
     first, full = ranking.first_stage().mAP, found[f"nearest {_DEEPEST}"][1].mAP
     rows = [("the network alone", (0.0, ranking.first_stage())), *found.items()]
     return [
@@ -176,7 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.candidates", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     add_options(parser)
-    parser.add_argument("--neighbours", type=int, default=10, help="gallery neighbours that are followed (default: 10)")
+    parser.add_argument("--neighbours", type=int, nargs="+", default=[5, 10, 20], help="gallery neighbours that are "
+                        "followed: the best on the held-out people (default: 5 10 20)")  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--held_out", action="store_true", help="only the held-out people")
     parser.add_argument("--name", default="candidates", help="of the results file")

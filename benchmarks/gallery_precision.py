@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument(
         "--config", default="configs/synthetic.yaml", help="of random weights, if there is no checkpoint"
     )
+    parser.add_argument("--name", default="gallery_precision", help="of the results file")
     parser.add_argument("--quick", action="store_true", help="random weights, a few pictures; written to *_quick")
     options, overrides = parser.parse_known_args()
     torch.manual_seed(0)
@@ -109,7 +110,7 @@ def main() -> None:
             for row in compare(checkpoint, config, fusion_weight_of(config, state["fusion_weight"])):
                 print({name: value if isinstance(value, str) else round(value, 3) for name, value in row.items()})
                 rows.append(row)
-    save_results("gallery_precision", rows, plot(rows), options.quick)
+    save_results(options.name, rows, plot(rows), options.quick)
 
 
 if __name__ == "__main__":
