@@ -13,6 +13,7 @@ people held out of training, also for query and gallery.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -132,6 +133,7 @@ def plot(table: list[dict[str, object]]) -> Figure:
     """mAP and Rank-1 against pairs per query, for the last group of people."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     last = [row for row in table if row["people"] == table[-1]["people"]]
+    figure.suptitle(f"{last[0]['people']} pictures")
     ways = {
         "nearest of the query": "nearest ", "uncertain queries only": f"{_DEEPEST} of", "near the nearest": "at most",
         "gallery neighbours followed": "followed",
@@ -144,7 +146,7 @@ def plot(table: list[dict[str, object]]) -> Figure:
             axes.plot(
                 *([float(str(row[column])) for row in rows] for column in ("pairs a query", key)), "o-", label=name
             )
-        axes.set_xlabel("pairs a query")
+        axes.set_xlabel("pairs per query")
         axes.set_ylabel(label)
     figure.axes[1].legend(frameon=False)
     return figure
@@ -180,17 +182,25 @@ def of_features(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     yield Ranking(*sides, stage.stage, stage.fusion_weight or 0.0)
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"Expected a whole number of at least 1 (got {text})")
+    return int(text)
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.candidates", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    add_options(parser)
-    parser.add_argument("--neighbours", type=int, nargs="+", default=[5, 10, 20], help="gallery neighbours that are "
+    add_options(parser, "a whole model, or with --features a pair stage: RUN_DIR/checkpoints/best.ckpt")
+    parser.add_argument("--neighbours", type=_count, nargs="+", default=[5, 10, 20], help="gallery neighbours that are "
                         "followed: the best on the held-out people (default: 5 10 20)")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--held_out", action="store_true", help="only the held-out people")
-    parser.add_argument("--name", default="candidates", help="of the results file")
+    parser.add_argument("--threads", type=_count, default=1, help="of torch (default: 1)")
+    parser.add_argument("--held_out", action="store_true", help="only the held-out people, on whom you choose")
+    parser.add_argument("--name", default="candidates", help="of the files in benchmarks/results (default: candidates)")
     options = parser.parse_args()
+    if options.checkpoint is None and not options.quick:
+        parser.error("give --checkpoint of a whole model, or --features, --data and --checkpoint, or --quick")
     torch.set_num_threads(options.threads)
     whole = options.checkpoint and not options.features and not options.quick
     rankings = of_model(options) if whole else of_features(parser, options)
@@ -199,9 +209,15 @@ def main() -> None:
     names = ["held out"] if options.held_out else ["held out", "query and gallery"]
     for name, ranking in zip(names, rankings, strict=False):
         people = f"{name}, {len(ranking.query)} × {len(ranking.gallery)}"
+        share = _DEEPEST / len(ranking.gallery)
+        if share > 0.2:
+            print(f"warning: {people}: {_DEEPEST} pairs are {share:.0%} of this gallery; a larger one needs more")
         rows += measure(people, ranking, thresholds, options.neighbours)
     save_results(options.name, rows, plot(rows), options.quick)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

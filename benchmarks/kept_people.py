@@ -23,11 +23,13 @@ class KeptPeople(NamedTuple):
     held: Splits
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(
+    parser: argparse.ArgumentParser, checkpoint: str = "RUN_DIR/checkpoints/best.ckpt of fit_pair_stage"
+) -> None:
     parser.add_argument("--features", type=Path, help="file of benchmarks.extraction")
     parser.add_argument("--data", type=Path, help="the data set, in Market-1501's layout")
-    parser.add_argument("--checkpoint", type=Path, help="RUN_DIR/checkpoints/best.ckpt of fit_pair_stage")
-    parser.add_argument("--quick", action="store_true", help="seconds: drawn at random, no files")
+    parser.add_argument("--checkpoint", type=Path, help=checkpoint)
+    parser.add_argument("--quick", action="store_true", help="seconds: people drawn at random; written to *_quick")
 
 
 def read_kept_people(parser: argparse.ArgumentParser, options: argparse.Namespace) -> KeptPeople:

@@ -148,13 +148,27 @@ def _of_checkpoint(known: argparse.Namespace, overrides: list[str]) -> tuple[str
         return None
     environment |= {"ranks": str(fabric.world_size)}
     decisions = decisions_of(evaluation)
-    content = metrics_of(evaluation, environment, decisions)
+    content = metrics_of(evaluation, environment, decisions) | {"split": known.split}
+    content |= {name: getattr(config.evaluation, name) for name in ("gallery_neighbours", "gallery_clues")}
+    told = _told(config, known.split, len(evaluation.distances.query), len(evaluation.distances.gallery))
     if not known.single_shot:
-        return results_table(evaluation, decisions=decisions), content
+        return f"{told}\n{results_table(evaluation, decisions=decisions)}", content
     distances = evaluation.distances  # from here on the whole query × gallery matrix
     stages = {"individual": distances.individual(), "two_stage": distances.two_stage(evaluation.fusion_weight)}
     curves = single_shots(stages, labels_of(evaluation.query.samples, evaluation.gallery.samples), config.seed)
-    return results_table(evaluation, curves, decisions), content | as_json(curves)
+    return f"{told}\n{results_table(evaluation, curves, decisions)}", content | as_json(curves)
+
+
+def _told(config: Config, split: str, queries: int, gallery: int) -> str:
+    """A line about what is evaluated."""
+    settings = config.evaluation
+    compared = f"{min(settings.top_k, gallery):,} "
+    if settings.gallery_neighbours:
+        compared += f"pictures, following {settings.gallery_neighbours} gallery neighbours"
+    else:
+        compared = f"the {compared}nearest"
+    fewer = f", with {settings.gallery_clues} clues of a gallery picture" if settings.gallery_clues else ""
+    return f"{split}: {queries:,} queries, {gallery:,} in the gallery; the second stage compares {compared}{fewer}"
 
 
 def _of_published(known: argparse.Namespace, overrides: list[str]) -> tuple[str, dict[str, Any]]:

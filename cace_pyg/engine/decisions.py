@@ -62,6 +62,7 @@ def drift_warning(calibration: Calibration, drift: float, where: str) -> str:
     return (
         f"warning: the scores of {where} are not those that the probabilities were learned from (Kolmogorov–Smirnov "
         f"distance {drift:.2f}, expected at most {calibration.drift_limit:.2g}): do not trust them until python -m "
-        "cace_pyg.calibrate has learned them again from labelled pictures of these cameras. A few hundred pictures of "
-        "a few people can differ that much by chance"
+        "cace_pyg.calibrate has learned them again from labelled pictures of these cameras. Fewer clues of a picture "
+        "than in the calibration also change scores, and a few hundred pictures of a few people can differ that much "
+        "by chance"
     )

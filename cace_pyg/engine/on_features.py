@@ -334,10 +334,20 @@ def rerank_features(
     weight = fitted.fusion_weight if weight is None else weight
     if weight is None:
         raise ValueError("Expected a weight (got none): none was chosen in training, because nobody was held out")
-    if gallery_neighbours < 0:
-        raise ValueError(f"Expected gallery_neighbours of at least 0 (got {gallery_neighbours})")
-    if not isinstance(candidates, Integral) or candidates < 1:
-        raise ValueError(f"Expected candidates as a whole number of at least 1 (got {candidates!r})")
+    kept = fitted.gallery_clues if gallery_clues is None else gallery_clues
+    for name, count, least in (
+        ("top_k", top_k, 1),
+        ("candidates", candidates, 1),
+        ("gallery_neighbours", gallery_neighbours, 0),
+    ):
+        if not isinstance(count, Integral) or count < least:
+            raise ValueError(f"Expected {name} as a whole number of at least {least} (got {count!r})")
+    n = gallery.clues.size(1)
+    if kept is not None and not (isinstance(kept, Integral) and 1 <= int(kept) <= n):
+        raise ValueError(
+            f"Expected gallery_clues as a whole number from 1 to {n}, the clues of a picture (got {kept!r}); leave it "
+            "out for as many as in training"
+        )
     if not 0 <= weight <= 1:
         raise ValueError(f"Expected a fusion weight in [0, 1] (got {weight})")
     near = None
@@ -353,7 +363,6 @@ def rerank_features(
             return near.ranking(neighbours).whole().double()
     where = find_device(device)
     stage = fitted.stage.eval()
-    kept = fitted.gallery_clues if gallery_clues is None else gallery_clues
     ask = functools.partial(measure_lists, stage, pairs_per_batch=pairs_per_batch, device=where, progress=progress)
     with moved_to(stage, where):
         of_query, of_gallery = (

@@ -1,6 +1,6 @@
 """Packs the second stage's input of an image into few bytes, and unpacks it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ class ClueCodec:
     """
 
     def __init__(self, example: PairOperand, precision: Precision, clues: int | None = None):
+        if precision not in get_args(Precision):
+            raise ValueError(f"Expected a precision of {', '.join(get_args(Precision))} (got {precision!r})")
         self.precision = precision
         self.grid = example.compared.grid
         kept = example if clues is None else keep_clues(example, clues)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+import yaml
 from PIL import Image
 
 from cace_pyg.engine.checkpoint import copy_network, load_checkpoint, save_checkpoint
@@ -112,6 +113,10 @@ class Gallery:
         except OSError as error:
             raise RuntimeError(f"cannot make the folder {path}: {error}; choose another --gallery") from error
         _keep_network(embedder, path / _MODEL)
+        if codec.clues != embedder.config.evaluation.gallery_clues:  # so that calibrate compares as many
+            config = yaml.safe_load(state["config"])
+            config["evaluation"]["gallery_clues"] = codec.clues
+            state["config"] = yaml.safe_dump(config, sort_keys=False)
         save_checkpoint(path / _MODEL, {name: state[name] for name in _KEPT if name in state})
         about = {
             "format": _FORMAT,
@@ -461,6 +466,12 @@ class Gallery:
             ValueError: it is not valid for the columns of this gallery.
         """
         return self._table.checked(where)
+
+    @property
+    def stored_form(self) -> tuple[int | None, bool]:
+        """What decides whether distances can be compared with those of another gallery: the number of clues of a
+        picture, None for all, and whether they are in int4."""
+        return self._codec.clues, self._codec.precision == "int4"
 
     @property
     def has_tracks(self) -> bool:

@@ -1,6 +1,7 @@
 """What a search is asked for."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,22 @@ class SearchRequest:
     gallery_neighbours: int
 
     def __post_init__(self) -> None:
-        if self.top_k < 1 or self.first_stage < 0:
-            raise ValueError(
-                f"Expected top_k of at least 1 and first_stage of at least 0 (got {self.top_k}, {self.first_stage})"
-            )
+        for name, least in (("top_k", 1), ("first_stage", 0), ("gallery_neighbours", 0)):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least):
+                raise ValueError(f"Expected {name} as a whole number of at least {least} (got {value!r})")
+        if self.where is not None and not isinstance(self.where, str):
+            raise ValueError(f"Expected where as SQL in a text, such as \"camera = '3'\" (got {self.where!r})")
         if not isinstance(self.neighbours, bool):
             raise ValueError(
                 f"Expected neighbours as True or False (got {self.neighbours!r}): a gallery re-ranks with its model's "
                 "own settings, k_reciprocal"
             )
-        if self.gallery_neighbours < 0:
-            raise ValueError(f"Expected gallery_neighbours of at least 0 (got {self.gallery_neighbours})")
+        if self.gallery_neighbours > 0 and self.first_stage == 0:
+            raise ValueError(
+                f"Expected first_stage above 0 with gallery_neighbours {self.gallery_neighbours} (got 0): it is the "
+                "number of pictures that are compared, followed or not"
+            )
 
     @property
     def nearest(self) -> int:

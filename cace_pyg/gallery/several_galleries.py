@@ -28,7 +28,8 @@ def search_galleries(
     :meth:`Gallery.optimize`). An image that is in several of them is found in the first of these.
 
     Args:
-        galleries: made with the same model; they also need the same fusion weight and calibration.
+        galleries: made with the same model; they also need the same fusion weight and calibration, and as many stored
+            clues, in int4 all or none: such clues differ a little from others, so that one gallery would win.
         picture: a path, PIL image, array or the bytes of a file.
         top_k: how many images to return.
         where: SQL over columns that every gallery has, see :meth:`Gallery.search`.
@@ -39,8 +40,8 @@ def search_galleries(
         A result whose hits have the attribute ``gallery``, the folder of the gallery that has the image.
 
     Raises:
-        ValueError: there is no gallery, or one is given twice; their models, weights or calibrations differ; one has
-            tracks; or see :meth:`Gallery.search`.
+        ValueError: there is no gallery, or one is given twice; their models, weights, calibrations or stored clues
+            differ; one has tracks; or see :meth:`Gallery.search`.
         FileNotFoundError: there is no such picture.
         RuntimeError: a gallery is damaged.
     """
@@ -84,6 +85,7 @@ def _check(galleries: Sequence[Gallery]) -> None:
             ("model", gallery.embedder.fingerprint != first.embedder.fingerprint),
             ("fusion weight", gallery.embedder.fusion_weight != first.embedder.fusion_weight),
             ("calibration", gallery.calibration != first.calibration),
+            ("form of the stored clues", gallery.stored_form != first.stored_form),
         ):
             if differs:
                 raise ValueError(

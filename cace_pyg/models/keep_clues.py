@@ -1,5 +1,7 @@
 """Merges the clues of an image into fewer, each of which stands for several."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -31,8 +33,11 @@ def keep_clues(prepared: PairOperand, count: int) -> PairOperand:
     n = prepared.compared.features.size(1)
     if prepared.merged is not None:
         raise ValueError(f"Expected clues that were not merged yet (got {n} that were)")
-    if not 1 <= count <= n:
-        raise ValueError(f"Expected gallery_clues from 1 to {n}, the clues of a picture (got {count})")
+    if not (isinstance(count, Integral) and not isinstance(count, bool) and 1 <= count <= n):
+        raise ValueError(
+            f"Expected gallery_clues as a whole number from 1 to {n}, the clues of a picture (got {count!r}); leave it "
+            "out for all"
+        )
     if count == n:
         return prepared
     parts = (prepared.compared.features.split(_TOGETHER), prepared.projected.split(_TOGETHER))

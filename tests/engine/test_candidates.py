@@ -142,7 +142,7 @@ def test_features_are_ranked_in_the_same_way():
     everybody = ask(top_k=40)
     torch.testing.assert_close(ask(top_k=40, gallery_neighbours=3), everybody)
     assert not torch.equal(ask(top_k=20, gallery_neighbours=3), ask(top_k=20))
-    with pytest.raises(ValueError, match=r"gallery_neighbours of at least 0 \(got -1\)"):
+    with pytest.raises(ValueError, match=r"gallery_neighbours as a whole number of at least 0 \(got -1\)"):
         ask(gallery_neighbours=-1)
 
 

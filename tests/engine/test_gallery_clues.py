@@ -83,7 +83,7 @@ def test_features_are_ranked_with_fewer_clues_of_the_gallery():
     individual = (query.embedding[:, None].double() - gallery.embedding[None].double()).norm(dim=2)
     torch.testing.assert_close(found, 0.5 * individual + 0.5 * conditional.double(), rtol=1e-4, atol=1e-5)
     assert torch.equal(ask(gallery_clues=8), ask())
-    with pytest.raises(ValueError, match=r"gallery_clues from 1 to 8, the clues of a picture \(got 9\)"):
+    with pytest.raises(ValueError, match=r"gallery_clues as a whole number from 1 to 8, .*\(got 9\)"):
         ask(gallery_clues=9)
 
 
@@ -179,5 +179,5 @@ def test_the_pair_phase_keeps_fewer_clues_of_matches_and_others():
 def test_too_many_clues_are_refused_before_anything_is_trained(trained):
     config = from_yaml(load_checkpoint(trained.best)["config"], "--evaluation.gallery_clues=10000")
     model, _ = load_model(trained.best, config)
-    with pytest.raises(ValueError, match=r"gallery_clues from 1 to \d+, the clues of a picture \(got 10000\)"):
+    with pytest.raises(ValueError, match=r"gallery_clues as a whole number from 1 to \d+, .*\(got 10000\)"):
         check_trainable(model, config, model.classifier.out_features, torch.device("cpu"))

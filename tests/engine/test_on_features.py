@@ -112,6 +112,11 @@ def test_neighbours_are_those_that_both_distances_decide(fitted, method):
         two_stage(fitted, neighbours=replace(method, k1=999))
     for wrong, told in (
         ({"candidates": 0}, r"candidates as a whole number of at least 1 \(got 0\)"),
+        ({"top_k": 0, "weight": 0.0}, r"top_k as a whole number of at least 1 \(got 0\)"),
+        ({"top_k": 2.5}, r"top_k as a whole number of at least 1 \(got 2.5\)"),
+        ({"gallery_clues": 0, "weight": 0.0}, r"gallery_clues as a whole number from 1 to 8, .* \(got 0\)"),
+        ({"gallery_clues": 9, "weight": 0.0}, r"gallery_clues as a whole number from 1 to 8, .* \(got 9\)"),
+        ({"gallery_clues": 2.5}, r"gallery_clues as a whole number from 1 to 8, .* \(got 2.5\)"),
         ({"candidates": 2.5}, r"candidates as a whole number of at least 1 \(got 2.5\)"),
         ({"weight": 2}, r"a fusion weight in \[0, 1\] \(got 2\)"),
         (

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -74,7 +75,14 @@ def test_a_run_leaves_everything_it_promises(trained, tmp_path, capsys):
         assert evaluate(["--checkpoint", best, "--output", str(evaluated), "--conditional.backend", backend]) == 0
         assert json.loads(evaluated.read_text())["two_stage"] == pytest.approx(metrics["two_stage"], abs=1e-3)
     assert evaluate(["--checkpoint", best, "--split", "validation", "--evaluation.fusion", "paper"]) == 0
-    assert "fusion weight 1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "fusion weight 1" in told and re.search(r"^validation: \d+ queries, (\d+) in the gallery", told, re.M)
+    asked = ["--evaluation.top_k", "4", "--evaluation.gallery_neighbours", "3", "--evaluation.gallery_clues", "5"]
+    assert evaluate(["--checkpoint", best, "--output", str(evaluated), *asked]) == 0
+    compares = "the second stage compares 4 pictures, following 3 gallery neighbours, with 5 clues of a gallery picture"
+    assert compares in capsys.readouterr().out
+    told = json.loads(evaluated.read_text())
+    assert (told["split"], told["gallery_neighbours"], told["gallery_clues"]) == ("test", 3, 5)
 
     more = ["--k_reciprocal", "--single_shot", "--k_reciprocal.k1", "5", "--k_reciprocal.k2", "2"]
     assert evaluate(["--checkpoint", best, "--output", str(evaluated), *more]) == 0

@@ -80,9 +80,39 @@ def test_a_model_that_was_trained_with_fewer_clues_makes_a_gallery_that_keeps_as
     assert Gallery.create(tmp_path / "a.lance", fewer).stats()["gallery_clues"] == 4
     assert Gallery.create(tmp_path / "b.lance", fewer, gallery_clues=6).stats()["gallery_clues"] == 6
     assert Gallery.create(tmp_path / "c.lance", checkpoint).stats()["gallery_clues"] is None
-    with pytest.raises(ValueError, match=r"gallery_clues from 1 to \d+, the clues of a picture \(got 0\)"):
-        Gallery.create(tmp_path / "d.lance", checkpoint, gallery_clues=0)
+    kept = {name: Embedder(tmp_path / f"{name}.lance" / "model.ckpt").config.evaluation.gallery_clues for name in "abc"}
+    assert kept == {"a": 4, "b": 6, "c": None}  # python -m cace_pyg.calibrate compares as many
+
+
+@pytest.mark.parametrize("asked", [0, 73, 2.5, "24", True])
+def test_numbers_of_clues_that_cannot_be_kept(asked, checkpoint, tmp_path):
+    told = rf"gallery_clues as a whole number from 1 to \d+, the clues of a picture \(got {asked!r}\); leave it out"
+    with pytest.raises(ValueError, match=told):
+        Gallery.create(tmp_path / "d.lance", checkpoint, gallery_clues=asked)
     assert not (tmp_path / "d.lance").exists()
+
+
+@pytest.mark.parametrize("asked", ["int2", "INT4", 4])
+def test_unknown_precisions(asked, checkpoint, tmp_path):
+    with pytest.raises(ValueError, match=f"Expected a precision of int8, float16, int4 .got {asked!r}"):
+        Gallery.create(tmp_path / "d.lance", checkpoint, asked)
+    assert not (tmp_path / "d.lance").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"top_k": 0}, "Expected top_k as a whole number of at least 1 .got 0"),
+        ({"top_k": 2.5}, "Expected top_k as a whole number of at least 1 .got 2.5"),
+        ({"first_stage": -1}, "Expected first_stage as a whole number of at least 0 .got -1"),
+        ({"gallery_neighbours": 1.5}, "Expected gallery_neighbours as a whole number of at least 0 .got 1.5"),
+        ({"gallery_neighbours": 3, "first_stage": 0}, "Expected first_stage above 0 with gallery_neighbours 3"),
+        ({"where": 3}, "Expected where as SQL in a text, such as \"camera = '3'\" .got 3"),
+    ],
+)
+def test_what_a_search_cannot_be_asked(asked, told, gallery, splits):
+    with pytest.raises(ValueError, match=told):
+        gallery.search(splits.query[0].path, **asked)
 
 
 def test_top_k_and_first_stage(gallery, splits):
@@ -93,7 +123,7 @@ def test_top_k_and_first_stage(gallery, splits):
     assert [hit.image for hit in only_first] == [hit.image for hit in only_first.first_stage]
     few = gallery.search(query, top_k=5, first_stage=2)
     assert [hit.conditional is None for hit in few] == [False, False, True, True, True]
-    with pytest.raises(ValueError, match=r"top_k of at least 1 .*\(got 0, 10\)"):
+    with pytest.raises(ValueError, match=r"top_k as a whole number of at least 1 \(got 0\)"):
         gallery.search(query, top_k=0)
 
 

@@ -107,6 +107,10 @@ def test_what_cannot_be_searched_together_is_refused(several, checkpoint, model,
         gallery = fill(tmp_path / f"{what}.lance", other, splits.gallery[:3])
         with pytest.raises(ValueError, match=rf"the same {what}, .*a\.lance and .*{what}\.lance.*search each alone"):
             search_galleries([several[0], gallery], picture)
+    for name, asked in (("fewer", {"gallery_clues": 3}), ("int4", {"precision": "int4"})):
+        other = Gallery.create(tmp_path / f"{name}.lance", model, device="cpu", **asked)
+        with pytest.raises(ValueError, match=rf"the same form of the stored clues, .*a\.lance and .*{name}\.lance"):
+            search_galleries([several[0], other], picture)
     tracks = Gallery.create(tmp_path / "tracks.lance", model, device="cpu")
     tracks.add([splits.gallery[0].path], metadata=[{"track": 1}])
     with pytest.raises(ValueError, match=r"tracks\.lance, which has tracks\); search it alone"):

@@ -190,8 +190,8 @@ def test_what_is_seen_in_a_pair_is_seen_in_every_clue():
 def test_bad_numbers_of_clues_are_refused():
     stage = make()
     prepared = stage.prepare(drawn(2))
-    for count in (0, N + 1):
-        with pytest.raises(ValueError, match=rf"gallery_clues from 1 to 12, the clues of a picture \(got {count}\)"):
+    for count in (0, N + 1, 2.5, True):
+        with pytest.raises(ValueError, match=rf"from 1 to 12, the clues of a picture \(got {count}\); leave it out"):
             stage.keep_clues(prepared, count)
     with pytest.raises(ValueError, match="not merged yet"):
         stage.keep_clues(stage.keep_clues(prepared, 5), 3)
