@@ -468,10 +468,13 @@ class Gallery:
         return self._table.checked(where)
 
     @property
-    def stored_form(self) -> tuple[int | None, bool]:
-        """What decides whether distances can be compared with those of another gallery: the number of clues of a
-        picture, None for all, and whether they are in int4."""
-        return self._codec.clues, self._codec.precision == "int4"
+    def stored_form(self) -> str:
+        """The number of clues of a picture and whether they are in int4, in words.
+
+        Distances of galleries that differ in it cannot be compared.
+        """
+        precision = "int4" if self._codec.precision == "int4" else "int8 or float16"
+        return f"{self._codec.clues or 'all'} clues in {precision}"
 
     @property
     def has_tracks(self) -> bool:

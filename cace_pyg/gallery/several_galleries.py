@@ -81,11 +81,15 @@ def _check(galleries: Sequence[Gallery]) -> None:
     for number, gallery in enumerate(galleries):
         if folders[number] in folders[:number]:
             raise ValueError(f"Expected different galleries (got {gallery.path} twice); give each once")
+        if gallery.stored_form != first.stored_form:
+            raise ValueError(
+                f"Expected galleries that store clues alike, since others would win (got {first.path} with "
+                f"{first.stored_form} and {gallery.path} with {gallery.stored_form}); search each alone"
+            )
         for what, differs in (
             ("model", gallery.embedder.fingerprint != first.embedder.fingerprint),
             ("fusion weight", gallery.embedder.fusion_weight != first.embedder.fusion_weight),
             ("calibration", gallery.calibration != first.calibration),
-            ("form of the stored clues", gallery.stored_form != first.stored_form),
         ):
             if differs:
                 raise ValueError(

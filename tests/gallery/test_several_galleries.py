@@ -107,9 +107,12 @@ def test_what_cannot_be_searched_together_is_refused(several, checkpoint, model,
         gallery = fill(tmp_path / f"{what}.lance", other, splits.gallery[:3])
         with pytest.raises(ValueError, match=rf"the same {what}, .*a\.lance and .*{what}\.lance.*search each alone"):
             search_galleries([several[0], gallery], picture)
-    for name, asked in (("fewer", {"gallery_clues": 3}), ("int4", {"precision": "int4"})):
+    for name, form, asked in (
+        ("fewer", "3 clues in int8 or float16", {"gallery_clues": 3}),
+        ("int4", "all clues in int4", {"precision": "int4"}),
+    ):
         other = Gallery.create(tmp_path / f"{name}.lance", model, device="cpu", **asked)
-        with pytest.raises(ValueError, match=rf"the same form of the stored clues, .*a\.lance and .*{name}\.lance"):
+        with pytest.raises(ValueError, match=rf"a\.lance with all clues in int8 .*{name}\.lance with {form}"):
             search_galleries([several[0], other], picture)
     tracks = Gallery.create(tmp_path / "tracks.lance", model, device="cpu")
     tracks.add([splits.gallery[0].path], metadata=[{"track": 1}])
