@@ -30,5 +30,5 @@ class MutualNearest(torch.nn.Module):
         """The score of each pair, ``(pair,)``, larger for one person; one picture a may be shared by all pairs."""
         similarity = keys_a @ keys_b.mT
         best, counterpart = similarity.max(2)
-        back = similarity.amax(1).gather(1, counterpart)  # how near the counterpart of each clue of a has anything
+        back = similarity.amax(1).gather(1, counterpart)  # the highest cosine of that counterpart
         return (best * (best == back)).mean(1)

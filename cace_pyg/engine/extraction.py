@@ -246,7 +246,7 @@ class _Pass:
     """A pass of pictures through the network, which gives individual embeddings and clues, batch by batch.
 
     Attributes:
-        model: in evaluation mode.
+        model: is put into evaluation mode.
         config: see :func:`extract`.
         device: of the model.
         name: of the pictures, for the progress bar and errors.

@@ -2,7 +2,7 @@
 
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import torch
@@ -103,6 +103,16 @@ def warn_of_new_cameras(embedder: Embedder, cameras: Sequence[str | None]) -> No
         )
 
 
+def query_cameras(folder: Path, embedder: Embedder) -> list[Hashable]:
+    """The cameras that a query of the gallery in ``folder`` may name: those with statistics.
+
+    There are none if the model does not standardise, or the gallery has no pictures.
+    """
+    if embedder.statistics is None:
+        read_cameras(folder, embedder, filled=False)  # another process may have added pictures meanwhile
+    return [] if embedder.statistics is None else [name for name in embedder.statistics.cameras if name is not None]
+
+
 def check_camera(folder: Path, embedder: Embedder, camera: str | None) -> None:
     """Refuse a query's camera that the gallery in ``folder`` cannot use.
 
@@ -116,9 +126,8 @@ def check_camera(folder: Path, embedder: Embedder, camera: str | None) -> None:
             f"Expected no camera of the query (got {camera!r}): only a model with evaluation.standardise_cameras uses "
             "it (docs/cameras.md); leave it out"
         )
-    if embedder.statistics is None:
-        read_cameras(folder, embedder, filled=False)  # another process may have added pictures meanwhile
-    known = [name for name in embedder.known_statistics().cameras if name is not None]
+    known = query_cameras(folder, embedder)
+    embedder.known_statistics()
     if camera not in (None, *known):
         raise ValueError(
             f"Expected a camera that the gallery has statistics of: {', '.join(map(str, known)) or 'it has none'} (got "

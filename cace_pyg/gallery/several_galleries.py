@@ -29,7 +29,7 @@ def search_galleries(
 
     Args:
         galleries: made with the same model; they also need the same fusion weight and calibration, and as many stored
-            clues, in int4 all or none: such clues differ a little from others, so that one gallery would win.
+            clues, in int4 all or none: otherwise pictures of one gallery would come first too often.
         picture: a path, PIL image, array or the bytes of a file.
         top_k: how many images to return.
         where: SQL over columns that every gallery has, see :meth:`Gallery.search`.
@@ -83,8 +83,9 @@ def _check(galleries: Sequence[Gallery]) -> None:
             raise ValueError(f"Expected different galleries (got {gallery.path} twice); give each once")
         if gallery.stored_form != first.stored_form:
             raise ValueError(
-                f"Expected galleries that store clues alike, since others would win (got {first.path} with "
-                f"{first.stored_form} and {gallery.path} with {gallery.stored_form}); search each alone"
+                f"Expected galleries that store clues alike (got {first.path} with {first.stored_form} and "
+                f"{gallery.path} with {gallery.stored_form}): otherwise pictures of one of them would come first too "
+                "often; search each alone"
             )
         for what, differs in (
             ("model", gallery.embedder.fingerprint != first.embedder.fingerprint),

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cace_pyg.gallery.cameras import check_camera
+from cace_pyg.gallery.cameras import check_camera, query_cameras
 from cace_pyg.gallery.describe import describe_drift, hits_as_dicts
 from cace_pyg.gallery.describe_people import sightings_as_dicts
 from cace_pyg.gallery.gallery import Gallery
@@ -111,8 +111,7 @@ class _Page:
         if self.warning is None:
             async with self.turn:  # it needs the model
                 self.warning = await run_in_threadpool(describe_drift, self.gallery, "this gallery")
-        statistics = self.gallery.embedder.statistics
-        known = [] if statistics is None else [name for name in statistics.cameras if name is not None]
+        known = query_cameras(self.gallery.path, self.gallery.embedder)
         return JSONResponse(told | {"private": self.private, "warning": self.warning, "query_cameras": known})
 
     async def search(self, request: Request) -> Response:
