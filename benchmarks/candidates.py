@@ -160,7 +160,9 @@ def of_model(options: argparse.Namespace) -> Iterator[Ranking]:
     splits, weight = read_splits(config.data), fusion_weight_of(config, state["fusion_weight"])
     held = hold_out_identities(splits.train, config.data.hold_out, config.seed, config.evaluation.same_camera)
     if not held.query:
-        raise ValueError(f"Expected a model with people held out of training (got data.hold_out {config.data.hold_out})")
+        raise ValueError(
+            f"Expected a model with people held out of training (got data.hold_out {config.data.hold_out})"
+        )
     for part in (held, splits):
         known = camera_statistics(model, part.gallery, config, "cpu")
         query = extract(model, part.query, config, "cpu", "query", statistics=known)
